@@ -1,0 +1,57 @@
+"""causalfm: do embeddings carry biology, or the hospital, the scanner and the stain?
+
+Importing this package loads nothing, not even numpy: every public name is resolved on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from causalfm.auditing import Audit as Audit
+    from causalfm.auditing import audit as audit
+    from causalfm.cohort import Cohort as Cohort
+    from causalfm.errors import CausalFMError as CausalFMError
+    from causalfm.estimators import Effect as Effect
+    from causalfm.estimators import effect as effect
+    from causalfm.graph import CausalGraph as CausalGraph
+    from causalfm.invariance import invariance_test as invariance_test
+    from causalfm.io import read as read
+    from causalfm.io import write as write
+    from causalfm.neighbours import Neighbours as Neighbours
+    from causalfm.neighbours import knn as knn
+    from causalfm.results import Estimate as Estimate
+    from causalfm.results import TestResult as TestResult
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "Audit": "causalfm.auditing",
+    "CausalFMError": "causalfm.errors",
+    "CausalGraph": "causalfm.graph",
+    "Cohort": "causalfm.cohort",
+    "Effect": "causalfm.estimators",
+    "Estimate": "causalfm.results",
+    "Neighbours": "causalfm.neighbours",
+    "TestResult": "causalfm.results",
+    "audit": "causalfm.auditing",
+    "effect": "causalfm.estimators",
+    "invariance_test": "causalfm.invariance",
+    "knn": "causalfm.neighbours",
+    "read": "causalfm.io",
+    "write": "causalfm.io",
+}
+_FOLDERS = ("auditing", "estimators", "extraction", "invariance", "metrics")
+
+__all__ = [*_NAMES, *_FOLDERS, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(import_module(_NAMES[name]), name)
+    if name in _FOLDERS:
+        return import_module(f"causalfm.{name}")
+    raise AttributeError(f"module 'causalfm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,158 @@
+"""What an audit says: findings, each with its verdict, number, interval, chance, margin, unit and target."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from causalfm.graph import CausalGraph
+from causalfm.results import Result, Verdict, worst
+
+EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "cannot tell": 3}
+SCHEMA_VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class Finding(Result):
+    """One answer of the audit.
+
+    Attributes
+    ----------
+    question
+        Key of the question: ``"overlap"``, ``"invariance"``, ``"effect"``, ``"neighbourhood"``, ``"readout"`` or
+        ``"biology"``.
+    title
+        The question in words, for instance ``"Do neighbours share the biology or the site?"``.
+    factor
+        Technical factor the question is about (several joined with `` + ``); the biology column for ``"biology"``.
+    verdict, sentence
+        The answer, and the answer in words.
+    value, low, high
+        The number and its 95 % interval; ``nan`` where there is none.
+    chance, margin
+        What the design gives by chance; the policy's margin. ``nan`` where void.
+    quantity
+        What ``value`` measures, for instance ``"robustness index, 2 x 2 reference"``.
+    n, n_groups, unit
+        Rows and independent units behind it, and what the unit is.
+    target
+        Population or strata the number holds for.
+    advice
+        What to do next.
+    details
+        Tables and settings behind the number (for instance ``per_level`` rows, dropped cells, p-value).
+    """
+
+    question: str
+    title: str
+    factor: str
+    verdict: Verdict
+    sentence: str
+    value: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    chance: float = float("nan")
+    margin: float = float("nan")
+    quantity: str = ""
+    n: int = 0
+    n_groups: int = 0
+    unit: str = ""
+    target: str = ""
+    advice: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the one row of this finding, without ``details``."""
+        return [{f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "details"}]
+
+
+@dataclass(frozen=True)
+class Audit(Result):
+    """The outcome of :func:`causalfm.audit`.
+
+    Attributes
+    ----------
+    findings
+        All answers, in the order of the report.
+    headline
+        The result in one or two sentences.
+    tables
+        Cross tables biology x factor, in groups and in rows: ``{factor: {"biology": [...], "levels": [...],
+        "groups": [[...]], "rows": [[...]], "cramers_v": float, ...}}``.
+    graph
+        The declared graph.
+    policy
+        Margins and thresholds used, with the policy's name and hash.
+    data
+        Rows, dimensions, independent units, fingerprint, provenance, missing values treated.
+    assumptions
+        Sentences that every number of the report leans on.
+    provenance
+        Versions, seed, time stamp, duration, per-step timings.
+    """
+
+    findings: tuple[Finding, ...]
+    headline: str
+    tables: Mapping[str, Any]
+    graph: CausalGraph
+    policy: Mapping[str, Any]
+    data: Mapping[str, Any]
+    assumptions: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Overall verdict: fail > cannot tell > pass."""
+        return worst([f.verdict for f in self.findings])
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command line: 0 pass, 1 fail, 3 cannot tell."""
+        return EXIT_CODES[self.verdict]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per finding."""
+        return [row for finding in self.findings for row in finding.rows()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the whole audit as JSON-ready data, with its schema version."""
+        body = super().to_dict()
+        body["graph"] = self.graph.to_dict()
+        return {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, "exit_code": self.exit_code, **body}
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Render one self-contained HTML page; write it atomically if ``path`` is given.
+
+        Parameters
+        ----------
+        path
+            Target file.
+
+        Returns
+        -------
+        str
+            The page.
+        """
+        from causalfm.auditing.report import render_html, write_text
+
+        return write_text(render_html(self), path)
+
+    def to_markdown(self, path: str | Path | None = None) -> str:
+        """Render Markdown; write it atomically if ``path`` is given."""
+        from causalfm.auditing.report import render_markdown, write_text
+
+        return write_text(render_markdown(self), path)
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """Render JSON (strict: no NaN); write it atomically if ``path`` is given."""
+        from causalfm.auditing.report import render_json, write_text
+
+        return write_text(render_json(self), path)
+
+    def _repr_html_(self) -> str:
+        from causalfm.auditing.report import render_summary
+
+        return render_summary(self)

@@ -1,0 +1,50 @@
+"""One exception family: what was wrong, where, and the way out.
+
+Messages name columns, factor levels, counts and row *positions*. Values of the index and of group columns are
+never part of a message: they can identify patients.
+"""
+
+
+class CausalFMError(Exception):
+    """Base of every error that causalfm raises on purpose."""
+
+
+class DataError(CausalFMError, ValueError):
+    """The cohort, a file or an argument cannot be used as it is."""
+
+
+class GraphError(CausalFMError, ValueError):
+    """The causal graph is malformed or does not match the data."""
+
+
+class NotIdentifiedError(GraphError):
+    """The question has no answer under the declared graph: a path stays open whatever is conditioned on."""
+
+
+class PolicyError(CausalFMError, ValueError):
+    """The policy file is malformed."""
+
+
+class MissingDependencyError(CausalFMError, ImportError):
+    """An optional package is needed; the message says how to install it."""
+
+
+def positions(where: "list[int]", limit: int = 5) -> str:
+    """Format row positions for a message: the first few, never identifiers.
+
+    Parameters
+    ----------
+    where
+        Row positions, in ascending order.
+    limit
+        How many to print.
+
+    Returns
+    -------
+    str
+        For instance ``"rows 3, 9, 12 and 40 more"``.
+    """
+    shown = ", ".join(str(int(i)) for i in where[:limit])
+    rest = len(where) - limit
+    label = "row" if len(where) == 1 else "rows"
+    return f"{label} {shown}" + (f" and {rest} more" if rest > 0 else "")

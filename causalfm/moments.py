@@ -1,0 +1,69 @@
+"""Mergeable sufficient statistics per cell: one streaming pass, float64 sums of float32 rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+
+@dataclass(frozen=True, eq=False)
+class CellSums:
+    """Counts and sums of rows per cell.
+
+    Attributes
+    ----------
+    count
+        ``(n_cells,)`` sum of row weights (number of rows if unweighted), float64.
+    total
+        ``(n_cells, d)`` weighted sums, float64.
+    """
+
+    count: np.ndarray
+    total: np.ndarray
+
+    def __add__(self, other: CellSums) -> CellSums:
+        return CellSums(self.count + other.count, self.total + other.total)
+
+    def means(self) -> np.ndarray:
+        """Cell means ``(n_cells, d)``; an empty cell gives ``nan``."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.total / self.count[:, None])
+
+    def merge_cells(self, parent: np.ndarray, n_parents: int) -> CellSums:
+        """Add cells up: ``parent (n_cells,)`` names the coarser cell of each."""
+        onehot = _onehot(parent, n_parents)
+        return CellSums(np.asarray(onehot @ self.count), np.asarray(onehot @ self.total))
+
+
+def cell_sums(X: np.ndarray, codes: np.ndarray, n_cells: int, *, block_bytes: int = 64 * 2**20) -> CellSums:
+    """Sum the rows of each cell in one pass.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)`` floating, may be a memory map.
+    codes
+        ``(n,)`` integer cell of each row, in ``[0, n_cells)``.
+    n_cells
+        Number of cells.
+    block_bytes
+        Bytes of float64 rows held at once.
+
+    Returns
+    -------
+    CellSums
+        Mergeable with ``+`` across shards that use the same codes.
+    """
+    step = max(1, block_bytes // (8 * X.shape[1]))
+    total = np.zeros((n_cells, X.shape[1]))
+    for start in range(0, len(X), step):
+        block = np.asarray(X[start : start + step], dtype=np.float64)
+        total += _onehot(codes[start : start + step], n_cells) @ block
+    return CellSums(np.bincount(codes, minlength=n_cells).astype(np.float64), total)
+
+
+def _onehot(codes: np.ndarray, n_cells: int) -> sparse.csr_array:
+    n = len(codes)
+    return sparse.csr_array((np.ones(n), (codes, np.arange(n))), shape=(n_cells, n))
