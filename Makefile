@@ -1,0 +1,48 @@
+# Needs make and Python 3.11 only: every target makes .venv and installs the pinned versions when they changed.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PINS := pyproject.toml constraints.txt
+
+# Real data for the tests; without it they are skipped (an error where CI=true).
+CAUSALFM_DATA ?= $(abspath $(wildcard ../shared/data))
+export CAUSALFM_DATA
+
+.PHONY: help demo test calibrate benchmark clean
+
+help:
+	@echo "make demo       render a cohort, encode it, audit it; the report is in demo-report/"
+	@echo "make test       ruff, mypy and the tests"
+	@echo "make calibrate  the slow calibration tests"
+	@echo "make benchmark  time and memory of the neighbour pass"
+	@echo "make clean      remove .venv and what was made"
+
+demo: $(VENV)/.demo
+	$(BIN)/causalfm demo --out demo-report
+
+test: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not slow" --durations=20
+
+calibrate: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow --durations=20
+
+benchmark: $(VENV)/.dev
+	$(BIN)/python -m experiments.benchmarks.neighbours
+
+clean:
+	rm -rf $(VENV) demo-report build dist .mypy_cache .ruff_cache .pytest_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps say that the pins of this moment are installed.
+$(VENV)/.demo: $(PINS) | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[demo]'
+	touch $@
+
+$(VENV)/.dev: $(PINS) | $(BIN)/python
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,demo]'
+	touch $@

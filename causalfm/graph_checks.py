@@ -1,0 +1,227 @@
+"""Checks: do the roles fit the arrows, and the cohort the graph."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from causalfm.arrows import EMBEDDING, names
+from causalfm.errors import DataError, GraphError, positions
+
+if TYPE_CHECKING:
+    from causalfm.cohort import Cohort
+    from causalfm.graph import CausalGraph, Kind
+
+KINDS = ("categorical", "ordinal", "continuous", "multi-label")
+MAX_INTEGER_LEVELS = 20
+
+
+def graph_error(graph: CausalGraph, message: str) -> GraphError:
+    """Return a GraphError that prints the graph under the message."""
+    return GraphError(f"{message}\nGraph: {graph}")
+
+
+def check_roles(graph: CausalGraph) -> None:
+    """Refuse a graph whose roles do not fit its arrows.
+
+    Parameters
+    ----------
+    graph
+        The graph, its attributes set.
+
+    Raises
+    ------
+    GraphError
+        See :class:`causalfm.CausalGraph`.
+    """
+    if EMBEDDING not in graph.nodes:
+        raise graph_error(
+            graph, f"the graph has no node {EMBEDDING}: it stands for the embedding, for instance '{{a, b}} -> Z'."
+        )
+    for what, value in (("biology", (graph.biology,)), ("technical", graph.technical), ("group", graph.groups)):
+        if not value or not all(isinstance(v, str) and v for v in value):
+            raise graph_error(graph, f"{what} is missing: name the column (or columns) that play this role.")
+    _validate_roles(graph)
+    for node, role in ((EMBEDDING, "the embedding"), *((s, "a selection node") for s in graph.selected)):
+        if graph.children(node):
+            raise graph_error(
+                graph,
+                f"{node!r} is {role} and causes {', '.join(graph.children(node))}: nothing measured is caused by it. "
+                "An association without direction is written '<->'.",
+            )
+
+
+def _validate_roles(graph: CausalGraph) -> None:
+    roles = {"biology": (graph.biology,), "technical": graph.technical, "covariates": graph.covariates}
+    roles |= {"selected": graph.selected, "the embedding": (EMBEDDING,)}
+    seen: dict[str, str] = {}
+    for role, members in roles.items():
+        for name in members:
+            if name in seen:
+                raise graph_error(
+                    graph, f"{name!r} is declared as {seen[name]} and again as {role}: a node has one role."
+                )
+            if name not in graph.nodes:
+                raise graph_error(
+                    graph, f"{role} names {name!r}, which is not a node: add its arrows, or {name!r} alone."
+                )
+            seen[name] = role
+    units = {"group": graph.groups, "specimen": names(graph.specimen)}
+    for role, members in units.items():
+        if inside := [name for name in members if name in graph.nodes]:
+            raise graph_error(
+                graph, f"{', '.join(inside)} is a {role}, a unit and not a cause: leave it out of the arrows."
+            )
+        if len(set(members)) < len(members):
+            raise graph_error(graph, f"{role} names a column twice.")
+    if loose := [n for n in graph.nodes if n not in seen]:
+        raise graph_error(
+            graph,
+            f"{', '.join(map(repr, loose))} has no role: list it among the covariates, or, if it is not measured, "
+            "write its effects as 'a <-> b'.",
+        )
+    for name, kind in graph.kinds.items():
+        if name not in graph.measured or kind not in KINDS:
+            raise graph_error(
+                graph, f"kinds[{name!r}] = {kind!r} fits no measured node or kind. Kinds: {', '.join(KINDS)}."
+            )
+
+
+def check_cohort(graph: CausalGraph, cohort: Cohort) -> None:
+    """Refuse a cohort that does not fit the graph.
+
+    Parameters
+    ----------
+    graph
+        Declared graph.
+    cohort
+        Embeddings and table.
+
+    Raises
+    ------
+    GraphError
+        Columns that the table does not have.
+    DataError
+        Missing values; biology or a technical factor with one level only or of a kind that this version does not
+        answer; units that do not nest; a first technical factor (the site) that varies within the independent unit.
+        Values of group columns are never named.
+    """
+    missing = [c for c in graph.columns if c not in cohort.obs.columns]
+    if missing:
+        have = ", ".join(map(str, cohort.obs.columns))
+        raise graph_error(graph, f"obs has no column {', '.join(map(repr, missing))}. Columns: {have}.")
+    cohort.handle_missing(graph.columns, how="error")
+    for name in (graph.biology, *graph.technical):
+        _check_factor(graph, cohort, name)
+    for name in graph.covariates:
+        _check_covariate(graph, cohort, name)
+    _check_nesting(graph, cohort)
+    site, unit = graph.technical[0], graph.group
+    rows, count, total = rows_that_vary(cohort, site, unit)
+    if count:
+        raise DataError(
+            f"column {site!r} varies within {count} of {total} levels of the independent unit {unit!r} "
+            f"({positions(rows)}): a unit belongs to one level of {site!r}. Correct the table, leave these rows out, "
+            f"or declare an independent unit that lies within one level of {site!r}."
+        )
+
+
+def rows_that_vary(cohort: Cohort, column: str, within: str) -> tuple[list[int], int, int]:
+    """Find the units in which a column takes more than one value.
+
+    Parameters
+    ----------
+    cohort
+        The cohort.
+    column, within
+        The column looked at, and the column of units.
+
+    Returns
+    -------
+    rows : list of int
+        First row of each such unit, ascending.
+    count : int
+        Number of such units.
+    total : int
+        Number of units.
+    """
+    units = cohort.factor(within, private=True)
+    values, _ = pd.factorize(cohort.column(column), use_na_sentinel=False)
+    varies = pd.Series(values).groupby(units.codes).nunique().to_numpy() > 1
+    _, first = np.unique(units.codes, return_index=True)
+    return sorted(first[varies].tolist()), int(varies.sum()), units.n_levels
+
+
+def infer_kind(column: pd.Series) -> Kind:
+    """Guess the kind of a column: see :meth:`causalfm.CausalGraph.kind`.
+
+    Parameters
+    ----------
+    column
+        The values.
+
+    Returns
+    -------
+    str
+        ``"categorical"``, ``"ordinal"`` or ``"continuous"``.
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return "ordinal" if column.cat.ordered else "categorical"
+    if pd.api.types.is_bool_dtype(column.dtype) or not pd.api.types.is_any_real_numeric_dtype(column.dtype):
+        return "continuous" if pd.api.types.is_datetime64_any_dtype(column.dtype) else "categorical"
+    few = pd.api.types.is_integer_dtype(column.dtype) and column.nunique() <= MAX_INTEGER_LEVELS
+    return "categorical" if few else "continuous"
+
+
+def _check_factor(graph: CausalGraph, cohort: Cohort, name: str) -> None:
+    kind = graph.kind(name, cohort)
+    role = "biology" if name == graph.biology else "a technical factor"
+    if kind == "continuous":
+        declared = (
+            "declared" if name in graph.kinds else f"taken as ({cohort.column(name).nunique()} different numbers)"
+        )
+        raise DataError(
+            f"column {name!r} is {role} and {declared} continuous, which this version does not answer: bin it with "
+            f"pandas.cut, declare it as a covariate, or, if the numbers are codes, pass "
+            f"kinds={{{name!r}: 'categorical'}}."
+        )
+    if kind == "multi-label":
+        raise DataError(
+            f"column {name!r} is {role} and multi-label, which this version does not answer: ask one label at a time, "
+            "each in a column of its own."
+        )
+    factor = cohort.factor(name)
+    if factor.n_levels < 2:
+        raise DataError(
+            f"column {name!r} is {role} and has one level only ({factor.levels[0]!r}) in all {len(factor)} rows: "
+            "nothing can be compared. Add rows of another level, or leave it out of the graph."
+        )
+
+
+def _check_covariate(graph: CausalGraph, cohort: Cohort, name: str) -> None:
+    kind = graph.kind(name, cohort)
+    if kind == "multi-label":
+        raise DataError(
+            f"covariate {name!r} is multi-label, which this version cannot adjust for: declare one column per label."
+        )
+    if kind == "continuous":
+        cohort.numeric(name)
+    else:
+        cohort.factor(name)
+
+
+def _check_nesting(graph: CausalGraph, cohort: Cohort) -> None:
+    chains = [*pairwise(graph.groups)]
+    if graph.specimen is not None and graph.specimen not in graph.groups:
+        chains.append((graph.specimen, graph.group))
+    for fine, coarse in chains:
+        rows, count, total = rows_that_vary(cohort, coarse, fine)
+        if count:
+            raise DataError(
+                f"{count} of {total} levels of {fine!r} lie in several levels of {coarse!r} ({positions(rows)}): units "
+                f"nest, each {fine!r} in one {coarse!r}. Correct the table; "
+                "list group from the finest unit to the coarsest."
+            )

@@ -1,0 +1,162 @@
+"""The design behind a neighbour metric: roles as codes, strata of the groups, and intervals for that design."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from causalfm.errors import DataError
+
+if TYPE_CHECKING:
+    from causalfm.cohort import Cohort
+    from causalfm.graph import CausalGraph
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Integer codes of the three roles, each ``(n,)``, and their names.
+
+    Attributes
+    ----------
+    biology, confounder, groups
+        Codes from 0.
+    biology_levels, confounder_levels
+        Level names.
+    biology_name, confounder_name, unit
+        Column names.
+    """
+
+    biology: np.ndarray
+    confounder: np.ndarray
+    groups: np.ndarray
+    biology_levels: tuple[str, ...]
+    confounder_levels: tuple[str, ...]
+    biology_name: str
+    confounder_name: str
+    unit: str
+
+
+def design_of(cohort: Cohort, graph: CausalGraph, confounder: str | None = None) -> Design:
+    """Read biology, confounder (the graph's first technical factor unless named) and group from the cohort.
+
+    Raises
+    ------
+    DataError
+        Unknown columns, missing values, or a biology or confounder with one level only.
+    """
+    biology = cohort.factor(graph.biology)
+    other = cohort.factor(graph.technical[0] if confounder is None else confounder)
+    groups = cohort.factor(graph.group, private=True)
+    for factor in (biology, other):
+        if factor.n_levels < 2:
+            raise DataError(
+                f"column {factor.name!r} has one level only, {factor.levels[0]!r}: neighbours of the same and of "
+                "another level cannot be compared. Add rows of a second level."
+            )
+    return Design(
+        biology.codes, other.codes, groups.codes, biology.levels, other.levels, biology.name, other.name, groups.name
+    )
+
+
+def design_cells(design: Design) -> np.ndarray:
+    """Return the design stratum of each group, ``(G,)``: the set of biology x confounder cells in which it has rows."""
+    cell = design.biology * len(design.confounder_levels) + design.confounder
+    present = np.zeros((int(design.groups.max()) + 1, int(cell.max()) + 1), dtype=bool)
+    present[design.groups, cell] = True
+    return np.asarray(np.unique(present, axis=0, return_inverse=True)[1])
+
+
+def stratified_variance(effects: np.ndarray, strata: np.ndarray) -> tuple[float, float]:
+    """Variance of a sum over independent units when the number of units per stratum is fixed by design.
+
+    Parameters
+    ----------
+    effects
+        ``(G,)`` contribution of each unit to the estimate.
+    strata
+        ``(G,)`` integer codes. Units alone in theirs are pooled; a last single one joins the smallest other stratum,
+        which can only widen the interval.
+
+    Returns
+    -------
+    variance : float
+        Sum over strata of n / (n - 1) times the squares about the stratum mean; ``nan`` if there is only one unit.
+    df : float
+        Units minus strata.
+    """
+    code = pool_single_units(strata)
+    size = np.bincount(code)
+    if size.max() < 2:
+        return float("nan"), 0.0
+    mean = np.bincount(code, effects) / size
+    squares = np.bincount(code, (effects - mean[code]) ** 2)
+    return float((squares * size / (size - 1)).sum()), float(len(effects) - len(size))
+
+
+def pair_variance(pairs: sparse.csr_array, strata: np.ndarray) -> float:
+    """Variance of the part of an estimate that belongs to pairs of units, not to single ones.
+
+    A jackknife meets the effect of a pair in both of its units and so counts this variance twice (Efron and Stein 1981);
+    in neighbour metrics, where two units must meet in one list, it is a large share.
+
+    Parameters
+    ----------
+    pairs
+        ``(G, G)`` sparse: contribution of the row unit's queries through neighbours from the column unit.
+    strata
+        ``(G,)`` integer codes, pooled as in :func:`stratified_variance`.
+
+    Returns
+    -------
+    float
+        Sum over pairs of squared residuals after block means and main effects of both units, scaled to be unbiased.
+        Pairs within a stratum of fewer than 4 units count as 0, which can only widen the interval.
+
+    References
+    ----------
+    Efron and Stein, The jackknife estimate of variance, Annals of Statistics 9:586 (1981).
+    """
+    code = pool_single_units(strata)
+    size = np.bincount(code).astype(float)
+    onehot = sparse.csr_array((np.ones(len(code)), (code, np.arange(len(code)))), shape=(len(size), len(code)))
+    both = pairs + pairs.T
+    rows = (both @ onehot.T).toarray()  # (G, S): sum of each unit's pairs with each stratum
+    total, main = onehot @ rows, onehot @ rows**2
+    squares = (onehot @ both.power(2) @ onehot.T).toarray()
+    n, m = size[:, None], size[None, :]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = squares - main / m - main.T / n + total**2 / (n * m)
+        between *= n * m / ((n - 1) * (m - 1))
+        mean = total.diagonal() / (size * (size - 1))
+        slope = (main.diagonal() - size * (size - 1) ** 2 * mean**2) / (size - 2)
+        within = squares.diagonal() / 2 - mean**2 * size * (size - 1) / 2 - slope
+        within *= (size - 1) / (size - 3)
+    return float(np.triu(between, 1).sum() + within[size > 3].sum())
+
+
+def pool_single_units(strata: np.ndarray) -> np.ndarray:
+    """Return strata of at least two units, coded from 0: single ones are pooled, a last one joins the smallest."""
+    code, size = np.unique(strata, return_inverse=True, return_counts=True)[1:]
+    code = np.unique(np.where(size[code] == 1, len(size), code), return_inverse=True)[1]
+    size = np.bincount(code)
+    if len(size) > 1 and size[-1] == 1:
+        code = np.where(code == len(size) - 1, np.argmin(size[:-1]), code)
+    return np.asarray(code)
+
+
+def without_pairs(variance: float, pairs: float) -> float:
+    """Take the pair part off a jackknife variance; at most half of it, all that pairs alone can make."""
+    return max(variance - pairs, variance / 2)
+
+
+def t_interval(value: float, variance: float, df: float) -> tuple[float, float]:
+    """Return the 95 % t interval of an index, cut at 0 and 1."""
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + LEVEL) / 2, df)) * variance**0.5
+    return float(max(0.0, value - half)), float(min(1.0, value + half))

@@ -1,0 +1,208 @@
+"""Robustness index: whether neighbours share the biology, or the hospital, the scanner or the stain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from causalfm.errors import DataError
+from causalfm.metrics.design import (
+    Design,
+    design_cells,
+    design_of,
+    pair_variance,
+    stratified_variance,
+    t_interval,
+    without_pairs,
+)
+from causalfm.metrics.reference import reference_index
+from causalfm.metrics.typed import (
+    OO,
+    OS,
+    SO,
+    SS,
+    deletion_effects,
+    expected_counts,
+    kind_counts,
+    neighbour_kinds,
+    vote_accuracy,
+)
+from causalfm.neighbours import Neighbours, knn
+from causalfm.results import Estimate
+
+if TYPE_CHECKING:
+    from causalfm.cohort import Cohort
+    from causalfm.graph import CausalGraph
+
+
+def robustness_index(
+    cohort: Cohort,
+    graph: CausalGraph,
+    *,
+    confounder: str | None = None,
+    k: int | Literal["auto"] = "auto",
+    neighbours: Neighbours | None = None,
+    max_k: int = 600,
+    standardised: bool = True,
+    random_state: int = 0,
+) -> Estimate:
+    """Measure whether nearest neighbours share the biology rather than the confounder.
+
+    Among the k nearest rows of other groups (cosine), SO neighbours share the biology but not the confounder, OS the
+    reverse. ``RI = sum SO / (sum SO + sum OS)``, counts summed over all rows first: rows, not patients, weigh equally,
+    as in the published index. 1: biology alone orders the neighbourhood; 0: the confounder alone.
+
+    Parameters
+    ----------
+    cohort, graph
+        The data and the roles: biology, technical factors, group.
+    confounder
+        Technical column; the graph's first technical factor by default.
+    k
+        Neighbours, or ``"auto"``: the k of the grid 1, 3, 5, 7, 9, 11, 21, 31, ... with the best balanced accuracy of
+        the majority vote for the biology without the own group; the smallest of equals. A tied vote goes to the
+        class whose member is nearest.
+    neighbours
+        A search to use again (``knn(X, k, exclude=group codes, reserve=...)``); None searches.
+    max_k
+        The grid ends below it, and at a quarter of the shortest candidate list.
+    standardised
+        Add the reference version, which can be compared between designs, as ``details["standardised"]``.
+    random_state
+        Seed of the reference version's draws; the index itself has no randomness.
+
+    Returns
+    -------
+    Estimate
+        ``chance`` is the value that noise gives on this design; it is seldom 1/2. Never read one without the other.
+        The 95 % interval is for new patients of the same design (n, k and the sites fixed), by a delete-one-group
+        jackknife on queries and lists, groups stratified by design cell, t quantile with groups minus strata degrees
+        of freedom, cut at 0 and 1. ``nan`` and ``details["reason"]`` where there is no typed neighbour.
+
+    Raises
+    ------
+    DataError
+        Missing columns or values, one level only, ``k`` beyond the candidates, ``neighbours`` that do not fit.
+
+    References
+    ----------
+    Koemen, de Jong, Hense et al., Nature Communications 17, 5218 (2026).
+    """
+    design = design_of(cohort, graph, confounder)
+    shortest = len(cohort) - int(np.bincount(design.groups).max())
+    grid = _grid(max_k, shortest if neighbours is None else min(shortest, 4 * neighbours.k))
+    found = _neighbours(cohort, design, max(grid) if k == "auto" else k, neighbours)
+    grid = grid if k == "auto" else sorted({*(j for j in grid if j <= k), k})
+    accuracy = vote_accuracy(found, design.biology, grid)
+    chosen = grid[int(np.argmax(accuracy))] if k == "auto" else k
+    counts, support = kind_counts(neighbour_kinds(found, design.biology, design.confounder), grid)
+    at = grid.index(chosen)
+    value = _ratio(counts[at, SO], counts[at, OS])
+    expected = expected_counts(found.queries, design.biology, design.confounder, design.groups)
+    low, high, note = _interval(cohort.X, found, design, chosen, counts[at, [SO, OS]])
+    details: dict[str, Any] = {
+        "biology": design.biology_name,
+        "confounder": design.confounder_name,
+        "k": chosen,
+        "k_choice": "best vote for the biology; treated as fixed by the interval" if k == "auto" else "given",
+        "support": float(support[at]),
+        "counts": {name: int(counts[at, kind]) for name, kind in (("SS", SS), ("SO", SO), ("OS", OS), ("OO", OO))},
+        "curve": _curve(grid, counts, support, accuracy),
+        "weights": "rows weigh equally, as in the published index",
+        "queries": len(found.queries),
+        "interval": note,
+    }
+    if np.isnan(value):
+        details["reason"] = (
+            f"none of the {chosen} nearest neighbours of any row is of the same {design.biology_name} and another "
+            f"{design.confounder_name} or the reverse: there is nothing to compare at this k"
+        )
+    if standardised:
+        details["standardised"] = reference_index(cohort, graph, confounder=confounder, random_state=random_state)
+    n_groups = int(design.groups.max()) + 1
+    return Estimate(
+        "robustness_index", value, low, high, _ratio(*expected), len(cohort), n_groups, design.unit, details
+    )
+
+
+def _interval(X: np.ndarray, found: Neighbours, design: Design, k: int, counts: np.ndarray) -> tuple[float, float, str]:
+    nan = float("nan")
+    if counts.sum() == 0:
+        return nan, nan, "none: no typed neighbour"
+
+    def search(queries: np.ndarray, reserve: int) -> Neighbours:
+        return knn(X, k, exclude=design.groups, queries=queries, reserve=reserve)
+
+    deletion = deletion_effects(found, design.biology, design.confounder, design.groups, k, search)
+    if deletion is None:
+        return (
+            nan,
+            nan,
+            f"none: without one {design.unit} some rows have fewer than k={k} candidates; choose a smaller k",
+        )
+    left = counts + deletion.effects
+    if (left.sum(axis=1) == 0).any():
+        return nan, nan, f"none: all typed neighbours hang on one {design.unit}"
+    n, (so, os), strata = len(left), counts, design_cells(design)
+    pseudo = n * so / (so + os) - (n - 1) * left[:, 0] / left.sum(axis=1)
+    variance, df = stratified_variance(pseudo / n, strata)
+    slope = (deletion.pairs[0] * os - deletion.pairs[1] * so) / (so + os) ** 2  # derivative of the ratio
+    variance = without_pairs(variance, pair_variance(slope, strata))
+    if not variance > 1e-24:  # every deletion gives the same value, for instance all typed neighbours are SO
+        return nan, nan, f"none: the value is the same whichever {design.unit} is left out, so its spread is unknown"
+    low, high = t_interval(so / (so + os), variance, df)
+    return (
+        low,
+        high,
+        f"delete-one-{design.unit} jackknife within design cells, t with {df:.0f} degrees of freedom, k fixed",
+    )
+
+
+def _neighbours(cohort: Cohort, design: Design, k: int, given: Neighbours | None) -> Neighbours:
+    if given is None:
+        largest = int(np.bincount(design.groups).max())
+        return knn(cohort.X, k, exclude=design.groups, reserve=min(largest, max(32, k)))
+    if given.n != len(cohort) or given.k < k:
+        raise DataError(
+            f"neighbours were searched among {given.n} rows with k={given.k}; this cohort has {len(cohort)} rows and "
+            f"needs k={k}. Search again with knn(cohort.X, {k}, exclude=...)."
+        )
+    own = design.groups[given.indices] == design.groups[given.queries, None]
+    if (own & (given.indices >= 0)).any():
+        raise DataError(
+            f"neighbours hold rows of the query's own {design.unit}: search again with exclude= that column's codes."
+        )
+    return replace(given, k=k) if given.k > k else given
+
+
+def _grid(max_k: int, shortest: int) -> list[int]:
+    grid = [j for j in [1, 3, 5, 7, 9, *range(11, max_k, 10)] if j < max_k and j <= shortest // 4]
+    if not grid:
+        raise DataError(
+            f"k='auto' looks up to a quarter of the shortest candidate list ({shortest} rows) and below max_k={max_k}: "
+            "nothing is left. Give k, or more rows."
+        )
+    return grid
+
+
+def _curve(
+    grid: Sequence[int], counts: np.ndarray, support: np.ndarray, accuracy: np.ndarray
+) -> list[dict[str, float]]:
+    return [
+        {
+            "k": j,
+            "value": _ratio(counts[i, SO], counts[i, OS]),
+            "so": int(counts[i, SO]),
+            "os": int(counts[i, OS]),
+            "support": float(support[i]),
+            "biology_accuracy": float(accuracy[i]),
+        }
+        for i, j in enumerate(grid)
+    ]
+
+
+def _ratio(so: float, os: float) -> float:
+    return float(so / (so + os)) if so + os > 0 else float("nan")

@@ -1,0 +1,284 @@
+"""Figures of an audit: overlap, findings and the causal graph.
+
+Figures are built on ``matplotlib.figure.Figure`` directly, so that no global pyplot state is touched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from causalfm.auditing.findings import Audit, Finding
+from causalfm.auditing.formatting import clean, interval, number
+from causalfm.drawing import BLUE, GREY, INK, new_axes, rgb, short, to_svg, write
+
+__all__ = ["plot_findings", "plot_graph", "plot_overlap", "to_svg"]
+
+if TYPE_CHECKING:
+    from causalfm.graph import CausalGraph
+
+VERDICT_STYLE = {  # colour and marker: the verdict is legible without colour
+    "pass": ("#009e73", "o"),
+    "fail": ("#d55e00", "X"),
+    "cannot tell": ("#b8860b", "D"),
+}
+ROLE_COLOUR = {"biology": BLUE, "technical": "#cc79a7", "covariate": GREY, "embedding": INK, "selection": GREY}
+WIDTH = 7.2  # inches
+
+
+def plot_overlap(table: Mapping[str, Any], ax: Any = None, *, factor: str = "", unit: str = "groups") -> Any:
+    """Draw how many independent units each cell of biology x factor holds; empty cells are hatched.
+
+    Parameters
+    ----------
+    table
+        ``{"biology": [...], "levels": [...], "groups": [[...]]}``, one row of ``groups`` per biology level.
+    ax
+        Axes to draw on; a new figure if None.
+    factor
+        Name of the technical factor, for the axis.
+    unit
+        What is counted, for the axis.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Levels of the factor downwards (their names are long), biology across.
+    """
+    from matplotlib.patches import Rectangle
+
+    columns, rows, counts = table["biology"], table["levels"], table["groups"]
+    steep = any(len(short(name, 24)) > 9 for name in columns)
+    ax = new_axes(ax, ((0.85 if len(columns) <= 8 else 0.55) * len(columns), 0.36 * len(rows)))
+    most = max([count for row in counts for count in row], default=0)
+    for x in range(len(columns)):
+        for y in range(len(rows)):
+            count = counts[x][y]
+            share = math.sqrt(count / most) if most else 0.0  # square root: small cells stay distinguishable
+            face = (*rgb(BLUE), 0.06 + 0.5 * share) if count else "none"
+            cell = Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, facecolor=face, edgecolor=GREY if not count else "none")
+            cell.set(linewidth=0.6, hatch=None if count else "////", hatch_linewidth=0.6)
+            ax.add_patch(cell)
+            if count:
+                write(ax, x + 0.5, y + 0.5, number(int(count)), ha="center", va="center", fontsize=9)
+    ax.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
+    _ticks(ax.xaxis, columns, rotation=35 if steep else 0, ha="left" if steep else "center")
+    _ticks(ax.yaxis, rows, rotation=0, ha="right")
+    ax.xaxis.tick_top()
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel(short(f"{unit} per cell" + (f"; rows: {clean(factor)}" if factor else ""), 70), parse_math=False)
+    _ink(ax)
+    return ax
+
+
+def plot_findings(audit_or_findings: Audit | Sequence[Finding], ax: Any = None) -> Any:
+    """Draw every finding that has a number: value, 95 % interval, chance and margin.
+
+    One panel per quantity, because quantities have different scales; within a panel the rows share an axis, so that
+    factors compare. The side of the margin that fails is shaded where ``details["want"]`` names the side that passes.
+
+    Parameters
+    ----------
+    audit_or_findings
+        An audit, or findings.
+    ax
+        Axes to draw in (they become the frame of the panels); a new figure if None.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The frame; panels are its ``child_axes``.
+    """
+    findings = audit_or_findings.findings if isinstance(audit_or_findings, Audit) else audit_or_findings
+    panels: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if math.isfinite(finding.value):
+            panels.setdefault(finding.quantity, []).append(finding)
+    heights = [0.72 + 0.27 * len(rows) for rows in panels.values()]
+    total = sum(heights) + 0.35
+    ax = new_axes(ax, (WIDTH, total))
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.axis("off")
+    if not panels:
+        write(ax, 0.5, 0.5, "no finding has a number", ha="center", va="center")
+        return ax
+    top = total
+    for (quantity, rows), height in zip(panels.items(), heights, strict=True):
+        write(ax, 0, (top - 0.16) / total, short(quantity, 90), weight="bold", fontsize=9.5, va="center")
+        box = (0.2, (top - height + 0.36) / total, 0.46, 0.27 * len(rows) / total)
+        _panel(ax.inset_axes(box), rows)
+        top -= height
+    _findings_key(ax, total)
+    return ax
+
+
+def plot_graph(graph: CausalGraph, ax: Any = None) -> Any:
+    """Draw the declared graph from left to right: causes before effects.
+
+    Parameters
+    ----------
+    graph
+        The graph. Solid arrows are effects, dashed double arrows unmeasured common causes, dashed frames selection.
+    ax
+        Axes to draw on; a new figure if None.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    from matplotlib.patches import FancyBboxPatch, Patch
+
+    places = _places(graph)
+    xs, ys = zip(*places.values(), strict=True)
+    ax = new_axes(ax, (max(4.6, 1.6 + max(xs)), 1.15 + max(ys) - min(ys)))
+    boxes, seen = {}, {}
+    for node, (x, y) in places.items():
+        role = _role(graph, node)
+        seen[role] = Patch(facecolor=(*rgb(ROLE_COLOUR[role]), 0.18), edgecolor=ROLE_COLOUR[role], label=role)
+        box = FancyBboxPatch((x - 0.55, y - 0.17), 1.1, 0.34, boxstyle="round,pad=0,rounding_size=0.08", zorder=3)
+        box.set(facecolor=(*rgb(ROLE_COLOUR[role]), 0.18), edgecolor=ROLE_COLOUR[role], linewidth=1.4)
+        box.set_linestyle("--" if node in graph.selected else "-")
+        boxes[node] = ax.add_patch(box)
+        write(ax, x, y, short(node, 15), ha="center", va="center", fontsize=9.5, zorder=4)
+    for pair in graph.edges:
+        _arrow(ax, places, boxes, pair, _BENDS, arrowstyle="-|>", color=INK)
+    for pair in graph.bidirected:
+        upwards = sorted(pair, key=lambda node: places[node][1])
+        bends = _BENDS[1:] if {pair, pair[::-1]} & set(graph.edges) else _BENDS  # not on top of the pair's own effect
+        _arrow(ax, places, boxes, upwards, bends, arrowstyle="<|-|>", color=GREY, linestyle=(0, (4, 2.5)))
+    ax.set(xlim=(min(xs) - 0.7, max(xs) + 0.7), ylim=(min(ys) - 0.45, max(ys) + 0.45), aspect="equal")
+    ax.axis("off")
+    order = [seen[role] for role in ROLE_COLOUR if role in seen]
+    ax.legend(handles=order, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=len(order), **_KEY)
+    return ax
+
+
+_BENDS = (0.0, 0.06, -0.06, 0.12, -0.12, 0.2, -0.2, 0.3, -0.3, 0.42, -0.42, 0.55, -0.55)
+_KEY: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "labelcolor": INK, "handlelength": 1.4, "columnspacing": 1.4}
+
+
+def _ticks(axis: Any, names: Sequence[object], **style: Any) -> None:
+    labels = [short(name, 24) for name in names]
+    axis.set_ticks([i + 0.5 for i in range(len(labels))], labels, parse_math=False, fontsize=9, **style)
+
+
+def _ink(ax: Any) -> None:
+    ax.tick_params(colors=INK, length=0)
+    ax.xaxis.label.set(color=INK, fontsize=8.5)
+
+
+def _panel(ax: Any, rows: list[Finding]) -> None:
+    """Draw the rows of one quantity, first row on top."""
+    low, high = _range(rows)
+    ax.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
+    ax.patch.set_alpha(0)
+    for y, finding in enumerate(rows):
+        colour, marker = VERDICT_STYLE[finding.verdict]
+        wants = finding.details.get("want")
+        if math.isfinite(finding.margin):
+            if wants in ("below", "above"):
+                start, end = (finding.margin, high) if wants == "below" else (low, finding.margin)
+                ax.fill_between([start, end], y - 0.5, y + 0.5, color=VERDICT_STYLE["fail"][0], alpha=0.1, linewidth=0)
+            ax.plot([finding.margin] * 2, [y - 0.5, y + 0.5], color=INK, linewidth=1.2)
+        if math.isfinite(finding.chance):
+            ax.plot([finding.chance] * 2, [y - 0.36, y + 0.36], color=GREY, linewidth=1.4, linestyle=(0, (1.2, 1.2)))
+        if math.isfinite(finding.low) and math.isfinite(finding.high):
+            ax.plot([finding.low, finding.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
+        ax.plot(finding.value, y, marker, color=colour, markersize=7.5, markeredgecolor="white", markeredgewidth=0.6)
+        blend = ax.get_yaxis_transform()
+        write(ax, 1.03, y, interval(finding), va="center", transform=blend)
+        write(ax, 1.48, y, finding.verdict.upper(), va="center", transform=blend, fontsize=8.5, weight="bold")
+    ax.set_yticks(range(len(rows)), [short(f.factor, 20) for f in rows], parse_math=False, fontsize=9)
+    ax.spines[["left", "right", "top"]].set_visible(False)
+    ax.spines["bottom"].set(color=GREY, linewidth=0.7)
+    ax.locator_params(axis="x", nbins=6)
+    _ink(ax)
+    ax.tick_params(axis="x", length=2.5, color=GREY, labelsize=8)
+
+
+def _range(rows: list[Finding]) -> tuple[float, float]:
+    """Limits with everything in them; the whole of 0-1 for shares and scores, so that small is seen to be small."""
+    values = [v for f in rows for v in (f.value, f.low, f.high, f.chance, f.margin) if math.isfinite(v)]
+    low, high = min(0.0, *values), max(values)
+    if low >= 0 and 0.3 < high <= 1:
+        high = 1.0
+    pad = 0.04 * ((high - low) or 1.0)
+    return low - pad, high + pad
+
+
+def _findings_key(ax: Any, total: float) -> None:
+    from matplotlib.lines import Line2D
+
+    def mark(verdict: str) -> Any:
+        colour, marker = VERDICT_STYLE[verdict]
+        return Line2D([], [], color=colour, marker=marker, linewidth=2, markersize=6.5, label=verdict)
+
+    chance = Line2D([], [], color=GREY, linewidth=1.4, linestyle=(0, (1.2, 1.2)), label="chance")
+    margin = Line2D([], [], color=INK, linewidth=1.2, label="margin (failing side shaded)")
+    handles = [*(mark(verdict) for verdict in VERDICT_STYLE), chance, margin]
+    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.01, -0.12 / total), ncol=5, borderpad=0, **_KEY)
+
+
+def _role(graph: CausalGraph, node: str) -> str:
+    if node == "Z":
+        return "embedding"
+    if node == graph.biology:
+        return "biology"
+    if node in graph.technical:
+        return "technical"
+    return "selection" if node in graph.selected else "covariate"
+
+
+def _places(graph: CausalGraph) -> dict[str, tuple[float, float]]:
+    """Place nodes: layer = longest path from a root; within a layer covariates, biology, technical from the top."""
+    depth = dict.fromkeys(graph.nodes, 0)
+    for _ in graph.nodes:  # a longest path has fewer edges than there are nodes
+        for tail, head in graph.edges:
+            depth[head] = max(depth[head], depth[tail] + 1)
+    rank = {"covariate": 0, "selection": 0, "biology": 1, "embedding": 1, "technical": 2}
+    layers: dict[int, list[str]] = {}
+    for node in sorted(graph.nodes, key=lambda node: rank[_role(graph, node)]):
+        layers.setdefault(depth[node], []).append(node)
+    tallest = max(map(len, layers.values()))
+    gap = {d: 0.9 if len(layer) == tallest else 1.1 for d, layer in layers.items()}  # unequal: fewer arrows align
+    return {n: (2.0 * d, gap[d] * ((len(ns) - 1) / 2 - i)) for d, ns in layers.items() for i, n in enumerate(ns)}
+
+
+def _arrow(
+    ax: Any,
+    places: Mapping[str, Any],
+    boxes: Mapping[str, Any],
+    pair: Sequence[str],
+    bends: Sequence[float],
+    **style: Any,
+) -> None:
+    from matplotlib.patches import FancyArrowPatch
+
+    start, end = places[pair[0]], places[pair[1]]
+    clip = {"patchA": boxes[pair[0]], "patchB": boxes[pair[1]]}
+    bend = 0.0
+    if start[0] != end[0]:
+        bend = _bend(places, pair[0], pair[1], bends)
+    elif abs(start[1] - end[1]) > 1.2:  # not neighbours in their layer: around the left of those between
+        start, end, clip, bend = (start[0] - 0.55, start[1]), (end[0] - 0.55, end[1]), {}, -0.3
+    style |= {"connectionstyle": f"arc3,rad={bend}", "shrinkA": 2, "shrinkB": 2, "mutation_scale": 9, "linewidth": 1.1}
+    ax.add_patch(FancyArrowPatch(start, end, clip_on=False, zorder=2, **clip, **style))
+
+
+def _bend(places: Mapping[str, tuple[float, float]], tail: str, head: str, bends: Sequence[float]) -> float:
+    """Choose the bend of an arrow that runs through the fewest other nodes; straight wins ties."""
+    (x0, y0), (x1, y1) = places[tail], places[head]
+    others = [place for node, place in places.items() if node not in (tail, head)]
+
+    def hits(bend: float) -> int:
+        # matplotlib's arc3: a quadratic curve with its control point at right angles to the middle
+        cx, cy = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
+        steps = [i / 24 for i in range(1, 24)]
+        curve = [
+            ((1 - t) ** 2 * x0 + 2 * t * (1 - t) * cx + t**2 * x1, (1 - t) ** 2 * y0 + 2 * t * (1 - t) * cy + t**2 * y1)
+            for t in steps
+        ]
+        return sum(any(abs(x - a) < 0.62 and abs(y - b) < 0.21 for x, y in curve) for a, b in others)
+
+    return min(bends, key=lambda bend: (hits(bend), abs(bend)))

@@ -1,0 +1,46 @@
+from importlib import metadata
+
+import pytest
+
+from causalfm import doctor
+
+
+def by_name():
+    return {check.name: check for check in doctor.diagnose()}
+
+
+def test_this_environment_is_sound():
+    checks = by_name()
+    assert [name for name, check in checks.items() if check.verdict != "pass" and check.details["required"]] == []
+    assert checks["numpy"].sentence == metadata.version("numpy")
+    assert "cores" in checks["machine"].sentence
+
+
+def test_a_missing_package_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "no-such-package"))
+    lost = by_name()["no-such-package"]
+    assert (lost.verdict, lost.sentence) == ("fail", "not installed: pip install no-such-package")
+
+
+def test_a_missing_encoder_concerns_the_demo_only(monkeypatch):
+    monkeypatch.setattr(doctor, "DEMO_MODULES", ("no_such_module",))
+    lost = by_name()["demo encoder"]
+    assert lost.verdict == "fail"
+    assert lost.details == {"required": False}
+    assert "causalfm[demo]" in lost.sentence
+
+
+def test_links_turned_into_files_are_seen(monkeypatch, tmp_path):
+    (tmp_path / "datasets").write_text("../datasets")
+    (tmp_path / "estimators").mkdir()
+    monkeypatch.setattr(doctor, "__file__", str(tmp_path / "doctor.py"))
+    lost = by_name()["folders"]
+    assert lost.verdict == "fail"
+    assert "causalfm/datasets lost" in lost.sentence
+    assert "estimators" not in lost.sentence
+
+
+@pytest.mark.parametrize(("version", "verdict"), [((3, 10), "fail"), ((3, 11), "pass"), ((3, 14), "fail")])
+def test_python_versions(monkeypatch, version, verdict):
+    monkeypatch.setattr(doctor.sys, "version_info", version)
+    assert doctor._python().verdict == verdict
