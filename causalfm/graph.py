@@ -118,15 +118,7 @@ class CausalGraph:
         covariates cause biology. Which patients a site sees is association, not causation: site <-> biology and
         site <-> covariates. The causal effect of the site on ``Z`` is then technical only.
 
-        Parameters
-        ----------
-        biology, technical, group, covariates, specimen, kinds
-            As for the class.
-
-        Returns
-        -------
-        CausalGraph
-            The graph.
+        The parameters are those of the class.
         """
         factors, others = names(technical), names(covariates)
         if not factors:
@@ -231,11 +223,10 @@ class CausalGraph:
         from causalfm.identification import identify
 
         if outcome != EMBEDDING and outcome in self.nodes:
-            raise graph_error(
-                self,
-                f"outcome {outcome!r} is a node with causes of its own: only Z and columns computed from it that are "
-                "no nodes can be outcomes.",
+            message = (
+                f"outcome {outcome!r} is a node with causes of its own: ask for Z, or for a column computed from Z."
             )
+            raise graph_error(self, message)
         return identify(self, names(treatment), "total", "effect")
 
     def is_valid_adjustment(self, treatment: str | Sequence[str], given: str | Sequence[str]) -> bool:
@@ -257,20 +248,10 @@ class CausalGraph:
         return dowhy_confirms(self, names(treatment), names(given))
 
     def kind(self, column: str, cohort: Cohort) -> Kind:
-        """Return the declared kind of a column, else the one its values suggest.
+        """Return the declared kind of a column of ``obs``, else the one its values suggest.
 
-        Parameters
-        ----------
-        column
-            Column of ``obs``.
-        cohort
-            The cohort.
-
-        Returns
-        -------
-        str
-            Ordered categories are ordinal; text, booleans, categories and integers of at most 20 values categorical;
-            other numbers and dates continuous.
+        Ordered categories are ordinal; text, booleans, categories and integers of at most 20 different values are
+        categorical; other numbers and dates are continuous.
         """
         return self.kinds[column] if column in self.kinds else infer_kind(cohort.column(column))
 

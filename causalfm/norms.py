@@ -15,6 +15,7 @@ from scipy import optimize, special, stats
 
 GRAM_BLOCK = 2048
 N_NODES = 1000
+LARGE_DF = 1e6  # beyond it scipy's F loses accuracy and the limit is reached
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,11 +184,12 @@ class SquaredNorm:
         """
         u = min(self.directional(theta), self.noise, np.sqrt(self.noise_square))
         rest, rest_square = self.noise - u, max(self.noise_square - u**2, 0.0)
-        if rest <= 1e-9 * self.noise or rest_square <= 0.0:
+        if rest <= 1e-9 * self.noise:
             ends = (np.array([-1.0, 1.0]) * np.sqrt(self.observed) - np.sqrt(theta)) / np.sqrt(u)
             return float(np.diff(stats.t.cdf(ends, self.df_directional))[0])
         values = (self.observed - (np.sqrt(theta) + np.sqrt(u) * nodes) ** 2) / rest
-        return float(np.mean(special.fdtr(rest**2 / rest_square, self.df_noise, np.maximum(values, 0.0))))
+        df = np.minimum([rest**2 / max(rest_square, 1e-12 * rest**2), self.df_noise], LARGE_DF)
+        return float(np.mean(special.fdtr(df[0], df[1], np.maximum(values, 0.0))))
 
 
 def squared_norm(Z: np.ndarray, weights: np.ndarray, cells: CellCovariances, *, scale: float = 1.0) -> SquaredNorm:

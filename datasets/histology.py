@@ -160,7 +160,7 @@ def cohort_table(n_patients: int, tiles_per_patient: int, confounding: float, ra
     solid, argus = np.zeros(n_patients, dtype=bool), np.zeros(n_patients, dtype=bool)
     for h, share in enumerate(0.5 + confounding * np.linspace(0.5, -0.5, len(SITES))):
         here = np.flatnonzero(site == h)
-        liability = 0.05 * age[here] + rng.gumbel(size=len(here))  # older patients: solid more often
+        liability = 0.03 * age[here] + rng.logistic(size=len(here))  # older patients: solid more often
         solid[here[np.argsort(-liability)[: round(share * len(here))]]] = True
         for pattern in (False, True):  # within the cell, so that scanner and pattern are unrelated given the hospital
             cell = rng.permutation(here[solid[here] == pattern])

@@ -224,8 +224,9 @@ def _centres(rng: np.random.Generator, size: int, spacing: float) -> np.ndarray:
     lattice = np.stack([i + 0.5 * j, np.sqrt(0.75) * j], axis=1) + rng.uniform(-0.5, 0.5, 2)
     lattice = (lattice + rng.normal(0.0, 0.12, lattice.shape)) * spacing
     turn = rng.uniform(0.0, np.pi)
-    turned = lattice @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) + size / 2
-    return turned[((turned > -0.8 * spacing) & (turned < size + 0.8 * spacing)).all(axis=1)].astype(np.float32)
+    turned: np.ndarray = lattice @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) + size / 2
+    inside = ((turned > -0.8 * spacing) & (turned < size + 0.8 * spacing)).all(axis=1)
+    return np.asarray(turned[inside], dtype=np.float32)
 
 
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -146,6 +146,12 @@ def test_test_and_effect_prefer_a_set_that_serves_both():
     assert () in graph.invariance("site").valid
     assert graph.invariance("site").given == graph.adjustment_set("site").given == ("tumour", "age")
     assert () not in graph.adjustment_set("site").valid
+    sibling = short(
+        "site <-> lab; lab -> scanner; site -> scanner; {site, scanner, tumour} -> Z",
+        technical=["site", "scanner", "lab"],
+    )
+    assert ("tumour",) in sibling.invariance("site").valid
+    assert sibling.invariance("site").given == sibling.adjustment_set("site").given == ("tumour", "lab")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +178,10 @@ def test_selection_is_always_conditioned_on(arrows, given, recoverable):
 
 def test_selection_removes_the_empty_set():
     assert () in short("{site, tumour} -> Z").invariance("site").valid
-    assert short("{site, tumour} -> {Z, S}", selected="S").invariance("site").valid == (("tumour",),)
+    graph = short("{site, tumour} -> {Z, S}", selected="S")
+    assert graph.invariance("site").valid == graph.adjustment_set("site").valid == (("tumour",),)
+    assert not graph.is_valid_adjustment("site", [])
+    assert graph.is_valid_adjustment("site", "tumour")
 
 
 def test_outcomes_read_off_the_embedding_inherit_its_parents_and_nodes_are_refused():
@@ -231,8 +240,8 @@ class Linear:
         return self.regress((x,), given)[0]
 
 
-def random_graph(rng):
-    """Nodes in a random causal order, Z last; site may cause scanner, unmeasured causes anywhere but on Z."""
+def random_graph(rng, selection=False):
+    """Nodes in a random or the usual causal order, Z last; unmeasured causes anywhere, rarely on Z."""
     nodes = ["site", "scanner", *rng.permutation(["tumour", "age", "sex"])]
     if rng.random() < 0.5:
         nodes = [str(n) for n in rng.permutation(nodes)]
@@ -241,7 +250,9 @@ def random_graph(rng):
     edges += [f'"{n}" -> Z' for n in nodes if rng.random() < 0.7]
     edges += [f'"{n}" <-> Z' for n in nodes if rng.random() < 0.05]
     edges += ["Z", *nodes]
-    return short("; ".join(edges), technical=["site", "scanner"])
+    if selection:
+        edges += ["S", *(f'"{n}" -> S' for n in nodes if rng.random() < 0.4), *(["S <-> Z"] * (rng.random() < 0.2))]
+    return short("; ".join(edges), technical=["site", "scanner"], selected="S" if selection else None)
 
 
 def subsets(items):
@@ -277,16 +288,19 @@ def test_adjustment_on_random_graphs_agrees_with_dowhy_and_with_linear_models(se
 
 @pytest.mark.parametrize("seed", range(40))
 @pytest.mark.parametrize("effect", ["total", "direct"])
-def test_invariance_on_random_graphs_agrees_with_linear_models(seed, effect):
+@pytest.mark.parametrize("selection", [False, True])
+def test_invariance_on_random_graphs_agrees_with_linear_models(seed, effect, selection):
     rng = np.random.default_rng(1000 + seed)
-    graph = random_graph(rng)
+    graph = random_graph(rng, selection)
+    whole = Linear(graph, rng)
     for of in ("site", "scanner"):
         below = set(graph.technical_descendants(of))
         null = [(n, "Z") for n in {of, *(below if effect == "total" else ())}]
         model = Linear(graph, rng, null)
         need = below if effect == "direct" else set()
         free = [n for n in graph.measured if n != of and (n in need or n not in graph.descendants(of))]
-        good = {frozenset(s) for s in subsets(free) if need <= set(s) and abs(model.partial(of, s)) < 1e-9}
+        possible = [s for s in subsets(free) if need <= set(s)]
+        good = {frozenset(s) for s in possible if abs(model.partial(of, (*s, *graph.selected))) < 1e-9}
         answer = answer_or_none(graph.invariance, of, effect)
         assert (answer is None) == (not good)
         if answer is None:
@@ -294,8 +308,9 @@ def test_invariance_on_random_graphs_agrees_with_linear_models(seed, effect):
         listed = {frozenset(s) for s in answer.valid}
         assert listed <= good
         assert not [s for s in good - listed if s <= frozenset().union(*listed)]  # of its candidates, all are listed
-        both = listed & {frozenset(s) for s in subsets(free) if graph.is_valid_adjustment(of, s)}
-        if effect == "total" and both:
+        seen = abs(whole.partial("S", (of, *answer.given))) if selection else 0.0
+        assert answer.recoverable == (seen < 1e-9)
+        if effect == "total" and any(graph.is_valid_adjustment(of, s) for s in answer.valid):
             assert graph.adjustment_set(of).given == answer.given
 
 

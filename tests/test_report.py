@@ -56,7 +56,7 @@ ROWS: list[dict[str, Any]] = [
      "sentence": "A linear probe names the {site} of an unseen patient in 98 % of cases; chance is 25 %.",
      "numbers": (0.981, 0.969, 0.99, 0.25, 0.4), "want": "below", "quantity": "balanced accuracy, logistic"},
     {"question": "overlap", "title": "Can scanner and {site} be told apart?", "factor": "scanner",
-     "verdict": "cannot tell", "sentence": "Each hospital used one scanner: its effect cannot be told from the rest of the hospital.",
+     "verdict": "cannot tell", "sentence": "Each hospital used one scanner: its effect is not separable.",
      "advice": "Re-scan some slides on a second scanner, or ask the joint question."},
     {"question": "effect", "title": "How large is the effect of scanner, beside that of tumour?", "factor": "scanner",
      "verdict": "cannot tell", "sentence": "The interval reaches from well below the margin to well above it.",
@@ -272,13 +272,15 @@ def test_hostile_names_stay_text_in_html() -> None:
         hostile = Page(text)
         assert {tag for tag, _ in hostile.tags}.isdisjoint({"script", "img", "iframe", "a:b"})
         assert not any(key.startswith("on") for _, attrs in hostile.tags for key in attrs)
-        assert all(" ".join(name.split()) in hostile.words() for name in HOSTILE)
+        assert all(clean(name) in hostile.words() for name in HOSTILE)
+        assert all(c.isprintable() or c == "\n" for c in text)
 
 
 def test_hostile_names_stay_text_in_markdown_and_json() -> None:
     audit = hostile_audit()
     text = render_markdown(audit)
     assert not re.search(r"<[a-z!/]", text)
+    assert all(c.isprintable() or c == "\n" for c in text)
     assert not re.search(r"(?<!\\)[\[`](?!\d)", text.replace("[95 %", ""))  # no link, image or code of its own
     tables = re.findall(r"(?:^\|.*\n)+", text, re.M)
     assert [len(table.splitlines()) - 2 for table in tables] == [len(HOSTILE), len(HOSTILE)]

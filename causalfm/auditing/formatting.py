@@ -29,7 +29,12 @@ def clean(text: object) -> str:
     str
         Printable characters only, blanks collapsed.
     """
-    return re.sub(r" +", " ", "".join(c if c.isprintable() else " " for c in str(text))).strip()
+    return re.sub(r" +", " ", printable(text)).strip()
+
+
+def printable(text: object) -> str:
+    """Return text with a blank in place of every control, line-breaking and direction-changing character."""
+    return "".join(c if c.isprintable() else " " for c in str(text))
 
 
 def number(value: Any) -> str:

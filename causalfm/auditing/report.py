@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.findings import Audit
-from causalfm.auditing.formatting import DASH, clean, interval, listing, number, requirement
+from causalfm.auditing.formatting import DASH, clean, interval, listing, number, printable, requirement
 from causalfm.errors import DataError
 from causalfm.results import plain
 
@@ -169,21 +169,31 @@ def _figures(audit: Audit) -> dict[str, Any]:
 def _environment(*, markdown: bool) -> Environment:
     """Build a template environment in which every expression is escaped unless the template says otherwise."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
-        finalize=_markdown if markdown else lambda value: value,
+        finalize=_markdown if markdown else _html,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": number, "interval": interval, "requirement": requirement, "plain": plain}
-    environment.filters |= {"label": _label, "inline": _inline, "without": _without}
+    environment.filters |= {"number": number, "requirement": requirement, "label": _label, "inline": _inline}
+    environment.filters |= {"plain": plain, "without": _without}
+    # digits and brackets only: the one text of ours that Markdown's escaping would make hard to read
+    environment.filters["interval"] = lambda finding: Markup(interval(finding))
     environment.tests |= {"table": _is_table, "pairs": lambda value: isinstance(value, Mapping)}
     environment.globals |= {"marks": MARKS, "columns": _columns}
     return environment
+
+
+def _html(value: Any) -> Any:
+    """Keep what is escaped already; in the rest, control characters become blanks before escaping."""
+    from markupsafe import Markup
+
+    return value if isinstance(value, Markup) else printable(value)
 
 
 def _markdown(value: Any) -> Any:
@@ -192,7 +202,8 @@ def _markdown(value: Any) -> Any:
 
     if isinstance(value, Markup):  # the output of a macro: escaped already
         return value
-    text = clean(value).replace("&", "&amp;").replace("<", "&lt;")
+    text = re.sub(r"&(?=[#a-zA-Z])", "&amp;", printable(value))  # "a < b & c" is fine as it is, and legible
+    text = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text)
     return Markup(re.sub(r"([\\`*\[\]|~])", r"\\\1", text))
 
 
@@ -207,7 +218,7 @@ def _inline(value: Any) -> str:
         return "; ".join(f"{_label(key)} {_inline(item)}" for key, item in value.items())
     if not isinstance(value, (list, tuple)):
         return number(value)
-    parts = [f"{{{_inline(item)}}}" if isinstance(item, (list, tuple)) else _inline(item) for item in value]
+    parts = [f"{{{_inline(item)}}}" if isinstance(item, (list, tuple, Mapping)) else _inline(item) for item in value]
     return ", ".join(parts) or DASH
 
 

@@ -93,7 +93,7 @@ def encode(
     encoder: str | EncoderSpec = "efficientnet-lite0",
     *,
     device: str | None = None,
-    batch_size: int = 16,
+    batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Embed images with a pretrained encoder.
@@ -107,8 +107,8 @@ def encode(
     device
         Torch device. None: the GPU if there is one, else the CPU.
     batch_size
-        Images per forward pass; changes speed and memory, and the result by rounding only. The default suits a CPU,
-        whose caches a larger batch overruns; raise it on a GPU.
+        Images per forward pass; changes speed and memory, and the result by rounding only. Large batches also keep a
+        busy CPU going: every layer waits for all of its threads.
     progress
         Called with (images done, images in all) after each batch.
 
@@ -137,7 +137,7 @@ def encode(
             rows = slice(start, min(start + batch_size, len(images)))
             pixels = np.stack([_resize(image, spec) for image in images[rows]]).transpose(0, 3, 1, 2)
             batch = torch.from_numpy((pixels.astype(np.float32) - mean) / std)
-            batch = batch.to(place, memory_format=torch.channels_last)  # half as long again without it on a CPU
+            batch = batch.to(place, memory_format=torch.channels_last)  # 1.5 times as fast on a CPU
             out[rows] = features(batch).float().cpu().numpy()
             if progress is not None:
                 progress(rows.stop, len(images))

@@ -93,9 +93,11 @@ def robustness_index(
     """
     design = design_of(cohort, graph, confounder)
     shortest = len(cohort) - int(np.bincount(design.groups).max())
-    grid = _grid(max_k, shortest if neighbours is None else min(shortest, 4 * neighbours.k))
-    found = _neighbours(cohort, design, max(grid) if k == "auto" else k, neighbours)
-    grid = grid if k == "auto" else sorted({*(j for j in grid if j <= k), k})
+    if k == "auto":
+        grid = _auto_grid(max_k, shortest if neighbours is None else min(shortest, 4 * neighbours.k))
+    else:
+        grid = [*_grid(k), k]
+    found = _neighbours(cohort, design, max(grid), neighbours)
     accuracy = vote_accuracy(found, design.biology, grid)
     chosen = grid[int(np.argmax(accuracy))] if k == "auto" else k
     counts, support = kind_counts(neighbour_kinds(found, design.biology, design.confounder), grid)
@@ -178,8 +180,12 @@ def _neighbours(cohort: Cohort, design: Design, k: int, given: Neighbours | None
     return replace(given, k=k) if given.k > k else given
 
 
-def _grid(max_k: int, shortest: int) -> list[int]:
-    grid = [j for j in [1, 3, 5, 7, 9, *range(11, max_k, 10)] if j < max_k and j <= shortest // 4]
+def _grid(below: int) -> list[int]:
+    return [j for j in [1, 3, 5, 7, 9, *range(11, below, 10)] if j < below]
+
+
+def _auto_grid(max_k: int, shortest: int) -> list[int]:
+    grid = [j for j in _grid(max_k) if j <= shortest // 4]
     if not grid:
         raise DataError(
             f"k='auto' looks up to a quarter of the shortest candidate list ({shortest} rows) and below max_k={max_k}: "

@@ -6,16 +6,25 @@ taken from tables of two classes by two levels with equal groups and rows per ce
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations, product
+from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from causalfm.errors import DataError
-from causalfm.metrics.design import Design, design_cells, design_of, stratified_variance, t_interval
-from causalfm.metrics.typed import OS, SO, deletion_effects, expected_counts, kind_counts, neighbour_kinds
+from causalfm.metrics.balanced import Table, complete_tables, table_names
+from causalfm.metrics.design import Design, design_cells, design_of, stratified_variance, t_interval, without_pairs
+from causalfm.metrics.typed import (
+    OS,
+    SO,
+    Deletion,
+    deletion_effects,
+    expected_counts,
+    kind_counts,
+    neighbour_kinds,
+)
 from causalfm.neighbours import Neighbours, knn
 from causalfm.results import Estimate
 
@@ -23,24 +32,8 @@ if TYPE_CHECKING:
     from causalfm.cohort import Cohort
     from causalfm.graph import CausalGraph
 
-KEEP = 0.9  # share of a cell's groups that must have the table's rows per group
+PAIRS_UP_TO = 3000  # groups; the pair part of the variance needs a square array of them
 SEARCHES = 4000  # at most, over all tables
-
-# Rows of each group of one cell: row positions, the cell's groups ordered by code.
-Cell = Mapping[int, np.ndarray]
-
-
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """One complete 2 x 2 table: four cells, equal groups and rows per cell."""
-
-    classes: tuple[int, int]
-    levels: tuple[int, int]
-    cells: tuple[Cell, ...]  # (class, level) in the order 00, 01, 10, 11; eligible groups only
-    left_out: int  # group x cell entries with too few rows
-    groups_per_cell: int
-    rows_per_group: int
-    k: int
 
 
 def reference_index(
@@ -95,22 +88,23 @@ def reference_index(
             "0 < fraction <= 1, min_groups of at least 2, max_rows of at least min_groups, and at least 1 draw."
         )
     design = design_of(cohort, graph, confounder)
-    tables, dropped = _tables(design, fraction, min_groups, max_rows)
+    tables, dropped = complete_tables(design, fraction, min_groups, max_rows)
     draws = draws or max(1, min(20, SEARCHES // max(1, len(tables))))
-    scored: list[_Table] = []
+    spread = _Spread.of(tables, int(design.groups.max()) + 1)
+    scored: list[Table] = []
     records: list[dict[str, Any]] = []
     chances: list[float] = []
-    effects = np.zeros(int(design.groups.max()) + 1)
     for number, table in enumerate(tables):
-        counts, expected, change = _score(cohort.X, design, table, draws, np.random.default_rng([random_state, number]))
+        drawn = _score(cohort.X, design, table, draws, np.random.default_rng([random_state, number]))
+        counts = np.sum([one.counts for one in drawn], axis=0)
         record = _record(design, table, counts)
         if counts.sum() == 0:
             dropped.append({**record, "reason": f"no typed neighbour at k={table.k}"})
             continue
         scored.append(table)
         records.append(record)
-        chances.append(float(expected[0] / expected.sum()))
-        effects += (counts[1] * change[:, 0] - counts[0] * change[:, 1]) / counts.sum() ** 2  # derivative of the ratio
+        chances.append(float(drawn[0].expected[0] / drawn[0].expected.sum()))
+        spread.add(drawn, counts)
     cells = [cell for table in scored for cell in table.cells]
     used = np.array(sorted({group for cell in cells for group in cell}), dtype=np.int64)
     n = len({int(row) for cell in cells for rows in cell.values() for row in rows})
@@ -121,126 +115,117 @@ def reference_index(
         nan = float("nan")
         return Estimate("robustness_index_2x2", nan, nan, nan, nan, n, len(used), design.unit, details)
     value = float(np.mean([record["value"] for record in records]))
-    low, high, details["interval"] = _interval(value, effects[used] / len(records), design_cells(design)[used], design)
+    low, high, details["interval"] = _interval(value, spread, used, len(records), design)
     return Estimate(
         "robustness_index_2x2", value, low, high, float(np.mean(chances)), n, len(used), design.unit, details
     )
 
 
-def _tables(
-    design: Design, fraction: float, min_groups: int, max_rows: int
-) -> tuple[list[_Table], list[dict[str, Any]]]:
-    cells = _cells(design)
-    tables, dropped = [], []
-    classes = combinations(range(len(design.biology_levels)), 2)
-    for pair, levels in product(classes, combinations(range(len(design.confounder_levels)), 2)):
-        keys = list(product(pair, levels))
-        poor = [key for key in keys if len(cells.get(key, {})) < min_groups]
-        if poor:
-            names = [
-                (design.biology_levels[a], design.confounder_levels[b], len(cells.get((a, b), {}))) for a, b in poor
-            ]
-            reason = "; ".join(f"{a} x {b} has {size} of {min_groups} {design.unit} units" for a, b, size in names)
-            dropped.append({**_names(design, pair, levels), "reason": reason})
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """One draw of a table, scored. Units are (cell, group) pairs: each cell has a fixed number of groups."""
+
+    counts: np.ndarray  # (2,) SO and OS
+    expected: np.ndarray  # (2,) the same under noise, up to a factor
+    deletion: Deletion
+    owners: np.ndarray  # (4, groups per cell) group of each unit
+
+
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """Effects of single groups and of pairs of groups on the sum of the tables' indices."""
+
+    effects: np.ndarray  # (G,)
+    place: np.ndarray  # (G,) row of the group in ``pairs``
+    pairs: np.ndarray | None  # (U, U) of the U groups in the tables; None beyond PAIRS_UP_TO
+
+    @classmethod
+    def of(cls, tables: list[Table], n_groups: int) -> _Spread:
+        place = np.full(n_groups, -1)
+        groups = sorted({group for table in tables for cell in table.cells for group in cell})
+        place[groups] = np.arange(len(groups))
+        pairs = np.zeros((len(groups), len(groups))) if len(groups) <= PAIRS_UP_TO else None
+        return cls(np.zeros(n_groups), place, pairs)
+
+    def add(self, drawn: list[_Drawn], counts: np.ndarray) -> None:
+        """Add one table: its ratio, linearised at the counts pooled over its draws."""
+        slope = np.array([counts[1], -counts[0]]) / counts.sum() ** 2
+        effects = np.stack([(one.deletion.effects @ slope).reshape(4, -1) for one in drawn])
+        effects -= effects.mean(axis=(0, 2), keepdims=True)  # cell sizes are fixed: a cell's mean effect is no spread
+        for one, effect in zip(drawn, effects, strict=True):
+            np.add.at(self.effects, one.owners, effect)
+            if self.pairs is None:
+                continue
+            so, os = one.deletion.pairs
+            residual = _pair_residuals((so * slope[0] + os * slope[1]).toarray(), one.owners.shape[1])
+            for a, b in product(range(4), range(4)):
+                self.pairs[np.ix_(self.place[one.owners[a]], self.place[one.owners[b]])] += residual[a, :, b]
+
+
+def _pair_residuals(pairs: np.ndarray, m: int) -> np.ndarray:
+    """Take block means and main effects off ``pairs (4m, 4m)``; ``(4, m, 4, m)``, scaled to unbiased squares.
+
+    The same as :func:`causalfm.metrics.design.pair_variance`, kept per pair because draws and tables share pairs.
+    """
+    both = (pairs + pairs.T).reshape(4, m, 4, m)
+    off = both.mean(axis=1, keepdims=True)
+    residual = (both - off - both.mean(axis=3, keepdims=True) + off.mean(axis=3, keepdims=True)) * (m / (m - 1))
+    for cell in range(4):
+        block = both[cell, :, cell]
+        if m < 4:
+            residual[cell, :, cell] = 0  # too few to tell main effects from pairs
             continue
-        four = [cells[key] for key in keys]
-        per_group = min(_rows_that_most_have(cell) for cell in four)
-        kept = tuple({group: rows for group, rows in cell.items() if len(rows) >= per_group} for cell in four)
-        left_out = sum(map(len, four)) - sum(map(len, kept))
-        n_groups = min(min(map(len, kept)), max_rows)
-        per_group = max(1, min(per_group, max_rows // n_groups))
-        k = max(1, round(fraction * n_groups * per_group))
-        tables.append(_Table(pair, levels, kept, left_out, n_groups, per_group, k))
-    return tables, dropped
+        mean = block.sum() / (m * (m - 1))
+        main = (block.sum(1) - (m - 1) * mean) / (m - 2)
+        inner = (block - mean - main[:, None] - main) * ((m - 1) / (m - 3)) ** 0.5
+        np.fill_diagonal(inner, 0)
+        residual[cell, :, cell] = inner
+    return np.asarray(residual)
 
 
-def _cells(design: Design) -> dict[tuple[int, int], Cell]:
-    """Return the rows of each group in each biology x confounder cell."""
-    order = np.lexsort((design.groups, design.confounder, design.biology))
-    keys = np.stack([design.biology[order], design.confounder[order], design.groups[order]], axis=1)
-    starts = np.flatnonzero(np.any(np.diff(keys, axis=0, prepend=-1), axis=1))
-    cells: dict[tuple[int, int], dict[int, np.ndarray]] = {}
-    for start, rows in zip(starts, np.split(order, starts[1:]), strict=True):
-        a, b, group = (int(v) for v in keys[start])
-        cells.setdefault((a, b), {})[group] = rows
-    return dict(cells)
-
-
-def _rows_that_most_have(cell: Cell) -> int:
-    sizes = np.sort([len(rows) for rows in cell.values()])[::-1]
-    return int(sizes[int(np.ceil(KEEP * len(sizes))) - 1])
-
-
-def _score(
-    X: np.ndarray, design: Design, table: _Table, draws: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return SO and OS counts, the same under noise, and the change of the counts by group ``(G, 2)``."""
-    counts, expected = np.zeros(2), np.zeros(2)
-    change = np.zeros((int(design.groups.max()) + 1, 2))
+def _score(X: np.ndarray, design: Design, table: Table, draws: int, rng: np.random.Generator) -> list[_Drawn]:
     size = table.groups_per_cell * table.rows_per_group
     cell = np.repeat(np.arange(4), size)
-    by_cell: list[tuple[np.ndarray, np.ndarray]] = []
+    biology, confounder = cell // 2, cell % 2
+    units = np.repeat(np.arange(4 * table.groups_per_cell), table.rows_per_group)
+    drawn = []
     for _ in range(draws):
-        rows = np.concatenate([_draw(one, table.groups_per_cell, table.rows_per_group, rng) for one in table.cells])
-        # One unit per (group, cell): cells have a fixed number of groups, so effects are centred within each.
-        units = np.repeat(np.arange(4 * table.groups_per_cell), table.rows_per_group)
-        so_os, noise, effect = _search_draw(X[rows], cell // 2, cell % 2, design.groups[rows], units, table.k)
-        counts += so_os
-        expected += noise
-        by_cell.append((design.groups[rows[:: table.rows_per_group]].reshape(4, -1), effect.reshape(4, -1, 2)))
-    owners, effects = (np.stack(part) for part in zip(*by_cell, strict=True))
-    effects = effects - effects.mean(axis=(0, 2), keepdims=True)
-    np.add.at(change, owners, effects)
-    return counts, expected, change
+        rows = table.draw(rng)
+        groups = np.unique(design.groups[rows], return_inverse=True)[1]
+        search = partial(_search, X[rows], groups, table.k)
+        found = search(None, table.rows_per_group)
+        counts = kind_counts(neighbour_kinds(found, biology, confounder), [table.k])[0][0, [SO, OS]]
+        deletion = deletion_effects(found, biology, confounder, units, table.k, search)
+        assert deletion is not None  # k is at most a cell's rows; own group and one unit leave more than that
+        expected = expected_counts(found.queries, biology, confounder, groups)
+        owners = design.groups[rows[:: table.rows_per_group]].reshape(4, -1)
+        drawn.append(_Drawn(counts, expected, deletion, owners))
+    return drawn
 
 
-def _draw(cell: Cell, n_groups: int, per_group: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw ``per_group`` rows of each of ``n_groups`` groups, group by group."""
-    members = list(cell.values())
-    return np.concatenate(
-        [
-            rng.permutation(members[i])[:per_group] if len(members[i]) > 1 else members[i]
-            for i in rng.permutation(len(members))[:n_groups]
-        ]
-    )
+def _search(X: np.ndarray, groups: np.ndarray, k: int, queries: np.ndarray | None, reserve: int) -> Neighbours:
+    return knn(X, k, exclude=groups, queries=queries, reserve=reserve)
 
 
-def _search_draw(
-    X: np.ndarray, biology: np.ndarray, confounder: np.ndarray, groups: np.ndarray, units: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    local = np.unique(groups, return_inverse=True)[1]
-    largest = int(np.bincount(units).max())
-
-    def search(queries: np.ndarray | None, reserve: int) -> Neighbours:
-        return knn(X, k, exclude=local, queries=queries, reserve=reserve)
-
-    found = search(None, largest)
-    counts = kind_counts(neighbour_kinds(found, biology, confounder), [k])[0][0, [SO, OS]]
-    effect = deletion_effects(found, biology, confounder, units, k, search)
-    expected = expected_counts(found.queries, biology, confounder, local)
-    assert effect is not None  # k is at most a cell's rows; own group and one unit leave more, as cells hold 2 groups
-    return counts, expected, effect
-
-
-def _interval(value: float, effects: np.ndarray, strata: np.ndarray, design: Design) -> tuple[float, float, str]:
-    variance, df = stratified_variance(effects, strata)
+def _interval(
+    value: float, spread: _Spread, used: np.ndarray, n_tables: int, design: Design
+) -> tuple[float, float, str]:
+    variance, df = stratified_variance(spread.effects[used] / n_tables, design_cells(design)[used])
     if not variance > 1e-24:
         note = f"none: the value is the same whichever {design.unit} is left out, so its spread is unknown"
         return float("nan"), float("nan"), note
+    method = f"delete-one-{design.unit} effects within cells, t with {df:.0f} degrees of freedom, k fixed"
+    if spread.pairs is None:
+        method += f"; wider than needed: more than {PAIRS_UP_TO} groups, pairs counted twice"
+    else:
+        variance = without_pairs(variance, float(np.sum(np.triu(spread.pairs, 1) ** 2)) / n_tables**2)
     low, high = t_interval(value, variance, df)
-    return low, high, f"delete-one-{design.unit} effects within cells, t with {df:.0f} degrees of freedom, k fixed"
+    return low, high, method
 
 
-def _names(design: Design, classes: tuple[int, int], levels: tuple[int, int]) -> dict[str, Any]:
+def _record(design: Design, table: Table, counts: np.ndarray) -> dict[str, Any]:
     return {
-        "classes": [design.biology_levels[a] for a in classes],
-        "levels": [design.confounder_levels[b] for b in levels],
-    }
-
-
-def _record(design: Design, table: _Table, counts: np.ndarray) -> dict[str, Any]:
-    return {
-        **_names(design, table.classes, table.levels),
+        **table_names(design, table.classes, table.levels),
         "value": float(counts[0] / counts.sum()) if counts.sum() else float("nan"),
         "so": int(counts[0]),
         "os": int(counts[1]),

@@ -141,7 +141,7 @@ class Deletion:
     @property
     def effects(self) -> np.ndarray:
         """Change of the SO and OS counts without each unit, ``(U, 2)``."""
-        return np.stack([np.asarray(pair.sum(axis=0)) for pair in self.pairs], axis=1) - self.own
+        return np.asarray(np.stack([pair.sum(axis=0) for pair in self.pairs], axis=1) - self.own)
 
 
 def deletion_effects(
