@@ -19,7 +19,7 @@ Kind = Literal["categorical", "ordinal", "continuous", "multi-label"]
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class CausalGraph:
-    """What causes what, which column plays which role, and what the independent unit is.
+    """What causes what, the roles of columns, and the independent unit.
 
     Parameters
     ----------
@@ -31,8 +31,7 @@ class CausalGraph:
     technical
         Technical factors, the hospital or site first.
     group
-        The independent unit, usually the patient; or nested units from the finest to the coarsest, of which the
-        coarsest is the independent one. Units are columns, not nodes.
+        The independent unit, usually the patient; or nested units, finest first, the independent one last. No nodes.
     covariates
         Further measured nodes; by default every node without another role.
     specimen
@@ -55,7 +54,7 @@ class CausalGraph:
     ------
     GraphError
         Arrows that cannot be read, a cycle, a role that is not a node, a node without a role, overlapping roles, ``Z``
-        missing or with an arrow out of it, a unit or a specimen among the nodes. The message prints the graph.
+        missing or with an arrow out of it, a unit or a specimen among the nodes.
     """
 
     biology: str
@@ -118,7 +117,7 @@ class CausalGraph:
         covariates cause biology. Which patients a site sees is association, not causation: site <-> biology and
         site <-> covariates. The causal effect of the site on ``Z`` is then technical only.
 
-        The parameters are those of the class.
+        Parameters: those of the class.
         """
         factors, others = names(technical), names(covariates)
         if not factors:
@@ -141,8 +140,7 @@ class CausalGraph:
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column of ``obs`` that the graph needs; selection nodes need none."""
-        specimen = () if self.specimen is None else (self.specimen,)
-        return tuple(dict.fromkeys((*self.measured, *specimen, *self.groups)))
+        return tuple(dict.fromkeys((*self.measured, *names(self.specimen), *self.groups)))
 
     def parents(self, node: str) -> tuple[str, ...]:
         """Return the direct causes of a node, in the order of ``nodes``."""
@@ -232,7 +230,7 @@ class CausalGraph:
     def is_valid_adjustment(self, treatment: str | Sequence[str], given: str | Sequence[str]) -> bool:
         """Say whether ``given`` blocks every back-door path to ``Z`` and holds no effect of the treatment.
 
-        All are measured nodes, one name or several. Selection nodes are conditioned on as well.
+        All are measured nodes. Selection nodes are conditioned on as well.
         """
         from causalfm.identification import is_valid_back_door
 
@@ -266,8 +264,8 @@ class CausalGraph:
     def to_dict(self) -> dict[str, Any]:
         """Return arrows, roles and edges as plain, JSON-ready data."""
         body: dict[str, Any] = {"arrows": str(self), **{f.name: getattr(self, f.name) for f in fields(self)}}
+        body |= {name: [list(pair) for pair in body[name]] for name in ("edges", "bidirected")}
         body["kinds"] = dict(self.kinds)
-        body["edges"], body["bidirected"] = ([list(pair) for pair in p] for p in (self.edges, self.bidirected))
         return {k: list(v) if isinstance(v, tuple) else v for k, v in body.items()}
 
     def _require(self, node: str) -> None:

@@ -262,7 +262,7 @@ def covariance(a: SquaredNorm, b: SquaredNorm, cells: CellCovariances) -> float:
     return 4.0 * total - 2.0 * square + shared
 
 
-def linear_bounds(a: SquaredNorm, b: SquaredNorm, factor: float, cells: CellCovariances, level: float) -> tuple[float, float, float]:
+def linear_bounds(a: SquaredNorm, b: SquaredNorm, factor: float, cells: CellCovariances | None, level: float) -> tuple[float, float, float]:
     """Estimate ``a - factor * b`` with its two one-sided bounds.
 
     Parameters
@@ -272,7 +272,8 @@ def linear_bounds(a: SquaredNorm, b: SquaredNorm, factor: float, cells: CellCova
     factor
         Squared margin.
     cells
-        The covariances both were made with.
+        The covariances both were made with; None if they were made from different means of the same patients, whose
+        covariance is not known: the worst correlation is taken.
     level
         Confidence of each bound.
 
@@ -291,7 +292,7 @@ def linear_bounds(a: SquaredNorm, b: SquaredNorm, factor: float, cells: CellCova
     G. Y. Zou and A. Donner, Statistics in Medicine 27 (2008) 1693-1702.
     """
     x, y = max(a.value, 0.0), factor * max(b.value, 0.0)
-    correlation = covariance(a, b, cells) / np.sqrt(a.variance * b.variance)
+    correlation = -1.0 if cells is None else covariance(a, b, cells) / np.sqrt(a.variance * b.variance)
     x_low, x_high = x - a.bound(level), a.bound(1.0 - level) - x
     y_low, y_high = y - factor * b.bound(level), factor * b.bound(1.0 - level) - y
 

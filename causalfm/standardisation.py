@@ -1,4 +1,4 @@
-"""Standardised contrasts between the levels of a factor: which cells can be compared, and with which weights.
+"""Standardised contrasts between the levels of a factor, and the biology to measure them against.
 
 A contrast of two levels is the mean over strata of their within-stratum difference, weighted by the patients of the
 strata. Everything is linear in the patients, so an effect is a matrix of weights (see :mod:`causalfm.norms`).
@@ -12,192 +12,244 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalfm.errors import DataError
-from causalfm.norms import CellCovariances, SquaredNorm, cell_covariances, squared_norm
-from causalfm.units import Units
-
-MAX_SUBSETS = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class CompleteTable:
-    """A set of levels and strata in which every cell holds enough patients.
-
-    Attributes
-    ----------
-    levels, strata
-        Positions of the kept levels and strata, ascending.
-    patients
-        Patients in the table.
-    """
-
-    levels: tuple[int, ...]
-    strata: tuple[int, ...]
-    patients: int
-
-
-def complete_table(counts: np.ndarray, minimum: int) -> CompleteTable | None:
-    """Find the complete sub-table that holds the most patients, keeping as many levels as possible at equal size.
-
-    Parameters
-    ----------
-    counts
-        ``(W, L)`` patients per stratum and level.
-    minimum
-        Least patients per cell.
-
-    Returns
-    -------
-    CompleteTable or None
-        None if no stratum holds two levels with enough patients.
-
-    Notes
-    -----
-    The best table is closed: its strata are all those in which its levels suffice. With up to 4,096 sets of levels all
-    are tried; with more, the sets tried are those of the strata themselves and their pairwise intersections.
-    """
-    usable = counts >= minimum
-    n_levels = counts.shape[1]
-    if 2**n_levels <= MAX_SUBSETS:
-        sets = [s for r in range(2, n_levels + 1) for s in itertools.combinations(range(n_levels), r)]
-    else:
-        rows = {tuple(np.flatnonzero(row)) for row in usable}
-        pairs = {tuple(sorted(set(a) & set(b))) for a, b in itertools.combinations(sorted(rows), 2)}
-        sets = sorted(s for s in rows | pairs if len(s) >= 2)
-    best: CompleteTable | None = None
-    for levels in sets:
-        strata = np.flatnonzero(usable[:, levels].all(axis=1))
-        patients = int(counts[np.ix_(strata, levels)].sum())
-        if len(strata) and (best is None or (patients, len(levels)) > (best.patients, len(best.levels))):
-            best = CompleteTable(tuple(int(v) for v in levels), tuple(int(w) for w in strata), patients)
-    return best
+from causalfm.norms import CellCovariances, SquaredNorm, cell_covariances, fieller, linear_bounds, squared_norm
+from causalfm.positivity import MIN_GROUPS, CompleteTable, complete_table, table
+from causalfm.units import Units, helmert
 
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """Patients of a comparable table, with cell residuals and their covariances.
+    """The patients of a comparable table, with what contrasts between its cells need.
 
     Attributes
     ----------
     Z
         ``(G, d)`` patients kept, minus a common centre.
-    rows
-        Positions of these patients among the units.
     level, stratum
         ``(G,)`` codes among all levels and strata of the units.
-    projector
-        ``(G, G)`` or None: maps a cell contrast to one that is orthogonal to the covariates.
     cells
         Covariances within stratum x level cells.
+    basis, full_basis
+        ``(G, q)`` covariates after and before centring within cells, in coordinates in which ``basis`` is orthonormal.
     """
 
     Z: np.ndarray
-    rows: np.ndarray
     level: np.ndarray
     stratum: np.ndarray
-    basis: np.ndarray
     cells: CellCovariances
+    basis: np.ndarray
+    full_basis: np.ndarray
 
     def adjust(self, weights: np.ndarray) -> np.ndarray:
-        """Make cell contrasts ``(J, G)`` free of the covariates: subtract what the regression slope would carry."""
-        if self.basis.shape[1] == 0:
-            return weights
+        """Make contrasts ``(J, G)`` of cell means free of the covariates: take off what the common slopes carry."""
         return np.asarray(weights - (weights @ self.full_basis) @ self.basis.T)
 
-    @property
-    def full_basis(self) -> np.ndarray:
-        """Covariates in the coordinates in which ``basis`` is orthonormal within cells, ``(G, q)``."""
-        return self._full
 
-    _full: np.ndarray
+@dataclass(frozen=True, eq=False)
+class Contrasts:
+    """All contrasts of one factor over one complete table.
+
+    Attributes
+    ----------
+    design
+        The patients.
+    levels
+        Positions of the compared levels.
+    joint
+        Mean squared distance over all pairs of levels.
+    pairs
+        ``{(a, b): SquaredNorm}`` over pairs of positions in the units' levels.
+    biology
+        Mean squared distance over all pairs of classes, standardised over the levels; None with ``no_biology``.
+    no_biology
+        Why there is no biology to measure against.
+    shared
+        True if factor and biology are estimated from the same patients' means, so that their covariance is known.
+    """
+
+    design: Design
+    levels: tuple[int, ...]
+    joint: SquaredNorm
+    pairs: dict[tuple[int, int], SquaredNorm]
+    biology: SquaredNorm | None
+    no_biology: str
+    shared: bool
+
+    def ratio(self) -> tuple[float, float, float]:
+        """Ratio of squared distances factor : biology with its 95 % interval; ``nan`` if biology is not told from zero.
+
+        Fieller's interval where the covariance is known; else (biology varying within patients) the two norms' 97.5 %
+        intervals are combined, which is conservative.
+        """
+        nothing = (float("nan"),) * 3
+        if self.biology is None:
+            return nothing
+        if self.shared:
+            return fieller(self.joint, self.biology, self.design.cells)
+        (low, high), (b_low, b_high) = self.joint.interval(0.975), self.biology.interval(0.975)
+        return (self.joint.value / self.biology.value, low / b_high, high / b_low) if b_low > 0 else nothing
+
+    def margin_bounds(self, margin: float, level: float = 0.95) -> tuple[float, float]:
+        """Simultaneous bounds of the largest ``|pair|^2 - margin^2 |biology|^2``.
+
+        Parameters
+        ----------
+        margin
+            Margin in units of the biology distance.
+        level
+            Confidence of each one-sided statement.
+
+        Returns
+        -------
+        low, high : float
+            ``high < 0``: every pair is below the margin (intersection-union). ``low > 0``: some pair is above it
+            (Bonferroni over the pairs). ``nan`` if biology is not told from zero.
+        """
+        if self.biology is None or self.biology.interval()[0] <= 0.0:
+            return float("nan"), float("nan")
+        lows, highs = [], []
+        cells = self.design.cells if self.shared else None
+        for pair in self.pairs.values():
+            highs.append(linear_bounds(pair, self.biology, margin**2, cells, level)[2])
+            lows.append(linear_bounds(pair, self.biology, margin**2, cells, 1.0 - (1.0 - level) / len(self.pairs))[1])
+        return max(lows), max(highs)
 
 
-def build_design(units: Units, keep: np.ndarray) -> Design:
-    """Prepare the patients of ``keep`` (a mask over units) for contrasts between cells of at least three patients.
+def contrast_levels(units: Units, biology: str, minimum: int = MIN_GROUPS) -> Contrasts:
+    """Estimate all contrasts of a factor over the largest complete table.
+
+    Parameters
+    ----------
+    units
+        Patients of the question.
+    biology
+        Name of the biology column.
+    minimum
+        Least patients per cell.
+
+    Returns
+    -------
+    Contrasts
+        Joint and pairwise squared distances, and the biology's.
+
+    Raises
+    ------
+    DataError
+        No complete table (ask :func:`causalfm.positivity.overlap` first), or too many covariates.
+    """
+    best = complete_table(units.counts(), minimum)
+    if best is None:
+        raise DataError(f"no two levels of {units.level.name} can be compared: see the overlap check.")
+    design = build_design(units, best)
+    means = standardised_means(design.level, best.levels, design.stratum, best.strata)
+    pairs = {
+        (best.levels[i], best.levels[j]): squared_norm(design.Z, design.adjust(means[i : i + 1] - means[j : j + 1]), design.cells)
+        for i, j in itertools.combinations(range(len(means)), 2)
+    }
+    norm, why, shared = _biology_norm(units, design, biology)
+    return Contrasts(design, best.levels, joint_norm(design, means), pairs, norm, why, shared)
+
+
+def build_design(units: Units, kept: CompleteTable) -> Design:
+    """Prepare the patients of a complete table: residuals from cell means and from the covariates' common slopes.
 
     Parameters
     ----------
     units
         All patients.
-    keep
-        ``(G,)`` patients of usable cells.
+    kept
+        The table; cells of at least three patients.
 
     Returns
     -------
     Design
-        With residuals from cell means and the covariate regression (common slopes).
+        The patients of the table.
 
     Raises
     ------
     DataError
         More regression terms than the cells leave degrees of freedom.
     """
-    rows = np.flatnonzero(keep)
+    rows = np.flatnonzero(np.isin(units.level.codes, kept.levels) & np.isin(units.stratum, kept.strata))
     Z = units.Z[rows] - units.Z[rows].mean(axis=0)
     level, stratum = units.level.codes[rows], units.stratum[rows]
     _, codes = np.unique(stratum * units.level.n_levels + level, return_inverse=True)
     n_cells = int(codes.max()) + 1
-    centred_Z, centred_B = _centre(Z, codes, n_cells), _centre(units.covariates[rows], codes, n_cells)
-    rank = 0
+    residuals, covariates = _centre(Z, codes, n_cells), units.covariates[rows]
     basis = full = np.zeros((len(rows), 0))
-    if units.covariates.shape[1]:
-        u, s, vt = np.linalg.svd(centred_B, full_matrices=False)
-        rank = int((s > 1e-9 * s[0]).sum()) if s[0] > 0 else 0
-        basis = u[:, :rank]
-        full = units.covariates[rows] @ (vt[:rank].T / s[:rank])
-        centred_Z = centred_Z - basis @ (basis.T @ centred_Z)
-    if len(rows) - n_cells - rank < 2:
+    if covariates.shape[1]:
+        u, s, vt = np.linalg.svd(_centre(covariates, codes, n_cells), full_matrices=False)
+        rank = int((s > 1e-9 * max(s[0], 1e-300)).sum())
+        basis, full = u[:, :rank], covariates @ (vt[:rank].T / s[:rank])
+        residuals = residuals - basis @ (basis.T @ residuals)
+    if len(rows) - n_cells - basis.shape[1] < n_cells:
         raise DataError(
-            f"{len(rows)} {units.unit}s in {n_cells} cells leave no degrees of freedom for {rank} covariate terms: "
-            "declare fewer covariates."
+            f"{len(rows)} {units.unit}s in {n_cells} cells leave too few degrees of freedom for {basis.shape[1]} covariate "
+            "terms: declare fewer covariates."
         )
-    return Design(Z, rows, level, stratum, basis, cell_covariances(centred_Z, codes, n_cells, rank), full)
+    return Design(Z, level, stratum, cell_covariances(residuals, codes, n_cells, basis.shape[1]), basis, full)
 
 
-def level_means(design: Design, levels: tuple[int, ...], strata: tuple[int, ...], *, by: str = "level") -> np.ndarray:
-    """Weights of the standardised mean of each level, ``(len(levels), G)``.
+def standardised_means(level: np.ndarray, levels: tuple[int, ...], stratum: np.ndarray, strata: tuple[int, ...]) -> np.ndarray:
+    """Weights of the standardised mean of each level.
 
     Parameters
     ----------
-    design
-        The patients.
+    level, stratum
+        ``(G,)`` codes of the patients.
     levels, strata
-        A complete table: positions of levels and strata.
-    by
-        ``"level"`` compares levels of the factor over strata.
+        A complete table: every cell holds patients.
 
     Returns
     -------
     numpy.ndarray
-        Row ``l`` times ``Z`` is ``sum_w p_w mean(Z | l, w)``; ``p_w`` is the share of the table's patients in stratum ``w``.
+        ``(len(levels), G)``; row ``l`` times ``Z`` is ``sum_w p_w mean(Z | l, w)``, ``p_w`` the share of the table's patients.
     """
-    return standardised_means(design, design.level, levels, design.stratum, strata)
-
-
-def standardised_means(
-    design: Design, level: np.ndarray, levels: tuple[int, ...], stratum: np.ndarray, strata: tuple[int, ...]
-) -> np.ndarray:
-    """Weights of ``sum_w p_w mean(Z | l, w)`` for any two codings of the patients (see :func:`level_means`)."""
     inside = np.isin(level, levels) & np.isin(stratum, strata)
     weights = np.zeros((len(levels), len(level)))
     for w in strata:
         in_stratum = inside & (stratum == w)
         share = in_stratum.sum() / inside.sum()
-        for i, l in enumerate(levels):
-            members = in_stratum & (level == l)
-            weights[i, members] = share / members.sum()
+        for row, code in zip(weights, levels, strict=True):
+            members = in_stratum & (level == code)
+            row[members] = share / members.sum()
     return weights
 
 
-def pair_norm(design: Design, means: np.ndarray, a: int, b: int) -> SquaredNorm:
-    """Squared distance between two standardised level means (rows ``a`` and ``b`` of ``means``)."""
-    return squared_norm(design.Z, design.adjust(means[a : a + 1] - means[b : b + 1]), design.cells)
-
-
 def joint_norm(design: Design, means: np.ndarray) -> SquaredNorm:
-    """Mean squared distance over all pairs of the standardised level means."""
-    L = len(means)
-    helmert = np.linalg.svd(np.eye(L) - 1.0 / L)[0][:, : L - 1].T  # orthonormal contrasts
-    return squared_norm(design.Z, design.adjust(helmert @ means), design.cells, scale=2.0 / (L - 1))
+    """Mean squared distance over all pairs of the standardised means ``(L, G)``."""
+    levels = len(means)
+    return squared_norm(design.Z, design.adjust(helmert(levels) @ means), design.cells, scale=2.0 / (levels - 1))
+
+
+def _biology_norm(units: Units, design: Design, biology: str) -> tuple[SquaredNorm | None, str, bool]:
+    """Mean squared distance between classes on the same patients, standardised over the other columns of the table."""
+    if units.contrasts is not None:
+        return (*_within_norm(units), False)
+    names = [f.name for f in units.conditioning]
+    if biology not in names:
+        return None, f"{biology} is not among the conditioning columns", True
+    at = names.index(biology)
+    classes = units.stratum_columns[design.stratum, at]
+    others = np.concatenate([design.level[:, None], np.delete(units.stratum_columns[design.stratum], at, axis=1)], axis=1)
+    rest, codes = np.unique(others, axis=0, return_inverse=True)
+    n_classes = units.conditioning[at].n_levels
+    best = complete_table(table(codes.reshape(-1), classes, (len(rest), n_classes)), MIN_GROUPS)
+    if best is None:
+        return None, f"no level of {units.level.name} holds two levels of {biology} with {MIN_GROUPS} {units.unit}s each", True
+    means = standardised_means(classes, best.levels, codes.reshape(-1), best.strata)
+    return joint_norm(design, means), "", True
+
+
+def _within_norm(units: Units) -> tuple[SquaredNorm | None, str]:
+    """Mean squared distance between classes from within-patient contrasts."""
+    contrasts = np.asarray(units.contrasts)
+    if len(contrasts) < MIN_GROUPS or units.within is None:
+        return None, f"fewer than {MIN_GROUPS} {units.unit}s hold rows of every class"
+    codes = np.zeros(len(contrasts), dtype=np.int64)
+    cells = cell_covariances(contrasts - contrasts.mean(axis=0), codes, 1)
+    weights = np.full((1, len(contrasts)), 1.0 / len(contrasts))
+    return squared_norm(contrasts, weights, cells, scale=2.0 / (units.within.n_levels - 1)), ""
 
 
 def _centre(values: np.ndarray, codes: np.ndarray, n_cells: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import fft, ndimage
@@ -236,17 +237,29 @@ def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _noise(rng: np.random.Generator, size: int, scale: float) -> np.ndarray:
     """Smooth periodic noise ``(size, size)`` of unit variance; ``scale`` is the sd of its Gaussian kernel, px."""
-    return _filtered(rng, size, scale, scale, 0.0)
+    return _filtered(rng, _round_gain(size, scale))
 
 
 def _fibres(rng: np.random.Generator, size: int) -> np.ndarray:
     """Wavy collagen: noise stretched along one random direction."""
-    return _filtered(rng, size, 7.0, 1.1, rng.uniform(0.0, np.pi))
+    return _filtered(rng, _gain(size, 7.0, 1.1, rng.uniform(0.0, np.pi)))
 
 
-def _filtered(rng: np.random.Generator, size: int, along: float, across: float, turn: float) -> np.ndarray:
-    fy, fx = fft.fftfreq(size)[:, None].astype(np.float32), fft.rfftfreq(size)[None].astype(np.float32)
+def _filtered(rng: np.random.Generator, gain: np.ndarray) -> np.ndarray:
+    shape = (len(gain), len(gain))
+    field: np.ndarray = fft.irfft2(fft.rfft2(rng.standard_normal(shape, dtype=np.float32)) * gain, s=shape)
+    return np.asarray(field / field.std())
+
+
+def _gain(size: int, along: float, across: float, turn: float) -> np.ndarray:
+    """Fourier transform of a Gaussian kernel without its mean: the noise averages zero."""
+    fy, fx = fft.fftfreq(size)[:, None], fft.rfftfreq(size)[None]
     u, v = np.cos(turn) * fx + np.sin(turn) * fy, np.cos(turn) * fy - np.sin(turn) * fx
-    gain = np.exp(-2.0 * np.pi**2 * ((along * u) ** 2 + (across * v) ** 2))
-    field = fft.irfft2(fft.rfft2(rng.standard_normal((size, size), dtype=np.float32)) * gain, s=(size, size))
-    return np.asarray((field - field.mean()) / field.std())
+    gain = np.exp(-2.0 * np.pi**2 * ((along * u) ** 2 + (across * v) ** 2)).astype(np.float32)
+    gain[0, 0] = 0.0
+    return np.asarray(gain)
+
+
+@lru_cache(maxsize=32)
+def _round_gain(size: int, scale: float) -> np.ndarray:
+    return _gain(size, scale, scale, 0.0)

@@ -301,6 +301,8 @@ def test_errors_name_the_column_and_never_the_patient() -> None:
         robustness_index(cohort, GRAPH, confounder="scanner")
     with pytest.raises(DataError, match="k=31"):
         robustness_index(cohort, GRAPH, k=31)
+    with pytest.raises(DataError, match="positive whole number"):
+        robustness_index(cohort, GRAPH, k=2.5)
     with pytest.raises(DataError, match="quarter"):
         robustness_index(cohort, GRAPH, max_k=1)
 
@@ -311,7 +313,9 @@ def test_errors_name_the_column_and_never_the_patient() -> None:
 def test_reference_does_not_move_with_the_class_shares() -> None:
     raw, reference = [], []
     for counts in ([[30, 30], [30, 30]], [[54, 54], [6, 6]], [[50, 20], [10, 40]]):
-        cohorts = [clustered(np.random.default_rng(seed), counts, biology=0.6, site=0.6) for seed in range(4)]
+        cohorts = [
+            clustered(np.random.default_rng(seed), counts, biology=0.4, site=0.4, patient=0) for seed in range(4)
+        ]
         estimates = [robustness_index(cohort, GRAPH, k=15) for cohort in cohorts]
         raw.append(np.mean([estimate.value for estimate in estimates]))
         reference.append(np.mean([estimate.details["standardised"].value for estimate in estimates]))

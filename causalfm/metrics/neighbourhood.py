@@ -79,8 +79,9 @@ def robustness_index(
     Estimate
         ``chance`` is the value that noise gives on this design; it is seldom 1/2. Never read one without the other.
         The 95 % interval is for new patients of the same design (n, k and the sites fixed), by a delete-one-group
-        jackknife on queries and lists, groups stratified by design cell, t quantile with groups minus strata degrees
-        of freedom, cut at 0 and 1. ``nan`` and ``details["reason"]`` where there is no typed neighbour.
+        jackknife on queries and lists, groups stratified by design cell, less what it counts twice (pairs of groups,
+        Efron and Stein 1981), t quantile with groups minus strata degrees of freedom, cut at 0 and 1. ``nan`` and
+        ``details["reason"]`` where there is no typed neighbour.
 
     Raises
     ------
@@ -95,11 +96,13 @@ def robustness_index(
     shortest = len(cohort) - int(np.bincount(design.groups).max())
     if k == "auto":
         grid = _auto_grid(max_k, shortest if neighbours is None else min(shortest, 4 * neighbours.k))
+    elif isinstance(k, (int, np.integer)) and k > 0:
+        grid = [*_grid(int(k)), int(k)]
     else:
-        grid = [*_grid(k), k]
+        raise DataError(f"k={k!r} must be 'auto' or a positive whole number")
     found = _neighbours(cohort, design, max(grid), neighbours)
     accuracy = vote_accuracy(found, design.biology, grid)
-    chosen = grid[int(np.argmax(accuracy))] if k == "auto" else k
+    chosen = grid[int(np.argmax(accuracy))] if k == "auto" else grid[-1]
     counts, support = kind_counts(neighbour_kinds(found, design.biology, design.confounder), grid)
     at = grid.index(chosen)
     value = _ratio(counts[at, SO], counts[at, OS])
@@ -140,11 +143,8 @@ def _interval(X: np.ndarray, found: Neighbours, design: Design, k: int, counts: 
 
     deletion = deletion_effects(found, design.biology, design.confounder, design.groups, k, search)
     if deletion is None:
-        return (
-            nan,
-            nan,
-            f"none: without one {design.unit} some rows have fewer than k={k} candidates; choose a smaller k",
-        )
+        note = f"none: without one {design.unit} some rows have fewer than k={k} candidates; choose a smaller k"
+        return nan, nan, note
     left = counts + deletion.effects
     if (left.sum(axis=1) == 0).any():
         return nan, nan, f"none: all typed neighbours hang on one {design.unit}"
@@ -156,11 +156,8 @@ def _interval(X: np.ndarray, found: Neighbours, design: Design, k: int, counts: 
     if not variance > 1e-24:  # every deletion gives the same value, for instance all typed neighbours are SO
         return nan, nan, f"none: the value is the same whichever {design.unit} is left out, so its spread is unknown"
     low, high = t_interval(so / (so + os), variance, df)
-    return (
-        low,
-        high,
-        f"delete-one-{design.unit} jackknife within design cells, t with {df:.0f} degrees of freedom, k fixed",
-    )
+    note = f"delete-one-{design.unit} jackknife within cells, pairs counted once, t with {df:.0f} degrees of freedom"
+    return low, high, f"{note}, k fixed"
 
 
 def _neighbours(cohort: Cohort, design: Design, k: int, given: Neighbours | None) -> Neighbours:

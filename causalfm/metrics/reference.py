@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
 PAIRS_UP_TO = 3000  # groups; the pair part of the variance needs a square array of them
-SEARCHES = 4000  # at most, over all tables
+SEARCHES = 1500  # at most, over all tables, but one per table
 
 
 def reference_index(
@@ -44,7 +44,7 @@ def reference_index(
     fraction: float = 0.2,
     draws: int | None = None,
     min_groups: int = 3,
-    max_rows: int = 300,
+    max_rows: int = 120,
     random_state: int = 0,
 ) -> Estimate:
     """Robustness index averaged over all complete 2 x 2 tables (two classes by two levels), each balanced.
@@ -62,7 +62,7 @@ def reference_index(
     fraction
         ``k`` as a share of the rows per cell.
     draws
-        Draws per table; None: 20, fewer if there are more than 200 tables.
+        Draws per table; None: 20, fewer if there are more than 75 tables.
     min_groups
         Groups that every cell of a table must have.
     max_rows
@@ -75,7 +75,8 @@ def reference_index(
     Estimate
         ``chance`` is computed on the drawn tables: 1/2 unless groups span several cells. The 95 % interval is for new
         groups of the same design: effect of each group on the counts of every draw, centred within cells, summed over
-        draws and tables, t quantile. ``nan`` and ``details["reason"]`` if no 2 x 2 table is complete.
+        draws and tables, less what pairs of groups would count twice, t quantile, cut at 0 and 1. ``nan`` and
+        ``details["reason"]`` if no 2 x 2 table is complete.
 
     Raises
     ------
@@ -103,7 +104,8 @@ def reference_index(
             continue
         scored.append(table)
         records.append(record)
-        chances.append(float(drawn[0].expected[0] / drawn[0].expected.sum()))
+        expected = np.sum([one.expected for one in drawn], axis=0)
+        chances.append(float(expected[0] / expected.sum()))
         spread.add(drawn, counts)
     cells = [cell for table in scored for cell in table.cells]
     used = np.array(sorted({group for cell in cells for group in cell}), dtype=np.int64)
@@ -214,10 +216,9 @@ def _interval(
     if not variance > 1e-24:
         note = f"none: the value is the same whichever {design.unit} is left out, so its spread is unknown"
         return float("nan"), float("nan"), note
-    method = f"delete-one-{design.unit} effects within cells, t with {df:.0f} degrees of freedom, k fixed"
-    if spread.pairs is None:
-        method += f"; wider than needed: more than {PAIRS_UP_TO} groups, pairs counted twice"
-    else:
+    pairs = "twice, so wider than needed" if spread.pairs is None else "once"
+    method = f"delete-one-{design.unit} effects within cells, pairs counted {pairs}, t with {df:.0f} degrees of freedom"
+    if spread.pairs is not None:
         variance = without_pairs(variance, float(np.sum(np.triu(spread.pairs, 1) ** 2)) / n_tables**2)
     low, high = t_interval(value, variance, df)
     return low, high, method
