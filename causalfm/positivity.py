@@ -293,6 +293,34 @@ def overlap(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Sequen
     return Overlap(name, tuple(given), verdict, sentence, True, levels, names, tuple(out), best, minimum, nested)
 
 
+def comparable_set(
+    cohort: Cohort, graph: CausalGraph, of: Sequence[str], valid: Sequence[tuple[str, ...]], minimum: int = MIN_GROUPS
+) -> Overlap:
+    """Return the overlap of the first valid conditioning set that leaves something to compare, else of the first.
+
+    Parameters
+    ----------
+    cohort, graph, of, minimum
+        See :func:`overlap`.
+    valid
+        Valid conditioning sets in order of preference.
+
+    Returns
+    -------
+    Overlap
+        Its ``given`` is the chosen set.
+    """
+    found = None
+    for given in valid:
+        candidate = overlap(cohort, graph, of, given, minimum)
+        if candidate.comparable:
+            return candidate
+        found = found or candidate
+    if found is None:
+        raise DataError("no conditioning set to choose from")
+    return found
+
+
 def nesting_parents(cohort: Cohort, graph: CausalGraph, of: Sequence[str]) -> list[str]:
     """Technical ancestors of the factor within each level of which the factor is constant."""
     if len(of) != 1:

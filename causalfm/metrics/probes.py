@@ -1,0 +1,248 @@
+"""Read-out: how well a probe reads a factor from the embedding of patients it has not seen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from causalfm.cohort import Cohort, Factor
+from causalfm.errors import DataError
+from causalfm.neighbours import Neighbours, knn
+from causalfm.positivity import joint_factor
+from causalfm.results import Estimate
+
+if TYPE_CHECKING:
+    from causalfm.graph import CausalGraph
+
+PROBES = ("logistic", "knn")
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+KNN = 11
+
+
+def readout(
+    cohort: Cohort,
+    graph: CausalGraph,
+    *,
+    of: str | None = None,
+    probe: Literal["logistic", "knn"] = "logistic",
+    beyond: Sequence[str] | None = None,
+    neighbours: Neighbours | None = None,
+    n_splits: int = 5,
+    random_state: int = 0,
+) -> Estimate:
+    """Balanced accuracy with which a factor is read from embeddings of unseen patients.
+
+    Parameters
+    ----------
+    cohort, graph
+        Data and declared graph; its ``group`` is never split between training and test.
+    of
+        Factor to read; default the first technical factor.
+    probe
+        ``"logistic"``: L2 logistic regression after standardisation on the training patients, classes balanced, strength
+        chosen on a third of the training patients; ``n_splits``-fold cross-validation by patient. ``"knn"``: vote of the 11
+        nearest rows of other patients (cosine), votes divided by class frequency; every patient left out in turn.
+    beyond
+        Columns whose read-out alone sets the chance value; default biology and the technical ancestors for a technical
+        factor, the first technical factor for biology.
+    neighbours
+        A pass of :func:`causalfm.knn` with the patients excluded, to be used again by ``"knn"``.
+    n_splits
+        Folds.
+    random_state
+        Seed of the folds.
+
+    Returns
+    -------
+    Estimate
+        ``chance`` is what the case mix alone gives: the balanced accuracy of guessing the factor from ``beyond``, each patient
+        left out in turn. ``details["uniform"]`` is 1 / levels. Patients weigh equally within a level.
+
+    Raises
+    ------
+    DataError
+        Fewer than two levels with two patients each, or an unknown probe.
+
+    Notes
+    -----
+    The interval is Wilson's with the effective number of patients that the group-robust variance implies; it is for new
+    patients of this design with probes trained as here.
+    """
+    if probe not in PROBES:
+        raise DataError(f"probe={probe!r} is not known: choose {' or '.join(PROBES)}.")
+    of = graph.technical[0] if of is None else of
+    target, groups = cohort.factor(of), cohort.factor(graph.group, private=True)
+    if beyond is None:
+        beyond = (graph.technical[0],) if of == graph.biology else (graph.biology, *graph.technical_ancestors(of))
+    held = _groups_per_level(target, groups)
+    kept = np.flatnonzero(held >= 2)
+    if len(kept) < 2:
+        raise DataError(f"column {of!r}: a read-out needs two levels with two {graph.group}s each; {len(kept)} has them.")
+    rows = np.flatnonzero(np.isin(target.codes, kept))
+    y = np.searchsorted(kept, target.codes[rows])
+    g = np.unique(groups.codes[rows], return_inverse=True)[1]
+    weights = 1.0 / np.bincount(g)[g]
+    details: dict[str, Any] = {
+        "probe": probe, "uniform": 1.0 / len(kept), "beyond": list(beyond), "weights": f"{graph.group}s equal",
+        "levels": [target.levels[i] for i in kept],
+        "left_out": [f"{target.levels[i]}: {held[i]} {graph.group}" for i in range(target.n_levels) if i not in kept],
+    }  # fmt: skip
+    if probe == "knn":
+        predicted = _knn_votes(cohort, target, groups, kept, rows, neighbours, details)
+    else:
+        X = np.asarray(cohort.X[rows], dtype=np.float64)
+        splits = int(min(n_splits, held[kept].min()))
+        details["n_splits"] = splits
+        predicted = _logistic_predictions(X, y, g, weights, splits, random_state, details)
+    value, recalls, low, high = balanced_accuracy(predicted == y, y, g, weights)
+    details["recall"] = {target.levels[i]: float(r) for i, r in zip(kept, recalls, strict=True)}
+    context = joint_factor(cohort, beyond).codes[rows]
+    chance = balanced_accuracy(_case_mix_guess(y, context, g, weights) == y, y, g, weights)[0]
+    return Estimate("balanced_accuracy", value, low, high, chance, len(rows), int(g.max()) + 1, graph.group, details)
+
+
+def balanced_accuracy(
+    hit: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray, level: float = 0.95
+) -> tuple[float, np.ndarray, float, float]:
+    """Balanced accuracy with a group-robust Wilson interval.
+
+    Parameters
+    ----------
+    hit
+        ``(n,)`` correct or not.
+    y, groups
+        ``(n,)`` codes of true level and independent unit.
+    weights
+        ``(n,)`` row weights.
+    level
+        Confidence.
+
+    Returns
+    -------
+    value : float
+        Mean recall.
+    recalls : numpy.ndarray
+        Recall of each level.
+    low, high : float
+        Interval. With no error at all the effective size is that of the design, so that the interval has a width.
+    """
+    n_levels, n_groups = int(y.max()) + 1, int(groups.max()) + 1
+    total = np.bincount(y, weights, n_levels)
+    recalls = np.bincount(y, weights * hit, n_levels) / total
+    value = float(recalls.mean())
+    influence = np.bincount(groups, weights * (hit - recalls[y]) / (n_levels * total[y]), n_groups)
+    variance = float((influence**2).sum() * n_groups / (n_groups - 1))
+    cells = np.unique(np.stack([y, groups]), axis=1)[0]
+    size = n_levels**2 / float((1.0 / np.bincount(cells, minlength=n_levels)).sum())
+    if variance > 0.0:
+        size = min(value * (1.0 - value) / variance, n_groups) if 0.0 < value < 1.0 else size
+    q2 = float(stats.t.ppf(0.5 + level / 2.0, max(n_groups - n_levels, 1))) ** 2
+    centre = (value + q2 / (2.0 * size)) / (1.0 + q2 / size)
+    reach = np.sqrt(q2 * (value * (1.0 - value) / size + q2 / (4.0 * size**2))) / (1.0 + q2 / size)
+    return value, recalls, float(max(centre - reach, 0.0)), float(min(centre + reach, 1.0))
+
+
+def _groups_per_level(target: Factor, groups: Factor) -> np.ndarray:
+    pairs = np.unique(target.codes * groups.n_levels + groups.codes)
+    return np.bincount(pairs // groups.n_levels, minlength=target.n_levels)
+
+
+def _case_mix_guess(y: np.ndarray, context: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Guess ``y`` from ``context`` by the largest share of a level that lies there, the row's own patient left out."""
+    n_levels, n_context = int(y.max()) + 1, int(context.max()) + 1
+    cell = context * n_levels + y
+    joint = np.bincount(cell, weights, n_context * n_levels).reshape(n_context, n_levels)
+    own = np.zeros((len(y), n_levels))
+    own_level = np.zeros((len(y), n_levels))
+    keys, inverse = np.unique(groups * (n_context * n_levels) + cell, return_inverse=True)
+    held = np.bincount(inverse, weights)
+    owner = keys // (n_context * n_levels)
+    for column in range(n_levels):  # what the row's patient itself adds to its context and to each level
+        here = np.flatnonzero(keys % n_levels == column)
+        lookup = dict(zip((keys[here] // n_levels).tolist(), held[here], strict=True))
+        own[:, column] = [lookup.get(key, 0.0) for key in (groups * n_context + context).tolist()]
+        own_level[:, column] = np.bincount(owner[here], held[here], int(groups.max()) + 1)[groups]
+    rest = np.maximum(joint[context] - own, 0.0)
+    return np.asarray(np.argmax(rest / np.maximum(joint.sum(axis=0) - own_level, 1e-12), axis=1))
+
+
+def _knn_votes(
+    cohort: Cohort, target: Factor, groups: Factor, kept: np.ndarray, rows: np.ndarray, neighbours: Neighbours | None,
+    details: dict[str, Any],
+) -> np.ndarray:  # fmt: skip
+    k = KNN if neighbours is None else min(KNN, neighbours.k)
+    details["k"] = k
+    if neighbours is None:
+        neighbours = knn(cohort.X, k, exclude=groups.codes)
+    label = np.full(target.n_levels, -1)
+    label[kept] = np.arange(len(kept))
+    codes = label[target.codes]
+    frequency = np.bincount(codes[rows], minlength=len(kept))
+    votes = codes[neighbours.indices[rows, :k]]
+    counts = (votes[:, :, None] == np.arange(len(kept))).sum(axis=1) / frequency
+    return np.asarray(counts.argmax(axis=1))
+
+
+def _logistic_predictions(
+    X: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray, n_splits: int, random_state: int, details: dict[str, Any]
+) -> np.ndarray:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    predicted = np.full(len(y), -1)
+    strengths = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        folds = list(StratifiedGroupKFold(n_splits, shuffle=True, random_state=random_state).split(X, y, groups))
+    for train, test in folds:
+        strength = _choose_strength(X[train], y[train], groups[train], weights[train], random_state)
+        strengths.append(strength)
+        predicted[test] = _fit_logistic(X[train], y[train], weights[train], X[test], (strength,))[0]
+    details["strengths"] = strengths
+    return predicted
+
+
+def _choose_strength(X: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray, random_state: int) -> float:
+    """Pick the inverse penalty that does best on a third of the training patients; the smaller at a tie."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    held = np.bincount(np.unique(np.stack([y, groups]), axis=1)[0])
+    if held.min() < 2:
+        return STRENGTHS[len(STRENGTHS) // 2]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        splitter = StratifiedGroupKFold(min(3, int(held.min())), shuffle=True, random_state=random_state)
+        train, test = next(iter(splitter.split(X, y, groups)))
+    scores = []
+    for guess in _fit_logistic(X[train], y[train], weights[train], X[test], STRENGTHS):
+        total = np.bincount(y[test], weights[test], len(held))
+        recall = np.bincount(y[test], weights[test] * (guess == y[test]), len(held)) / np.maximum(total, 1e-12)
+        scores.append(recall[total > 0].mean())
+    return STRENGTHS[int(np.argmax(scores))]
+
+
+def _fit_logistic(X: np.ndarray, y: np.ndarray, weights: np.ndarray, test: np.ndarray, strengths: Sequence[float]) -> list[np.ndarray]:
+    """Predictions for ``test`` at each strength; rotated to at most ``n`` dimensions, which changes no L2-penalised fit."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    share = weights / weights.sum()
+    mean = share @ X
+    spread = np.sqrt(share @ (X - mean) ** 2)
+    spread[spread <= 1e-12 * max(float(spread.max()), 1e-300)] = 1.0
+    X, test = (X - mean) / spread, (test - mean) / spread
+    if X.shape[1] > len(X):
+        axes = np.linalg.svd(X, full_matrices=False)[2].T
+        X, test = X @ axes, test @ axes
+    balance = weights * (len(y) / np.bincount(y, weights))[y]
+    balance *= len(y) / balance.sum()
+    out = []
+    for strength in strengths:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # an early stop only regularises a little more
+            model = LogisticRegression(C=strength, max_iter=200, tol=1e-3).fit(X, y, sample_weight=balance)
+        out.append(model.predict(test))
+    return out

@@ -1,0 +1,126 @@
+"""What an undeclared common cause would have to be like to explain an effect away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalfm.results import Result
+from causalfm.standardisation import Contrasts
+from causalfm.units import Units
+
+
+@dataclass(frozen=True)
+class Sensitivity(Result):
+    """Robustness of a vector effect to an undeclared common cause of factor and embedding.
+
+    Attributes
+    ----------
+    pair
+        Levels compared: the pair with the largest distance.
+    robustness_value
+        Share of the variance of both the factor and the embedding that an undeclared cause must explain to account for the
+        whole estimated distance.
+    robustness_value_low
+        The same for the lower end of the 95 % interval.
+    like_biology
+        Distance that a cause as strong as the declared biology could fake, in units of the estimated distance.
+    sentence
+        In words.
+    """
+
+    pair: tuple[str, str]
+    robustness_value: float
+    robustness_value_low: float
+    like_biology: float
+    sentence: str
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the one row of this result."""
+        return [
+            {
+                "pair": " - ".join(self.pair),
+                "robustness_value": self.robustness_value,
+                "robustness_value_low": self.robustness_value_low,
+                "like_biology": self.like_biology,
+            }
+        ]
+
+
+def robustness_value(partial_f2: float) -> float:
+    """Equal shares ``R2`` of treatment and outcome that would explain a partial ``f^2`` away.
+
+    Parameters
+    ----------
+    partial_f2
+        Squared partial f: ``t^2 / df`` for a scalar outcome; for a vector, ``|effect|^2 var(D) / tr var(Y)`` with residual
+        variances.
+
+    Returns
+    -------
+    float
+        ``(sqrt(f^4 + 4 f^2) - f^2) / 2``, in [0, 1).
+
+    References
+    ----------
+    Cinelli and Hazlett, J. R. Statist. Soc. B 82 (2020) 39-67. For a vector the bias is bounded by the same expression with
+    the trace in place of the variance (Cauchy-Schwarz over dimensions).
+    """
+    f2 = max(partial_f2, 0.0)
+    return float((np.sqrt(f2**2 + 4.0 * f2) - f2) / 2.0)
+
+
+def vector_sensitivity(contrasts: Contrasts, units: Units) -> Sensitivity:
+    """Robustness value of the pair of levels with the largest distance.
+
+    Parameters
+    ----------
+    contrasts, units
+        Contrasts of one factor and the patients they come from.
+
+    Returns
+    -------
+    Sensitivity
+        Values and sentence.
+
+    Notes
+    -----
+    ``|bias|^2 <= R2_D R2_Y / (1 - R2_D) * tr var(Y) / var(D)``, residual variances within strata (Cinelli and Hazlett for every
+    dimension, summed). The benchmark takes for ``R2_D`` the association of biology with the pair (squared correlation ratio
+    over the table) and for ``R2_Y`` the share of embedding variance within levels that biology explains.
+    """
+    design = contrasts.design
+    (a, b), norm = max(contrasts.pairs.items(), key=lambda item: item[1].value)
+    rows = np.isin(design.level, (a, b))
+    in_a = (design.level[rows] == a).astype(float)
+    stratum = design.stratum[rows]
+    variance_d = float(((in_a - _group_mean(in_a, stratum)) ** 2).mean())
+    cells = design.cells
+    residual = float((cells.df * cells.trace).sum() / cells.df.sum())
+    scale = variance_d / residual
+    value, low = (robustness_value(x * scale) for x in (norm.value, norm.interval()[0]))
+    like = float("nan")
+    if norm.value > 0:
+        total = ((design.Z - _group_mean(design.Z, design.level)) ** 2).sum() / len(design.Z)
+        within = (cells.residuals**2).sum() / len(design.Z)
+        r2_y = 1.0 - within / total if total > 0 else 0.0
+        r2_d = 1.0 - variance_d / max(in_a.var(), 1e-300)
+        like = float(np.sqrt(r2_d / (1.0 - r2_d) * r2_y / (norm.value * scale)))
+    pair = (units.level.levels[a], units.level.levels[b])
+    sentence = (
+        f"An undeclared cause would have to explain {value:.0%} of both the assignment to {pair[0]} or {pair[1]} and the "
+        f"remaining embedding variance to account for the whole distance ({low:.0%} for its lower bound)."
+    )
+    if np.isfinite(like):
+        sentence += f" One as strong as the declared strata could account for {min(like, 1.0):.0%} of the distance."
+    return Sensitivity(pair, value, low, like, sentence)
+
+
+def _group_mean(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Mean of each row's group, shaped like ``values``."""
+    _, codes, count = np.unique(codes, return_inverse=True, return_counts=True)
+    total = np.zeros((len(count), *values.shape[1:]))
+    np.add.at(total, codes, values)
+    return np.asarray((total / count.reshape(-1, *[1] * (values.ndim - 1)))[codes])
