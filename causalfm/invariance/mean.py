@@ -57,16 +57,18 @@ def mean_test(units: Units, *, n_permutations: int = 999, random_state: int = 0,
     counts = table(stratum, level, (units.n_strata, units.level.n_levels))
     used, cell = np.unique(stratum * units.level.n_levels + level, return_inverse=True)
     onehot, P = np.eye(len(used))[cell], _between_projection(counts)
-    nuisance = _nuisance_basis(units.covariates[keep], stratum, units.n_strata)
-    Y = units.Z[keep] - units.Z[keep].mean(axis=0)
-    Y = Y - nuisance @ (nuisance.T @ Y)
-    observed = float(_statistic(Y[None], onehot, P, studentise)[0])
-    null = []
-    for moved in permutations_within(stratum, n_permutations, random_state, batch=max(1, int(BATCH_BYTES / Y.nbytes))):
-        shuffled = Y[moved]
-        if units.covariates.shape[1]:
-            shuffled = shuffled - nuisance @ (nuisance.T @ shuffled)
-        null.append(_statistic(shuffled, onehot, P, studentise))
+    strata = np.eye(units.n_strata)[stratum]
+    strata = strata[:, strata.any(axis=0)]
+    Y = _residual(units.Z[keep], strata)
+    basis = _orthonormal(_residual(units.covariates[keep], strata))
+    Y = Y - basis @ (basis.T @ Y)
+    identity = np.arange(len(Y))[None]
+    observed = float(_statistic(Y, onehot, basis, P, identity, studentise)[0])
+    batch = max(1, int(BATCH_BYTES / (8 * (len(used) + basis.shape[1]) * (len(Y) + Y.shape[1]))))
+    null = [
+        _statistic(Y, onehot, basis, P, moved, studentise)
+        for moved in permutations_within(stratum, n_permutations, random_state, batch=batch)
+    ]
     return observed, permutation_p_value(observed, np.concatenate(null))
 
 
@@ -77,12 +79,17 @@ def informative(units: Units) -> np.ndarray:
     return np.asarray(usable[units.stratum, units.level.codes])
 
 
-def _nuisance_basis(covariates: np.ndarray, stratum: np.ndarray, n_strata: int) -> np.ndarray:
-    """Orthonormal basis of stratum means and covariates, ``(G, r)``."""
-    onehot = np.eye(n_strata)[stratum]
-    onehot = onehot[:, onehot.any(axis=0)]
-    u, s, _ = np.linalg.svd(np.concatenate([onehot, covariates], axis=1), full_matrices=False)
-    return np.asarray(u[:, s > 1e-9 * s[0]])
+def _residual(values: np.ndarray, onehot: np.ndarray) -> np.ndarray:
+    """Values minus the mean of their stratum."""
+    return np.asarray(values - onehot @ ((onehot.T @ values) / onehot.sum(axis=0)[:, None]))
+
+
+def _orthonormal(columns: np.ndarray) -> np.ndarray:
+    """Orthonormal basis of the columns' span, ``(G, rank)``."""
+    if columns.shape[1] == 0:
+        return columns
+    u, s, _ = np.linalg.svd(columns, full_matrices=False)
+    return np.asarray(u[:, s > 1e-9 * max(float(s[0]), 1e-300)])
 
 
 def _between_projection(counts: np.ndarray) -> np.ndarray:
@@ -98,13 +105,28 @@ def _between_projection(counts: np.ndarray) -> np.ndarray:
     return np.asarray(root * (u @ u.T) * root.T)
 
 
-def _statistic(Y: np.ndarray, onehot: np.ndarray, P: np.ndarray, studentise: bool) -> np.ndarray:
-    """Statistic of a batch ``Y (B, G, r)`` of permuted patients; ``onehot (G, C)`` holds their cells."""
-    n = onehot.sum(axis=0)
-    means = np.matmul(onehot.T, Y) / n[:, None]
-    Q = np.einsum("bcr,bcr->b", P @ means, means)
+def _statistic(
+    Y: np.ndarray, onehot: np.ndarray, basis: np.ndarray, P: np.ndarray, moved: np.ndarray, studentise: bool
+) -> np.ndarray:
+    """Statistic for a batch of permutations ``moved (B, G)``: patient ``g`` takes the place of patient ``moved[b, g]``.
+
+    Permuting the places instead of the patients turns all cell sums of a batch into one matrix product. With covariates the
+    permuted patients are residualised once more: ``r = y - basis A``, ``A = basis' y``, without forming ``r``.
+    """
+    n, C = onehot.sum(axis=0), onehot.shape[1]
+    places = np.concatenate([onehot, basis], axis=1)[moved]  # (B, G, C + q)
+    sums = (np.swapaxes(places, 1, 2).reshape(-1, len(Y)) @ Y).reshape(len(moved), places.shape[2], -1)
+    square = np.broadcast_to((Y**2).sum(axis=1), moved.shape)
+    cells, A, Q = sums[:, :C], sums[:, C:], places[:, :, C:]
+    if basis.shape[1]:
+        cells = cells - (onehot.T @ basis) @ A
+        V = (Y @ A.reshape(-1, Y.shape[1]).T).reshape(len(Y), len(moved), -1).swapaxes(0, 1)
+        square = square - 2.0 * (Q * V).sum(axis=2) + ((Q @ (A @ np.swapaxes(A, 1, 2))) * Q).sum(axis=2)
+    means = cells / n[:, None]
+    Q_between = np.einsum("bcr,bcr->b", P @ means, means)
     if not studentise:
-        return np.asarray(Q)
-    within = (Y**2).sum(axis=2) @ onehot - n * (means**2).sum(axis=2)
+        return np.asarray(Q_between)
+    within = np.einsum("bg,bgc->bc", square, places[:, :, :C]) - n * (means**2).sum(axis=2)
     t = np.maximum(within, 0.0) / (n * (n - 1.0))
-    return np.asarray((Q - t @ np.diag(P)) / np.sqrt(np.maximum(np.einsum("bc,cd,bd->b", t, P**2, t), 1e-300)))
+    scale = np.einsum("bc,cd,bd->b", t, P**2, t)
+    return np.asarray((Q_between - t @ np.diag(P)) / np.sqrt(np.maximum(scale, 1e-300)))

@@ -155,8 +155,16 @@ def without_pairs(variance: float, pairs: float) -> float:
 
 
 def t_interval(value: float, variance: float, df: float) -> tuple[float, float]:
-    """Return the 95 % t interval of an index, cut at 0 and 1."""
+    """Return the 95 % t interval of an index between 0 and 1.
+
+    It is built on the logit scale: near 0 and 1 the estimate is skewed, and the symmetric interval covers 91 %.
+    At exactly 0 or 1 there is no logit: then symmetric, cut at 0 and 1.
+    """
+    from scipy.special import expit, logit
     from scipy.stats import t
 
     half = float(t.ppf((1 + LEVEL) / 2, df)) * variance**0.5
-    return float(max(0.0, value - half)), float(min(1.0, value + half))
+    if not 0 < value < 1:
+        return max(0.0, value - half), min(1.0, value + half)
+    centre, half = logit(value), half / (value * (1 - value))
+    return float(expit(centre - half)), float(expit(centre + half))

@@ -1,0 +1,100 @@
+"""The policy: margins and thresholds fixed before a run, in one file that a hospital can replace."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from causalfm.errors import PolicyError
+
+DEFAULT = Path(__file__).with_name("policy.yaml")
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["version", "name"],
+    "properties": {
+        "version": {"const": 1},
+        "name": {"type": "string", "minLength": 1},
+        "effect_ratio": {"type": "number", "exclusiveMinimum": 0},
+        "neighbourhood_minimum": {"type": "number", "minimum": 0, "maximum": 1},
+        "readout_excess": {"type": "number", "minimum": 0, "maximum": 1},
+        "biology_excess": {"type": "number", "minimum": 0, "maximum": 1},
+        "minimum_groups": {"type": "integer", "minimum": 3},
+        "permutations": {"type": "integer", "minimum": 99},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Margins and thresholds of an audit.
+
+    Attributes
+    ----------
+    name, sha256
+        Name of the policy and hash of its file.
+    effect_ratio
+        Largest acceptable distance between levels, in units of the distance between classes.
+    neighbourhood_minimum
+        Least acceptable robustness index, 2 x 2 reference version.
+    readout_excess, biology_excess
+        Largest gain of a probe for the factor, least gain for the biology, as a share of what is possible.
+    minimum_groups
+        Fewest independent units per cell.
+    permutations
+        Permutations of the invariance test.
+    """
+
+    name: str
+    sha256: str
+    effect_ratio: float
+    neighbourhood_minimum: float
+    readout_excess: float
+    biology_excess: float
+    minimum_groups: int
+    permutations: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the policy as plain data."""
+        return dataclasses.asdict(self)
+
+
+def load_policy(path: str | Path | None = None) -> Policy:
+    """Read and validate a policy; what it leaves out comes from the default.
+
+    Parameters
+    ----------
+    path
+        YAML file; None for the default.
+
+    Returns
+    -------
+    Policy
+        The policy with the hash of its file.
+
+    Raises
+    ------
+    PolicyError
+        A file that is missing or no YAML, an unknown entry, a value out of range; the message names the entry.
+    """
+    import yaml
+    from jsonschema import Draft202012Validator
+
+    source = DEFAULT if path is None else Path(path)
+    if not source.is_file():
+        raise PolicyError(f"there is no policy file {source.name!r}: check the path.")
+    text = source.read_bytes()
+    try:
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise PolicyError(f"{source.name} is not valid YAML: compare it with the default policy.") from None
+    problems = sorted(Draft202012Validator(SCHEMA).iter_errors(values), key=str)
+    if problems:
+        where = ".".join(map(str, problems[0].absolute_path)) or "the file"
+        raise PolicyError(f"{source.name}, {where}: {problems[0].message}. Known entries: {', '.join(SCHEMA['properties'])}.")
+    merged = {**yaml.safe_load(DEFAULT.read_bytes()), **values}
+    merged.pop("version")
+    return Policy(sha256=hashlib.sha256(text).hexdigest(), **merged)

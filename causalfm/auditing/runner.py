@@ -1,0 +1,203 @@
+"""Run an audit: overlap, neighbourhood, read-out, invariance and effect for every technical factor."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Literal
+
+from causalfm import __version__
+from causalfm.auditing import questions as ask
+from causalfm.auditing.findings import Audit, Finding
+from causalfm.auditing.policy import Policy, load_policy
+from causalfm.cohort import Cohort
+from causalfm.graph import CausalGraph
+from causalfm.invariance.decision import TECHNICAL_CAVEAT
+from causalfm.neighbours import Neighbours, knn
+from causalfm.positivity import cross_table
+from causalfm.results import plain
+
+Progress = Callable[[str, int, int], None]
+Step = tuple[str, Callable[[], list[Finding]]]
+
+
+def audit(
+    cohort: Cohort,
+    graph: CausalGraph,
+    *,
+    policy: Policy | None = None,
+    missing: Literal["error", "level", "drop"] = "error",
+    progress: Progress | None = None,
+    random_state: int = 0,
+) -> Audit:
+    """Audit embeddings: biology, or the hospital, the scanner and the stain?
+
+    Parameters
+    ----------
+    cohort
+        Embeddings ``(n, d)`` and table.
+    graph
+        Declared causal graph with roles.
+    policy
+        Margins and thresholds; None takes the default (:func:`causalfm.auditing.load_policy`).
+    missing
+        What to do with missing values in the graph's columns; counted in the report.
+    progress
+        Called with (what is being done, steps done, steps in all).
+    random_state
+        Seed of folds, permutations and draws.
+
+    Returns
+    -------
+    Audit
+        Findings with verdicts; ``to_html``, ``to_markdown``, ``to_json``, ``to_frame``, ``exit_code``.
+
+    Raises
+    ------
+    DataError, GraphError
+        Cohort and graph do not fit each other; the message says what to change.
+    """
+    started = time.perf_counter()
+    policy = policy or load_policy()
+    cohort = cohort.handle_missing(graph.columns, missing)
+    graph.check(cohort)
+    neighbours: list[Neighbours] = []
+    steps = _steps(cohort, graph, policy, neighbours, random_state)
+    findings: list[Finding] = []
+    timings: dict[str, float] = {}
+    for done, (name, step) in enumerate(steps):
+        if progress:
+            progress(name, done, len(steps))
+        clock = time.perf_counter()
+        findings += step()
+        timings[name] = round(time.perf_counter() - clock, 2)
+    if progress:
+        progress("done", len(steps), len(steps))
+    return Audit(
+        tuple(findings),
+        headline(findings, graph),
+        {factor: cross_table(cohort, graph, factor) for factor in graph.technical},
+        graph,
+        policy.to_dict(),
+        _data(cohort, graph),
+        _assumptions(graph, findings),
+        _provenance(random_state, time.perf_counter() - started, timings),
+    )
+
+
+def _steps(cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: list[Neighbours], seed: int) -> list[Step]:
+    """List the steps; the neighbour pass runs once, for all metrics."""
+    groups = cohort.factor(graph.group, private=True)
+
+    def search() -> list[Finding]:
+        shortest = len(cohort) - int(groups.counts().max())
+        k = max(1, min(600, shortest // 4))
+        neighbours.append(knn(cohort.X, k, exclude=groups.codes, reserve=min(k, shortest - k)))
+        return []
+
+    steps: list[Step] = [
+        ("nearest neighbours", search),
+        (f"biology: {graph.biology}", lambda: [ask.biology_finding(cohort, graph, policy, neighbours[0], seed)]),
+    ]
+    for factor in graph.technical:
+        first = ask.overlap_finding(cohort, graph, [factor], policy)
+        steps.append((f"{factor}: overlap", lambda first=first: [first]))  # type: ignore[misc]
+        nested = first.details["nested_in"]
+        of = [nested, factor] if nested else [factor]
+        if not nested:
+            if not graph.technical_ancestors(factor):
+                steps.append(
+                    (f"{factor}: neighbourhood",
+                     lambda f=factor: [ask.neighbourhood_finding(cohort, graph, f, policy, neighbours[0], seed)])  # type: ignore[misc]
+                )  # fmt: skip
+            steps.append(
+                (f"{factor}: read-out", lambda f=factor: [ask.readout_finding(cohort, graph, f, policy, neighbours[0], seed)])  # type: ignore[misc]
+            )
+        name = " + ".join(of)
+        steps.append((f"{name}: invariance", lambda of=of: [ask.invariance_finding(cohort, graph, of, policy, seed)]))  # type: ignore[misc]
+        steps.append((f"{name}: effect", lambda of=of: [ask.effect_finding(cohort, graph, of, policy)[0]]))  # type: ignore[misc]
+    return steps
+
+
+def headline(findings: list[Finding], graph: CausalGraph) -> str:
+    """Say the result in one or two sentences.
+
+    Parameters
+    ----------
+    findings
+        All findings.
+    graph
+        Declared graph.
+
+    Returns
+    -------
+    str
+        Names the factors that dominate or exceed a margin, or what could not be told.
+    """
+    parts = []
+    for factor in dict.fromkeys(f.factor for f in findings if f.question != "biology"):
+        mine = {f.question: f for f in findings if f.factor == factor}
+        failed = [q for q, f in mine.items() if f.verdict == "fail"]
+        if not failed:
+            continue
+        effect, near = mine.get("effect"), mine.get("neighbourhood")
+        dominates = (effect is not None and effect.low > 1.0) or (near is not None and near.high < 0.5)
+        words = f"{factor} dominates these embeddings" if dominates else f"{factor} shapes these embeddings beyond the policy's margin"
+        if effect is not None and effect.value == effect.value:
+            words += f": its levels lie {effect.value:.1f} times as far apart as classes of {graph.biology}"
+        parts.append(words + ".")
+    if parts:
+        return " ".join(parts)
+    if all(f.verdict == "pass" for f in findings):
+        return f"No technical factor exceeds the policy's margins, and {graph.biology} can be read."
+    open_ = [f.title for f in findings if f.verdict == "cannot tell"]
+    return f"No margin was shown to be exceeded, but {len(open_)} of {len(findings)} questions cannot be answered with this cohort."
+
+
+def _data(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
+    groups = cohort.factor(graph.group, private=True)
+    counts = groups.counts()
+    body = {
+        "rows": len(cohort),
+        "dimensions": cohort.d,
+        "dtype": str(cohort.X.dtype),
+        "unit": graph.group,
+        "units": groups.n_levels,
+        "rows_per_unit": {"least": int(counts.min()), "mean": float(counts.mean()), "most": int(counts.max())},
+        "fingerprint": cohort.fingerprint(graph.columns),
+        "columns": list(graph.columns),
+    }
+    return {**body, **{f"info_{key}": plain(value) for key, value in cohort.info.items()}}
+
+
+def _assumptions(graph: CausalGraph, findings: list[Finding]) -> tuple[str, ...]:
+    unit = graph.group
+    out = [
+        TECHNICAL_CAVEAT,
+        f"The declared graph is true: {graph}.",
+        f"{unit.capitalize()}s are independent of each other and the unit of every interval and test; intervals are for these levels and "
+        f"new {unit}s, not for a new hospital.",
+        "Margins were fixed before the run. Intervals are 95 %; a margin is exceeded or kept only if the whole interval says so.",
+    ]
+    if any(f.details.get("given") and len(f.details["given"]) > 1 for f in findings):
+        out.append("Continuous covariates act additively and smoothly (quadratic splines); categorical ones are stratified.")
+    inner = [t for t in graph.technical if graph.technical_ancestors(t)]
+    if inner:
+        out.append(
+            f"The neighbourhood of {', '.join(inner)} is not scored: a neighbour that shares it may share its technical parent instead."
+        )
+    return tuple(out)
+
+
+def _provenance(seed: int, seconds: float, timings: dict[str, float]) -> dict[str, Any]:
+    packages = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "dowhy", "networkx")
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+        "seconds": round(seconds, 1),
+        "versions": {"causalfm": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}},
+        "timings": timings,
+    }
