@@ -1,4 +1,4 @@
-"""causalfm: do embeddings carry biology, or the hospital, the scanner and the stain?
+"""Tell whether embeddings carry biology, or the hospital, the scanner and the stain.
 
 Importing this package loads nothing, not even numpy: every public name is resolved on first use.
 """
@@ -42,7 +42,7 @@ _NAMES = {
 }
 _FOLDERS = ("auditing", "estimators", "extraction", "invariance", "metrics")
 
-__all__ = [*_NAMES, *_FOLDERS, "__version__"]  # noqa: PLE0604
+__all__ = [*_NAMES, *_FOLDERS, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

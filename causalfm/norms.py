@@ -262,7 +262,9 @@ def covariance(a: SquaredNorm, b: SquaredNorm, cells: CellCovariances) -> float:
     return 4.0 * total - 2.0 * square + shared
 
 
-def linear_bounds(a: SquaredNorm, b: SquaredNorm, factor: float, cells: CellCovariances | None, level: float) -> tuple[float, float, float]:
+def linear_bounds(
+    a: SquaredNorm, b: SquaredNorm, factor: float, cells: CellCovariances | None, level: float
+) -> tuple[float, float, float]:
     """Estimate ``a - factor * b`` with its two one-sided bounds.
 
     Parameters

@@ -127,7 +127,9 @@ class Overlap(Result):
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the one row of this check."""
-        return [{"factor": self.factor, "given": ", ".join(self.given), "verdict": self.verdict, "sentence": self.sentence}]
+        return [
+            {"factor": self.factor, "given": ", ".join(self.given), "verdict": self.verdict, "sentence": self.sentence}
+        ]
 
     @property
     def target(self) -> str:
@@ -241,7 +243,9 @@ def complete_table(counts: np.ndarray, minimum: int = MIN_GROUPS) -> CompleteTab
     return best
 
 
-def overlap(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Sequence[str], minimum: int = MIN_GROUPS) -> Overlap:
+def overlap(
+    cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Sequence[str], minimum: int = MIN_GROUPS
+) -> Overlap:
     """Say which levels can be compared in which strata (statistics rules 1 and 6).
 
     Parameters
@@ -275,7 +279,9 @@ def overlap(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Sequen
             if nested
             else f"no stratum of {', '.join(given) or 'the cohort'} holds two levels of {name} with {minimum} {strata.unit}s each"
         )
-        return Overlap(name, tuple(given), "cannot tell", _capital(why) + ".", False, (), (), (why,), None, minimum, nested)
+        return Overlap(
+            name, tuple(given), "cannot tell", _capital(why) + ".", False, (), (), (why,), None, minimum, nested
+        )
     levels = tuple(strata.level.levels[i] for i in best.levels)
     names = tuple(strata.stratum_name(w) for w in best.strata)
     out = [
@@ -286,10 +292,14 @@ def overlap(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Sequen
     for w in range(strata.n_strata):
         if w not in best.strata:
             held = [f"{strata.level.levels[i]} {counts[w, i]}" for i in range(strata.level.n_levels) if counts[w, i]]
-            out.append(f"{strata.stratum_name(w)}: {strata.unit}s {', '.join(held)}; not {minimum} at every compared level")
+            out.append(
+                f"{strata.stratum_name(w)}: {strata.unit}s {', '.join(held)}; not {minimum} at every compared level"
+            )
     verdict: Verdict = "cannot tell" if out else "pass"
     rest = f"{name} is compared between {', '.join(levels)} over {'; '.join(names)} ({best.patients} {strata.unit}s)."
-    sentence = f"Cannot be compared between levels of {name}: {'; '.join(out)}. {_capital(rest)}" if out else _capital(rest)
+    sentence = (
+        f"Cannot be compared between levels of {name}: {'; '.join(out)}. {_capital(rest)}" if out else _capital(rest)
+    )
     return Overlap(name, tuple(given), verdict, sentence, True, levels, names, tuple(out), best, minimum, nested)
 
 

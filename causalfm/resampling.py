@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 
-def permutations_within(strata: np.ndarray, n_permutations: int, random_state: int, *, batch: int = 64) -> Iterator[np.ndarray]:
+def permutations_within(
+    strata: np.ndarray, n_permutations: int, random_state: int, *, batch: int = 64
+) -> Iterator[np.ndarray]:
     """Yield permutations of the units that move each one within its stratum only.
 
     Parameters

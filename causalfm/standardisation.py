@@ -143,7 +143,9 @@ def contrast_levels(units: Units, biology: str, minimum: int = MIN_GROUPS) -> Co
     design = build_design(units, best)
     means = standardised_means(design.level, best.levels, design.stratum, best.strata)
     pairs = {
-        (best.levels[i], best.levels[j]): squared_norm(design.Z, design.adjust(means[i : i + 1] - means[j : j + 1]), design.cells)
+        (best.levels[i], best.levels[j]): squared_norm(
+            design.Z, design.adjust(means[i : i + 1] - means[j : j + 1]), design.cells
+        )
         for i, j in itertools.combinations(range(len(means)), 2)
     }
     norm, why, shared = _biology_norm(units, design, biology)
@@ -190,7 +192,9 @@ def build_design(units: Units, kept: CompleteTable) -> Design:
     return Design(Z, level, stratum, cell_covariances(residuals, codes, n_cells, basis.shape[1]), basis, full)
 
 
-def standardised_means(level: np.ndarray, levels: tuple[int, ...], stratum: np.ndarray, strata: tuple[int, ...]) -> np.ndarray:
+def standardised_means(
+    level: np.ndarray, levels: tuple[int, ...], stratum: np.ndarray, strata: tuple[int, ...]
+) -> np.ndarray:
     """Weights of the standardised mean of each level.
 
     Parameters
@@ -231,12 +235,18 @@ def _biology_norm(units: Units, design: Design, biology: str) -> tuple[SquaredNo
         return None, f"{biology} is not among the conditioning columns", True
     at = names.index(biology)
     classes = units.stratum_columns[design.stratum, at]
-    others = np.concatenate([design.level[:, None], np.delete(units.stratum_columns[design.stratum], at, axis=1)], axis=1)
+    others = np.concatenate(
+        [design.level[:, None], np.delete(units.stratum_columns[design.stratum], at, axis=1)], axis=1
+    )
     rest, codes = np.unique(others, axis=0, return_inverse=True)
     n_classes = units.conditioning[at].n_levels
     best = complete_table(table(codes.reshape(-1), classes, (len(rest), n_classes)), MIN_GROUPS)
     if best is None:
-        return None, f"no level of {units.level.name} holds two levels of {biology} with {MIN_GROUPS} {units.unit}s each", True
+        return (
+            None,
+            f"no level of {units.level.name} holds two levels of {biology} with {MIN_GROUPS} {units.unit}s each",
+            True,
+        )
     means = standardised_means(classes, best.levels, codes.reshape(-1), best.strata)
     return joint_norm(design, means), "", True
 

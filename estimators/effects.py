@@ -133,7 +133,11 @@ def effect(
     factors = names(treatment)
     question = graph.adjustment_set(factors)
     found = comparable_set(cohort, graph, factors, question.valid, minimum)
-    details: dict[str, Any] = {"given": list(found.given), "question": question.sentence, "interval_for": "these levels, new units"}
+    details: dict[str, Any] = {
+        "given": list(found.given),
+        "question": question.sentence,
+        "interval_for": "these levels, new units",
+    }
     if confirm:
         details["dowhy_confirms"] = graph.confirm(factors, found.given)
         if not details["dowhy_confirms"]:
@@ -141,20 +145,30 @@ def effect(
     if not found.comparable or not question.recoverable:
         details["reason"] = found.sentence if not found.comparable else question.sentence
         nothing = _estimate("mean_squared_distance", None, cohort, 0, graph.group)
-        return Effect(found.factor, "", outcome, estimator, (), nothing, None, _nan(nothing, "distance_ratio"), found, details)
+        return Effect(
+            found.factor, "", outcome, estimator, (), nothing, None, _nan(nothing, "distance_ratio"), found, details
+        )
     units = patient_units(cohort, graph, factors, found.given)
     contrasts = contrast_levels(units, graph.biology, minimum)
     details["no_biology"] = contrasts.no_biology
     reference = reference or found.levels[0]
     if reference not in found.levels:
-        raise DataError(f"reference={reference!r} is not a compared level of {found.factor}: {', '.join(found.levels)}.")
+        raise DataError(
+            f"reference={reference!r} is not a compared level of {found.factor}: {', '.join(found.levels)}."
+        )
     n_groups = len(contrasts.design.Z)
     joint = _estimate("mean_squared_distance", contrasts.joint, cohort, n_groups, units.unit)
-    biology = contrasts.biology and _estimate("biology_mean_squared_distance", contrasts.biology, cohort, n_groups, units.unit)
+    biology = contrasts.biology and _estimate(
+        "biology_mean_squared_distance", contrasts.biology, cohort, n_groups, units.unit
+    )
     value, low, high = np.sqrt(np.maximum(contrasts.ratio(), 0.0)).tolist()
-    ratio = Estimate("distance_ratio", value, low, high, 0.0, joint.n, joint.n_groups, joint.unit, {"target": found.target})
+    ratio = Estimate(
+        "distance_ratio", value, low, high, 0.0, joint.n, joint.n_groups, joint.unit, {"target": found.target}
+    )
     rows = tuple(_level_rows(contrasts, units, reference))
-    return Effect(found.factor, reference, outcome, estimator, rows, joint, biology, ratio, found, details, (contrasts, units))
+    return Effect(
+        found.factor, reference, outcome, estimator, rows, joint, biology, ratio, found, details, (contrasts, units)
+    )
 
 
 def _level_rows(contrasts: Contrasts, units: Units, reference: str) -> list[dict[str, Any]]:

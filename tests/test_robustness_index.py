@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from scipy.special import expit, logit
 from scipy.stats import t
 
 from causalfm.cohort import Cohort
@@ -152,9 +153,9 @@ def test_interval_equals_brute_force() -> None:
         np.add.at(pairs[:, h], g[g != h], change @ [os, -so] / (so + os) ** 2)
     pair_part = brute_pair_variance(pairs, stratum.to_numpy())
     variance = max(variance - pair_part, variance / 2)
-    half = t.ppf(0.975, 22 - 5) * variance**0.5
-    assert estimate.low == pytest.approx(estimate.value - half, abs=1e-12)
-    assert estimate.high == pytest.approx(estimate.value + half, abs=1e-12)
+    half = t.ppf(0.975, 22 - 5) * variance**0.5 / (estimate.value * (1 - estimate.value))
+    assert estimate.low == pytest.approx(expit(logit(estimate.value) - half), abs=1e-12)
+    assert estimate.high == pytest.approx(expit(logit(estimate.value) + half), abs=1e-12)
     assert estimate.n_groups == 22
 
 

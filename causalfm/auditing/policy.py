@@ -94,7 +94,9 @@ def load_policy(path: str | Path | None = None) -> Policy:
     problems = sorted(Draft202012Validator(SCHEMA).iter_errors(values), key=str)
     if problems:
         where = ".".join(map(str, problems[0].absolute_path)) or "the file"
-        raise PolicyError(f"{source.name}, {where}: {problems[0].message}. Known entries: {', '.join(SCHEMA['properties'])}.")
+        raise PolicyError(
+            f"{source.name}, {where}: {problems[0].message}. Known entries: {', '.join(SCHEMA['properties'])}."
+        )
     merged = {**yaml.safe_load(DEFAULT.read_bytes()), **values}
     merged.pop("version")
     return Policy(sha256=hashlib.sha256(text).hexdigest(), **merged)

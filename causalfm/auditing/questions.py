@@ -69,9 +69,15 @@ def neighbourhood_finding(
             f"{found.value:.0%} at k = {found.details['k']} (chance {found.chance:.0%})."
         )
     raw = {"value": found.value, "low": found.low, "high": found.high, "chance": found.chance, "k": found.details["k"]}
-    raw |= {"k chosen": found.details["k_choice"], "support": found.details["support"], "weights": found.details["weights"]}
+    raw |= {
+        "k chosen": found.details["k_choice"],
+        "support": found.details["support"],
+        "weights": found.details["weights"],
+    }
     details: dict[str, Any] = {"as published (whole cohort)": raw, "curve": found.details["curve"]}
-    details |= {key: reference.details[key] for key in ("tables", "dropped", "draws", "fraction") if key in reference.details}
+    details |= {
+        key: reference.details[key] for key in ("tables", "dropped", "draws", "fraction") if key in reference.details
+    }
     return Finding(
         "neighbourhood",
         f"Do neighbours share {graph.biology} or {factor}?",
@@ -88,7 +94,9 @@ def neighbourhood_finding(
         reference.n_groups,
         graph.group,
         f"all complete 2 x 2 tables of {graph.biology} and {factor}, equal {graph.group}s per cell",
-        "" if verdict == "pass" else f"Do not use nearest-neighbour retrieval across levels of {factor} with this embedding.",
+        ""
+        if verdict == "pass"
+        else f"Do not use nearest-neighbour retrieval across levels of {factor} with this embedding.",
         {"want": "above", **details},
     )
 
@@ -101,14 +109,23 @@ def readout_finding(
     return _probe_finding("readout", title, cohort, graph, factor, policy.readout_excess, neighbours, seed)
 
 
-def biology_finding(cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: Neighbours | None, seed: int) -> Finding:
+def biology_finding(
+    cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: Neighbours | None, seed: int
+) -> Finding:
     """Can a probe read the biology beyond what the site gives away?"""
     title = f"Does the embedding carry {graph.biology}?"
     return _probe_finding("biology", title, cohort, graph, graph.biology, policy.biology_excess, neighbours, seed)
 
 
 def _probe_finding(
-    question: str, title: str, cohort: Cohort, graph: CausalGraph, of: str, margin: float, neighbours: Neighbours | None, seed: int
+    question: str,
+    title: str,
+    cohort: Cohort,
+    graph: CausalGraph,
+    of: str,
+    margin: float,
+    neighbours: Neighbours | None,
+    seed: int,
 ) -> Finding:
     want = "above" if question == "biology" else "below"
     try:

@@ -114,7 +114,10 @@ def _steps(cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: list[
                      lambda f=factor: [ask.neighbourhood_finding(cohort, graph, f, policy, neighbours[0], seed)])  # type: ignore[misc]
                 )  # fmt: skip
             steps.append(
-                (f"{factor}: read-out", lambda f=factor: [ask.readout_finding(cohort, graph, f, policy, neighbours[0], seed)])  # type: ignore[misc]
+                (
+                    f"{factor}: read-out",
+                    lambda f=factor: [ask.readout_finding(cohort, graph, f, policy, neighbours[0], seed)],
+                )  # type: ignore[misc]
             )
         name = " + ".join(of)
         steps.append((f"{name}: invariance", lambda of=of: [ask.invariance_finding(cohort, graph, of, policy, seed)]))  # type: ignore[misc]
@@ -145,7 +148,11 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
             continue
         effect, near = mine.get("effect"), mine.get("neighbourhood")
         dominates = (effect is not None and effect.low > 1.0) or (near is not None and near.high < 0.5)
-        words = f"{factor} dominates these embeddings" if dominates else f"{factor} shapes these embeddings beyond the policy's margin"
+        words = (
+            f"{factor} dominates these embeddings"
+            if dominates
+            else f"{factor} shapes these embeddings beyond the policy's margin"
+        )
         if effect is not None and effect.value == effect.value:
             words += f": its levels lie {effect.value:.1f} times as far apart as classes of {graph.biology}"
         parts.append(words + ".")
@@ -183,7 +190,9 @@ def _assumptions(graph: CausalGraph, findings: list[Finding]) -> tuple[str, ...]
         "Margins were fixed before the run. Intervals are 95 %; a margin is exceeded or kept only if the whole interval says so.",
     ]
     if any(f.details.get("given") and len(f.details["given"]) > 1 for f in findings):
-        out.append("Continuous covariates act additively and smoothly (quadratic splines); categorical ones are stratified.")
+        out.append(
+            "Continuous covariates act additively and smoothly (quadratic splines); categorical ones are stratified."
+        )
     inner = [t for t in graph.technical if graph.technical_ancestors(t)]
     if inner:
         out.append(
@@ -198,6 +207,10 @@ def _provenance(seed: int, seconds: float, timings: dict[str, float]) -> dict[st
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": seed,
         "seconds": round(seconds, 1),
-        "versions": {"causalfm": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {
+            "causalfm": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+        },
         "timings": timings,
     }

@@ -101,7 +101,9 @@ def invariance_test(
     if not found.comparable:
         if found.nested_in:
             hint = f" Ask the joint question of={[found.nested_in, *factors]} instead."
-            return dataclasses.replace(base, sentence=f"Cannot tell {found.factor} from {found.nested_in}. {found.sentence}{hint}")
+            return dataclasses.replace(
+                base, sentence=f"Cannot tell {found.factor} from {found.nested_in}. {found.sentence}{hint}"
+            )
         return dataclasses.replace(base, sentence=f"Cannot tell. {found.sentence}")
     units = patient_units(cohort, graph, factors, found.given)
     statistic, p_value = mean_test(units, n_permutations=n_permutations, random_state=random_state)
@@ -110,11 +112,19 @@ def invariance_test(
 
 
 def _decide(
-    base: TestResult, units: Units, contrasts: Contrasts, found: Overlap, statistic: float, p_value: float, margin: float | None
+    base: TestResult,
+    units: Units,
+    contrasts: Contrasts,
+    found: Overlap,
+    statistic: float,
+    p_value: float,
+    margin: float | None,
 ) -> TestResult:
     value, low, high = contrasts.joint.value, *contrasts.joint.interval()
     n_groups = len(contrasts.design.Z)
-    effect = Estimate("mean_squared_distance", value, low, high, 0.0, base.n, n_groups, units.unit, {"target": found.target})
+    effect = Estimate(
+        "mean_squared_distance", value, low, high, 0.0, base.n, n_groups, units.unit, {"target": found.target}
+    )
     ratio, ratio_low, ratio_high = np.sqrt(np.maximum(contrasts.ratio(), 0.0))
     details: dict[str, Any] = {
         **base.details, "target": found.target, "ratio_to_biology": (float(ratio), float(ratio_low), float(ratio_high)),
@@ -122,7 +132,11 @@ def _decide(
     }  # fmt: skip
     verdict: Verdict = "cannot tell"
     given = f" given {', '.join(found.given)}" if found.given else ""
-    seen = f"The mean embedding depends on {found.factor}{given}" if low > 0 else f"No dependence on {found.factor}{given} was found"
+    seen = (
+        f"The mean embedding depends on {found.factor}{given}"
+        if low > 0
+        else f"No dependence on {found.factor}{given} was found"
+    )
     words = f"{seen} (p = {p_value:.3g}, {base.details['n_permutations']} permutations of {units.unit}s)"
     if margin is None:
         verdict = "fail" if low > 0 else "cannot tell"
@@ -139,7 +153,14 @@ def _decide(
         if np.isnan(bounds[0]):
             words += f" {contrasts.no_biology or 'The distance between classes is not told from zero'}."
     return dataclasses.replace(
-        base, statistic=statistic, p_value=p_value, effect=effect, verdict=verdict, sentence=words, n_groups=n_groups, details=details
+        base,
+        statistic=statistic,
+        p_value=p_value,
+        effect=effect,
+        verdict=verdict,
+        sentence=words,
+        n_groups=n_groups,
+        details=details,
     )
 
 

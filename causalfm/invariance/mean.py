@@ -16,7 +16,9 @@ from causalfm.units import Units
 BATCH_BYTES = 2**27
 
 
-def mean_test(units: Units, *, n_permutations: int = 999, random_state: int = 0, studentise: bool = True) -> tuple[float, float]:
+def mean_test(
+    units: Units, *, n_permutations: int = 999, random_state: int = 0, studentise: bool = True
+) -> tuple[float, float]:
     """Permutation test of equal means of all levels, within strata.
 
     Parameters

@@ -80,7 +80,7 @@ def robustness_index(
         ``chance`` is the value that noise gives on this design; it is seldom 1/2. Never read one without the other.
         The 95 % interval is for new patients of the same design (n, k and the sites fixed), by a delete-one-group
         jackknife on queries and lists, groups stratified by design cell, less what it counts twice (pairs of groups,
-        Efron and Stein 1981), t quantile with groups minus strata degrees of freedom, cut at 0 and 1. ``nan`` and
+        Efron and Stein 1981), t quantile on the logit scale with groups minus strata degrees of freedom. ``nan`` and
         ``details["reason"]`` where there is no typed neighbour.
 
     Raises

@@ -75,13 +75,17 @@ def readout(
     if probe not in PROBES:
         raise DataError(f"probe={probe!r} is not known: choose {' or '.join(PROBES)}.")
     of = graph.technical[0] if of is None else of
+    from threadpoolctl import threadpool_limits
+
     target, groups = cohort.factor(of), cohort.factor(graph.group, private=True)
     if beyond is None:
         beyond = (graph.technical[0],) if of == graph.biology else (graph.biology, *graph.technical_ancestors(of))
     held = _groups_per_level(target, groups)
     kept = np.flatnonzero(held >= 2)
     if len(kept) < 2:
-        raise DataError(f"column {of!r}: a read-out needs two levels with two {graph.group}s each; {len(kept)} has them.")
+        raise DataError(
+            f"column {of!r}: a read-out needs two levels with two {graph.group}s each; {len(kept)} has them."
+        )
     rows = np.flatnonzero(np.isin(target.codes, kept))
     y = np.searchsorted(kept, target.codes[rows])
     g = np.unique(groups.codes[rows], return_inverse=True)[1]
@@ -97,7 +101,10 @@ def readout(
         X = np.asarray(cohort.X[rows], dtype=np.float64)
         splits = int(min(n_splits, held[kept].min()))
         details["n_splits"] = splits
-        predicted = _logistic_predictions(X, y, g, weights, splits, random_state, details)
+        with threadpool_limits(
+            1, user_api="blas"
+        ):  # many small products: threads that wait for each other cost 2 to 40 times
+            predicted = _logistic_predictions(X, y, g, weights, splits, random_state, details)
     value, recalls, low, high = balanced_accuracy(predicted == y, y, g, weights)
     details["recall"] = {target.levels[i]: float(r) for i, r in zip(kept, recalls, strict=True)}
     context = joint_factor(cohort, beyond).codes[rows]
@@ -188,7 +195,13 @@ def _knn_votes(
 
 
 def _logistic_predictions(
-    X: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray, n_splits: int, random_state: int, details: dict[str, Any]
+    X: np.ndarray,
+    y: np.ndarray,
+    groups: np.ndarray,
+    weights: np.ndarray,
+    n_splits: int,
+    random_state: int,
+    details: dict[str, Any],
 ) -> np.ndarray:
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -224,7 +237,9 @@ def _choose_strength(X: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: 
     return STRENGTHS[int(np.argmax(scores))]
 
 
-def _fit_logistic(X: np.ndarray, y: np.ndarray, weights: np.ndarray, test: np.ndarray, strengths: Sequence[float]) -> list[np.ndarray]:
+def _fit_logistic(
+    X: np.ndarray, y: np.ndarray, weights: np.ndarray, test: np.ndarray, strengths: Sequence[float]
+) -> list[np.ndarray]:
     """Predictions for ``test`` at each strength; rotated to at most ``n`` dimensions, which changes no L2-penalised fit."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

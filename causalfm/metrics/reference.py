@@ -75,7 +75,7 @@ def reference_index(
     Estimate
         ``chance`` is computed on the drawn tables: 1/2 unless groups span several cells. The 95 % interval is for new
         groups of the same design: effect of each group on the counts of every draw, centred within cells, summed over
-        draws and tables, less what pairs of groups would count twice, t quantile, cut at 0 and 1. ``nan`` and
+        draws and tables, less what pairs of groups would count twice, t quantile on the logit scale. ``nan`` and
         ``details["reason"]`` if no 2 x 2 table is complete.
 
     Raises

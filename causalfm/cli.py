@@ -1,0 +1,153 @@
+"""Command line: one command per function, no logic of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from causalfm.errors import CausalFMError
+
+if TYPE_CHECKING:
+    from causalfm.auditing import Audit
+    from causalfm.graph import CausalGraph
+
+USAGE, INTERNAL = 2, 70
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+Columns = Annotated[str, typer.Option(help="Column names, separated by commas.")]
+
+
+@app.command()
+def audit(
+    path: Annotated[
+        list[Path], typer.Argument(help="Embeddings: .npz, .npy, .parquet or .h5ad; several parts in order.")
+    ],
+    biology: Annotated[str, typer.Option(help="Column with the biological label.")] = "",
+    technical: Annotated[str, typer.Option(help="Technical columns separated by commas, the hospital first.")] = "",
+    group: Annotated[str, typer.Option(help="Column of the independent unit, usually the patient.")] = "",
+    covariates: Columns = "",
+    obs: Annotated[list[Path] | None, typer.Option(help="Table of the rows: .csv, .csv.gz or .parquet.")] = None,
+    graph: Annotated[str, typer.Option(help="Arrows, or a file with arrows; default: the standard graph.")] = "",
+    key: Annotated[str | None, typer.Option(help="Array of an .npz file, or obsm key of an .h5ad file.")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="COLUMN=LEVEL: keep these rows only; repeat for more levels.")
+    ] = None,
+    missing: Annotated[str, typer.Option(help="Missing values in these columns: error, level or drop.")] = "error",
+    policy: Annotated[Path | None, typer.Option(help="YAML file with margins and thresholds.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("audit-report"),
+    seed: Annotated[int, typer.Option(help="Seed of folds, permutations and draws.")] = 0,
+) -> None:
+    """Audit embeddings. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input."""
+    import causalfm
+    from causalfm.auditing import load_policy
+    from causalfm.demo import write_reports
+    from causalfm.selection import select_levels
+
+    declared = _graph(graph, biology, technical, covariates, group)
+    rules = load_policy(policy)
+    cohort = causalfm.read(path if len(path) > 1 else path[0], obs or None, key=key)
+    if keep:
+        cohort = select_levels(cohort, _pairs(keep))
+    with _live() as progress:
+        result = causalfm.audit(cohort, declared, policy=rules, missing=missing, progress=progress, random_state=seed)  # type: ignore[arg-type]
+        page = write_reports(result, out)
+    _summary(result, page)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("demo-report"),
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+) -> None:
+    """Render a confounded cohort, encode it with a real network, audit it. Exit code 0 if it ran to the end."""
+    from causalfm.demo import run_demo
+
+    with _live() as progress:
+        result = run_demo(out, progress=progress, random_state=seed)
+    _summary(result, out / "report.html")
+
+
+@app.command()
+def doctor() -> None:
+    """Check the installation: versions, devices, the demo's encoder."""
+    from causalfm.doctor import diagnose
+
+    checks = diagnose()
+    for check in checks:
+        mark = {"pass": "ok", "fail": "FAIL" if check.details["required"] else "absent"}[check.verdict]
+        typer.echo(f"{check.name:20} {mark:7} {check.sentence}")
+    raise typer.Exit(int(any(c.verdict == "fail" and c.details["required"] for c in checks)))
+
+
+def main() -> None:
+    """Run the command line: bad input exits with 2, an internal error with 70."""
+    try:
+        app()
+    except CausalFMError as error:
+        typer.echo(f"causalfm: {error}", err=True)
+        sys.exit(USAGE)
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        typer.echo("causalfm: internal error, please report the lines above.", err=True)
+        sys.exit(INTERNAL)
+
+
+def _graph(arrows: str, biology: str, technical: str, covariates: str, group: str) -> CausalGraph:
+    from causalfm.graph import CausalGraph
+
+    roles: dict[str, Any] = {"biology": biology, "technical": _split(technical), "group": _split(group)}
+    for name, value in roles.items():
+        if not value:
+            raise typer.BadParameter(f"--{name} is needed: name the column.")
+    if not arrows:
+        return CausalGraph.standard(**roles, covariates=_split(covariates))
+    if Path(arrows).is_file():
+        arrows = Path(arrows).read_text(encoding="utf-8")
+    return CausalGraph(arrows, **roles, covariates=_split(covariates) or None)
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas; a name with a comma is put in double quotes."""
+    import csv
+
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
+
+
+def _pairs(keep: list[str]) -> dict[str, list[str]]:
+    wanted: dict[str, list[str]] = {}
+    for text in keep:
+        column, found, level = text.partition("=")
+        if not found:
+            raise typer.BadParameter(f"--keep {text!r} must read COLUMN=LEVEL.")
+        wanted.setdefault(column, []).append(level)
+    return wanted
+
+
+@contextmanager
+def _live() -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:40}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting")
+        yield lambda what, done, steps: bar.update(task, description=what, completed=done, total=steps)
+
+
+def _summary(result: Audit, page: Path) -> None:
+    typer.echo(f"{result.verdict.upper()}: {result.headline}")
+    for finding in result.findings:
+        typer.echo(f"  {finding.verdict:12} {finding.sentence}")
+    typer.echo(f"Report: {page.resolve()}")
