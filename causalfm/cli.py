@@ -151,3 +151,7 @@ def _summary(result: Audit, page: Path) -> None:
     for finding in result.findings:
         typer.echo(f"  {finding.verdict:12} {finding.sentence}")
     typer.echo(f"Report: {page.resolve()}")
+
+
+if __name__ == "__main__":
+    main()

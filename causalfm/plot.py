@@ -77,6 +77,7 @@ def plot_findings(audit_or_findings: Audit | Sequence[Finding], ax: Any = None) 
 
     One panel per quantity, because quantities have different scales; within a panel the rows share an axis, so that
     factors compare. The side of the margin that fails is shaded where ``details["want"]`` names the side that passes.
+    p-values are left out: no verdict rests on them.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def plot_findings(audit_or_findings: Audit | Sequence[Finding], ax: Any = None) 
     findings = audit_or_findings.findings if isinstance(audit_or_findings, Audit) else audit_or_findings
     panels: dict[str, list[Finding]] = {}
     for finding in findings:
-        if math.isfinite(finding.value):
+        if math.isfinite(finding.value) and not finding.quantity.startswith("p-value"):
             panels.setdefault(finding.quantity, []).append(finding)
     heights = [0.72 + 0.27 * len(rows) for rows in panels.values()]
     total = sum(heights) + 0.35

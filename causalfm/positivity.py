@@ -1,4 +1,4 @@
-"""Positivity: can the levels of a factor be compared at all, within the strata that the question conditions on?"""
+"""Positivity: whether levels of a factor can be compared at all, in the strata that the question conditions on."""
 
 from __future__ import annotations
 
@@ -9,65 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.cohort import Cohort, Factor
+from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.results import Result, Verdict
+from causalfm.strata import Strata, stratify, table, varies_within
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
 MIN_GROUPS = 3  # least patients per cell: an unbiased tr(S^2) needs two degrees of freedom
 MAX_SUBSETS = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class Strata:
-    """The design of one question: each patient's level of the tested factor and stratum.
-
-    Attributes
-    ----------
-    level
-        The tested factor, one code per patient.
-    stratum
-        ``(G,)`` combination of the categorical conditioning columns; one stratum if there are none.
-    stratum_columns
-        ``(W, p)`` level codes of the ``p`` conditioning factors in each stratum.
-    conditioning
-        The ``p`` categorical conditioning factors, one code per patient.
-    continuous
-        Names of the continuous conditioning columns: they are regressed out and form no strata.
-    within
-        The biology factor, row by row, if it varies within patients (it then forms no strata), else None.
-    groups
-        The independent unit, row by row.
-    """
-
-    level: Factor
-    stratum: np.ndarray
-    stratum_columns: np.ndarray
-    conditioning: tuple[Factor, ...]
-    continuous: tuple[str, ...]
-    within: Factor | None
-    groups: Factor
-
-    @property
-    def unit(self) -> str:
-        """Name of the independent unit."""
-        return self.groups.name
-
-    @property
-    def n_strata(self) -> int:
-        """Number of strata."""
-        return len(self.stratum_columns)
-
-    def counts(self) -> np.ndarray:
-        """Patients per stratum and level, ``(W, L)``."""
-        return table(self.stratum, self.level.codes, (self.n_strata, self.level.n_levels))
-
-    def stratum_name(self, w: int) -> str:
-        """Levels of stratum ``w`` in words, for instance ``"tumour=LUAD"``."""
-        pairs = zip(self.conditioning, self.stratum_columns[w], strict=True)
-        return ", ".join(f"{factor.name}={factor.levels[code]}" for factor, code in pairs) or "all"
 
 
 @dataclass(frozen=True)
@@ -137,75 +88,6 @@ class Overlap(Result):
         return f"{', '.join(self.levels)}, standardised over {'; '.join(self.strata)}"
 
 
-def table(a: np.ndarray, b: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Count pairs of codes: a cross table of ``shape``."""
-    return np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
-
-
-def joint_factor(cohort: Cohort, columns: Sequence[str]) -> Factor:
-    """Cross one or more columns into one factor ``"a + b"``, keeping the combinations that occur."""
-    factors = [cohort.factor(name) for name in columns]
-    if len(factors) == 1:
-        return factors[0]
-    rows, codes = np.unique(np.stack([f.codes for f in factors], axis=1), axis=0, return_inverse=True)
-    levels = (" + ".join(f.levels[c] for f, c in zip(factors, row, strict=True)) for row in rows)
-    return Factor(" + ".join(columns), codes.reshape(-1), tuple(levels))
-
-
-def varies_within(codes: np.ndarray, groups: Factor) -> np.ndarray:
-    """Return a mask ``(G,)`` of the groups in which ``codes`` takes more than one value."""
-    low = np.full(groups.n_levels, np.iinfo(np.int64).max)
-    high = np.full(groups.n_levels, -1)
-    np.minimum.at(low, groups.codes, codes)
-    np.maximum.at(high, groups.codes, codes)
-    return np.asarray(low < high)
-
-
-def stratify(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Sequence[str]) -> Strata:
-    """Lay out the patients by level of the factor and by stratum.
-
-    Parameters
-    ----------
-    cohort, graph
-        Data and declared graph.
-    of
-        Tested factor; several are crossed into one.
-    given
-        Conditioning columns.
-
-    Returns
-    -------
-    Strata
-        One code per patient.
-
-    Raises
-    ------
-    DataError
-        The factor, or a conditioning column other than biology, varies within patients.
-    """
-    groups = cohort.factor(graph.group, private=True)
-    factor = joint_factor(cohort, of)
-    _refuse_varying(factor, groups)
-    first = np.full(groups.n_levels, len(cohort))
-    np.minimum.at(first, groups.codes, np.arange(len(cohort)))
-    strata: list[Factor] = []
-    continuous: list[str] = []
-    within = None
-    for name in given:
-        if graph.kind(name, cohort) == "continuous":
-            continuous.append(name)
-            continue
-        column = cohort.factor(name)
-        if name == graph.biology and varies_within(column.codes, groups).any():
-            within = column
-            continue
-        _refuse_varying(column, groups)
-        strata.append(Factor(name, column.codes[first], column.levels))
-    stratum, columns = _cross(strata, groups.n_levels)
-    level = Factor(factor.name, factor.codes[first], factor.levels)
-    return Strata(level, stratum, columns, tuple(strata), tuple(continuous), within, groups)
-
-
 def complete_table(counts: np.ndarray, minimum: int = MIN_GROUPS) -> CompleteTable | None:
     """Find the complete sub-table that holds the most patients, with as many levels as possible at equal size.
 
@@ -237,7 +119,7 @@ def complete_table(counts: np.ndarray, minimum: int = MIN_GROUPS) -> CompleteTab
     best: CompleteTable | None = None
     for levels in sets:
         strata = np.flatnonzero(usable[:, levels].all(axis=1))
-        patients = int(counts[np.ix_(strata, levels)].sum())
+        patients = int(counts[np.ix_(strata, np.asarray(levels))].sum())
         if len(strata) and (best is None or (patients, len(levels)) > (best.patients, len(best.levels))):
             best = CompleteTable(tuple(levels), tuple(strata.tolist()), patients)
     return best
@@ -270,36 +152,26 @@ def overlap(
     if minimum < MIN_GROUPS:
         raise DataError(f"minimum={minimum}: a cell needs at least {MIN_GROUPS} independent units for its variance.")
     strata = stratify(cohort, graph, of, given)
-    counts, name = strata.counts(), strata.level.name
+    name = strata.level.name
     nested = next((p for p in nesting_parents(cohort, graph, of) if p in given), None)
-    best = complete_table(counts, minimum)
+    best = complete_table(strata.counts(), minimum)
     if best is None:
-        why = (
-            f"every level of {nested} has a single level of {name}: {name} cannot be told from {nested}"
-            if nested
-            else f"no stratum of {', '.join(given) or 'the cohort'} holds two levels of {name} with {minimum} {strata.unit}s each"
-        )
-        return Overlap(
-            name, tuple(given), "cannot tell", _capital(why) + ".", False, (), (), (why,), None, minimum, nested
-        )
+        if nested:
+            why = f"every level of {nested} has a single level of {name}: {name} cannot be told from {nested}"
+        else:
+            where = ", ".join(given) or "the cohort"
+            why = f"no stratum of {where} holds two levels of {name} with {minimum} {strata.unit}s each"
+        sentence = _capital(why) + "."
+        return Overlap(name, tuple(given), "cannot tell", sentence, False, (), (), (why,), None, minimum, nested)
     levels = tuple(strata.level.levels[i] for i in best.levels)
     names = tuple(strata.stratum_name(w) for w in best.strata)
-    out = [
-        f"{name}={strata.level.levels[i]}: too few {strata.unit}s beside the other levels"
-        for i in range(strata.level.n_levels)
-        if i not in best.levels
-    ]
-    for w in range(strata.n_strata):
-        if w not in best.strata:
-            held = [f"{strata.level.levels[i]} {counts[w, i]}" for i in range(strata.level.n_levels) if counts[w, i]]
-            out.append(
-                f"{strata.stratum_name(w)}: {strata.unit}s {', '.join(held)}; not {minimum} at every compared level"
-            )
-    verdict: Verdict = "cannot tell" if out else "pass"
-    rest = f"{name} is compared between {', '.join(levels)} over {'; '.join(names)} ({best.patients} {strata.unit}s)."
-    sentence = (
-        f"Cannot be compared between levels of {name}: {'; '.join(out)}. {_capital(rest)}" if out else _capital(rest)
+    out = _left_out(strata, best, minimum)
+    sentence = _capital(
+        f"{name} is compared between {', '.join(levels)} over {'; '.join(names)} ({best.patients} {strata.unit}s)."
     )
+    if out:
+        sentence = f"Cannot be compared between levels of {name}: {'; '.join(out)}. {sentence}"
+    verdict: Verdict = "cannot tell" if out else "pass"
     return Overlap(name, tuple(given), verdict, sentence, True, levels, names, tuple(out), best, minimum, nested)
 
 
@@ -354,8 +226,8 @@ def cross_table(cohort: Cohort, graph: CausalGraph, factor: str) -> Mapping[str,
     -------
     Mapping
         ``biology``, ``levels``, ``groups`` and ``rows`` (B lists of L counts), ``unit``, ``cramers_v``,
-        ``cramers_v_corrected`` (Bergsma, J. Korean Statist. Soc. 42, 2013), ``empty_cells``, ``effective_units`` (Kish's
-        effective sample size of the weights that make biology independent of the factor).
+        ``cramers_v_corrected`` (Bergsma, J. Korean Statist. Soc. 42, 2013), ``empty_cells``, ``effective_units``
+        (Kish's effective sample size of the weights that make biology independent of the factor).
     """
     biology, technical = cohort.factor(graph.biology), cohort.factor(factor)
     groups = cohort.factor(graph.group, private=True)
@@ -398,21 +270,19 @@ def effective_units(counts: np.ndarray) -> float:
     return float((counts[used] * weights).sum() ** 2 / (counts[used] * weights**2).sum())
 
 
-def _refuse_varying(column: Factor, groups: Factor) -> None:
-    count = int(varies_within(column.codes, groups).sum())
-    if count:
-        raise DataError(
-            f"column {column.name!r} takes several values within {count} of {groups.n_levels} {groups.name}s: the "
-            f"{groups.name} is the independent unit here. Correct the table, or keep one level per {groups.name} "
-            "(within-patient re-scans need a paired analysis, which this version does not have)."
-        )
-
-
-def _cross(strata: list[Factor], n: int) -> tuple[np.ndarray, np.ndarray]:
-    if not strata:
-        return np.zeros(n, dtype=np.int64), np.zeros((1, 0), dtype=np.int64)
-    columns, codes = np.unique(np.stack([f.codes for f in strata], axis=1), axis=0, return_inverse=True)
-    return codes.reshape(-1), columns
+def _left_out(strata: Strata, kept: CompleteTable, minimum: int) -> list[str]:
+    """Levels and strata outside the complete table, each with its reason."""
+    unit, factor = strata.unit, strata.level
+    out = [
+        f"{factor.name}={level}: too few {unit}s beside the other levels"
+        for i, level in enumerate(factor.levels)
+        if i not in kept.levels
+    ]
+    for w, counts in enumerate(strata.counts()):
+        if w not in kept.strata:
+            held = ", ".join(f"{level} {n}" for level, n in zip(factor.levels, counts, strict=True) if n)
+            out.append(f"{strata.stratum_name(w)}: {unit}s {held}; not {minimum} at every compared level")
+    return out
 
 
 def _capital(text: str) -> str:

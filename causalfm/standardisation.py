@@ -11,9 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalfm.covariances import CellCovariances, cell_covariances
 from causalfm.errors import DataError
-from causalfm.norms import CellCovariances, SquaredNorm, cell_covariances, fieller, linear_bounds, squared_norm
-from causalfm.positivity import MIN_GROUPS, CompleteTable, complete_table, table
+from causalfm.norm_contrasts import fieller, linear_bounds
+from causalfm.norms import SquaredNorm, squared_norm
+from causalfm.positivity import MIN_GROUPS, CompleteTable, complete_table
+from causalfm.strata import table
 from causalfm.units import Units, helmert
 
 
@@ -31,6 +34,8 @@ class Design:
         Covariances within stratum x level cells.
     basis, full_basis
         ``(G, q)`` covariates after and before centring within cells, in coordinates in which ``basis`` is orthonormal.
+    rows
+        ``(G,)`` position of each patient kept among all patients of the units.
     """
 
     Z: np.ndarray
@@ -39,6 +44,7 @@ class Design:
     cells: CellCovariances
     basis: np.ndarray
     full_basis: np.ndarray
+    rows: np.ndarray
 
     def adjust(self, weights: np.ndarray) -> np.ndarray:
         """Make contrasts ``(J, G)`` of cell means free of the covariates: take off what the common slopes carry."""
@@ -186,10 +192,11 @@ def build_design(units: Units, kept: CompleteTable) -> Design:
         residuals = residuals - basis @ (basis.T @ residuals)
     if len(rows) - n_cells - basis.shape[1] < n_cells:
         raise DataError(
-            f"{len(rows)} {units.unit}s in {n_cells} cells leave too few degrees of freedom for {basis.shape[1]} covariate "
-            "terms: declare fewer covariates."
+            f"{len(rows)} {units.unit}s in {n_cells} cells leave too few degrees of freedom for {basis.shape[1]} "
+            "covariate terms: declare fewer covariates."
         )
-    return Design(Z, level, stratum, cell_covariances(residuals, codes, n_cells, basis.shape[1]), basis, full)
+    cells = cell_covariances(residuals, codes, n_cells, basis.shape[1])
+    return Design(Z, level, stratum, cells, basis, full, rows)
 
 
 def standardised_means(
@@ -207,7 +214,8 @@ def standardised_means(
     Returns
     -------
     numpy.ndarray
-        ``(len(levels), G)``; row ``l`` times ``Z`` is ``sum_w p_w mean(Z | l, w)``, ``p_w`` the share of the table's patients.
+        ``(len(levels), G)``; row ``l`` times ``Z`` is ``sum_w p_w mean(Z | l, w)``, ``p_w`` the share of the table's
+        patients.
     """
     inside = np.isin(level, levels) & np.isin(stratum, strata)
     weights = np.zeros((len(levels), len(level)))
@@ -242,11 +250,8 @@ def _biology_norm(units: Units, design: Design, biology: str) -> tuple[SquaredNo
     n_classes = units.conditioning[at].n_levels
     best = complete_table(table(codes.reshape(-1), classes, (len(rest), n_classes)), MIN_GROUPS)
     if best is None:
-        return (
-            None,
-            f"no level of {units.level.name} holds two levels of {biology} with {MIN_GROUPS} {units.unit}s each",
-            True,
-        )
+        why = f"no level of {units.level.name} holds two levels of {biology} with {MIN_GROUPS} {units.unit}s each"
+        return None, why, True
     means = standardised_means(classes, best.levels, codes.reshape(-1), best.strata)
     return joint_norm(design, means), "", True
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from causalfm.cohort import Cohort, Factor
 from causalfm.moments import cell_sums
-from causalfm.positivity import Strata, stratify
+from causalfm.strata import Strata, stratify
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -32,11 +32,14 @@ class Units(Strata):
     contrasts
         ``(P, (B - 1) d)`` within-patient contrasts between classes (orthonormal, stacked) of the patients that hold all
         classes; None if biology does not vary within patients.
+    size
+        ``(G,)`` rows of each patient.
     """
 
     Z: np.ndarray
     covariates: np.ndarray
     contrasts: np.ndarray | None
+    size: np.ndarray
 
     def __len__(self) -> int:
         return len(self.Z)
@@ -80,7 +83,8 @@ def patient_units(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: 
         Z = Z - term
     covariates = [np.bincount(groups.codes, cohort.numeric(c), groups.n_levels) / sums.count for c in strata.continuous]
     fields = {name: getattr(strata, name) for name in Strata.__dataclass_fields__}
-    return Units(**fields, Z=Z, covariates=_spline_basis(covariates, len(Z)), contrasts=contrasts)
+    basis = _spline_basis(covariates, len(Z))
+    return Units(**fields, Z=Z, covariates=basis, contrasts=contrasts, size=groups.counts())
 
 
 def helmert(levels: int) -> np.ndarray:

@@ -118,9 +118,12 @@ def linear_scm(
     scale = (np.arange(d) + 1.0) ** (-decay / 2)
     scale /= np.sqrt((scale**2).sum())
     truth, ages = _effects(
-        np.random.default_rng(effect_seed), scale, (n_sites, n_biology, max(n_scanners, 1)),
-        (site_effect, biology_effect, scanner_effect), scanner_nested,
-    )  # fmt: skip
+        np.random.default_rng(effect_seed),
+        scale,
+        (n_sites, n_biology, max(n_scanners, 1)),
+        (site_effect, biology_effect, scanner_effect),
+        scanner_nested,
+    )
     shares = _biology_shares(n_sites, n_biology, confounding)
     site, biology = _design(n_groups, shares, within=biology_within_group)
     rank = site / (n_sites - 1)
@@ -172,7 +175,7 @@ def _biology_shares(n_sites: int, n_biology: int, confounding: float) -> np.ndar
 
 
 def _design(n_groups: int, shares: np.ndarray, *, within: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Fixed site and class of each patient: the largest-remainder rounding of the expected cell counts."""
+    """Fix site and class of each patient by the largest-remainder rounding of the expected cell counts."""
     n_sites, n_biology = shares.shape
     site = np.arange(n_groups) % n_sites
     biology = np.zeros(n_groups, dtype=np.int64)
@@ -189,7 +192,8 @@ def _design(n_groups: int, shares: np.ndarray, *, within: bool) -> tuple[np.ndar
 
 def _sizes(rng: np.random.Generator, rows: int | tuple[int, int], factor: np.ndarray) -> np.ndarray:
     low, high = (rows, rows) if isinstance(rows, int) else rows
-    return np.maximum(1, np.rint(rng.integers(low, high, size=len(factor), endpoint=True) * factor)).astype(np.int64)
+    drawn = np.rint(rng.integers(low, high, size=len(factor), endpoint=True) * factor)
+    return np.asarray(np.maximum(1, drawn), dtype=np.int64)
 
 
 def _scanners(site: np.ndarray, share: np.ndarray, nested: bool) -> np.ndarray:
@@ -200,4 +204,4 @@ def _scanners(site: np.ndarray, share: np.ndarray, nested: bool) -> np.ndarray:
     for s in np.unique(site):
         members = np.flatnonzero(site == s)
         turn[members] = np.arange(len(members))
-    return turn % share.shape[1]
+    return np.asarray(turn % share.shape[1])

@@ -122,8 +122,8 @@ def effect(
 
     Notes
     -----
-    Assumptions: the graph; patients are independent; continuous covariates act additively; intervals are for these levels
-    and new patients. Selection that cannot be recovered from gives an Effect without numbers.
+    Assumptions: the graph; patients are independent; continuous covariates act additively and smoothly; intervals are
+    for these levels and new patients. Selection that cannot be recovered from gives an Effect without numbers.
     """
     if outcome != EMBEDDING:
         raise DataError(f"outcome={outcome!r} is not available: this version estimates effects on outcome='Z'.")
@@ -144,30 +144,59 @@ def effect(
             raise GraphError(f"DoWhy does not confirm {list(found.given)} as a back-door set.\nGraph: {graph}")
     if not found.comparable or not question.recoverable:
         details["reason"] = found.sentence if not found.comparable else question.sentence
-        nothing = _estimate("mean_squared_distance", None, cohort, 0, graph.group)
-        return Effect(
-            found.factor, "", outcome, estimator, (), nothing, None, _nan(nothing, "distance_ratio"), found, details
-        )
-    units = patient_units(cohort, graph, factors, found.given)
-    contrasts = contrast_levels(units, graph.biology, minimum)
-    details["no_biology"] = contrasts.no_biology
+        return _without_numbers(found, estimator, len(cohort), graph.group, details)
     reference = reference or found.levels[0]
     if reference not in found.levels:
         raise DataError(
             f"reference={reference!r} is not a compared level of {found.factor}: {', '.join(found.levels)}."
         )
-    n_groups = len(contrasts.design.Z)
-    joint = _estimate("mean_squared_distance", contrasts.joint, cohort, n_groups, units.unit)
-    biology = contrasts.biology and _estimate(
-        "biology_mean_squared_distance", contrasts.biology, cohort, n_groups, units.unit
-    )
-    value, low, high = np.sqrt(np.maximum(contrasts.ratio(), 0.0)).tolist()
-    ratio = Estimate(
-        "distance_ratio", value, low, high, 0.0, joint.n, joint.n_groups, joint.unit, {"target": found.target}
-    )
-    rows = tuple(_level_rows(contrasts, units, reference))
+    units = patient_units(cohort, graph, factors, found.given)
+    contrasts = contrast_levels(units, graph.biology, minimum)
+    details["no_biology"] = contrasts.no_biology
+    return _with_numbers(units, contrasts, found, reference, estimator, len(cohort), details)
+
+
+def _without_numbers(found: Overlap, estimator: str, n: int, unit: str, details: Mapping[str, Any]) -> Effect:
     return Effect(
-        found.factor, reference, outcome, estimator, rows, joint, biology, ratio, found, details, (contrasts, units)
+        treatment=found.factor,
+        reference="",
+        outcome=EMBEDDING,
+        estimator=estimator,
+        levels=(),
+        joint=_nothing("mean_squared_distance", n, unit),
+        biology=None,
+        ratio=_nothing("distance_ratio", n, unit),
+        overlap=found,
+        details=details,
+    )
+
+
+def _with_numbers(
+    units: Units,
+    contrasts: Contrasts,
+    found: Overlap,
+    reference: str,
+    estimator: str,
+    n: int,
+    details: Mapping[str, Any],
+) -> Effect:
+    n_groups = len(contrasts.design.Z)
+    biology = None
+    if contrasts.biology is not None:
+        biology = _estimate("biology_mean_squared_distance", contrasts.biology, n, n_groups, units.unit)
+    value, low, high = np.sqrt(np.maximum(contrasts.ratio(), 0.0)).tolist()
+    return Effect(
+        treatment=found.factor,
+        reference=reference,
+        outcome=EMBEDDING,
+        estimator=estimator,
+        levels=tuple(_level_rows(contrasts, units, reference)),
+        joint=_estimate("mean_squared_distance", contrasts.joint, n, n_groups, units.unit),
+        biology=biology,
+        ratio=Estimate("distance_ratio", value, low, high, 0.0, n, n_groups, units.unit, {"target": found.target}),
+        overlap=found,
+        details=details,
+        _source=(contrasts, units),
     )
 
 
@@ -180,11 +209,17 @@ def _level_rows(contrasts: Contrasts, units: Units, reference: str) -> list[dict
         low, high = norm.interval()
         rows.append(
             {
-                "level": pair[1 - pair.index(reference)], "reference": reference, "outcome": EMBEDDING,
-                "value": norm.value, "low": low, "high": high, **_distance(norm, low, high),
-                "n_groups": int(np.isin(contrasts.design.level, (a, b)).sum()), "unit": units.unit,
+                "level": pair[1 - pair.index(reference)],
+                "reference": reference,
+                "outcome": EMBEDDING,
+                "value": norm.value,
+                "low": low,
+                "high": high,
+                **_distance(norm, low, high),
+                "n_groups": int(np.isin(contrasts.design.level, (a, b)).sum()),
+                "unit": units.unit,
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -208,13 +243,11 @@ def _distance(norm: SquaredNorm, low: float, high: float) -> dict[str, float]:
     return {"distance": distance, "distance_low": float(np.sqrt(low)), "distance_high": float(np.sqrt(high))}
 
 
-def _estimate(name: str, norm: SquaredNorm | None, cohort: Cohort, n_groups: int, unit: str) -> Estimate:
-    if norm is None:
-        return Estimate(name, float("nan"), float("nan"), float("nan"), 0.0, len(cohort), n_groups, unit)
+def _estimate(name: str, norm: SquaredNorm, n: int, n_groups: int, unit: str) -> Estimate:
     low, high = norm.interval()
     details = {**_distance(norm, low, high), "weights": f"rows equal within a {unit}, {unit}s equal"}
-    return Estimate(name, norm.value, low, high, 0.0, len(cohort), n_groups, unit, details)
+    return Estimate(name, norm.value, low, high, 0.0, n, n_groups, unit, details)
 
 
-def _nan(like: Estimate, name: str) -> Estimate:
-    return Estimate(name, float("nan"), float("nan"), float("nan"), 0.0, like.n, like.n_groups, like.unit)
+def _nothing(name: str, n: int, unit: str) -> Estimate:
+    return Estimate(name, float("nan"), float("nan"), float("nan"), 0.0, n, 0, unit)

@@ -21,8 +21,8 @@ class Sensitivity(Result):
     pair
         Levels compared: the pair with the largest distance.
     robustness_value
-        Share of the variance of both the factor and the embedding that an undeclared cause must explain to account for the
-        whole estimated distance.
+        Share of the variance of both the factor and the embedding that an undeclared cause must explain to account for
+        the whole estimated distance.
     robustness_value_low
         The same for the lower end of the 95 % interval.
     like_biology
@@ -55,8 +55,8 @@ def robustness_value(partial_f2: float) -> float:
     Parameters
     ----------
     partial_f2
-        Squared partial f: ``t^2 / df`` for a scalar outcome; for a vector, ``|effect|^2 var(D) / tr var(Y)`` with residual
-        variances.
+        Squared partial f: ``t^2 / df`` for a scalar outcome; for a vector, ``|effect|^2 var(D) / tr var(Y)`` with
+        residual variances.
 
     Returns
     -------
@@ -65,8 +65,8 @@ def robustness_value(partial_f2: float) -> float:
 
     References
     ----------
-    Cinelli and Hazlett, J. R. Statist. Soc. B 82 (2020) 39-67. For a vector the bias is bounded by the same expression with
-    the trace in place of the variance (Cauchy-Schwarz over dimensions).
+    Cinelli and Hazlett, J. R. Statist. Soc. B 82 (2020) 39-67. For a vector the bias is bounded by the same expression
+    with the trace in place of the variance (Cauchy-Schwarz over dimensions).
     """
     f2 = max(partial_f2, 0.0)
     return float((np.sqrt(f2**2 + 4.0 * f2) - f2) / 2.0)
@@ -87,9 +87,10 @@ def vector_sensitivity(contrasts: Contrasts, units: Units) -> Sensitivity:
 
     Notes
     -----
-    ``|bias|^2 <= R2_D R2_Y / (1 - R2_D) * tr var(Y) / var(D)``, residual variances within strata (Cinelli and Hazlett for every
-    dimension, summed). The benchmark takes for ``R2_D`` the association of biology with the pair (squared correlation ratio
-    over the table) and for ``R2_Y`` the share of embedding variance within levels that biology explains.
+    ``|bias|^2 <= R2_D R2_Y / (1 - R2_D) * tr var(Y) / var(D)``, residual variances within strata (Cinelli and Hazlett
+    for every dimension, summed). The benchmark takes for ``R2_D`` the association of biology with the pair (squared
+    correlation ratio over the table) and for ``R2_Y`` the share of embedding variance within levels that biology
+    explains.
     """
     design = contrasts.design
     (a, b), norm = max(contrasts.pairs.items(), key=lambda item: item[1].value)
@@ -110,8 +111,8 @@ def vector_sensitivity(contrasts: Contrasts, units: Units) -> Sensitivity:
         like = float(np.sqrt(r2_d / (1.0 - r2_d) * r2_y / (norm.value * scale)))
     pair = (units.level.levels[a], units.level.levels[b])
     sentence = (
-        f"An undeclared cause would have to explain {value:.0%} of both the assignment to {pair[0]} or {pair[1]} and the "
-        f"remaining embedding variance to account for the whole distance ({low:.0%} for its lower bound)."
+        f"An undeclared cause would have to explain {value:.0%} of both the assignment to {pair[0]} or {pair[1]} and "
+        f"the remaining embedding variance to account for the whole distance ({low:.0%} for its lower bound)."
     )
     if np.isfinite(like):
         sentence += f" One as strong as the declared strata could account for {min(like, 1.0):.0%} of the distance."

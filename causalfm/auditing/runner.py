@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from causalfm import __version__
-from causalfm.auditing import questions as ask
+from causalfm.auditing import questions, reading
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.cohort import Cohort
@@ -33,7 +33,7 @@ def audit(
     progress: Progress | None = None,
     random_state: int = 0,
 ) -> Audit:
-    """Audit embeddings: biology, or the hospital, the scanner and the stain?
+    """Audit embeddings: tell whether they carry biology, or the hospital, the scanner and the stain.
 
     Parameters
     ----------
@@ -77,14 +77,14 @@ def audit(
     if progress:
         progress("done", len(steps), len(steps))
     return Audit(
-        tuple(findings),
-        headline(findings, graph),
-        {factor: cross_table(cohort, graph, factor) for factor in graph.technical},
-        graph,
-        policy.to_dict(),
-        _data(cohort, graph),
-        _assumptions(graph, findings),
-        _provenance(random_state, time.perf_counter() - started, timings),
+        findings=tuple(findings),
+        headline=headline(findings, graph),
+        tables={factor: cross_table(cohort, graph, factor) for factor in graph.technical},
+        graph=graph,
+        policy=policy.to_dict(),
+        data=_data(cohort, graph),
+        assumptions=_assumptions(graph, findings),
+        provenance=_provenance(random_state, time.perf_counter() - started, timings),
     )
 
 
@@ -100,29 +100,40 @@ def _steps(cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: list[
 
     steps: list[Step] = [
         ("nearest neighbours", search),
-        (f"biology: {graph.biology}", lambda: [ask.biology_finding(cohort, graph, policy, neighbours[0], seed)]),
+        (f"biology: {graph.biology}", lambda: [reading.biology_finding(cohort, graph, policy, neighbours[0], seed)]),
     ]
     for factor in graph.technical:
-        first = ask.overlap_finding(cohort, graph, [factor], policy)
-        steps.append((f"{factor}: overlap", lambda first=first: [first]))  # type: ignore[misc]
-        nested = first.details["nested_in"]
-        of = [nested, factor] if nested else [factor]
-        if not nested:
-            if not graph.technical_ancestors(factor):
-                steps.append(
-                    (f"{factor}: neighbourhood",
-                     lambda f=factor: [ask.neighbourhood_finding(cohort, graph, f, policy, neighbours[0], seed)])  # type: ignore[misc]
-                )  # fmt: skip
-            steps.append(
-                (
-                    f"{factor}: read-out",
-                    lambda f=factor: [ask.readout_finding(cohort, graph, f, policy, neighbours[0], seed)],
-                )  # type: ignore[misc]
-            )
-        name = " + ".join(of)
-        steps.append((f"{name}: invariance", lambda of=of: [ask.invariance_finding(cohort, graph, of, policy, seed)]))  # type: ignore[misc]
-        steps.append((f"{name}: effect", lambda of=of: [ask.effect_finding(cohort, graph, of, policy)[0]]))  # type: ignore[misc]
+        steps += _factor_steps(cohort, graph, policy, factor, neighbours, seed)
     return steps
+
+
+def _factor_steps(
+    cohort: Cohort, graph: CausalGraph, policy: Policy, factor: str, neighbours: list[Neighbours], seed: int
+) -> list[Step]:
+    """List the steps of one technical factor; one that is nested in its parent is asked about with the parent."""
+    overlap = questions.overlap_finding(cohort, graph, [factor], policy)
+    nested = overlap.details["nested_in"]
+    of = [nested, factor] if nested else [factor]
+    name = " + ".join(of)
+
+    def neighbourhood() -> list[Finding]:
+        return [questions.neighbourhood_finding(cohort, graph, factor, policy, neighbours[0], seed)]
+
+    def read() -> list[Finding]:
+        return [reading.readout_finding(cohort, graph, factor, policy, neighbours[0], seed)]
+
+    def invariance() -> list[Finding]:
+        return [questions.invariance_finding(cohort, graph, of, policy, seed)]
+
+    def size() -> list[Finding]:
+        return [questions.effect_finding(cohort, graph, of, policy)]
+
+    steps: list[Step] = [(f"{factor}: overlap", lambda: [overlap])]
+    if not graph.technical_ancestors(factor):  # a neighbour that shares it might share its technical parent instead
+        steps.append((f"{factor}: neighbourhood", neighbourhood))
+    if not nested:
+        steps.append((f"{factor}: read-out", read))
+    return [*steps, (f"{name}: invariance", invariance), (f"{name}: effect", size)]
 
 
 def headline(findings: list[Finding], graph: CausalGraph) -> str:
@@ -160,8 +171,9 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
         return " ".join(parts)
     if all(f.verdict == "pass" for f in findings):
         return f"No technical factor exceeds the policy's margins, and {graph.biology} can be read."
-    open_ = [f.title for f in findings if f.verdict == "cannot tell"]
-    return f"No margin was shown to be exceeded, but {len(open_)} of {len(findings)} questions cannot be answered with this cohort."
+    open_ = sum(f.verdict == "cannot tell" for f in findings)
+    unanswered = f"{open_} of {len(findings)} questions cannot be answered with this cohort"
+    return f"No margin was shown to be exceeded, but {unanswered}."
 
 
 def _data(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
@@ -185,9 +197,10 @@ def _assumptions(graph: CausalGraph, findings: list[Finding]) -> tuple[str, ...]
     out = [
         TECHNICAL_CAVEAT,
         f"The declared graph is true: {graph}.",
-        f"{unit.capitalize()}s are independent of each other and the unit of every interval and test; intervals are for these levels and "
-        f"new {unit}s, not for a new hospital.",
-        "Margins were fixed before the run. Intervals are 95 %; a margin is exceeded or kept only if the whole interval says so.",
+        f"{unit.capitalize()}s are independent of each other and the unit of every interval and test; intervals are "
+        f"for these levels and new {unit}s, not for a new hospital.",
+        "Margins were fixed before the run. Intervals are 95 %; a margin is exceeded or kept only if the whole "
+        "interval says so.",
     ]
     if any(f.details.get("given") and len(f.details["given"]) > 1 for f in findings):
         out.append(
@@ -196,7 +209,8 @@ def _assumptions(graph: CausalGraph, findings: list[Finding]) -> tuple[str, ...]
     inner = [t for t in graph.technical if graph.technical_ancestors(t)]
     if inner:
         out.append(
-            f"The neighbourhood of {', '.join(inner)} is not scored: a neighbour that shares it may share its technical parent instead."
+            f"The neighbourhood of {', '.join(inner)} is not scored: a neighbour that shares it may share its "
+            "technical parent instead."
         )
     return tuple(out)
 

@@ -22,6 +22,13 @@ TECHNICAL_CAVEAT = (
     "The effect of a technical factor is technical, or biology that was not declared (grade, purity, composition)."
 )
 
+MARGIN_WORDS: dict[Verdict, str] = {
+    "pass": "; even the largest distance between two levels is below {margin:g} times the distance between classes.",
+    "fail": "; some distance between two levels is above {margin:g} times the distance between classes.",
+    "cannot tell": "; whether the largest distance is above or below {margin:g} times that between classes is not "
+    "settled.",
+}
+
 
 def invariance_test(
     cohort: Cohort,
@@ -66,7 +73,8 @@ def invariance_test(
     -------
     TestResult
         ``effect`` is the mean squared distance between levels, signed and debiased, in squared embedding units;
-        ``details`` holds the ratio to biology, the valid alternatives to the conditioning set and what was left out.
+        ``details`` holds the ratio to biology, the valid alternatives to the conditioning set, what was left out and
+        ``"per_level"``: units, median rows per unit and dispersion of each compared level.
 
     Raises
     ------
@@ -77,8 +85,9 @@ def invariance_test(
 
     Notes
     -----
-    The verdict rests on bounds, never on the p-value alone: pass if the upper 95 % bound of the *largest* pair's squared
-    distance minus ``margin^2`` times the biology's is below zero, fail if a lower bound is above it (Bonferroni over pairs).
+    The verdict rests on bounds, never on the p-value alone: pass if the upper 95 % bound of the *largest* pair's
+    squared distance minus ``margin^2`` times the biology's is below zero, fail if a lower bound is above it (Bonferroni
+    over pairs).
     """
     if method != "mean":
         raise DataError(f"method={method!r} is not available: this version has method='mean'.")
@@ -87,81 +96,107 @@ def invariance_test(
     question = graph.invariance(factors, effect)
     valid = question.valid if isinstance(given, str) and given == "auto" else (_own_set(question.valid, given),)
     found = comparable_set(cohort, graph, factors, valid, minimum)
-    groups = cohort.factor(graph.group, private=True)
     base = TestResult(
-        float("nan"), float("nan"), None, "cannot tell", found.sentence, found.factor, found.given, effect, method,
-        len(cohort), groups.n_levels, graph.group,
-        {
-            "valid_sets": [list(s) for s in question.valid], "question": question.sentence, "overlap": found.to_dict(),
-            "margin": margin, "n_permutations": n_permutations, "caveat": TECHNICAL_CAVEAT,
+        statistic=float("nan"),
+        p_value=float("nan"),
+        effect=None,
+        verdict="cannot tell",
+        sentence=found.sentence,
+        of=found.factor,
+        given=found.given,
+        effect_kind=effect,
+        method=method,
+        n=len(cohort),
+        n_groups=cohort.factor(graph.group, private=True).n_levels,
+        unit=graph.group,
+        details={
+            "valid_sets": [list(s) for s in question.valid],
+            "question": question.sentence,
+            "overlap": found.to_dict(),
+            "margin": margin,
+            "n_permutations": n_permutations,
+            "caveat": TECHNICAL_CAVEAT,
         },
-    )  # fmt: skip
+    )
     if not question.recoverable:
         return dataclasses.replace(base, sentence=f"Cannot tell: {question.sentence}")
     if not found.comparable:
-        if found.nested_in:
-            hint = f" Ask the joint question of={[found.nested_in, *factors]} instead."
-            return dataclasses.replace(
-                base, sentence=f"Cannot tell {found.factor} from {found.nested_in}. {found.sentence}{hint}"
-            )
-        return dataclasses.replace(base, sentence=f"Cannot tell. {found.sentence}")
+        return dataclasses.replace(base, sentence=_nothing_to_compare(found, factors))
     units = patient_units(cohort, graph, factors, found.given)
     statistic, p_value = mean_test(units, n_permutations=n_permutations, random_state=random_state)
-    contrasts = contrast_levels(units, graph.biology, minimum)
-    return _decide(base, units, contrasts, found, statistic, p_value, margin)
+    base = dataclasses.replace(base, statistic=statistic, p_value=p_value)
+    return _decide(base, units, contrast_levels(units, graph.biology, minimum), found, margin)
 
 
-def _decide(
-    base: TestResult,
-    units: Units,
-    contrasts: Contrasts,
-    found: Overlap,
-    statistic: float,
-    p_value: float,
-    margin: float | None,
-) -> TestResult:
-    value, low, high = contrasts.joint.value, *contrasts.joint.interval()
+def _nothing_to_compare(found: Overlap, factors: Sequence[str]) -> str:
+    if not found.nested_in:
+        return f"Cannot tell. {found.sentence}"
+    hint = f"Ask the joint question of={[found.nested_in, *factors]} instead."
+    return f"Cannot tell {found.factor} from {found.nested_in}. {found.sentence} {hint}"
+
+
+def _decide(base: TestResult, units: Units, contrasts: Contrasts, found: Overlap, margin: float | None) -> TestResult:
+    """Add the size of the effect, the bounds and the verdict they give to a result that holds the test."""
     n_groups = len(contrasts.design.Z)
+    low, high = contrasts.joint.interval()
     effect = Estimate(
-        "mean_squared_distance", value, low, high, 0.0, base.n, n_groups, units.unit, {"target": found.target}
-    )
-    ratio, ratio_low, ratio_high = np.sqrt(np.maximum(contrasts.ratio(), 0.0))
-    details: dict[str, Any] = {
-        **base.details, "target": found.target, "ratio_to_biology": (float(ratio), float(ratio_low), float(ratio_high)),
-        "no_biology": contrasts.no_biology, "tested_groups": int(informative(units).sum()),
-    }  # fmt: skip
-    verdict: Verdict = "cannot tell"
-    given = f" given {', '.join(found.given)}" if found.given else ""
-    seen = (
-        f"The mean embedding depends on {found.factor}{given}"
-        if low > 0
-        else f"No dependence on {found.factor}{given} was found"
-    )
-    words = f"{seen} (p = {p_value:.3g}, {base.details['n_permutations']} permutations of {units.unit}s)"
-    if margin is None:
-        verdict = "fail" if low > 0 else "cannot tell"
-        words += "." if low > 0 else "; without a margin absence cannot be shown."
-    else:
-        bounds = contrasts.margin_bounds(margin)
-        details["margin_bounds"] = bounds
-        verdict = verdict_against(bounds[0], bounds[1], 0.0)
-        words += {
-            "pass": f"; even the largest distance between two levels is below {margin:g} times the distance between classes.",
-            "fail": f"; some distance between two levels is above {margin:g} times the distance between classes.",
-            "cannot tell": f"; whether the largest distance is above or below {margin:g} times that between classes is not settled.",
-        }[verdict]
-        if np.isnan(bounds[0]):
-            words += f" {contrasts.no_biology or 'The distance between classes is not told from zero'}."
-    return dataclasses.replace(
-        base,
-        statistic=statistic,
-        p_value=p_value,
-        effect=effect,
-        verdict=verdict,
-        sentence=words,
+        name="mean_squared_distance",
+        value=contrasts.joint.value,
+        low=low,
+        high=high,
+        chance=0.0,
+        n=base.n,
         n_groups=n_groups,
-        details=details,
+        unit=units.unit,
+        details={"target": found.target},
     )
+    details: dict[str, Any] = {
+        **base.details,
+        "target": found.target,
+        "ratio_to_biology": tuple(np.sqrt(np.maximum(contrasts.ratio(), 0.0)).tolist()),
+        "no_biology": contrasts.no_biology,
+        "tested_groups": int(informative(units).sum()),
+        "per_level": _per_level(units, contrasts),
+    }
+    if margin is None:
+        verdict: Verdict = "fail" if low > 0 else "cannot tell"
+        ending = "." if low > 0 else "; without a margin absence cannot be shown."
+    else:
+        bounds = details["margin_bounds"] = contrasts.margin_bounds(margin)
+        verdict = verdict_against(bounds[0], bounds[1], 0.0)
+        ending = MARGIN_WORDS[verdict].format(margin=margin)
+        if np.isnan(bounds[0]):
+            ending += f" {contrasts.no_biology or 'The distance between classes is not told from zero'}."
+    given = f" given {', '.join(found.given)}" if found.given else ""
+    seen = "The mean embedding depends on {}{}" if low > 0 else "No dependence on {}{} was found"
+    tested = f"(p = {base.p_value:.3g}, {details['n_permutations']} permutations of {units.unit}s)"
+    sentence = f"{seen.format(found.factor, given)} {tested}{ending}"
+    return dataclasses.replace(
+        base, effect=effect, verdict=verdict, sentence=sentence, n_groups=n_groups, details=details
+    )
+
+
+def _per_level(units: Units, contrasts: Contrasts) -> list[dict[str, Any]]:
+    """Size and dispersion of each compared level: both differ between sites, and both can be mistaken for an effect.
+
+    Dispersion is the root of the trace of the patient covariance within cells, averaged over the level's cells with
+    their degrees of freedom as weights.
+    """
+    design, cells = contrasts.design, contrasts.design.cells
+    level_of_cell = np.zeros(cells.n_cells, dtype=np.int64)
+    level_of_cell[cells.codes] = design.level
+    out = []
+    for level in contrasts.levels:
+        members, own = design.level == level, level_of_cell == level
+        out.append(
+            {
+                "level": units.level.levels[level],
+                f"{units.unit}s": int(members.sum()),
+                f"rows per {units.unit}": float(np.median(units.size[design.rows[members]])),
+                "dispersion": float(np.sqrt(np.average(cells.trace[own], weights=cells.df[own]))),
+            }
+        )
+    return out
 
 
 def _own_set(valid: Sequence[tuple[str, ...]], given: str | Sequence[str]) -> tuple[str, ...]:

@@ -1,16 +1,16 @@
-"""The ``mean`` statistic: do patient means differ between levels, beyond what patients differ anyway?
+"""The ``mean`` statistic: whether patient means differ between levels beyond what patients differ anyway.
 
-Patients weigh equally. The sum of squares between levels is centred and scaled by the patients' variance in each stratum and level, and patients are permuted within strata.
-The scaling makes the statistic pivotal when levels differ in their spread or in the number of rows per patient, in which
-case permutation alone would not be valid.
+Patients weigh equally. The sum of squares between levels is centred and scaled by the patients' variance in each
+stratum and level, and patients are permuted within strata. The scaling makes the statistic pivotal when levels differ
+in their spread or in the number of rows per patient, in which case permutation alone would not be valid.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from causalfm.positivity import table
 from causalfm.resampling import permutation_p_value, permutations_within
+from causalfm.strata import table
 from causalfm.units import Units
 
 BATCH_BYTES = 2**27
@@ -40,14 +40,17 @@ def mean_test(
     Notes
     -----
     ``Q`` is the between-level sum of squares of the additive model ``m_ws = a_w + b_s`` for the cell means, fitted with
-    weights ``n_ws``: ``Q = tr(m' P m)`` with ``P`` fixed by the design. Under the null ``E[Q] = sum_c P_cc t_c`` with ``t_c`` the
-    trace of the covariance of a cell mean, whatever the cells' variances; the statistic is ``Q`` minus this, over the square
-    root of ``sum_cc' P_cc'^2 t_c t_c'``. It does not change under rotation.  A plain ratio of means (Welch's) is not centred in high dimension, where it rejected
-    a true null in 70 % when variances differed; whitening by the pooled covariance did so in 52 %. Covariates are regressed out before the permutation and once more after it
-    (Freedman and Lane), so that observed and permuted values lose the same directions.
+    weights ``n_ws``: ``Q = tr(m' P m)`` with ``P`` fixed by the design. Under the null ``E[Q] = sum_c P_cc t_c`` with
+    ``t_c`` the trace of the covariance of a cell mean, whatever the cells' variances; the statistic is ``Q`` minus
+    this, over the square root of ``sum_cc' P_cc'^2 t_c t_c'``. It does not change under rotation.
 
-    Assumptions: patients are independent; covariates act additively and smoothly; the covariances of the levels differ by a
-    factor only (else the test is approximate).
+    A plain ratio of means (Welch's) is not centred in high dimension, where it rejected a true null in 70 % when
+    variances differed; whitening by the pooled covariance did so in 52 %. Covariates are regressed out before the
+    permutation and once more after it (Freedman and Lane), so that observed and permuted values lose the same
+    directions.
+
+    Assumptions: patients are independent; covariates act additively and smoothly; the covariances of the levels differ
+    by a factor only (else the test is approximate).
 
     References
     ----------
@@ -75,7 +78,7 @@ def mean_test(
 
 
 def informative(units: Units) -> np.ndarray:
-    """Mask ``(G,)`` of the patients that the test can use: cells of two or more, in strata that hold two such levels."""
+    """Mask ``(G,)`` of the patients that the test can use: cells of two or more, two such levels in the stratum."""
     usable = units.counts() >= 2
     usable &= usable.sum(axis=1, keepdims=True) >= 2
     return np.asarray(usable[units.stratum, units.level.codes])
@@ -112,8 +115,8 @@ def _statistic(
 ) -> np.ndarray:
     """Statistic for a batch of permutations ``moved (B, G)``: patient ``g`` takes the place of patient ``moved[b, g]``.
 
-    Permuting the places instead of the patients turns all cell sums of a batch into one matrix product. With covariates the
-    permuted patients are residualised once more: ``r = y - basis A``, ``A = basis' y``, without forming ``r``.
+    Permuting the places instead of the patients turns all cell sums of a batch into one matrix product. With covariates
+    the permuted patients are residualised once more: ``r = y - basis A``, ``A = basis' y``, without forming ``r``.
     """
     n, C = onehot.sum(axis=0), onehot.shape[1]
     places = np.concatenate([onehot, basis], axis=1)[moved]  # (B, G, C + q)

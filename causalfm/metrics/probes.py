@@ -12,15 +12,16 @@ from scipy import stats
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError
 from causalfm.neighbours import Neighbours, knn
-from causalfm.positivity import joint_factor
 from causalfm.results import Estimate
+from causalfm.strata import joint_factor
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
-PROBES = ("logistic", "knn")
+PROBES: tuple[Literal["logistic", "knn"], ...] = ("logistic", "knn")
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 KNN = 11
+CASE_MIX_PERMUTATIONS = 200
 
 
 def readout(
@@ -43,9 +44,10 @@ def readout(
     of
         Factor to read; default the first technical factor.
     probe
-        ``"logistic"``: L2 logistic regression after standardisation on the training patients, classes balanced, strength
-        chosen on a third of the training patients; ``n_splits``-fold cross-validation by patient. ``"knn"``: vote of the 11
-        nearest rows of other patients (cosine), votes divided by class frequency; every patient left out in turn.
+        ``"logistic"``: L2 logistic regression after standardisation on the training patients, classes balanced,
+        strength chosen on a third of the training patients; ``n_splits``-fold cross-validation by patient. ``"knn"``:
+        vote of the 11 nearest rows of other patients (cosine), votes divided by class frequency; every patient left
+        out in turn.
     beyond
         Columns whose read-out alone sets the chance value; default biology and the technical ancestors for a technical
         factor, the first technical factor for biology.
@@ -59,8 +61,9 @@ def readout(
     Returns
     -------
     Estimate
-        ``chance`` is what the case mix alone gives: the balanced accuracy of guessing the factor from ``beyond``, each patient
-        left out in turn. ``details["uniform"]`` is 1 / levels. Patients weigh equally within a level.
+        ``chance`` is what the case mix alone gives: the balanced accuracy of the best guess of the factor from
+        ``beyond`` on this cohort; ``details["chance_low"]`` is the same less what a finite cohort adds;
+        ``details["uniform"]`` is 1 / levels. Patients weigh equally within a level.
 
     Raises
     ------
@@ -91,24 +94,26 @@ def readout(
     g = np.unique(groups.codes[rows], return_inverse=True)[1]
     weights = 1.0 / np.bincount(g)[g]
     details: dict[str, Any] = {
-        "probe": probe, "uniform": 1.0 / len(kept), "beyond": list(beyond), "weights": f"{graph.group}s equal",
+        "probe": probe,
+        "uniform": 1.0 / len(kept),
+        "beyond": list(beyond),
+        "weights": f"{graph.group}s equal",
         "levels": [target.levels[i] for i in kept],
         "left_out": [f"{target.levels[i]}: {held[i]} {graph.group}" for i in range(target.n_levels) if i not in kept],
-    }  # fmt: skip
+    }
     if probe == "knn":
         predicted = _knn_votes(cohort, target, groups, kept, rows, neighbours, details)
     else:
         X = np.asarray(cohort.X[rows], dtype=np.float64)
         splits = int(min(n_splits, held[kept].min()))
         details["n_splits"] = splits
-        with threadpool_limits(
-            1, user_api="blas"
-        ):  # many small products: threads that wait for each other cost 2 to 40 times
+        # many small products: threads that wait for each other cost 2 to 40 times
+        with threadpool_limits(1, user_api="blas"):
             predicted = _logistic_predictions(X, y, g, weights, splits, random_state, details)
     value, recalls, low, high = balanced_accuracy(predicted == y, y, g, weights)
     details["recall"] = {target.levels[i]: float(r) for i, r in zip(kept, recalls, strict=True)}
     context = joint_factor(cohort, beyond).codes[rows]
-    chance = balanced_accuracy(_case_mix_guess(y, context, g, weights) == y, y, g, weights)[0]
+    chance, details["chance_low"] = _case_mix(y, context, g, weights, random_state)
     return Estimate("balanced_accuracy", value, low, high, chance, len(rows), int(g.max()) + 1, graph.group, details)
 
 
@@ -158,29 +163,42 @@ def _groups_per_level(target: Factor, groups: Factor) -> np.ndarray:
     return np.bincount(pairs // groups.n_levels, minlength=target.n_levels)
 
 
-def _case_mix_guess(y: np.ndarray, context: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Guess ``y`` from ``context`` by the largest share of a level that lies there, the row's own patient left out."""
-    n_levels, n_context = int(y.max()) + 1, int(context.max()) + 1
-    cell = context * n_levels + y
-    joint = np.bincount(cell, weights, n_context * n_levels).reshape(n_context, n_levels)
-    own = np.zeros((len(y), n_levels))
-    own_level = np.zeros((len(y), n_levels))
-    keys, inverse = np.unique(groups * (n_context * n_levels) + cell, return_inverse=True)
-    held = np.bincount(inverse, weights)
-    owner = keys // (n_context * n_levels)
-    for column in range(n_levels):  # what the row's patient itself adds to its context and to each level
-        here = np.flatnonzero(keys % n_levels == column)
-        lookup = dict(zip((keys[here] // n_levels).tolist(), held[here], strict=True))
-        own[:, column] = [lookup.get(key, 0.0) for key in (groups * n_context + context).tolist()]
-        own_level[:, column] = np.bincount(owner[here], held[here], int(groups.max()) + 1)[groups]
-    rest = np.maximum(joint[context] - own, 0.0)
-    return np.asarray(np.argmax(rest / np.maximum(joint.sum(axis=0) - own_level, 1e-12), axis=1))
+def _case_mix(
+    y: np.ndarray, context: np.ndarray, groups: np.ndarray, weights: np.ndarray, random_state: int
+) -> tuple[float, float]:
+    """Balanced accuracy of the best guess of ``y`` from ``context``, and the same less what a finite cohort adds.
+
+    The best guess in a context is the level with the largest share there. Its accuracy on the cohort itself is too high
+    by what patients assigned at random would give (200 permutations); taking all of that off is too much where the two
+    are truly associated, so that the truth lies between the two values. Leaving patients out in turn is no way round:
+    it turns every tie against the row's own level.
+    """
+    n_groups = int(groups.max()) + 1
+    shares = [np.zeros((n_groups, int(codes.max()) + 1)) for codes in (context, y)]
+    for share, codes in zip(shares, (context, y), strict=True):
+        np.add.at(share, (groups, codes), weights)
+    joint = np.zeros((shares[0].shape[1], shares[1].shape[1]))
+    np.add.at(joint, (context, y), weights)
+    totals = joint.sum(axis=0)
+
+    def best(table: np.ndarray) -> float:
+        return float((table / totals).max(axis=1).sum() / len(totals))
+
+    rng = np.random.default_rng(random_state)
+    random = np.mean([best(shares[0][rng.permutation(n_groups)].T @ shares[1]) for _ in range(CASE_MIX_PERMUTATIONS)])
+    uniform = 1.0 / len(totals)
+    return best(joint), max(uniform, best(joint) - float(random) + uniform)
 
 
 def _knn_votes(
-    cohort: Cohort, target: Factor, groups: Factor, kept: np.ndarray, rows: np.ndarray, neighbours: Neighbours | None,
+    cohort: Cohort,
+    target: Factor,
+    groups: Factor,
+    kept: np.ndarray,
+    rows: np.ndarray,
+    neighbours: Neighbours | None,
     details: dict[str, Any],
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     k = KNN if neighbours is None else min(KNN, neighbours.k)
     details["k"] = k
     if neighbours is None:
@@ -240,7 +258,7 @@ def _choose_strength(X: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: 
 def _fit_logistic(
     X: np.ndarray, y: np.ndarray, weights: np.ndarray, test: np.ndarray, strengths: Sequence[float]
 ) -> list[np.ndarray]:
-    """Predictions for ``test`` at each strength; rotated to at most ``n`` dimensions, which changes no L2-penalised fit."""
+    """Predict ``test`` at each strength, rotated to at most ``n`` dimensions: this changes no L2-penalised fit."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

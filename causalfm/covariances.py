@@ -1,0 +1,106 @@
+"""Covariances of patients within design cells, kept as traces and products and never as ``d x d`` matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+GRAM_BLOCK = 2048  # patients per block of the Gram matrix
+
+
+@dataclass(frozen=True, eq=False)
+class CellCovariances:
+    """What is needed of the covariances of patients within design cells.
+
+    Attributes
+    ----------
+    residuals
+        ``(G, d)`` patients minus their cell mean (and covariate term).
+    codes
+        ``(G,)`` cell of each patient.
+    df
+        ``(C,)`` degrees of freedom of each cell.
+    trace
+        ``(C,)`` unbiased ``tr(S_c)``.
+    product
+        ``(C, C)`` ``tr(S_c S_c')``, unbiased under normality also on the diagonal.
+    """
+
+    residuals: np.ndarray
+    codes: np.ndarray
+    df: np.ndarray
+    trace: np.ndarray
+    product: np.ndarray
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.df)
+
+    def weight_products(self, A: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """``(C, J, K)``: sum over the patients of each cell of ``a_g b_g'``, for weights ``A (J, G)``, ``B (K, G)``."""
+        out = np.zeros((self.n_cells, len(A), len(B)))
+        for c in range(self.n_cells):
+            members = self.codes == c
+            out[c] = A[:, members] @ B[:, members].T
+        return out
+
+    def along(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """``(C, J, K)``: ``a_j' S_c b_k`` for every cell, for vectors ``a (J, d)``, ``b (K, d)``."""
+        left, right = self.residuals @ a.T, self.residuals @ b.T
+        out = np.zeros((self.n_cells, len(a), len(b)))
+        for c in range(self.n_cells):
+            members = self.codes == c
+            out[c] = left[members].T @ right[members] / self.df[c]
+        return out
+
+    def apply(self, gamma: np.ndarray, products: np.ndarray) -> np.ndarray:
+        """``Gamma gamma (J, d)``: row ``j`` is ``sum_c sum_k M_c[j, k] S_c gamma_k``, ``M`` the weight products."""
+        projected = self.residuals @ gamma.T
+        out = np.zeros_like(gamma)
+        for c in range(self.n_cells):
+            members = self.codes == c
+            out += products[c] @ (projected[members].T @ self.residuals[members]) / self.df[c]
+        return out
+
+
+def cell_covariances(residuals: np.ndarray, codes: np.ndarray, n_cells: int, n_covariates: int = 0) -> CellCovariances:
+    """Summarise the within-cell covariances.
+
+    Parameters
+    ----------
+    residuals
+        ``(G, d)`` cell residuals.
+    codes
+        ``(G,)`` cell of each patient; every cell needs at least three patients.
+    n_cells
+        Number of cells.
+    n_covariates
+        Regression terms fitted beside the cell means; their degrees of freedom are taken from all cells in proportion.
+
+    Returns
+    -------
+    CellCovariances
+        Traces and trace products.
+
+    Notes
+    -----
+    ``E[tr(S^2)] = tr(Sigma^2) (nu + 1) / nu + tr(Sigma)^2 / nu`` for a Wishart matrix; solving for ``tr(Sigma^2)``
+    gives the diagonal of ``product`` (Srivastava, J. Japan Statist. Soc. 35, 2005), which is kept above its least
+    possible value ``tr(S)^2 / d``.
+    """
+    count = np.bincount(codes, minlength=n_cells).astype(float)
+    df = (count - 1.0) * (1.0 - n_covariates / max(1.0, (count - 1.0).sum()))
+    trace = np.bincount(codes, (residuals**2).sum(axis=1), n_cells) / df
+    onehot = np.eye(n_cells)[codes]
+    product = np.zeros((n_cells, n_cells))
+    for start in range(0, len(residuals), GRAM_BLOCK):
+        rows = slice(start, start + GRAM_BLOCK)
+        product += onehot[rows].T @ ((residuals[rows] @ residuals.T) ** 2 @ onehot)
+    product /= np.outer(df, df)
+    raw = np.diag(product)
+    unbiased = df**2 / ((df - 1.0) * (df + 2.0)) * (raw - trace**2 / df)
+    floor = trace**2 / residuals.shape[1]
+    np.fill_diagonal(product, np.maximum(unbiased, floor))
+    return CellCovariances(residuals, codes, df, trace, product)

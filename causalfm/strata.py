@@ -1,0 +1,151 @@
+"""Factors and strata: each independent unit's level of a factor, in the strata that a question conditions on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from causalfm.cohort import Cohort, Factor
+from causalfm.errors import DataError
+
+if TYPE_CHECKING:
+    from causalfm.graph import CausalGraph
+
+
+@dataclass(frozen=True, eq=False)
+class Strata:
+    """The design of one question: each patient's level of the tested factor and stratum.
+
+    Attributes
+    ----------
+    level
+        The tested factor, one code per patient.
+    stratum
+        ``(G,)`` combination of the categorical conditioning columns; one stratum if there are none.
+    stratum_columns
+        ``(W, p)`` level codes of the ``p`` conditioning factors in each stratum.
+    conditioning
+        The ``p`` categorical conditioning factors, one code per patient.
+    continuous
+        Names of the continuous conditioning columns: they are regressed out and form no strata.
+    within
+        The biology factor, row by row, if it varies within patients (it then forms no strata), else None.
+    groups
+        The independent unit, row by row.
+    """
+
+    level: Factor
+    stratum: np.ndarray
+    stratum_columns: np.ndarray
+    conditioning: tuple[Factor, ...]
+    continuous: tuple[str, ...]
+    within: Factor | None
+    groups: Factor
+
+    @property
+    def unit(self) -> str:
+        """Name of the independent unit."""
+        return self.groups.name
+
+    @property
+    def n_strata(self) -> int:
+        """Number of strata."""
+        return len(self.stratum_columns)
+
+    def counts(self) -> np.ndarray:
+        """Patients per stratum and level, ``(W, L)``."""
+        return table(self.stratum, self.level.codes, (self.n_strata, self.level.n_levels))
+
+    def stratum_name(self, w: int) -> str:
+        """Levels of stratum ``w`` in words, for instance ``"tumour=LUAD"``."""
+        pairs = zip(self.conditioning, self.stratum_columns[w], strict=True)
+        return ", ".join(f"{factor.name}={factor.levels[code]}" for factor, code in pairs) or "all"
+
+
+def table(a: np.ndarray, b: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Count pairs of codes: a cross table of ``shape``."""
+    return np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def joint_factor(cohort: Cohort, columns: Sequence[str]) -> Factor:
+    """Cross one or more columns into one factor ``"a + b"``, keeping the combinations that occur."""
+    factors = [cohort.factor(name) for name in columns]
+    if len(factors) == 1:
+        return factors[0]
+    rows, codes = np.unique(np.stack([f.codes for f in factors], axis=1), axis=0, return_inverse=True)
+    levels = (" + ".join(f.levels[c] for f, c in zip(factors, row, strict=True)) for row in rows)
+    return Factor(" + ".join(columns), codes.reshape(-1), tuple(levels))
+
+
+def varies_within(codes: np.ndarray, groups: Factor) -> np.ndarray:
+    """Return a mask ``(G,)`` of the groups in which ``codes`` takes more than one value."""
+    low = np.full(groups.n_levels, np.iinfo(np.int64).max)
+    high = np.full(groups.n_levels, -1)
+    np.minimum.at(low, groups.codes, codes)
+    np.maximum.at(high, groups.codes, codes)
+    return np.asarray(low < high)
+
+
+def stratify(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Sequence[str]) -> Strata:
+    """Lay out the patients by level of the factor and by stratum.
+
+    Parameters
+    ----------
+    cohort, graph
+        Data and declared graph.
+    of
+        Tested factor; several are crossed into one.
+    given
+        Conditioning columns.
+
+    Returns
+    -------
+    Strata
+        One code per patient.
+
+    Raises
+    ------
+    DataError
+        The factor, or a conditioning column other than biology, varies within patients.
+    """
+    groups = cohort.factor(graph.group, private=True)
+    factor = joint_factor(cohort, of)
+    _refuse_varying(factor, groups)
+    first = np.full(groups.n_levels, len(cohort))
+    np.minimum.at(first, groups.codes, np.arange(len(cohort)))
+    strata: list[Factor] = []
+    continuous: list[str] = []
+    within = None
+    for name in given:
+        if graph.kind(name, cohort) == "continuous":
+            continuous.append(name)
+            continue
+        column = cohort.factor(name)
+        if name == graph.biology and varies_within(column.codes, groups).any():
+            within = column
+            continue
+        _refuse_varying(column, groups)
+        strata.append(Factor(name, column.codes[first], column.levels))
+    stratum, columns = _cross(strata, groups.n_levels)
+    level = Factor(factor.name, factor.codes[first], factor.levels)
+    return Strata(level, stratum, columns, tuple(strata), tuple(continuous), within, groups)
+
+
+def _refuse_varying(column: Factor, groups: Factor) -> None:
+    count = int(varies_within(column.codes, groups).sum())
+    if count:
+        raise DataError(
+            f"column {column.name!r} takes several values within {count} of {groups.n_levels} {groups.name}s: the "
+            f"{groups.name} is the independent unit here. Correct the table, or keep one level per {groups.name} "
+            "(within-patient re-scans need a paired analysis, which this version does not have)."
+        )
+
+
+def _cross(strata: list[Factor], n: int) -> tuple[np.ndarray, np.ndarray]:
+    if not strata:
+        return np.zeros(n, dtype=np.int64), np.zeros((1, 0), dtype=np.int64)
+    columns, codes = np.unique(np.stack([f.codes for f in strata], axis=1), axis=0, return_inverse=True)
+    return codes.reshape(-1), columns

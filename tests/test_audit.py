@@ -1,0 +1,265 @@
+"""The audit end to end: what it says on real data, and when it must not say anything."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalfm as cfm
+from causalfm.auditing import Audit, load_policy
+from causalfm.cohort import Cohort
+from causalfm.datasets import tcga_hipt
+from causalfm.datasets.linear_scm import linear_scm
+from causalfm.errors import CausalFMError, DataError, GraphError, PolicyError
+
+CANCERS = ["BRCA", "COAD", "LUAD", "STAD"]
+HOSPITALS = ["Asterand", "Christiana Healthcare", "Indivumed", "International Genomics Consortium"]
+GRAPH = cfm.CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
+TCGA = cfm.CausalGraph.standard(biology="project_id", technical=["center"], group="case")
+
+
+def only(audit: Audit, question: str, factor: str | None = None):
+    found = [f for f in audit.findings if f.question == question and factor in (None, f.factor)]
+    assert len(found) == 1, (question, factor, [(f.question, f.factor) for f in audit.findings])
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def tcga(data_dir) -> Cohort:
+    return tcga_hipt.load(data_dir, cancers=CANCERS, hospitals=HOSPITALS)
+
+
+@pytest.fixture(scope="module")
+def tcga_audit(tcga: Cohort) -> Audit:
+    return cfm.audit(tcga, TCGA)
+
+
+def test_on_tcga_the_hospital_dominates(tcga_audit: Audit) -> None:
+    assert (tcga_audit.verdict, tcga_audit.exit_code) == ("fail", 1)
+    assert "center dominates these embeddings" in tcga_audit.headline
+    assert (tcga_audit.data["rows"], tcga_audit.data["units"]) == (785, 771)
+    probes = {row["probe"]: row for row in only(tcga_audit, "readout").details["probes"]}
+    assert probes["logistic"]["balanced accuracy"] == pytest.approx(0.983, abs=0.01)
+    biology = {row["probe"]: row for row in only(tcga_audit, "biology").details["probes"]}
+    assert biology["logistic"]["balanced accuracy"] == pytest.approx(0.899, abs=0.015)
+    near = only(tcga_audit, "neighbourhood")
+    curve = {row["k"]: row["value"] for row in near.details["curve"]}
+    for k, value in {11: 0.14185921547555078, 21: 0.13792293233082706, 51: 0.15558636794862438}.items():
+        assert curve[k] == pytest.approx(value, abs=1e-9)
+    assert near.details["as published (whole cohort)"]["chance"] == pytest.approx(0.489, abs=5e-4)
+    assert near.chance == pytest.approx(0.5)
+    effect = only(tcga_audit, "effect")
+    assert effect.low > 1.0  # the hospital moves the embedding further than the cancer does
+    assert effect.details["dowhy_confirms"] is True
+    assert only(tcga_audit, "overlap").verdict == "cannot tell"  # two patients of STAD at Christiana
+
+
+def test_one_class_in_one_hospital_only_cannot_tell_and_names_the_rest(tcga: Cohort) -> None:
+    alone = (tcga.obs["project_id"] != "TCGA-LUAD") | (tcga.obs["center"] == "Asterand")
+    audit = cfm.audit(tcga[alone.to_numpy()], TCGA)
+    overlap = only(audit, "overlap")
+    assert overlap.verdict == "cannot tell"
+    assert "project_id=TCGA-LUAD: cases Asterand" in overlap.sentence
+    assert "is compared between" in overlap.sentence
+    rest = overlap.sentence.split("is compared between")[1]
+    assert "LUAD" not in rest
+    assert "TCGA-BRCA" in rest
+    assert audit.exit_code == 1
+
+
+def test_a_cohort_where_nothing_overlaps_cannot_tell() -> None:
+    cohort, _ = linear_scm(n_groups=40, site_effect=1.0, random_state=1)
+    obs = cohort.obs.assign(tumour=cohort.obs["site"].map(lambda s: f"class of {s}"))
+    audit = cfm.audit(cohort.replace(obs=obs), GRAPH)
+    assert {f.verdict for f in audit.findings} == {"cannot tell"}
+    assert audit.exit_code == 3
+    assert "no stratum of tumour holds two levels of site" in only(audit, "overlap").sentence.lower()
+
+
+def test_scanner_nested_in_site_asks_the_joint_question() -> None:
+    cohort, _ = linear_scm(n_groups=60, n_scanners=2, scanner_nested=True, scanner_effect=1.0, random_state=2)
+    graph = cfm.CausalGraph.standard(biology="tumour", technical=["site", "scanner"], group="patient")
+    audit = cfm.audit(cohort, graph)
+    overlap = only(audit, "overlap", "scanner")
+    assert overlap.verdict == "cannot tell"
+    assert overlap.sentence.startswith("Cannot tell scanner from site")
+    joint = only(audit, "effect", "site + scanner")
+    assert joint.value > 0
+    assert np.isfinite([joint.low, joint.high]).all()
+    assert only(audit, "invariance", "site + scanner").value <= 0.01
+    assert not [f for f in audit.findings if f.factor == "scanner" and f.question in ("effect", "readout")]
+
+
+def test_an_embedding_without_site_passes() -> None:
+    cohort, _ = linear_scm(n_groups=400, rows_per_group=2, biology_effect=2.0, confounding=0.3, random_state=3)
+    audit = cfm.audit(cohort, GRAPH)
+    assert audit.verdict == "pass", [(f.question, f.verdict, f.sentence) for f in audit.findings]
+    assert audit.headline.startswith("No technical factor exceeds")
+    assert audit.exit_code == 0
+
+
+def test_noise_is_neither_biology_nor_site() -> None:
+    cohort, _ = linear_scm(n_groups=80, biology_effect=0.0, random_state=4)
+    audit = cfm.audit(cohort, GRAPH)
+    assert only(audit, "biology").verdict != "pass"
+    assert only(audit, "effect").verdict == "cannot tell"  # nothing to measure the site against
+    assert audit.verdict != "pass"
+
+
+def test_biology_within_patients_is_answered_with_the_patient_as_unit() -> None:
+    cohort, _ = linear_scm(
+        n_groups=60, biology_within_group=True, confounding=0.5, site_effect=1.0, rows_per_group=(6, 12), random_state=5
+    )
+    audit = cfm.audit(cohort, GRAPH)
+    effect = only(audit, "effect")
+    assert effect.n_groups == 60
+    assert effect.low < 1.0 < effect.high
+    assert audit.exit_code == 1
+
+
+def test_same_seed_same_audit_and_inputs_untouched() -> None:
+    cohort, _ = linear_scm(n_groups=40, site_effect=0.5, n_scanners=2, random_state=6)
+    graph = cfm.CausalGraph.standard(
+        biology="tumour", technical=["site", "scanner"], covariates=["age"], group="patient"
+    )
+    X, obs = cohort.X.copy(), cohort.obs.copy()
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    first, second = (cfm.audit(cohort, graph, random_state=7) for _ in range(2))
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    for audit in (first, second):
+        audit.provenance.clear()
+    assert json.loads(first.to_json()) == json.loads(second.to_json())
+    np.testing.assert_array_equal(cohort.X, X)
+    pd.testing.assert_frame_equal(cohort.obs, obs)
+
+
+def test_steps_are_announced() -> None:
+    cohort, _ = linear_scm(n_groups=32, random_state=8)
+    seen: list[tuple[str, int, int]] = []
+    audit = cfm.audit(cohort, GRAPH, progress=lambda *step: seen.append(step))
+    assert [done for _, done, _ in seen] == list(range(len(seen)))
+    assert seen[-1] == ("done", len(seen) - 1, len(seen) - 1)
+    assert len(audit.provenance["timings"]) == len(seen) - 1
+
+
+def test_hostile_names_stay_text_and_no_patient_is_named(tmp_path, capsys) -> None:
+    cohort, _ = linear_scm(n_groups=40, site_effect=1.0, n_scanners=2, random_state=9)
+    hostile = "<script>alert(1)</script>"
+    obs = cohort.obs.assign(site=cohort.obs["site"].replace({"site0": hostile, "site1": 'a, "b" | c\n'}))
+    obs["patient"] = "SENTINEL-" + obs["patient"]
+    obs.index = [f"SENTINEL-row-{i}" for i in range(len(obs))]
+    graph = cfm.CausalGraph.standard(
+        biology="tumour", technical=["site", "scanner"], covariates=["age"], group="patient"
+    )
+    audit = cfm.audit(cohort.replace(obs=obs), graph)
+    page = audit.to_html(tmp_path / "report.html")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    everything = [page, audit.to_json(), audit.to_markdown(), audit._repr_html_(), repr(audit), str(audit.to_dict())]
+    everything += [str(audit.to_frame()), capsys.readouterr().out]
+    assert not [text for text in everything if "SENTINEL" in text]
+
+
+def bad(**changes) -> Cohort:
+    cohort, _ = linear_scm(n_groups=24, n_scanners=2, random_state=10)
+    obs = cohort.obs.assign(patient="SENTINEL-" + cohort.obs["patient"])
+    obs.index = [f"SENTINEL-row-{i}" for i in range(len(obs))]
+    for column, change in changes.items():
+        obs[column] = change(obs)
+    return cohort.replace(obs=obs)
+
+
+def with_gaps(obs: pd.DataFrame) -> pd.Series:
+    return obs["site"].where(np.arange(len(obs)) % 10 != 3)
+
+
+BAD = {
+    "unknown column": (lambda: cfm.audit(bad(), graph_of(technical=["hospital"])), "hospital"),
+    "unknown patient column": (lambda: cfm.audit(bad(), graph_of(group="case")), "case"),
+    "one level only": (
+        lambda: cfm.audit(bad(site=lambda o: "Northfield"), graph_of()),
+        "one level.*Northfield|only.*level",
+    ),
+    "missing factor values": (lambda: cfm.audit(bad(site=with_gaps), graph_of()), "missing values.*rows 3, 13"),
+    "site varies within patients": (
+        lambda: cfm.audit(bad(site=lambda o: [f"s{i % 3}" for i in range(len(o))]), graph_of()),
+        "24",
+    ),
+    "a scanner that varies within patients": (
+        lambda: cfm.audit(
+            bad(scanner=lambda o: [f"s{i % 3}" for i in range(len(o))]), graph_of(technical=["site", "scanner"])
+        ),
+        "scanner",
+    ),
+    "continuous biology": (lambda: cfm.audit(bad(), graph_of(biology="age")), "age"),
+    "no such missing policy": (
+        lambda: cfm.audit(bad(site=with_gaps), graph_of(), missing="guess"),
+        "error.*level.*drop",
+    ),
+    "no such method": (lambda: cfm.invariance_test(bad(), graph_of(), of="site", method="mmd"), "method='mean'"),
+    "no such estimator": (lambda: cfm.effect(bad(), graph_of(), treatment="site", estimator="aipw"), "standardisation"),
+    "no such outcome": (lambda: cfm.effect(bad(), graph_of(), treatment="site", outcome="age"), "outcome='Z'"),
+    "no such reference": (lambda: cfm.effect(bad(), graph_of(), treatment="site", reference="x"), "site0"),
+    "k beyond the candidates": (lambda: cfm.metrics.robustness_index(bad(), graph_of(), k=10_000), "10000"),
+}
+
+
+def graph_of(**changes):
+    return cfm.CausalGraph.standard(**{"biology": "tumour", "technical": ["site"], "group": "patient", **changes})
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_named_and_patients_are_not(case: str) -> None:
+    run, message = BAD[case]
+    with pytest.raises(CausalFMError, match=f"(?is){message}") as caught:
+        run()
+    assert "SENTINEL" not in str(caught.value)
+    assert isinstance(caught.value, DataError | GraphError)
+
+
+def test_missing_values_are_treated_as_asked_and_reported() -> None:
+    dropped = cfm.audit(bad(site=with_gaps), graph_of(), missing="drop")
+    assert dropped.data["rows"] == 108
+    assert dropped.data["info_missing"][0]["rows_dropped"] == 12
+    assert "rows dropped" in dropped.to_html()
+    kept = bad(site=lambda o: o["site"].where(~o["patient"].isin(o["patient"].unique()[:6])))
+    level = cfm.audit(kept, graph_of(), missing="level")
+    assert "(missing)" in level.tables["site"]["levels"]
+
+
+def test_a_policy_decides_and_is_recorded(tmp_path) -> None:
+    cohort, _ = linear_scm(n_groups=120, site_effect=0.8, biology_effect=2.0, random_state=11)
+    strict, lax = tmp_path / "strict.yaml", tmp_path / "lax.yaml"
+    strict.write_text("version: 1\nname: strict\neffect_ratio: 0.05\n")
+    lax.write_text("version: 1\nname: lax\neffect_ratio: 5.0\n")
+    verdicts = {}
+    for path in (strict, lax):
+        policy = load_policy(path)
+        found = cfm.audit(cohort, GRAPH, policy=policy)
+        verdicts[policy.name] = only(found, "effect").verdict
+        assert policy.sha256 in found.to_html()
+    assert verdicts == {"strict": "fail", "lax": "pass"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("version: 1\nname: x\nmargin: 2\n", "margin"),
+        ("version: 1\nname: x\neffect_ratio: -1\n", "effect_ratio"),
+        ("version: 1\nname: x\nminimum_groups: 1\n", "minimum_groups"),
+        ("name: [", "YAML"),
+        ("- 1\n", "object"),
+        ("version: 2\nname: x\n", "version"),
+    ],
+)
+def test_policies_that_cannot_be_read(tmp_path, text: str, message: str) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    with pytest.raises(PolicyError, match=message):
+        load_policy(path)
+
+
+def test_a_policy_that_is_not_there(tmp_path) -> None:
+    with pytest.raises(PolicyError, match="no policy file"):
+        load_policy(tmp_path / "nowhere.yaml")

@@ -1,0 +1,111 @@
+"""The command line: exit codes, files written, messages."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import causalfm as cfm
+from causalfm import cli
+from causalfm.datasets.linear_scm import linear_scm
+
+
+def run(monkeypatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["causalfm", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    cohort, _ = linear_scm(n_groups=48, site_effect=1.5, n_scanners=2, random_state=0)
+    cfm.write(cohort, folder / "z.npz")
+    cohort.obs.to_csv(folder / "table.csv", index=False)
+    return folder
+
+
+ROLES = ("--biology", "tumour", "--technical", "site", "--group", "patient")
+
+
+def test_audit_writes_three_reports_and_exits_with_the_verdict(files, tmp_path, monkeypatch, capsys) -> None:
+    code = run(
+        monkeypatch, "audit", files / "z.npz", "--obs", files / "table.csv", "--biology", "tumour", "--technical", "site,scanner",
+        "--covariates", "age", "--group", "patient", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 1
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"report.html", "report.md", "report.json"}
+    body = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (body["verdict"], body["exit_code"]) == ("fail", 1)
+    assert {f["factor"] for f in body["findings"]} == {"tumour", "site", "scanner"}
+    out = capsys.readouterr().out
+    assert out.startswith("FAIL: site")
+    assert "report.html" in out
+
+
+def test_rows_can_be_kept_by_level(files, tmp_path, monkeypatch) -> None:
+    keep = ("--keep", "site=site0", "--keep", "site=site2")
+    assert run(monkeypatch, "audit", files / "z.npz", *ROLES, *keep, "--out", tmp_path) in (0, 1, 3)
+    body = json.loads((tmp_path / "report.json").read_text())
+    assert body["tables"]["site"]["levels"] == ["site0", "site2"]
+    assert body["data"]["info_kept"]["rows_left_out"] == 120
+
+
+def test_a_graph_from_a_file(files, tmp_path, monkeypatch) -> None:
+    arrows = tmp_path / "graph.txt"
+    arrows.write_text("site <-> tumour\n{site, tumour} -> Z\n")
+    assert run(monkeypatch, "audit", files / "z.npz", *ROLES, "--graph", arrows, "--out", tmp_path) == 1
+    assert "site <-> tumour" in json.loads((tmp_path / "report.json").read_text())["graph"]["arrows"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--biology", "tumour", "--technical", "hospital", "--group", "patient"), "hospital"),
+        (("--biology", "tumour", "--technical", "site"), "--group"),
+        ((*ROLES, "--keep", "site"), "COLUMN=LEVEL"),
+        ((*ROLES, "--keep", "site=nowhere"), "no level 'nowhere'"),
+        ((*ROLES, "--policy", "nowhere.yaml"), "no policy file"),
+        ((*ROLES, "--graph", "site -> tumour -> site; {site, tumour} -> Z"), "cycle"),
+        ((*ROLES, "--obs", "nowhere.csv"), "nowhere.csv"),
+    ],
+)
+def test_bad_input_exits_with_2(files, tmp_path, monkeypatch, capsys, arguments, message) -> None:
+    assert run(monkeypatch, "audit", files / "z.npz", *arguments, "--out", tmp_path / "out") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_internal_error_exits_with_70(files, monkeypatch, capsys) -> None:
+    def broken(*args, **kwargs):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("causalfm.io.read", broken)
+    assert run(monkeypatch, "audit", files / "z.npz", *ROLES) == 70
+    assert "internal error" in capsys.readouterr().err
+
+
+def test_doctor_is_content_here(monkeypatch, capsys) -> None:
+    assert run(monkeypatch, "doctor") == 0
+    out = capsys.readouterr().out
+    assert "torch" in out
+    assert "FAIL" not in out
+
+
+def test_demo_runs_to_the_end_with_the_real_encoder(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("causalfm.demo.N_PATIENTS", 48)
+    monkeypatch.setattr("causalfm.demo.TILES_PER_PATIENT", 1)
+    assert run(monkeypatch, "demo", "--out", tmp_path) == 0
+    body = json.loads((tmp_path / "report.json").read_text())
+    assert body["data"]["dimensions"] == 1280
+    assert "efficientnet-lite0" in body["data"]["info_encoder"]
+    assert len(cfm.read(tmp_path / "embeddings.npz")) == 48
+
+
+def test_the_command_is_installed() -> None:
+    done = subprocess.run([sys.executable, "-m", "causalfm.cli", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    for command in ("audit", "demo", "doctor"):
+        assert command in done.stdout

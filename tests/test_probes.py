@@ -1,0 +1,230 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalfm.cohort import Cohort
+from causalfm.errors import DataError
+from causalfm.graph import CausalGraph
+from causalfm.metrics.probes import PROBES, balanced_accuracy, readout
+from causalfm.neighbours import knn
+
+GRAPH = CausalGraph.standard(biology="tumour", technical="site", group="patient")
+BOTH = pytest.mark.parametrize("probe", PROBES)
+
+
+def cohort_of(Z, site, tumour, *, rows: int = 1) -> Cohort:
+    """One entry of ``site`` and ``tumour`` per patient, ``rows`` consecutive rows of ``Z`` each."""
+    patient = np.repeat(np.arange(len(site)), rows)
+    obs = pd.DataFrame({"tumour": np.asarray(tumour)[patient], "site": np.asarray(site)[patient]}).astype(str)
+    return Cohort(np.asarray(Z), obs.assign(patient=[f"p{i}" for i in patient]))
+
+
+def noise_cohort(seed: int, *, n: int = 60, rows: int = 2, d: int = 6, signal: float = 0.0) -> Cohort:
+    rng = np.random.default_rng(seed)
+    site, tumour = rng.integers(0, 2, n), rng.integers(0, 2, n)
+    Z = rng.standard_normal((n * rows, d))
+    Z[:, 0] += signal * np.repeat(site, rows)
+    return cohort_of(Z, site, tumour, rows=rows)
+
+
+# --- limits ---------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_perfect_separation_has_an_interval_of_positive_width(probe: str) -> None:
+    found = readout(noise_cohort(0, signal=40.0, d=3), GRAPH, probe=probe)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert 0.8 < found.low < 1.0
+    assert set(found.details["recall"].values()) == {1.0}
+
+
+@BOTH
+def test_noise_is_near_chance(probe: str) -> None:
+    values = [readout(noise_cohort(seed), GRAPH, probe=probe).value for seed in range(8)]
+    assert abs(np.mean(values) - 0.5) < 4 * 0.5 / np.sqrt(8 * 60)  # patients as units
+    inside = [readout(noise_cohort(seed), GRAPH, probe=probe) for seed in range(8)]
+    assert sum(found.low <= 0.5 <= found.high for found in inside) >= 6
+
+
+@BOTH
+def test_patients_are_never_split(probe: str) -> None:
+    """Every patient has a direction of its own: a row of the same patient in training would give the answer away."""
+    rng = np.random.default_rng(0)
+    n, rows = 40, 6
+    site = rng.permutation(np.repeat([0, 1], n // 2))
+    Z = 10.0 * np.repeat(np.eye(n), rows, axis=0) + 0.01 * rng.standard_normal((n * rows, n))
+    cohort = cohort_of(Z, site, rng.integers(0, 2, n), rows=rows)
+    assert readout(cohort, GRAPH, probe=probe).value < 0.75
+    split = cohort.replace(obs=cohort.obs.assign(patient=[f"r{i}" for i in range(n * rows)]))  # every row a patient
+    assert readout(split, GRAPH, probe=probe).value > 0.95
+
+
+# --- chance from the case mix ---------------------------------------------------------------------------------------
+
+
+def case_mix_chance(cohort: Cohort, of: str, beyond: str) -> float:
+    """Leave one patient out; guess the level whose patients lie most often in the row's class; patients weigh one."""
+    obs = cohort.obs
+    weight = 1.0 / obs.groupby("patient")["patient"].transform("size")
+    levels = sorted(obs[of].unique())
+    hit = np.zeros(len(obs))
+    for patient in obs["patient"].unique():
+        rest = (obs["patient"] != patient).to_numpy()
+        for row in np.flatnonzero(~rest):
+            here = rest & (obs[beyond] == obs[beyond].iloc[row]).to_numpy()
+            shares = [
+                weight[here & (obs[of] == v)].sum() / max(weight[rest & (obs[of] == v)].sum(), 1e-12) for v in levels
+            ]
+            hit[row] = levels[int(np.argmax(np.round(shares, 12)))] == obs[of].iloc[row]
+    recalls = [np.average(hit[obs[of] == v], weights=weight[obs[of] == v]) for v in levels]
+    return float(np.mean(recalls))
+
+
+def case_mix_cohort(*, within: bool) -> Cohort:
+    rng = np.random.default_rng(5)
+    site = np.repeat([0, 1, 2], [11, 8, 14])
+    tumour = (rng.random(33) < np.array([0.15, 0.8, 0.5])[site]).astype(int)
+    cohort = cohort_of(rng.standard_normal((99, 3)), site, tumour, rows=3)
+    if within:
+        mixed = np.where(rng.random(99) < 0.2, "1", cohort.obs["tumour"])
+        cohort = cohort.replace(obs=cohort.obs.assign(tumour=mixed))
+    return cohort[np.r_[0:40, 42:99]]  # one patient with fewer rows
+
+
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize(("of", "beyond"), [("site", "tumour"), ("tumour", "site")])
+def test_chance_by_brute_force(of: str, beyond: str, within: bool) -> None:
+    cohort = case_mix_cohort(within=within)
+    found = readout(cohort, GRAPH, of=of, probe="knn")
+    assert found.details["beyond"] == [beyond]
+    expected = max(case_mix_chance(cohort, of, beyond), found.details["uniform"])
+    assert found.chance == pytest.approx(expected)
+    if of == "site":
+        assert found.chance > 0.4
+
+
+@BOTH
+def test_chance_is_never_below_guessing(probe: str) -> None:
+    """In a balanced design the patient left out tips every tie against its own level."""
+    site, tumour = np.arange(24) % 2, np.arange(24) // 2 % 2
+    cohort = cohort_of(np.random.default_rng(0).standard_normal((24, 3)), site, tumour)
+    assert case_mix_chance(cohort, "site", "tumour") < 0.5
+    assert readout(cohort, GRAPH, probe=probe).chance == 0.5
+
+
+def test_case_mix_that_gives_the_site_away() -> None:
+    site = np.repeat([0, 1], 15)
+    cohort = cohort_of(np.random.default_rng(0).standard_normal((30, 3)), site, site)
+    assert readout(cohort, GRAPH, probe="knn").chance == 1.0
+    assert readout(cohort, GRAPH, probe="knn", of="tumour").chance == 1.0
+
+
+# --- awkward inputs -------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_levels_with_one_patient_are_left_out_and_listed(probe: str) -> None:
+    cohort = noise_cohort(1, signal=40.0)
+    site = cohort.obs["site"].where(cohort.obs["patient"] != "p3", "tiny")
+    found = readout(cohort.replace(obs=cohort.obs.assign(site=site)), GRAPH, probe=probe)
+    assert found.details["left_out"] == ["tiny: 1 patient"]
+    assert found.details["levels"] == ["0", "1"]
+    assert (found.n, found.n_groups) == (118, 59)
+    assert found.details["uniform"] == 0.5
+
+
+@BOTH
+def test_constant_columns_and_more_dimensions_than_rows(probe: str) -> None:
+    rng = np.random.default_rng(2)
+    site = np.repeat([0, 1], 15)
+    Z = rng.standard_normal((30, 200))
+    Z[:, 5:150] = 3.0
+    Z[:, :5] += 30.0 * site[:, None]
+    found = readout(cohort_of(Z, site, rng.integers(0, 2, 30)), GRAPH, probe=probe)
+    assert found.value == 1.0
+
+
+@BOTH
+def test_half_precision_categories_and_row_order(probe: str) -> None:
+    cohort = noise_cohort(3, signal=2.0)
+    half = readout(cohort.replace(X=cohort.X.astype(np.float16)), GRAPH, probe=probe).value
+    full = readout(cohort, GRAPH, probe=probe)
+    assert half == pytest.approx(full.value, abs=0.03)
+    category = cohort.replace(obs=cohort.obs.astype({"site": pd.CategoricalDtype(["1", "0", "unused"])}))
+    again = readout(category, GRAPH, probe=probe)
+    assert (again.details["levels"], again.value) == (["1", "0"], pytest.approx(full.value, abs=0.03))
+
+
+def test_scale_does_not_matter() -> None:
+    cohort = noise_cohort(3, signal=1.0)
+    stretched = cohort.replace(X=cohort.X * np.array([1.0, 1e3, 1e-3, 1.0, 50.0, 1.0]) + 7.0)
+    assert readout(stretched, GRAPH).value == pytest.approx(readout(cohort, GRAPH).value, abs=0.01)  # standardised
+    assert (
+        readout(cohort.replace(X=cohort.X * 9.0), GRAPH, probe="knn").value == readout(cohort, GRAPH, probe="knn").value
+    )
+
+
+def test_neighbours_are_used_again() -> None:
+    cohort = noise_cohort(4, signal=1.5)
+    found = knn(cohort.X, 11, exclude=cohort.factor("patient").codes)
+    assert readout(cohort, GRAPH, probe="knn", neighbours=found) == readout(cohort, GRAPH, probe="knn")
+
+
+def test_seed_and_inputs() -> None:
+    cohort = noise_cohort(6, signal=0.5)
+    X, obs = cohort.X.copy(), cohort.obs.copy()
+    first, same, other = (readout(cohort, GRAPH, random_state=s) for s in (0, 0, 1))
+    assert first == same
+    assert first.value != other.value
+    assert np.array_equal(cohort.X, X)
+    pd.testing.assert_frame_equal(cohort.obs, obs)
+
+
+def test_errors() -> None:
+    cohort = noise_cohort(7)
+    with pytest.raises(DataError, match="probe='svm' is not known: choose logistic or knn"):
+        readout(cohort, GRAPH, probe="svm")
+    lonely = cohort[
+        (cohort.obs["site"] == "0").to_numpy()
+        | (cohort.obs["patient"] == cohort.obs.query("site == '1'")["patient"].iloc[0]).to_numpy()
+    ]
+    with pytest.raises(
+        DataError, match="column 'site': a read-out needs two levels with two patients each; 1 has them"
+    ):
+        readout(lonely, GRAPH)
+
+
+# --- balanced accuracy ----------------------------------------------------------------------------------------------
+
+
+def test_balanced_accuracy_by_hand() -> None:
+    hit = np.array([1, 1, 0, 1, 0, 0, 1, 1], dtype=bool)
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    groups = np.array([0, 0, 1, 2, 3, 3, 4, 5])
+    weights = 1.0 / np.bincount(groups)[groups]
+    value, recalls, low, high = balanced_accuracy(hit, y, groups, weights)
+    assert recalls == pytest.approx([2 / 3, 2 / 3])  # patients 1, 0, 1 and 0, 1, 1
+    assert value == pytest.approx(2 / 3)
+    assert 0.0 < low < value < high < 1.0
+
+
+def test_interval_counts_patients_not_rows() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 20)
+    hit = rng.random(40) < 0.7
+    alone = balanced_accuracy(hit, y, np.arange(40), np.ones(40))
+    groups = np.repeat(np.arange(40), 25)
+    many = balanced_accuracy(hit[groups], y[groups], groups, np.full(1000, 1 / 25))
+    assert (many[0], many[2], many[3]) == pytest.approx((alone[0], alone[2], alone[3]))
+
+
+def test_interval_covers() -> None:
+    """30 patients of 5 rows, recalls .9 and .6 with a patient effect: 400 draws, coverage within binomial error."""
+    rng = np.random.default_rng(1)
+    y, groups = np.repeat([0, 1], 75), np.repeat(np.arange(30), 5)
+    truth, covered = 0.75, 0
+    for _ in range(400):
+        p = np.where(np.arange(30) < 15, rng.beta(3.6, 0.4, 30), rng.beta(2.4, 1.6, 30))
+        _, _, low, high = balanced_accuracy(rng.random(150) < p[groups], y, groups, np.full(150, 0.2))
+        covered += low <= truth <= high
+    assert covered / 400 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 400)
