@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Verdict = Literal["pass", "fail", "cannot tell"]
+# Stands in every report: the one reading of a hospital's effect that no statistic can exclude.
+CAVEAT = "Hospital effect = technical effect, or biology that was not declared (grade, purity, composition)."
 VERDICTS: tuple[Verdict, ...] = ("pass", "fail", "cannot tell")
 
 

@@ -21,7 +21,7 @@ def site_effect(cohort: Cohort, graph: CausalGraph = GRAPH, **settings):
 
 
 def scm(**settings) -> Cohort:
-    defaults = dict(n_groups=80, d=8, n_sites=4, site_effect=1.0, biology_effect=2.0, confounding=0.3)
+    defaults = {"n_groups": 80, "d": 8, "n_sites": 4, "site_effect": 1.0, "biology_effect": 2.0, "confounding": 0.3}
     return linear_scm(**{**defaults, **settings})[0]
 
 
@@ -81,10 +81,10 @@ def test_distances_are_signed_roots() -> None:
 
 def test_interval_covers_the_truth() -> None:
     hits = 0
-    for seed in range(60):
+    for seed in range(40):
         found = site_effect(scm(n_groups=60, random_state=seed))
         hits += found.joint.low <= 1.0 <= found.joint.high
-    assert hits >= 51  # 57 expected; P(X < 51) = .003 at 95 %
+    assert hits >= 33  # 38 expected; P(X < 33) = .003 at 95 %
 
 
 # --- frame, reference, errors ---------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_nothing_to_compare_gives_no_numbers() -> None:
 
 def test_selection_that_cannot_be_recovered_from() -> None:
     graph = CausalGraph(
-        "site <-> tumour; {site, tumour} -> {Z, S}; Z <-> S",
+        "site <-> tumour; {site, tumour} -> Z; tumour -> S; Z <-> S",
         biology="tumour", technical="site", group="patient", selected="S",
     )  # fmt: skip
     found = site_effect(scm(), graph)

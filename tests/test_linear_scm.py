@@ -12,8 +12,8 @@ def level_means(cohort, column: str) -> np.ndarray:
 
 def test_truth_is_the_average_over_many_patients() -> None:
     cohort, truth = linear_scm(
-        n_groups=12000, rows_per_group=2, d=6, n_sites=3, n_biology=2, n_scanners=2, site_effect=1.0, biology_effect=1.5,
-        scanner_effect=0.7, random_state=3,
+        n_groups=12000, rows_per_group=2, d=6, n_sites=3, n_biology=2, n_scanners=2, site_effect=1.0,
+        biology_effect=1.5, scanner_effect=0.7, random_state=3,
     )  # fmt: skip
     for column, vectors in (("site", truth.site), ("tumour", truth.biology), ("scanner", truth.scanner)):
         seen = level_means(cohort, column)
@@ -53,7 +53,14 @@ def test_patient_and_row_variance() -> None:
 
 
 def test_design_is_the_same_for_every_seed() -> None:
-    settings = dict(n_groups=50, n_sites=3, n_scanners=2, confounding=0.4, rows_per_group=2, site_effect=1.0)
+    settings = {
+        "n_groups": 50,
+        "n_sites": 3,
+        "n_scanners": 2,
+        "confounding": 0.4,
+        "rows_per_group": 2,
+        "site_effect": 1.0,
+    }
     (one, truth), (two, again) = (linear_scm(**settings, random_state=s) for s in (0, 1))
     for column in ("patient", "site", "tumour", "scanner"):
         assert one.obs[column].equals(two.obs[column]), column

@@ -139,13 +139,10 @@ def test_detects_a_shift_and_cannot_go_below_its_resolution() -> None:
 def test_size_with_unequal_spread_needs_studentising() -> None:
     """Few patients of one site vary three times as much: unstudentised permutation rejects far too often."""
     draws = 200
+    drawn = [units_of(cohort_of(seed, [[40, 8]], d=4, spread=3.0), ("age",)) for seed in range(draws)]
     p_values = np.array(
-        [
-            [mean_test(units_of(cohort_of(seed, [[40, 8]], d=4, spread=3.0), ("age",)), n_permutations=99, studentise=s)[1]
-             for s in (True, False)]
-            for seed in range(draws)
-        ]
-    )  # fmt: skip
+        [[mean_test(units, n_permutations=99, studentise=s)[1] for s in (True, False)] for units in drawn]
+    )
     size = (p_values <= 0.05).mean(axis=0)
     assert size[0] < 0.05 + 4 * np.sqrt(0.05 * 0.95 / draws)
     assert size[1] > 0.2

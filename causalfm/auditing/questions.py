@@ -164,7 +164,7 @@ def effect_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy
         title=title,
         factor=factor,
         verdict=verdict,
-        sentence=f"{sentence} {sensitivity.sentence}",
+        sentence=sentence,
         value=ratio.value,
         low=ratio.low,
         high=ratio.high,

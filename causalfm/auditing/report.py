@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 from causalfm.auditing.findings import Audit
 from causalfm.auditing.formatting import DASH, clean, interval, listing, number, printable, requirement
 from causalfm.errors import DataError
-from causalfm.results import plain
+from causalfm.results import CAVEAT, plain
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# Stands in every report, whatever the audit lists: the one reading that no statistic can exclude.
-CAVEAT = "hospital effect = technical effect, or biology that was not declared (grade, purity, composition)"
 MARKS = {"pass": "✓", "fail": "✕", "cannot tell": "?"}
 
 
@@ -128,8 +126,8 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
     findings = [(f"finding-{i}", finding) for i, finding in enumerate(audit.findings, 1)]
     verdict = audit.verdict
     assumptions = list(audit.assumptions)
-    if not any(CAVEAT.casefold() in sentence.casefold() for sentence in assumptions):
-        assumptions.append(f"{CAVEAT[0].upper()}{CAVEAT[1:]}.")
+    if not any(CAVEAT in sentence for sentence in assumptions):
+        assumptions.append(CAVEAT)
     return (
         _environment(markdown=template.endswith(".md.j2"))
         .get_template(template)

@@ -15,11 +15,16 @@ from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
-from causalfm.invariance.decision import TECHNICAL_CAVEAT
 from causalfm.neighbours import Neighbours, knn
 from causalfm.positivity import cross_table
-from causalfm.results import plain
+from causalfm.results import CAVEAT, plain
 
+EXCEEDED = {
+    "neighbourhood": "its neighbourhoods",
+    "readout": "what a probe reads",
+    "invariance": "its furthest levels",
+    "effect": "the mean distance of its levels",
+}
 Progress = Callable[[str, int, int], None]
 Step = tuple[str, Callable[[], list[Finding]]]
 
@@ -154,16 +159,14 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     parts = []
     for factor in dict.fromkeys(f.factor for f in findings if f.question != "biology"):
         mine = {f.question: f for f in findings if f.factor == factor}
-        failed = [q for q, f in mine.items() if f.verdict == "fail"]
+        failed = [EXCEEDED[q] for q, f in mine.items() if f.verdict == "fail"]
         if not failed:
             continue
         effect, near = mine.get("effect"), mine.get("neighbourhood")
         dominates = (effect is not None and effect.low > 1.0) or (near is not None and near.high < 0.5)
-        words = (
-            f"{factor} dominates these embeddings"
-            if dominates
-            else f"{factor} shapes these embeddings beyond the policy's margin"
-        )
+        words = f"{factor} exceeds the policy's margin for {' and '.join(failed)}"
+        if dominates:
+            words = f"{factor} dominates these embeddings"
         if effect is not None and effect.value == effect.value:
             words += f": its levels lie {effect.value:.1f} times as far apart as classes of {graph.biology}"
         parts.append(words + ".")
@@ -195,7 +198,8 @@ def _data(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
 def _assumptions(graph: CausalGraph, findings: list[Finding]) -> tuple[str, ...]:
     unit = graph.group
     out = [
-        TECHNICAL_CAVEAT,
+        CAVEAT,
+        *(f"{f.factor}: {f.details['sensitivity']['sentence']}" for f in findings if "sensitivity" in f.details),
         f"The declared graph is true: {graph}.",
         f"{unit.capitalize()}s are independent of each other and the unit of every interval and test; intervals are "
         f"for these levels and new {unit}s, not for a new hospital.",

@@ -14,17 +14,14 @@ from causalfm.errors import DataError, GraphError
 from causalfm.graph import CausalGraph
 from causalfm.invariance.mean import informative, mean_test
 from causalfm.positivity import MIN_GROUPS, Overlap, comparable_set
-from causalfm.results import Estimate, TestResult, Verdict, verdict_against
+from causalfm.results import CAVEAT, Estimate, TestResult, Verdict, verdict_against
 from causalfm.standardisation import Contrasts, contrast_levels
 from causalfm.units import Units, patient_units
 
-TECHNICAL_CAVEAT = (
-    "The effect of a technical factor is technical, or biology that was not declared (grade, purity, composition)."
-)
-
 MARGIN_WORDS: dict[Verdict, str] = {
     "pass": "; even the largest distance between two levels is below {margin:g} times the distance between classes.",
-    "fail": "; some distance between two levels is above {margin:g} times the distance between classes.",
+    "fail": "; some distance between two levels ({pair} is the largest) is above {margin:g} times the distance between "
+    "classes.",
     "cannot tell": "; whether the largest distance is above or below {margin:g} times that between classes is not "
     "settled.",
 }
@@ -115,7 +112,7 @@ def invariance_test(
             "overlap": found.to_dict(),
             "margin": margin,
             "n_permutations": n_permutations,
-            "caveat": TECHNICAL_CAVEAT,
+            "caveat": CAVEAT,
         },
     )
     if not question.recoverable:
@@ -164,7 +161,9 @@ def _decide(base: TestResult, units: Units, contrasts: Contrasts, found: Overlap
     else:
         bounds = details["margin_bounds"] = contrasts.margin_bounds(margin)
         verdict = verdict_against(bounds[0], bounds[1], 0.0)
-        ending = MARGIN_WORDS[verdict].format(margin=margin)
+        a, b = max(contrasts.pairs, key=lambda pair: contrasts.pairs[pair].value)
+        pair = f"{units.level.levels[a]} to {units.level.levels[b]}"
+        ending = MARGIN_WORDS[verdict].format(margin=margin, pair=pair)
         if np.isnan(bounds[0]):
             ending += f" {contrasts.no_biology or 'The distance between classes is not told from zero'}."
     given = f" given {', '.join(found.given)}" if found.given else ""
