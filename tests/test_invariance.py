@@ -137,8 +137,8 @@ def test_margin_decides() -> None:
     weak, strong = scm(n_groups=200, site_effect=0.1), scm(n_groups=200, site_effect=1.0)  # biology 2
     passed, failed, unsettled = run(weak, margin=0.5), run(strong, margin=0.2), run(scm(n_groups=40), margin=0.6)
     assert (passed.verdict, failed.verdict, unsettled.verdict) == ("pass", "fail", "cannot tell")
-    assert "even the largest distance between two levels is below 0.5 times" in passed.sentence
-    assert "some distance between two levels is above 0.2 times" in failed.sentence
+    assert "is below 0.5 times the distance between classes" in passed.sentence
+    assert "is above 0.2 times the distance between classes" in failed.sentence
     assert "is not settled" in unsettled.sentence
     for result in (passed, failed, unsettled):
         low, high = result.details["margin_bounds"]

@@ -164,7 +164,7 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
             continue
         effect, near = mine.get("effect"), mine.get("neighbourhood")
         dominates = (effect is not None and effect.low > 1.0) or (near is not None and near.high < 0.5)
-        words = f"{factor} exceeds the policy's margin for {' and '.join(failed)}"
+        words = f"{factor} exceeds the policy's margin for {_enumerate(failed)}"
         if dominates:
             words = f"{factor} dominates these embeddings"
         if effect is not None and effect.value == effect.value:
@@ -177,6 +177,11 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     open_ = sum(f.verdict == "cannot tell" for f in findings)
     unanswered = f"{open_} of {len(findings)} questions cannot be answered with this cohort"
     return f"No margin was shown to be exceeded, but {unanswered}."
+
+
+def _enumerate(words: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _data(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
