@@ -235,9 +235,9 @@ def test_linear_bounds() -> None:
 
 
 def test_linear_bound_holds_its_level() -> None:
-    """At |a|^2 = m^2 |b|^2 exactly, the one-sided bounds err in 5 %: 150 draws, four binomial standard errors."""
+    """At |a|^2 = m^2 |b|^2 exactly, the one-sided bounds err in 5 %: 100 draws, four binomial standard errors."""
     margin2 = 1.0 / 1.25  # |site|^2 = 1, |biology|^2 = 1.25
-    drawn = (four_cells(seed, 1.0, 1.0) for seed in range(150))
+    drawn = (four_cells(seed, 1.0, 1.0) for seed in range(100))
     sides = np.array([linear_bounds(a, b, margin2, cells, 0.95)[1:] for a, b, cells in drawn])
     wrong = ((sides[:, 0] > 0).mean(), (sides[:, 1] < 0).mean())
-    assert max(wrong) < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 150)
+    assert max(wrong) < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 100)

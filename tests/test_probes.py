@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
@@ -208,7 +209,10 @@ def test_balanced_accuracy_by_hand() -> None:
     value, recalls, low, high = balanced_accuracy(hit, y, groups, weights)
     assert recalls == pytest.approx([2 / 3, 2 / 3])  # patients 1, 0, 1 and 0, 1, 1
     assert value == pytest.approx(2 / 3)
-    assert 0.0 < low < value < high < 1.0
+    # influences are (1, -2, 1) / 18 in each level: variance 12 / 18^2 * 6 / 5 = 2 / 45; 2 / 9 over it is 5 patients
+    q2 = stats.t.ppf(0.975, 6 - 2) ** 2
+    centre, reach = (value + q2 / 10) / (1 + q2 / 5), np.sqrt(q2 * (2 / 45 + q2 / 100)) / (1 + q2 / 5)
+    assert (low, high) == pytest.approx((centre - reach, centre + reach))
 
 
 def test_interval_counts_patients_not_rows() -> None:
