@@ -66,7 +66,8 @@ def linear_bounds(
     G. Y. Zou and A. Donner, Statistics in Medicine 27 (2008) 1693-1702.
     """
     x, y = max(a.value, 0.0), factor * max(b.value, 0.0)
-    correlation = -1.0 if cells is None else covariance(a, b, cells) / np.sqrt(a.variance * b.variance)
+    spread = np.sqrt(a.variance * b.variance)
+    correlation = -1.0 if cells is None or spread <= 0.0 else covariance(a, b, cells) / spread
     x_low, x_high = x - a.bound(level), a.bound(1.0 - level) - x
     y_low, y_high = y - factor * b.bound(level), factor * b.bound(1.0 - level) - y
 

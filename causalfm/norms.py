@@ -74,6 +74,8 @@ class SquaredNorm:
         float
             The bound, at least 0.
         """
+        if self.noise <= 0.0:
+            return max(self.value, 0.0)  # patients of a cell do not differ: nothing to be uncertain about
         nodes = stats.t.ppf((np.arange(N_NODES) + 0.5) / N_NODES, self.df_directional)
 
         def excess(theta: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.results import Result, Verdict
-from causalfm.strata import Strata, stratify, table, varies_within
+from causalfm.strata import Strata, stratify, varies_within
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -142,7 +142,8 @@ def overlap(
     Returns
     -------
     Overlap
-        With verdict, what is left out and why.
+        With verdict, what is left out and why. Continuous conditioning columns are adjusted for by regression; they
+        only need a range common to all compared levels.
 
     Raises
     ------
@@ -162,6 +163,11 @@ def overlap(
             where = ", ".join(given) or "the cohort"
             why = f"no stratum of {where} holds two levels of {name} with {minimum} {strata.unit}s each"
         sentence = _capital(why) + "."
+        return Overlap(name, tuple(given), "cannot tell", sentence, False, (), (), (why,), None, minimum, nested)
+    apart = [c for c in strata.continuous if not _common_range(cohort, strata, best, c)]
+    if apart:
+        why = f"the ranges of {', '.join(apart)} at the compared levels of {name} have nothing in common"
+        sentence = f"{_capital(why)}: a comparison would rest on extrapolation alone."
         return Overlap(name, tuple(given), "cannot tell", sentence, False, (), (), (why,), None, minimum, nested)
     levels = tuple(strata.level.levels[i] for i in best.levels)
     names = tuple(strata.stratum_name(w) for w in best.strata)
@@ -212,62 +218,17 @@ def nesting_parents(cohort: Cohort, graph: CausalGraph, of: Sequence[str]) -> li
     return [p.name for p in parents if not varies_within(child.codes, p).any()]
 
 
-def cross_table(cohort: Cohort, graph: CausalGraph, factor: str) -> Mapping[str, Any]:
-    """Cross table biology x factor in patients and rows, with its strength of association.
-
-    Parameters
-    ----------
-    cohort, graph
-        Data and declared graph.
-    factor
-        Technical column.
-
-    Returns
-    -------
-    Mapping
-        ``biology``, ``levels``, ``groups`` and ``rows`` (B lists of L counts), ``unit``, ``cramers_v``,
-        ``cramers_v_corrected`` (Bergsma, J. Korean Statist. Soc. 42, 2013), ``empty_cells``, ``effective_units``
-        (Kish's effective sample size of the weights that make biology independent of the factor).
-    """
-    biology, technical = cohort.factor(graph.biology), cohort.factor(factor)
-    groups = cohort.factor(graph.group, private=True)
-    shape = (biology.n_levels, technical.n_levels)
-    rows = table(biology.codes, technical.codes, shape)
-    cells = np.unique(np.stack([biology.codes, technical.codes, groups.codes]), axis=1)
-    units = table(cells[0], cells[1], shape)
-    v, corrected = cramers_v(units)
-    return {
-        "biology": list(biology.levels),
-        "levels": list(technical.levels),
-        "groups": units.tolist(),
-        "rows": rows.tolist(),
-        "unit": graph.group,
-        "cramers_v": v,
-        "cramers_v_corrected": corrected,
-        "empty_cells": int((units == 0).sum()),
-        "effective_units": effective_units(units),
-    }
+def inside(strata: Strata, kept: CompleteTable) -> np.ndarray:
+    """Return a mask ``(G,)`` of the patients in a complete table."""
+    return np.isin(strata.level.codes, kept.levels) & np.isin(strata.stratum, kept.strata)
 
 
-def cramers_v(counts: np.ndarray) -> tuple[float, float]:
-    """Cramer's V of a table and Bergsma's bias-corrected version; ``nan`` if a margin has a single level."""
-    counts = counts[counts.any(axis=1)][:, counts.any(axis=0)].astype(float)
-    r, c = counts.shape
-    n = counts.sum()
-    if min(r, c) < 2:
-        return float("nan"), float("nan")
-    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / n
-    phi2 = float(((counts - expected) ** 2 / expected).sum() / n)
-    r_t, c_t = r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)
-    corrected = max(0.0, phi2 - (r - 1) * (c - 1) / (n - 1))
-    return float(np.sqrt(phi2 / (min(r, c) - 1))), float(np.sqrt(corrected / (min(r_t, c_t) - 1)))
-
-
-def effective_units(counts: np.ndarray) -> float:
-    """Kish's effective size of the weights ``p(b) p(s) / p(b, s)`` that make rows and columns independent."""
-    used = counts > 0
-    weights = np.outer(counts.sum(axis=1), counts.sum(axis=0))[used] / counts[used]
-    return float((counts[used] * weights).sum() ** 2 / (counts[used] * weights**2).sum())
+def _common_range(cohort: Cohort, strata: Strata, kept: CompleteTable, column: str) -> bool:
+    """Say whether some value of a continuous covariate lies within the range of every compared level."""
+    groups, rows = strata.groups, inside(strata, kept)
+    values = np.bincount(groups.codes, cohort.numeric(column), groups.n_levels) / groups.counts()
+    parts = [values[rows & (strata.level.codes == level)] for level in kept.levels]
+    return bool(max(part.min() for part in parts) <= min(part.max() for part in parts))
 
 
 def _left_out(strata: Strata, kept: CompleteTable, minimum: int) -> list[str]:

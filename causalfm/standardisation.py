@@ -15,7 +15,7 @@ from causalfm.covariances import CellCovariances, cell_covariances
 from causalfm.errors import DataError
 from causalfm.norm_contrasts import fieller, linear_bounds
 from causalfm.norms import SquaredNorm, squared_norm
-from causalfm.positivity import MIN_GROUPS, CompleteTable, complete_table
+from causalfm.positivity import MIN_GROUPS, CompleteTable, complete_table, inside
 from causalfm.strata import table
 from causalfm.units import Units, helmert
 
@@ -154,7 +154,7 @@ def contrast_levels(units: Units, biology: str, minimum: int = MIN_GROUPS) -> Co
         )
         for i, j in itertools.combinations(range(len(means)), 2)
     }
-    norm, why, shared = _biology_norm(units, design, biology)
+    norm, why, shared = _biology_norm(units, design, biology, minimum)
     return Contrasts(design, best.levels, joint_norm(design, means), pairs, norm, why, shared)
 
 
@@ -178,7 +178,7 @@ def build_design(units: Units, kept: CompleteTable) -> Design:
     DataError
         More regression terms than the cells leave degrees of freedom.
     """
-    rows = np.flatnonzero(np.isin(units.level.codes, kept.levels) & np.isin(units.stratum, kept.strata))
+    rows = np.flatnonzero(inside(units, kept))
     Z = units.Z[rows] - units.Z[rows].mean(axis=0)
     level, stratum = units.level.codes[rows], units.stratum[rows]
     _, codes = np.unique(stratum * units.level.n_levels + level, return_inverse=True)
@@ -190,7 +190,8 @@ def build_design(units: Units, kept: CompleteTable) -> Design:
         rank = int((s > 1e-9 * max(s[0], 1e-300)).sum())
         basis, full = u[:, :rank], covariates @ (vt[:rank].T / s[:rank])
         residuals = residuals - basis @ (basis.T @ residuals)
-    if len(rows) - n_cells - basis.shape[1] < n_cells:
+    spare = 1.0 - basis.shape[1] / (len(rows) - n_cells)
+    if (np.bincount(codes).min() - 1.0) * spare <= 1.0:  # an unbiased tr(S^2) needs more than one degree of freedom
         raise DataError(
             f"{len(rows)} {units.unit}s in {n_cells} cells leave too few degrees of freedom for {basis.shape[1]} "
             "covariate terms: declare fewer covariates."
@@ -234,7 +235,7 @@ def joint_norm(design: Design, means: np.ndarray) -> SquaredNorm:
     return squared_norm(design.Z, design.adjust(helmert(levels) @ means), design.cells, scale=2.0 / (levels - 1))
 
 
-def _biology_norm(units: Units, design: Design, biology: str) -> tuple[SquaredNorm | None, str, bool]:
+def _biology_norm(units: Units, design: Design, biology: str, minimum: int) -> tuple[SquaredNorm | None, str, bool]:
     """Mean squared distance between classes on the same patients, standardised over the other columns of the table."""
     if units.contrasts is not None:
         return (*_within_norm(units), False)
@@ -248,9 +249,9 @@ def _biology_norm(units: Units, design: Design, biology: str) -> tuple[SquaredNo
     )
     rest, codes = np.unique(others, axis=0, return_inverse=True)
     n_classes = units.conditioning[at].n_levels
-    best = complete_table(table(codes.reshape(-1), classes, (len(rest), n_classes)), MIN_GROUPS)
+    best = complete_table(table(codes.reshape(-1), classes, (len(rest), n_classes)), minimum)
     if best is None:
-        why = f"no level of {units.level.name} holds two levels of {biology} with {MIN_GROUPS} {units.unit}s each"
+        why = f"no level of {units.level.name} holds two levels of {biology} with {minimum} {units.unit}s each"
         return None, why, True
     means = standardised_means(classes, best.levels, codes.reshape(-1), best.strata)
     return joint_norm(design, means), "", True

@@ -112,8 +112,11 @@ def linear_scm(
     DataError
         Fewer than two sites or classes, or ``confounding`` outside [0, 1).
     """
-    if n_sites < 2 or n_biology < 2 or not 0.0 <= confounding < 1.0:
-        raise DataError("linear_scm needs n_sites >= 2, n_biology >= 2 and 0 <= confounding < 1")
+    low, high = (rows_per_group, rows_per_group) if isinstance(rows_per_group, int) else rows_per_group
+    if n_sites < 2 or n_biology < 2 or n_scanners < 0 or not 0.0 <= confounding < 1.0:
+        raise DataError("linear_scm needs n_sites >= 2, n_biology >= 2, n_scanners >= 0 and 0 <= confounding < 1")
+    if n_groups < n_sites or not 1 <= low <= high:
+        raise DataError("linear_scm needs n_groups >= n_sites and rows_per_group >= 1, a pair in ascending order")
     rng = np.random.default_rng(random_state)
     scale = (np.arange(d) + 1.0) ** (-decay / 2)
     scale /= np.sqrt((scale**2).sum())
@@ -127,7 +130,7 @@ def linear_scm(
     shares = _biology_shares(n_sites, n_biology, confounding)
     site, biology = _design(n_groups, shares, within=biology_within_group)
     rank = site / (n_sites - 1)
-    size = _sizes(rng, rows_per_group, 1.0 + size_by_site * rank)
+    size = _sizes(rng, (low, high), 1.0 + size_by_site * rank)
     row = np.repeat(np.arange(n_groups), size)
     scanner = _scanners(site, truth.scanner_given_site, scanner_nested)
     age = rng.standard_normal(n_groups) + age_by_site * (rank - 0.5)

@@ -153,7 +153,7 @@ def effect(
     units = patient_units(cohort, graph, factors, found.given)
     contrasts = contrast_levels(units, graph.biology, minimum)
     details["no_biology"] = contrasts.no_biology
-    return _with_numbers(units, contrasts, found, reference, estimator, len(cohort), details)
+    return _with_numbers(units, contrasts, found, reference, estimator, details)
 
 
 def _without_numbers(found: Overlap, estimator: str, n: int, unit: str, details: Mapping[str, Any]) -> Effect:
@@ -177,10 +177,9 @@ def _with_numbers(
     found: Overlap,
     reference: str,
     estimator: str,
-    n: int,
     details: Mapping[str, Any],
 ) -> Effect:
-    n_groups = len(contrasts.design.Z)
+    n, n_groups = int(units.size[contrasts.design.rows].sum()), len(contrasts.design.Z)
     biology = None
     if contrasts.biology is not None:
         biology = _estimate("biology_mean_squared_distance", contrasts.biology, n, n_groups, units.unit)

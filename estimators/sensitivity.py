@@ -25,8 +25,9 @@ class Sensitivity(Result):
         the whole estimated distance.
     robustness_value_low
         The same for the lower end of the 95 % interval.
-    like_biology
-        Distance that a cause as strong as the declared biology could fake, in units of the estimated distance.
+    like_declared
+        Distance that a cause as strong as all declared strata together could fake, in units of the estimated distance;
+        infinite if it could fake any.
     sentence
         In words.
     """
@@ -34,7 +35,7 @@ class Sensitivity(Result):
     pair: tuple[str, str]
     robustness_value: float
     robustness_value_low: float
-    like_biology: float
+    like_declared: float
     sentence: str
 
     def rows(self) -> list[dict[str, Any]]:
@@ -44,7 +45,7 @@ class Sensitivity(Result):
                 "pair": " - ".join(self.pair),
                 "robustness_value": self.robustness_value,
                 "robustness_value_low": self.robustness_value_low,
-                "like_biology": self.like_biology,
+                "like_declared": self.like_declared,
             }
         ]
 
@@ -88,9 +89,9 @@ def vector_sensitivity(contrasts: Contrasts, units: Units) -> Sensitivity:
     Notes
     -----
     ``|bias|^2 <= R2_D R2_Y / (1 - R2_D) * tr var(Y) / var(D)``, residual variances within strata (Cinelli and Hazlett
-    for every dimension, summed). The benchmark takes for ``R2_D`` the association of biology with the pair (squared
-    correlation ratio over the table) and for ``R2_Y`` the share of embedding variance within levels that biology
-    explains.
+    for every dimension, summed). The benchmark is theirs with ``k = 1``: both
+    ``R2`` of the hidden cause equal the odds ``R2 / (1 - R2)`` of the declared strata, for the pair of levels and for
+    the embedding within levels.
     """
     design = contrasts.design
     (a, b), norm = max(contrasts.pairs.items(), key=lambda item: item[1].value)
@@ -104,18 +105,17 @@ def vector_sensitivity(contrasts: Contrasts, units: Units) -> Sensitivity:
     value, low = (robustness_value(x * scale) for x in (norm.value, norm.interval()[0]))
     like = float("nan")
     if norm.value > 0:
-        total = ((design.Z - _group_mean(design.Z, design.level)) ** 2).sum() / len(design.Z)
-        within = (cells.residuals**2).sum() / len(design.Z)
-        r2_y = 1.0 - within / total if total > 0 else 0.0
-        r2_d = 1.0 - variance_d / max(in_a.var(), 1e-300)
-        like = float(np.sqrt(r2_d / (1.0 - r2_d) * r2_y / (norm.value * scale)))
+        total = ((design.Z - _group_mean(design.Z, design.level)) ** 2).sum()
+        odds_y = total / (cells.residuals**2).sum() - 1.0  # R2 / (1 - R2) of the declared strata within levels
+        odds_d = in_a.var() / variance_d - 1.0
+        like = float(np.sqrt(odds_y * odds_d / (1.0 - odds_d) / (norm.value * scale))) if odds_d < 1.0 else float("inf")
     pair = (units.level.levels[a], units.level.levels[b])
     sentence = (
         f"An undeclared cause would have to explain {value:.0%} of both the assignment to {pair[0]} or {pair[1]} and "
         f"the remaining embedding variance to account for the whole distance ({low:.0%} for its lower bound)."
     )
-    if np.isfinite(like):
-        sentence += f" One as strong as the declared strata could account for {min(like, 1.0):.0%} of the distance."
+    if not np.isnan(like):
+        sentence += f" One as strong as all that is declared could account for {min(like, 1.0):.0%} of the distance."
     return Sensitivity(pair, value, low, like, sentence)
 
 

@@ -143,7 +143,5 @@ def test_coverage_of_the_robustness_index(site_effect: float, n: int) -> None:
         table = np.array(values)
         truth = table[:, 0].mean()  # the mean over independent cohorts of the same design (statistics rule 4)
         covered = int(((table[:, 1] <= truth) & (truth <= table[:, 2])).sum())
-        print(
-            f"\ncoverage of the index, site effect {site_effect}, {name}: {covered / n:.3f} around {truth:.3f} (n = {n})"
-        )
+        print(f"\ncoverage of the index, site effect {site_effect}, {name}: {covered / n:.3f} around {truth:.3f}")
         assert covered >= band(n, 0.93 if n >= 1000 else 0.95, 4)[0]

@@ -31,10 +31,9 @@ ROLES = ("--biology", "tumour", "--technical", "site", "--group", "patient")
 
 
 def test_audit_writes_three_reports_and_exits_with_the_verdict(files, tmp_path, monkeypatch, capsys) -> None:
-    code = run(
-        monkeypatch, "audit", files / "z.npz", "--obs", files / "table.csv", "--biology", "tumour", "--technical", "site,scanner",
-        "--covariates", "age", "--group", "patient", "--out", tmp_path / "out",
-    )  # fmt: skip
+    table = ("--obs", files / "table.csv", "--out", tmp_path / "out")
+    roles = ("--biology", "tumour", "--technical", "site,scanner", "--covariates", "age", "--group", "patient")
+    code = run(monkeypatch, "audit", files / "z.npz", *table, *roles)
     assert code == 1
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"report.html", "report.md", "report.json"}
     body = json.loads((tmp_path / "out" / "report.json").read_text())

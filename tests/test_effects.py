@@ -213,7 +213,7 @@ def test_sensitivity_of_a_scalar_effect() -> None:
     assert told.pair == ("0", "1")
     assert told.robustness_value == pytest.approx(robustness_value(f2))
     assert 0 < told.robustness_value_low < told.robustness_value < 1
-    assert told.like_biology > 0
+    assert told.like_declared > 0
     assert f"{told.robustness_value:.0%} of both the assignment to 0 or 1" in told.sentence
     assert told.to_frame().shape == (1, 4)
 
@@ -224,7 +224,7 @@ def test_sensitivity_picks_the_largest_pair() -> None:
     assert found.sensitivity().pair == (a, b)
     distances = [row["distance"] for ref in found.overlap.levels for row in site_effect(scm(), reference=ref).rows()]
     assert distance == pytest.approx(max(distances))
-    assert np.isfinite(found.sensitivity().like_biology)
+    assert np.isfinite(found.sensitivity().like_declared)
     weaker = site_effect(scm(site_effect=0.5)).sensitivity()
     assert weaker.robustness_value < found.sensitivity().robustness_value
     assert (

@@ -12,7 +12,7 @@ LINKS = ("datasets", "estimators")
 
 # Units from the bottom up; a unit imports only from units before its own row, and from its own. The rows "nouns" and
 # "engines" are one unit each, made of modules; the other units are folders, or a folder and the modules listed with it.
-NOUNS = {"errors", "validation", "tables", "cohort", "io", "strata", "positivity", "results"} | {
+NOUNS = {"errors", "validation", "tables", "cohort", "io", "strata", "positivity", "crosstabs", "results"} | {
     "arrows",
     "graph",
     "graph_checks",

@@ -147,6 +147,8 @@ def effect_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy
         sentence = f"Cannot tell: {found.details['reason']}"
         return Finding("effect", title, factor, "cannot tell", sentence, n=len(cohort), unit=graph.group)
     verdict = verdict_against(ratio.low, ratio.high, policy.effect_ratio)
+    if verdict == "pass" and found.overlap.left_out:
+        verdict = "cannot tell"  # a pass must hold for every level
     advice = f"Correct the embedding for {factor}, or train with its levels balanced; then audit again."
     a, b, distance = largest_pair(found)
     sensitivity = found.sensitivity()

@@ -14,9 +14,9 @@ from causalfm.auditing import questions, reading
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.cohort import Cohort
+from causalfm.crosstabs import cross_table
 from causalfm.graph import CausalGraph
 from causalfm.neighbours import Neighbours, knn
-from causalfm.positivity import cross_table
 from causalfm.results import CAVEAT, plain
 
 EXCEEDED = {
@@ -180,7 +180,7 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
 
 
 def _enumerate(words: list[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
+    """Join words as in ``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 

@@ -18,6 +18,7 @@ from causalfm.results import CAVEAT, Estimate, TestResult, Verdict, verdict_agai
 from causalfm.standardisation import Contrasts, contrast_levels
 from causalfm.units import Units, patient_units
 
+ALPHA = 0.05
 MARGIN_WORDS: dict[Verdict, str] = {
     "pass": "; even the largest distance between two levels is below {margin:g} times the distance between classes.",
     "fail": "; some distance between two levels ({pair} is the largest) is above {margin:g} times the distance between "
@@ -142,7 +143,7 @@ def _decide(base: TestResult, units: Units, contrasts: Contrasts, found: Overlap
         low=low,
         high=high,
         chance=0.0,
-        n=base.n,
+        n=int(units.size[contrasts.design.rows].sum()),
         n_groups=n_groups,
         unit=units.unit,
         details={"target": found.target},
@@ -161,17 +162,22 @@ def _decide(base: TestResult, units: Units, contrasts: Contrasts, found: Overlap
     else:
         bounds = details["margin_bounds"] = contrasts.margin_bounds(margin)
         verdict = verdict_against(bounds[0], bounds[1], 0.0)
+        partly = verdict == "pass" and bool(found.left_out)  # a pass must hold for every level
         a, b = max(contrasts.pairs, key=lambda pair: contrasts.pairs[pair].value)
         pair = f"{units.level.levels[a]} to {units.level.levels[b]}"
         ending = MARGIN_WORDS[verdict].format(margin=margin, pair=pair)
         if np.isnan(bounds[0]):
             ending += f" {contrasts.no_biology or 'The distance between classes is not told from zero'}."
+        if partly:
+            verdict = "cannot tell"
+            ending += f" This holds for {', '.join(found.levels)} only; not compared: {'; '.join(found.left_out)}."
     given = f" given {', '.join(found.given)}" if found.given else ""
-    seen = "The mean embedding depends on {}{}" if low > 0 else "No dependence on {}{} was found"
+    depends = low > 0 or base.p_value <= ALPHA
+    seen = "The mean embedding depends on {}{}" if depends else "No dependence on {}{} was found"
     tested = f"(p = {base.p_value:.3g}, {details['n_permutations']} permutations of {units.unit}s)"
     sentence = f"{seen.format(found.factor, given)} {tested}{ending}"
     return dataclasses.replace(
-        base, effect=effect, verdict=verdict, sentence=sentence, n_groups=n_groups, details=details
+        base, effect=effect, verdict=verdict, sentence=sentence, n=effect.n, n_groups=n_groups, details=details
     )
 
 

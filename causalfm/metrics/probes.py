@@ -63,7 +63,8 @@ def readout(
     Estimate
         ``chance`` is what the case mix alone gives: the balanced accuracy of the best guess of the factor from
         ``beyond`` on this cohort; ``details["chance_low"]`` is the same less what a finite cohort adds;
-        ``details["uniform"]`` is 1 / levels. Patients weigh equally within a level.
+        ``details["uniform"]`` is 1 / levels. Each patient's rows weigh one
+        together.
 
     Raises
     ------
@@ -202,6 +203,7 @@ def _knn_votes(
     k = KNN if neighbours is None else min(KNN, neighbours.k)
     details["k"] = k
     if neighbours is None:
+        k = details["k"] = min(k, len(cohort) - int(groups.counts().max()))
         neighbours = knn(cohort.X, k, exclude=groups.codes)
     label = np.full(target.n_levels, -1)
     label[kept] = np.arange(len(kept))
@@ -271,7 +273,7 @@ def _fit_logistic(
         axes = np.linalg.svd(X, full_matrices=False)[2].T
         X, test = X @ axes, test @ axes
     balance = weights * (len(y) / np.bincount(y, weights))[y]
-    balance *= len(y) / balance.sum()
+    balance *= weights.sum() / balance.sum()  # patients, not rows, weigh against the penalty
     out = []
     for strength in strengths:
         with warnings.catch_warnings():
