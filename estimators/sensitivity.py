@@ -115,7 +115,8 @@ def vector_sensitivity(contrasts: Contrasts, units: Units) -> Sensitivity:
         f"the remaining embedding variance to account for the whole distance ({low:.0%} for its lower bound)."
     )
     if not np.isnan(like):
-        sentence += f" One as strong as all that is declared could account for {min(like, 1.0):.0%} of the distance."
+        share = "all" if like >= 1.0 else f"{like:.0%}"
+        sentence += f" One as strong as all that is declared could account for {share} of it."
     return Sensitivity(pair, value, low, like, sentence)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
@@ -184,7 +185,15 @@ def effect_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy
             "given": found.details["given"],
             "dowhy_confirms": found.details.get("dowhy_confirms"),
             "largest pair": f"{a} - {b}: {distance:.3g}",
-            "squared distances": {"factor": joint.to_dict(), "biology": found.biology and found.biology.to_dict()},
+            "squared distances": [
+                _distance_row(e, of) for e, of in ((joint, factor), (found.biology, graph.biology)) if e
+            ],
             "sensitivity": sensitivity.to_dict(),
         },
     )
+
+
+def _distance_row(estimate: Estimate, of: str) -> dict[str, Any]:
+    """Mean squared distance between the levels of a column, and its root."""
+    row = {"between levels of": of, "squared distance": estimate.value, "low": estimate.low, "high": estimate.high}
+    return {**row, "distance": estimate.details["distance"]}
