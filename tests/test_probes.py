@@ -235,3 +235,12 @@ def test_interval_covers() -> None:
         _, _, low, high = balanced_accuracy(rng.random(150) < p[groups], y, groups, np.full(150, 0.2))
         covered += low <= truth <= high
     assert covered / 400 > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 400)
+
+
+def test_many_rows_are_sampled_evenly_and_counted() -> None:
+    cohort = noise_cohort(3, n=40, rows=30, signal=6.0)
+    sampled = readout(cohort, GRAPH, max_rows=200, random_state=1)
+    assert (sampled.n, sampled.n_groups, sampled.details["rows_not_sampled"]) == (200, 40, 1000)
+    assert sampled.value == pytest.approx(readout(cohort, GRAPH).value, abs=0.1)
+    assert sampled == readout(cohort, GRAPH, max_rows=200, random_state=1)
+    assert readout(cohort, GRAPH).details["rows_not_sampled"] == 0

@@ -22,6 +22,7 @@ PROBES: tuple[Literal["logistic", "knn"], ...] = ("logistic", "knn")
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 KNN = 11
 CASE_MIX_PERMUTATIONS = 200
+SMALL = 4_000_000  # numbers in the embeddings below which one thread is fastest
 
 
 def readout(
@@ -33,6 +34,7 @@ def readout(
     beyond: Sequence[str] | None = None,
     neighbours: Neighbours | None = None,
     n_splits: int = 5,
+    max_rows: int = 20_000,
     random_state: int = 0,
 ) -> Estimate:
     """Balanced accuracy with which a factor is read from embeddings of unseen patients.
@@ -55,8 +57,10 @@ def readout(
         A pass of :func:`causalfm.knn` with the patients excluded, to be used again by ``"knn"``.
     n_splits
         Folds.
+    max_rows
+        Beyond it ``"logistic"`` uses a random sample, as many rows of every patient; the others are counted.
     random_state
-        Seed of the folds.
+        Seed of the folds and of the sample.
 
     Returns
     -------
@@ -91,6 +95,9 @@ def readout(
             f"column {of!r}: a read-out needs two levels with two {graph.group}s each; {len(kept)} has them."
         )
     rows = np.flatnonzero(np.isin(target.codes, kept))
+    eligible = len(rows)
+    if probe == "logistic":
+        rows = _sample_rows(rows, groups.codes[rows], max_rows, random_state)
     y = np.searchsorted(kept, target.codes[rows])
     g = np.unique(groups.codes[rows], return_inverse=True)[1]
     weights = 1.0 / np.bincount(g)[g]
@@ -98,6 +105,7 @@ def readout(
         "probe": probe,
         "uniform": 1.0 / len(kept),
         "beyond": list(beyond),
+        "rows_not_sampled": eligible - len(rows),
         "weights": f"{graph.group}s equal",
         "levels": [target.levels[i] for i in kept],
         "left_out": [f"{target.levels[i]}: {held[i]} {graph.group}" for i in range(target.n_levels) if i not in kept],
@@ -108,14 +116,24 @@ def readout(
         X = np.asarray(cohort.X[rows], dtype=np.float64)
         splits = int(min(n_splits, held[kept].min()))
         details["n_splits"] = splits
-        # many small products: threads that wait for each other cost 2 to 40 times
-        with threadpool_limits(1, user_api="blas"):
+        # small products: threads that wait for each other cost 2 to 40 times
+        with threadpool_limits(1 if X.size < SMALL else None, user_api="blas"):
             predicted = _logistic_predictions(X, y, g, weights, splits, random_state, details)
     value, recalls, low, high = balanced_accuracy(predicted == y, y, g, weights)
     details["recall"] = {target.levels[i]: float(r) for i, r in zip(kept, recalls, strict=True)}
     context = joint_factor(cohort, beyond).codes[rows]
     chance, details["chance_low"] = _case_mix(y, context, g, weights, random_state)
     return Estimate("balanced_accuracy", value, low, high, chance, len(rows), int(g.max()) + 1, graph.group, details)
+
+
+def _sample_rows(rows: np.ndarray, groups: np.ndarray, max_rows: int, random_state: int) -> np.ndarray:
+    """Keep all rows, or as many from each group as ``max_rows`` allows, at least one; ascending."""
+    if len(rows) <= max_rows:
+        return rows
+    order = np.lexsort((np.random.default_rng(random_state).random(len(rows)), groups))
+    starts = np.r_[True, np.diff(groups[order]) != 0]
+    rank = np.arange(len(rows)) - np.maximum.accumulate(np.where(starts, np.arange(len(rows)), 0))
+    return np.asarray(np.sort(rows[order[rank < max(1, max_rows // int(starts.sum()))]]))
 
 
 def balanced_accuracy(
