@@ -128,12 +128,11 @@ def readout(
 
 def _sample_rows(rows: np.ndarray, groups: np.ndarray, max_rows: int, random_state: int) -> np.ndarray:
     """Keep all rows, or as many from each group as ``max_rows`` allows, at least one; ascending."""
-    if len(rows) <= max_rows:
-        return rows
     order = np.lexsort((np.random.default_rng(random_state).random(len(rows)), groups))
     starts = np.r_[True, np.diff(groups[order]) != 0]
     rank = np.arange(len(rows)) - np.maximum.accumulate(np.where(starts, np.arange(len(rows)), 0))
-    return np.asarray(np.sort(rows[order[rank < max(1, max_rows // int(starts.sum()))]]))
+    limit = max(1, max_rows // int(starts.sum())) if len(rows) > max_rows else len(rows)
+    return np.asarray(np.sort(rows[order[rank < limit]]))
 
 
 def balanced_accuracy(
