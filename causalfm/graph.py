@@ -248,8 +248,8 @@ class CausalGraph:
     def kind(self, column: str, cohort: Cohort) -> Kind:
         """Return the declared kind of a column of ``obs``, else the one its values suggest.
 
-        Ordered categories are ordinal; text, booleans, categories and integers of at most 20 different values are
-        categorical; other numbers and dates are continuous.
+        Ordered categories are ordinal; text, booleans, categories, integers of at most 20 different values and
+        numbers of at most two are categorical; other numbers and dates are continuous.
         """
         return self.kinds[column] if column in self.kinds else infer_kind(cohort.column(column))
 

@@ -172,7 +172,8 @@ def infer_kind(column: pd.Series) -> Kind:
         return "ordinal" if column.cat.ordered else "categorical"
     if pd.api.types.is_bool_dtype(column.dtype) or not pd.api.types.is_any_real_numeric_dtype(column.dtype):
         return "continuous" if pd.api.types.is_datetime64_any_dtype(column.dtype) else "categorical"
-    few = pd.api.types.is_integer_dtype(column.dtype) and column.nunique() <= MAX_INTEGER_LEVELS
+    limit = MAX_INTEGER_LEVELS if pd.api.types.is_integer_dtype(column.dtype) else 2  # a 0/1 column with gaps is float
+    few = column.nunique() <= limit
     return "categorical" if few else "continuous"
 
 

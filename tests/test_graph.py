@@ -512,6 +512,8 @@ def test_a_fitting_cohort_passes_and_kinds_are_inferred():
     }
     assert graph.kind("count", Cohort(np.zeros((21, 1)), pd.DataFrame({"count": np.arange(21)}))) == "continuous"
     assert graph.kind("count", Cohort(np.zeros((21, 1)), pd.DataFrame({"count": np.arange(21) % 20}))) == "categorical"
+    gaps = Cohort(np.zeros((4, 1)), pd.DataFrame({"is_female": [0.0, 1.0, np.nan, 1.0]}))
+    assert graph.kind("is_female", gaps) == "categorical"
     assert standard(kinds={"age": "ordinal"}).kind("age", cohort) == "ordinal"
     assert graph.varies_within_group(cohort, "site") == 0
     assert graph.varies_within_group(cohort, "tumour") == 6
