@@ -39,7 +39,7 @@ def audit(
     missing: Annotated[str, typer.Option(help="Missing values in these columns: error, level or drop.")] = "error",
     policy: Annotated[Path | None, typer.Option(help="YAML file with margins and thresholds.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("audit-report"),
-    seed: Annotated[int, typer.Option(help="Seed of folds, permutations and draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of folds, permutations and draws.")] = 0,
 ) -> None:
     """Audit embeddings. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input."""
     import causalfm
@@ -47,6 +47,8 @@ def audit(
     from causalfm.demo import write_reports
     from causalfm.selection import select_levels
 
+    if out.exists() and not out.is_dir():
+        raise typer.BadParameter(f"--out {out.name!r} is a file: name a folder.")
     declared = _graph(graph, biology, technical, covariates, group)
     rules = load_policy(policy)
     cohort = causalfm.read(path if len(path) > 1 else path[0], obs or None, key=key)
@@ -62,7 +64,7 @@ def audit(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("demo-report"),
-    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 0,
 ) -> None:
     """Render a confounded cohort, encode it with a real network, audit it. Exit code 0 if it ran to the end."""
     from causalfm.demo import run_demo
@@ -108,8 +110,11 @@ def _graph(arrows: str, biology: str, technical: str, covariates: str, group: st
             raise typer.BadParameter(f"--{name} is needed: name the column.")
     if not arrows:
         return CausalGraph.standard(**roles, covariates=_split(covariates))
-    if Path(arrows).is_file():
-        arrows = Path(arrows).read_text(encoding="utf-8")
+    if "->" not in arrows:
+        try:
+            arrows = Path(arrows).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise typer.BadParameter("--graph holds no arrow and is no readable file of arrows (UTF-8).") from None
     return CausalGraph(arrows, **roles, covariates=_split(covariates) or None)
 
 

@@ -95,6 +95,11 @@ def read_table(path: Path) -> pd.DataFrame:
         raise DataError(f"{path.name!r}: the table is read from .csv, .csv.gz or .parquet, or passed as a DataFrame.")
     with reading(path):
         frame = pd.read_csv(path, low_memory=False)
+        text = pd.read_csv(path, dtype=str, low_memory=False)
+        for column in frame.columns:  # "007" and "7" are two patients: keep the text if numbers would merge whole ones
+            whole = pd.api.types.is_numeric_dtype(frame[column]) and not text[column].str.contains(r"[.eE]").any()
+            if whole and frame[column].nunique() < text[column].nunique():
+                frame[column] = text[column]
     if not isinstance(frame.index, pd.RangeIndex):  # pandas would take the first column for the index
         raise DataError(f"{path.name!r}: the rows have more fields than the header. Export the table again.")
     return frame

@@ -101,6 +101,10 @@ def vector_sensitivity(contrasts: Contrasts, units: Units) -> Sensitivity:
     variance_d = float(((in_a - _group_mean(in_a, stratum)) ** 2).mean())
     cells = design.cells
     residual = float((cells.df * cells.trace).sum() / cells.df.sum())
+    pair = (units.level.levels[a], units.level.levels[b])
+    if residual <= 0.0:
+        nothing = float("nan")
+        return Sensitivity(pair, nothing, nothing, nothing, "Patients of a cell do not differ: no sensitivity.")
     scale = variance_d / residual
     value, low = (robustness_value(x * scale) for x in (norm.value, norm.interval()[0]))
     like = float("nan")
@@ -109,7 +113,6 @@ def vector_sensitivity(contrasts: Contrasts, units: Units) -> Sensitivity:
         odds_y = total / (cells.residuals**2).sum() - 1.0  # R2 / (1 - R2) of the declared strata within levels
         odds_d = in_a.var() / variance_d - 1.0
         like = float(np.sqrt(odds_y * odds_d / (1.0 - odds_d) / (norm.value * scale))) if odds_d < 1.0 else float("inf")
-    pair = (units.level.levels[a], units.level.levels[b])
     sentence = (
         f"An undeclared cause would have to explain {value:.0%} of both the assignment to {pair[0]} or {pair[1]} and "
         f"the remaining embedding variance to account for the whole distance ({low:.0%} for its lower bound)."

@@ -263,3 +263,32 @@ def test_policies_that_cannot_be_read(tmp_path, text: str, message: str) -> None
 def test_a_policy_that_is_not_there(tmp_path) -> None:
     with pytest.raises(PolicyError, match="no policy file"):
         load_policy(tmp_path / "nowhere.yaml")
+
+
+# --- once wrong -----------------------------------------------------------------------------------------------------
+
+
+def test_an_embedding_that_cannot_beat_the_site_still_carries_biology() -> None:
+    """Knowing the site names 92 % of the classes here; an embedding without any site information cannot reach that."""
+    cohort, _ = linear_scm(n_groups=160, n_sites=2, confounding=0.85, biology_effect=0.6, random_state=1)
+    audit = cfm.audit(cohort, GRAPH)
+    assert only(audit, "biology").verdict != "fail"
+    assert only(audit, "readout").verdict != "fail"
+    assert "0 of" not in audit.headline
+
+
+def test_a_covariate_that_differs_between_sites_is_no_failure_of_the_site() -> None:
+    cohort, _ = linear_scm(
+        n_groups=160, age_by_site=3.0, age_effect=2.0, biology_effect=1.0, confounding=0.2, random_state=1
+    )
+    graph = cfm.CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
+    audit = cfm.audit(cohort, graph)
+    assert [f.question for f in audit.findings if f.verdict == "fail"] == []
+    assert "age" in only(audit, "readout").sentence
+
+
+def test_a_collapsed_embedding_and_a_tiny_cohort_end_in_a_report() -> None:
+    cohort, _ = linear_scm(n_groups=40, random_state=1)
+    assert cfm.audit(cohort.replace(X=np.ones_like(cohort.X)), GRAPH).verdict != "pass"
+    tiny, _ = linear_scm(n_groups=4, n_sites=2, rows_per_group=1, random_state=2)
+    assert cfm.audit(tiny, GRAPH).exit_code == 3

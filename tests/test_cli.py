@@ -108,3 +108,11 @@ def test_the_command_is_installed() -> None:
     assert done.returncode == 0
     for command in ("audit", "demo", "doctor"):
         assert command in done.stdout
+
+
+def test_awkward_arguments_are_bad_input_and_not_internal_errors(files, tmp_path, monkeypatch, capsys) -> None:
+    taken = tmp_path / "taken"
+    taken.write_bytes(b"\xff\xfe")
+    for extra in (("--out", taken), ("--graph", taken), ("--graph", "x" * 400), ("--seed", "-1")):
+        assert run(monkeypatch, "audit", files / "z.npz", *ROLES, *extra) == 2, extra
+    capsys.readouterr()

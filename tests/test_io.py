@@ -288,3 +288,12 @@ def test_real_parts(data_dir):
     cohort = read(parts, data_dir / "amibr_metadata.csv.gz")
     assert (cohort.X.shape, cohort.X.dtype) == ((3720, 1280), np.float16)
     assert cohort.factor("patient", private=True).n_levels == 202
+
+
+def test_patients_007_and_7_stay_two(tmp_path):
+    np.save(tmp_path / "z.npy", np.eye(4, dtype=np.float32))
+    (tmp_path / "t.csv").write_text("patient,age,score\n007,61,1.0\n7,62,1\n08,63,2.5\n8,64,3\n")
+    cohort = read(tmp_path / "z.npy", tmp_path / "t.csv")
+    assert cohort.factor("patient").n_levels == 4
+    assert cohort.numeric("age").tolist() == [61, 62, 63, 64]
+    assert cohort.numeric("score").tolist() == [1.0, 1.0, 2.5, 3.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,9 @@ def load_policy(path: str | Path | None = None) -> Policy:
         raise PolicyError(
             f"{source.name}, {where}: {problems[0].message}. Known entries: {', '.join(SCHEMA['properties'])}."
         )
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise PolicyError(f"{source.name}, {name}: {value} is not a margin.")
     merged = {**yaml.safe_load(DEFAULT.read_bytes()), **values}
     merged.pop("version")
     return Policy(sha256=hashlib.sha256(text).hexdigest(), **merged)

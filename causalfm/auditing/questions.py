@@ -8,6 +8,7 @@ from typing import Any
 
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
+from causalfm.auditing.reading import differing_covariates
 from causalfm.cohort import Cohort
 from causalfm.estimators import effect
 from causalfm.estimators.effects import largest_pair
@@ -60,6 +61,13 @@ def neighbourhood_finding(
     found = robustness_index(cohort, graph, confounder=factor, neighbours=neighbours, random_state=seed)
     reference: Estimate = found.details["standardised"]
     verdict = verdict_against(reference.low, reference.high, policy.neighbourhood_minimum, want="above")
+    sentence = _neighbourhood_sentence(found, reference, graph.biology, factor)
+    differing = differing_covariates(cohort, graph, factor)
+    if verdict == "fail" and differing:
+        verdict = "cannot tell"
+        sentence += (
+            f" Levels of {factor} also differ in {' and '.join(differing)}, which the index does not adjust for."
+        )
     advice = f"Do not use nearest-neighbour retrieval across levels of {factor} with this embedding."
     raw = {"value": found.value, "low": found.low, "high": found.high, "chance": found.chance, "k": found.details["k"]}
     raw |= {key: found.details[name] for key, name in RAW_SETTINGS.items()}
@@ -69,7 +77,7 @@ def neighbourhood_finding(
         title=f"Do neighbours share {graph.biology} or {factor}?",
         factor=factor,
         verdict=verdict,
-        sentence=_neighbourhood_sentence(found, reference, graph.biology, factor),
+        sentence=sentence,
         value=reference.value,
         low=reference.low,
         high=reference.high,
@@ -155,7 +163,8 @@ def effect_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy
     sensitivity = found.sensitivity()
     if math.isnan(ratio.value):
         reason = found.details["no_biology"] or f"the distance between classes of {graph.biology} is not told from zero"
-        sentence = f"Cannot tell: {reason}. Levels of {factor} lie {joint.details['distance']:.3g} apart."
+        seen = f"lie {joint.details['distance']:.3g} apart" if joint.value > 0 else "show no distance"
+        sentence = f"Cannot tell: {reason}. Levels of {factor} {seen}."
     else:
         sentence = (
             f"Levels of {factor} lie {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times as far apart as "
@@ -184,7 +193,7 @@ def effect_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy
             "per_level": list(found.levels),
             "given": found.details["given"],
             "dowhy_confirms": found.details.get("dowhy_confirms"),
-            "largest pair": f"{a} - {b}: {distance:.3g}",
+            "largest pair": f"{a} - {b}: {max(distance, 0.0):.3g}",
             "squared distances": [
                 _distance_row(e, of) for e, of in ((joint, factor), (found.biology, graph.biology)) if e
             ],

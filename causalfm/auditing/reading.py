@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any, Literal
 
+import numpy as np
+
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
 from causalfm.cohort import Cohort
@@ -13,7 +15,8 @@ from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.metrics.probes import PROBES, readout
 from causalfm.neighbours import Neighbours
-from causalfm.results import Estimate, verdict_against, worst
+from causalfm.results import Estimate, Verdict, verdict_against, worst
+from causalfm.strata import table
 
 
 def readout_finding(
@@ -66,7 +69,7 @@ def _answered(
         return dataclasses.replace(blank, sentence=f"Cannot tell: {error}", advice="")
     gains = {probe: _gains(estimate) for probe, estimate in found.items()}
     verdicts = [verdict_against(low, high, margin, want=want) for _, low, high in gains.values()]
-    verdict = "pass" if want == "above" and "pass" in verdicts else worst(verdicts)
+    verdict: Verdict = "pass" if want == "above" and "pass" in verdicts else worst(verdicts)
     best = max(found, key=lambda p: found[p].value)
     estimate = found[best]
     beyond = " and ".join(estimate.details["beyond"])
@@ -76,7 +79,16 @@ def _answered(
     )
     value, low, high = gains[best]
     if math.isnan(value):
-        sentence += f" {beyond} determines {of} here: what the embedding adds cannot be told."
+        sentence += f" No level of {beyond} holds two levels of {of} with three {unit}s: what it adds cannot be told."
+    else:
+        within = estimate.details["within"]
+        sentence += f" Within {beyond} it reaches {within['value']:.1%} where guessing gives {within['chance']:.1%}."
+    differing = differing_covariates(cohort, graph, of) if want == "below" else []
+    if verdict == "fail" and differing:
+        verdict = "cannot tell"
+        sentence += (
+            f" Cannot tell more: {' and '.join(differing)} also differs between levels of {of}, which probes ignore."
+        )
     return dataclasses.replace(
         blank,
         verdict=verdict,
@@ -86,7 +98,7 @@ def _answered(
         high=high,
         chance=0.0,
         margin=margin,
-        quantity="gain of the best probe over the case mix, share of what is possible",
+        quantity="gain of the best probe within the case mix, share of what is possible",
         n=estimate.n,
         n_groups=estimate.n_groups,
         target=f"new {unit}s of these levels",
@@ -108,17 +120,37 @@ def _probe_row(probe: str, estimate: Estimate, gain: float) -> dict[str, Any]:
         "high": estimate.high,
         "case mix alone": estimate.chance,
         "uniform": estimate.details["uniform"],
+        "within case mix": estimate.details["within"]["value"],
         "gain": gain,
     }
 
 
 def _gains(estimate: Estimate) -> tuple[float, float, float]:
-    """Share of what is possible beyond the case mix: value and bounds; ``nan`` where the case mix leaves nothing.
+    """Share of what is possible within the case mix: value and bounds; ``nan`` where no context holds two levels."""
+    within = estimate.details["within"]
+    chance = within["chance"]
+    value, low, high = ((within[name] - chance) / (1.0 - chance) for name in ("value", "low", "high"))
+    return value, low, high
 
-    The lower bound is against the case mix on this cohort, the upper one against what it is at least.
-    """
-    chance, least = estimate.chance, estimate.details["chance_low"]
-    if chance > 0.999:
-        return (float("nan"),) * 3
-    value, low = ((x - chance) / (1.0 - chance) for x in (estimate.value, estimate.low))
-    return value, low, (estimate.high - least) / (1.0 - least)
+
+def differing_covariates(cohort: Cohort, graph: CausalGraph, factor: str) -> list[str]:
+    """Covariates whose patients differ between the levels of a factor (5 %), which probes are not adjusted for."""
+    from scipy import stats
+
+    groups = cohort.factor(graph.group, private=True)
+    first = np.unique(groups.codes, return_index=True)[1]
+    levels = cohort.factor(factor).codes[first]
+    found = []
+    for name in graph.covariates:
+        if graph.kind(name, cohort) == "continuous":
+            values = cohort.numeric(name)[first]
+            parts = [values[levels == level] for level in np.unique(levels)]
+            p_value = stats.kruskal(*parts).pvalue if np.ptp(values) > 0 else 1.0
+        else:
+            column = cohort.factor(name)
+            counts = table(column.codes[first], levels, (column.n_levels, int(levels.max()) + 1))
+            counts = counts[counts.any(axis=1)][:, counts.any(axis=0)]
+            p_value = stats.chi2_contingency(counts).pvalue if min(counts.shape) > 1 else 1.0
+        if p_value < 0.05:
+            found.append(name)
+    return found

@@ -15,6 +15,7 @@ from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.cohort import Cohort
 from causalfm.crosstabs import cross_table
+from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.neighbours import Neighbours, knn
 from causalfm.results import CAVEAT, plain
@@ -121,17 +122,28 @@ def _factor_steps(
     of = [nested, factor] if nested else [factor]
     name = " + ".join(of)
 
+    def answer(question: str, about: str, ask: Callable[[], Finding]) -> list[Finding]:
+        try:
+            return [ask()]
+        except DataError as error:  # the cohort fits the graph, but is too small or thin for this question
+            title = f"{question.capitalize()} of {about}"
+            return [Finding(question, title, about, "cannot tell", f"Cannot tell: {error}", unit=graph.group)]
+
     def neighbourhood() -> list[Finding]:
-        return [questions.neighbourhood_finding(cohort, graph, factor, policy, neighbours[0], seed)]
+        return answer(
+            "neighbourhood",
+            factor,
+            lambda: questions.neighbourhood_finding(cohort, graph, factor, policy, neighbours[0], seed),
+        )
 
     def read() -> list[Finding]:
         return [reading.readout_finding(cohort, graph, factor, policy, neighbours[0], seed)]
 
     def invariance() -> list[Finding]:
-        return [questions.invariance_finding(cohort, graph, of, policy, seed)]
+        return answer("invariance", name, lambda: questions.invariance_finding(cohort, graph, of, policy, seed))
 
     def size() -> list[Finding]:
-        return [questions.effect_finding(cohort, graph, of, policy)]
+        return answer("effect", name, lambda: questions.effect_finding(cohort, graph, of, policy))
 
     steps: list[Step] = [(f"{factor}: overlap", lambda: [overlap])]
     if not graph.technical_ancestors(factor):  # a neighbour that shares it might share its technical parent instead
@@ -163,13 +175,16 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
         if not failed:
             continue
         effect, near = mine.get("effect"), mine.get("neighbourhood")
-        dominates = (effect is not None and effect.low > 1.0) or (near is not None and near.high < 0.5)
+        small = effect is not None and effect.high < 1.0
+        dominates = (effect is not None and effect.low > 1.0) or (near is not None and near.high < 0.5 and not small)
         words = f"{factor} exceeds the policy's margin for {_enumerate(failed)}"
         if dominates:
             words = f"{factor} dominates these embeddings"
-        if effect is not None and effect.value == effect.value:
-            words += f": its levels lie {effect.value:.1f} times as far apart as classes of {graph.biology}"
+        if effect is not None and effect.value > 0.0:
+            words += f"; its levels lie {effect.value:.1f} times as far apart as classes of {graph.biology}"
         parts.append(words + ".")
+    if any(f.question == "biology" and f.verdict == "fail" for f in findings):
+        parts.append(f"{graph.biology} is not carried as the policy asks.")
     if parts:
         return " ".join(parts)
     if all(f.verdict == "pass" for f in findings):

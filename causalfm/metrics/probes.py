@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError
+from causalfm.metrics.recall import balanced_accuracy, case_mix, cell_balance, within_contexts
 from causalfm.neighbours import Neighbours, knn
 from causalfm.results import Estimate
 from causalfm.strata import joint_factor
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 PROBES: tuple[Literal["logistic", "knn"], ...] = ("logistic", "knn")
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 KNN = 11
-CASE_MIX_PERMUTATIONS = 200
 SMALL = 4_000_000  # numbers in the embeddings below which one thread is fastest
 
 
@@ -46,10 +45,10 @@ def readout(
     of
         Factor to read; default the first technical factor.
     probe
-        ``"logistic"``: L2 logistic regression after standardisation on the training patients, classes balanced,
-        strength chosen on a third of the training patients; ``n_splits``-fold cross-validation by patient. ``"knn"``:
-        vote of the 11 nearest rows of other patients (cosine), votes divided by class frequency; every patient left
-        out in turn.
+        ``"logistic"``: L2 logistic regression after standardisation on the training patients, levels balanced within
+        the case mix, strength chosen on a third of the training patients; ``n_splits``-fold cross-validation by
+        patient. ``"knn"``: vote of the 11 nearest rows of other patients (cosine), divided by the frequency of level and case
+        mix; every patient left out in turn.
     beyond
         Columns whose read-out alone sets the chance value; default biology and the technical ancestors for a technical
         factor, the first technical factor for biology.
@@ -101,6 +100,9 @@ def readout(
     y = np.searchsorted(kept, target.codes[rows])
     g = np.unique(groups.codes[rows], return_inverse=True)[1]
     weights = 1.0 / np.bincount(g)[g]
+    context = joint_factor(cohort, beyond).codes[rows]
+    balance = cell_balance(y, context, weights)
+    balance *= weights.sum() / balance.sum()  # patients, not rows, weigh against the penalty
     details: dict[str, Any] = {
         "probe": probe,
         "uniform": 1.0 / len(kept),
@@ -111,18 +113,20 @@ def readout(
         "left_out": [f"{target.levels[i]}: {held[i]} {graph.group}" for i in range(target.n_levels) if i not in kept],
     }
     if probe == "knn":
-        predicted = _knn_votes(cohort, target, groups, kept, rows, neighbours, details)
+        predicted = _knn_votes(
+            cohort, target, groups, kept, rows, cell_balance(y, context, np.ones(len(y))), neighbours, details
+        )
     else:
         X = np.asarray(cohort.X[rows], dtype=np.float64)
         splits = int(min(n_splits, held[kept].min()))
         details["n_splits"] = splits
         # small products: threads that wait for each other cost 2 to 40 times
         with threadpool_limits(1 if X.size < SMALL else None, user_api="blas"):
-            predicted = _logistic_predictions(X, y, g, weights, splits, random_state, details)
+            predicted = _logistic_predictions(X, y, g, balance, splits, random_state, details)
     value, recalls, low, high = balanced_accuracy(predicted == y, y, g, weights)
     details["recall"] = {target.levels[i]: float(r) for i, r in zip(kept, recalls, strict=True)}
-    context = joint_factor(cohort, beyond).codes[rows]
-    chance, details["chance_low"] = _case_mix(y, context, g, weights, random_state)
+    details["within"] = within_contexts(predicted == y, y, context, g, weights)
+    chance, details["chance_low"] = case_mix(y, context, g, weights, random_state)
     return Estimate("balanced_accuracy", value, low, high, chance, len(rows), int(g.max()) + 1, graph.group, details)
 
 
@@ -135,77 +139,9 @@ def _sample_rows(rows: np.ndarray, groups: np.ndarray, max_rows: int, random_sta
     return np.asarray(np.sort(rows[order[rank < limit]]))
 
 
-def balanced_accuracy(
-    hit: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray, level: float = 0.95
-) -> tuple[float, np.ndarray, float, float]:
-    """Balanced accuracy with a group-robust Wilson interval.
-
-    Parameters
-    ----------
-    hit
-        ``(n,)`` correct or not.
-    y, groups
-        ``(n,)`` codes of true level and independent unit.
-    weights
-        ``(n,)`` row weights.
-    level
-        Confidence.
-
-    Returns
-    -------
-    value : float
-        Mean recall.
-    recalls : numpy.ndarray
-        Recall of each level.
-    low, high : float
-        Interval. With no error at all the effective size is that of the design, so that the interval has a width.
-    """
-    n_levels, n_groups = int(y.max()) + 1, int(groups.max()) + 1
-    total = np.bincount(y, weights, n_levels)
-    recalls = np.bincount(y, weights * hit, n_levels) / total
-    value = float(recalls.mean())
-    influence = np.bincount(groups, weights * (hit - recalls[y]) / (n_levels * total[y]), n_groups)
-    variance = float((influence**2).sum() * n_groups / (n_groups - 1))
-    cells = np.unique(np.stack([y, groups]), axis=1)[0]
-    size = n_levels**2 / float((1.0 / np.bincount(cells, minlength=n_levels)).sum())
-    if variance > 0.0:
-        size = min(value * (1.0 - value) / variance, n_groups) if 0.0 < value < 1.0 else size
-    q2 = float(stats.t.ppf(0.5 + level / 2.0, max(n_groups - n_levels, 1))) ** 2
-    centre = (value + q2 / (2.0 * size)) / (1.0 + q2 / size)
-    reach = np.sqrt(q2 * (value * (1.0 - value) / size + q2 / (4.0 * size**2))) / (1.0 + q2 / size)
-    return value, recalls, float(max(centre - reach, 0.0)), float(min(centre + reach, 1.0))
-
-
 def _groups_per_level(target: Factor, groups: Factor) -> np.ndarray:
     pairs = np.unique(target.codes * groups.n_levels + groups.codes)
     return np.bincount(pairs // groups.n_levels, minlength=target.n_levels)
-
-
-def _case_mix(
-    y: np.ndarray, context: np.ndarray, groups: np.ndarray, weights: np.ndarray, random_state: int
-) -> tuple[float, float]:
-    """Balanced accuracy of the best guess of ``y`` from ``context``, and the same less what a finite cohort adds.
-
-    The best guess in a context is the level with the largest share there. Its accuracy on the cohort itself is too high
-    by what patients assigned at random would give (200 permutations); taking all of that off is too much where the two
-    are truly associated, so that the truth lies between the two values. Leaving patients out in turn is no way round:
-    it turns every tie against the row's own level.
-    """
-    n_groups = int(groups.max()) + 1
-    shares = [np.zeros((n_groups, int(codes.max()) + 1)) for codes in (context, y)]
-    for share, codes in zip(shares, (context, y), strict=True):
-        np.add.at(share, (groups, codes), weights)
-    joint = np.zeros((shares[0].shape[1], shares[1].shape[1]))
-    np.add.at(joint, (context, y), weights)
-    totals = joint.sum(axis=0)
-
-    def best(table: np.ndarray) -> float:
-        return float((table / totals).max(axis=1).sum() / len(totals))
-
-    rng = np.random.default_rng(random_state)
-    random = np.mean([best(shares[0][rng.permutation(n_groups)].T @ shares[1]) for _ in range(CASE_MIX_PERMUTATIONS)])
-    uniform = 1.0 / len(totals)
-    return best(joint), max(uniform, best(joint) - float(random) + uniform)
 
 
 def _knn_votes(
@@ -214,6 +150,7 @@ def _knn_votes(
     groups: Factor,
     kept: np.ndarray,
     rows: np.ndarray,
+    voice: np.ndarray,
     neighbours: Neighbours | None,
     details: dict[str, Any],
 ) -> np.ndarray:
@@ -225,9 +162,10 @@ def _knn_votes(
     label = np.full(target.n_levels, -1)
     label[kept] = np.arange(len(kept))
     codes = label[target.codes]
-    frequency = np.bincount(codes[rows], minlength=len(kept))
-    votes = codes[neighbours.indices[rows, :k]]
-    counts = (votes[:, :, None] == np.arange(len(kept))).sum(axis=1) / frequency
+    weight = np.zeros(len(codes))
+    weight[rows] = voice
+    near = neighbours.indices[rows, :k]
+    counts = ((codes[near][:, :, None] == np.arange(len(kept))) * weight[near][:, :, None]).sum(axis=1)
     return np.asarray(counts.argmax(axis=1))
 
 
@@ -289,12 +227,12 @@ def _fit_logistic(
     if X.shape[1] > len(X):
         axes = np.linalg.svd(X, full_matrices=False)[2].T
         X, test = X @ axes, test @ axes
-    balance = weights * (len(y) / np.bincount(y, weights))[y]
-    balance *= weights.sum() / balance.sum()  # patients, not rows, weigh against the penalty
+    total = np.bincount(y, weights)
+    weights = weights * (weights.sum() / ((total > 0).sum() * np.maximum(total, 1e-300)))[y]  # also within this fold
     out = []
     for strength in strengths:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # an early stop only regularises a little more
-            model = LogisticRegression(C=strength, max_iter=200, tol=1e-3).fit(X, y, sample_weight=balance)
+            model = LogisticRegression(C=strength, max_iter=200, tol=1e-3).fit(X, y, sample_weight=weights)
         out.append(model.predict(test))
     return out

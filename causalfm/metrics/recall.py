@@ -1,0 +1,130 @@
+"""Balanced accuracy with a group-robust interval, over a cohort and within the strata of a case mix."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+CASE_MIX_PERMUTATIONS = 200
+MIN_UNITS = 3
+
+
+def balanced_accuracy(
+    hit: np.ndarray,
+    y: np.ndarray,
+    groups: np.ndarray,
+    weights: np.ndarray,
+    share: np.ndarray | None = None,
+    level: float = 0.95,
+) -> tuple[float, np.ndarray, float, float]:
+    """Balanced accuracy with a group-robust Wilson interval.
+
+    Parameters
+    ----------
+    hit
+        ``(n,)`` correct or not.
+    y, groups
+        ``(n,)`` codes of true level and independent unit.
+    weights
+        ``(n,)`` row weights.
+    share
+        Weight of each level, summing to one; equal by default.
+    level
+        Confidence.
+
+    Returns
+    -------
+    value : float
+        Mean recall.
+    recalls : numpy.ndarray
+        Recall of each level.
+    low, high : float
+        Interval. With no error at all the effective size is that of the design, so that the interval has a width.
+    """
+    n_levels, n_groups = int(y.max()) + 1, int(groups.max()) + 1
+    total = np.bincount(y, weights, n_levels)
+    recalls = np.bincount(y, weights * hit, n_levels) / total
+    share = np.full(n_levels, 1.0 / n_levels) if share is None else share
+    value = float(recalls @ share)
+    influence = np.bincount(groups, weights * (hit - recalls[y]) * (share / total)[y], n_groups)
+    variance = float((influence**2).sum() * n_groups / (n_groups - 1))
+    cells = np.unique(np.stack([y, groups]), axis=1)[0]
+    size = 1.0 / float((share**2 / np.bincount(cells, minlength=n_levels)).sum())
+    if variance > 0.0:
+        size = min(value * (1.0 - value) / variance, n_groups) if 0.0 < value < 1.0 else size
+    q2 = float(stats.t.ppf(0.5 + level / 2.0, max(n_groups - n_levels, 1))) ** 2
+    centre = (value + q2 / (2.0 * size)) / (1.0 + q2 / size)
+    reach = np.sqrt(q2 * (value * (1.0 - value) / size + q2 / (4.0 * size**2))) / (1.0 + q2 / size)
+    return value, recalls, float(max(centre - reach, 0.0)), float(min(centre + reach, 1.0))
+
+
+def within_contexts(
+    hit: np.ndarray, y: np.ndarray, context: np.ndarray, groups: np.ndarray, weights: np.ndarray
+) -> dict[str, float]:
+    """Balanced accuracy within contexts: what a probe reads beyond anything that the context tells.
+
+    Parameters
+    ----------
+    hit
+        ``(n,)`` correct or not.
+    y, context, groups
+        ``(n,)`` codes of true level, context (the case mix) and independent unit.
+    weights
+        ``(n,)`` row weights.
+
+    Returns
+    -------
+    dict
+        ``value``, ``low``, ``high``; ``chance``, which any guess from the context alone scores exactly: the mean over
+        contexts of 1 / levels; ``share`` of the units in contexts that hold two levels with three units each.
+        Values are ``nan`` if there is no such context.
+    """
+    n_levels, n_context = int(y.max()) + 1, int(context.max()) + 1
+    cell = context * n_levels + y
+    pairs = np.unique(np.stack([cell, groups]), axis=1)[0]
+    usable = np.bincount(pairs, minlength=n_context * n_levels).reshape(n_context, n_levels) >= MIN_UNITS
+    usable &= usable.sum(axis=1, keepdims=True) >= 2
+    if not usable.any():
+        return {**dict.fromkeys(("value", "low", "high", "chance"), float("nan")), "share": 0.0}
+    rows = usable.reshape(-1)[cell]
+    kept, codes = np.unique(cell[rows], return_inverse=True)
+    levels = usable.sum(axis=1)[kept // n_levels]
+    share = 1.0 / (levels * usable.any(axis=1).sum())
+    units = np.unique(groups[rows], return_inverse=True)[1]
+    value, _, low, high = balanced_accuracy(hit[rows], codes, units, weights[rows], share)
+    covered = len(np.unique(groups[rows])) / len(np.unique(groups))
+    return {"value": value, "low": low, "high": high, "chance": float(share @ (1.0 / levels)), "share": covered}
+
+
+def cell_balance(y: np.ndarray, context: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weigh rows so that levels are independent of contexts; a cell counts as at least three units, or rows."""
+    cell = np.unique(np.stack([context, y]), axis=1, return_inverse=True)[1].reshape(-1)
+    held = np.bincount(cell, weights)
+    return np.asarray(weights / np.maximum(held, MIN_UNITS)[cell])
+
+
+def case_mix(
+    y: np.ndarray, context: np.ndarray, groups: np.ndarray, weights: np.ndarray, random_state: int
+) -> tuple[float, float]:
+    """Balanced accuracy of the best guess of ``y`` from ``context``, and the same less what a finite cohort adds.
+
+    The best guess in a context is the level with the largest share there. Its accuracy on the cohort itself is too high
+    by what patients assigned at random would give (200 permutations); taking all of that off is too much where the two
+    are truly associated, so that the truth lies between the two values. Leaving patients out in turn is no way round:
+    it turns every tie against the row's own level.
+    """
+    n_groups = int(groups.max()) + 1
+    shares = [np.zeros((n_groups, int(codes.max()) + 1)) for codes in (context, y)]
+    for share, codes in zip(shares, (context, y), strict=True):
+        np.add.at(share, (groups, codes), weights)
+    joint = np.zeros((shares[0].shape[1], shares[1].shape[1]))
+    np.add.at(joint, (context, y), weights)
+    totals = joint.sum(axis=0)
+
+    def best(table: np.ndarray) -> float:
+        return float((table / totals).max(axis=1).sum() / len(totals))
+
+    rng = np.random.default_rng(random_state)
+    random = np.mean([best(shares[0][rng.permutation(n_groups)].T @ shares[1]) for _ in range(CASE_MIX_PERMUTATIONS)])
+    uniform = 1.0 / len(totals)
+    return best(joint), max(uniform, best(joint) - float(random) + uniform)
