@@ -47,8 +47,8 @@ def readout(
     probe
         ``"logistic"``: L2 logistic regression after standardisation on the training patients, levels balanced within
         the case mix, strength chosen on a third of the training patients; ``n_splits``-fold cross-validation by
-        patient. ``"knn"``: vote of the 11 nearest rows of other patients (cosine), divided by the frequency of level and case
-        mix; every patient left out in turn.
+        patient. ``"knn"``: vote of the 11 nearest rows of other patients (cosine), divided by the frequency of level
+        and case mix; every patient left out in turn.
     beyond
         Columns whose read-out alone sets the chance value; default biology and the technical ancestors for a technical
         factor, the first technical factor for biology.
