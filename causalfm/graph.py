@@ -37,7 +37,7 @@ class CausalGraph:
     specimen
         Column that marks the same tissue seen more than once. Not a node.
     selected
-        Selection nodes: effects of being in the data at all. Always conditioned on; no column belongs to them.
+        Selection nodes: effects of being in the data at all. Always conditioned on; they have no column.
     kinds
         ``"categorical"``, ``"ordinal"``, ``"continuous"`` or ``"multi-label"`` per column; inferred if not given.
 
@@ -248,10 +248,11 @@ class CausalGraph:
     def kind(self, column: str, cohort: Cohort) -> Kind:
         """Return the declared kind of a column of ``obs``, else the one its values suggest.
 
-        Ordered categories are ordinal; text, booleans, categories, integers of at most 20 different values and
-        numbers of at most two are categorical; other numbers and dates are continuous.
+        Ordered categories are ordinal; text, booleans, categories, integers (of at most 20 values in a covariate) and
+        numbers of at most two values are categorical; other numbers and dates are continuous.
         """
-        return self.kinds[column] if column in self.kinds else infer_kind(cohort.column(column))
+        role = (self.biology, *self.technical)
+        return self.kinds.get(column) or infer_kind(cohort.column(column), factor=column in role)
 
     def check(self, cohort: Cohort) -> None:
         """Refuse a cohort that does not fit the graph: see :func:`causalfm.graph_checks.check_cohort`."""
@@ -264,8 +265,7 @@ class CausalGraph:
     def to_dict(self) -> dict[str, Any]:
         """Return arrows, roles and edges as plain, JSON-ready data."""
         body: dict[str, Any] = {"arrows": str(self), **{f.name: getattr(self, f.name) for f in fields(self)}}
-        body |= {name: [list(pair) for pair in body[name]] for name in ("edges", "bidirected")}
-        body["kinds"] = dict(self.kinds)
+        body |= {"kinds": dict(self.kinds)} | {n: [list(p) for p in body[n]] for n in ("edges", "bidirected")}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in body.items()}
 
     def _require(self, node: str) -> None:

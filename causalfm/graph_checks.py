@@ -155,13 +155,15 @@ def rows_that_vary(cohort: Cohort, column: str, within: str) -> tuple[list[int],
     return sorted(first[varies].tolist()), int(varies.sum()), units.n_levels
 
 
-def infer_kind(column: pd.Series) -> Kind:
+def infer_kind(column: pd.Series, *, factor: bool = False) -> Kind:
     """Guess the kind of a column: see :meth:`causalfm.CausalGraph.kind`.
 
     Parameters
     ----------
     column
         The values.
+    factor
+        The column is declared as biology or as a technical factor: integers are codes, however many.
 
     Returns
     -------
@@ -173,7 +175,7 @@ def infer_kind(column: pd.Series) -> Kind:
     if pd.api.types.is_bool_dtype(column.dtype) or not pd.api.types.is_any_real_numeric_dtype(column.dtype):
         return "continuous" if pd.api.types.is_datetime64_any_dtype(column.dtype) else "categorical"
     limit = MAX_INTEGER_LEVELS if pd.api.types.is_integer_dtype(column.dtype) else 2  # a 0/1 column with gaps is float
-    few = column.nunique() <= limit
+    few = column.nunique() <= limit or (factor and limit > 2)
     return "categorical" if few else "continuous"
 
 

@@ -576,11 +576,19 @@ def test_cohorts_that_do_not_fit(changes, roles, error, message):
     assert SECRET not in str(caught.value)
 
 
-def test_integer_codes_of_many_sites_can_be_declared():
+def test_number_codes_of_many_sites_can_be_declared():
     n = 63
-    obs = pd.DataFrame({"tumour": ["x", "y", "x"] * 21, "site": np.arange(n) // 3, "patient": np.arange(n)})
+    obs = pd.DataFrame({"tumour": ["x", "y", "x"] * 21, "site": np.arange(n) // 3 + 0.5, "patient": np.arange(n)})
     cohort = Cohort(np.zeros((n, 1), dtype=np.float32), obs)
     roles = {"biology": "tumour", "technical": "site", "group": "patient"}
     with pytest.raises(DataError, match=r"pass kinds=\{'site': 'categorical'\}"):
         CausalGraph.standard(**roles).check(cohort)
     CausalGraph.standard(**roles, kinds={"site": "categorical"}).check(cohort)
+
+
+def test_many_integer_site_codes_are_levels_and_many_integer_ages_are_not():
+    obs = pd.DataFrame({"site": np.arange(60) % 30, "tumour": np.arange(60) % 2, "age": np.arange(60) + 20})
+    cohort = Cohort(np.zeros((60, 1)), obs.assign(patient=np.arange(60)))
+    graph = CausalGraph.standard(biology="tumour", technical="site", covariates="age", group="patient")
+    graph.check(cohort)
+    assert [graph.kind(c, cohort) for c in ("site", "tumour", "age")] == ["categorical", "categorical", "continuous"]
