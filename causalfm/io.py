@@ -3,56 +3,52 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from causalfm.cohort import Cohort
-from causalfm.errors import DataError, positions
-from causalfm.tables import (
-    arrow_table,
-    atomic,
-    existing,
-    join_tables,
-    mixed_columns,
-    read_table,
-    reading,
-    to_arrow,
-    to_frame,
-)
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from causalfm.errors import DataError
+from causalfm.formats.annotated import read_h5ad, write_h5ad
+from causalfm.formats.arrays import read_npy, read_npz, read_table_beside, write_array
+from causalfm.formats.croma_manifests import CONFOUNDER, REQUIRED, read_croma
+from causalfm.formats.loaded import Loaded
+from causalfm.formats.parquet import parts, read_parquet, stack, write_parquet
+from causalfm.formats.slides import read_slides, slide_files
+from causalfm.formats.stores import is_store, read_zarr, write_zarr
+from causalfm.formats.tensor_manifests import EVA_FILE, SLIDE2VEC_FILE, read_eva, read_slide2vec
+from causalfm.tables import existing, join_tables, mixed_columns, read_table, reading
 
 FilePath = str | os.PathLike[str]
 Table = pd.DataFrame | FilePath
-Loaded = tuple[np.ndarray, pd.DataFrame | None]
-
-EMBEDDING = "embedding"
-TABLE_SUFFIX = ".obs.parquet"
 
 
 def read(
     path: FilePath | Sequence[FilePath], obs: Table | Sequence[Table] | None = None, *, key: str | None = None
 ) -> Cohort:
-    """Read embeddings and their table.
+    """Read embeddings and their table; ``docs/formats.md`` has an example of each format.
 
     Parameters
     ----------
     path
-        ``.npz`` (one 2-D array, or name it with ``key``), ``.npy`` (stays a memory map), ``.parquet`` (a list column
-        ``embedding``, or columns ``z0 .. z{d-1}``; the other columns are the table) or ``.h5ad``. Several parts of
-        one format are put one after the other, in the order given.
+        A file or folder, or parts of one format, put one after the other in the order given:
+
+        - ``.npz`` (one 2-D array, or name it with ``key``), ``.npy`` (stays a memory map);
+        - ``.parquet`` or a folder of parts, sorted by path (a list column ``embedding``, or columns
+          ``z0 .. z{d-1}``; the other columns are the table; folders ``site=A`` become text columns);
+        - ``.h5ad`` (stays a memory map if stored in one piece), AnnData in Zarr, or a plain Zarr array or group;
+        - a folder of ``<slide>.h5`` as TRIDENT writes it, or a list of such files;
+        - a ``manifest.csv`` of croma or eva, a ``process_list.csv`` of slide2vec, or the folder with one of them.
     obs
         A DataFrame, or a CSV, CSV.gz or parquet file, or a list of these: one row per embedding, in the same order.
-        Without it the table inside the file is used, for npz and npy the file ``<name>.obs.parquet`` beside it
+        For TRIDENT and slide2vec one row per *slide*, in any order, joined by the slide's name; each slide in both or
+        an error. Without it the table inside the file is used; for arrays the file ``<name>.obs.parquet`` beside
         (``uni.npy.obs.parquet``), which :func:`write` makes.
     key
-        Array of an npz file, or ``obsm`` key of an h5ad file.
+        Array of an npz file or Zarr group, ``obsm`` key of an AnnData, data set of slide files (``features``), model
+        of a croma folder.
 
     Returns
     -------
@@ -63,26 +59,30 @@ def read(
     Raises
     ------
     DataError
-        A file that is missing, empty, damaged, pickled or of unknown format; no table; unequal lengths.
+        A file that is missing, empty, damaged, pickled or of unknown format; no table; unequal lengths; slides in the
+        table or in the folder only.
     """
-    files = [existing(p) for p in _as_list(path)]
-    formats = sorted({p.suffix.lower() for p in files})
-    if len(formats) != 1 or formats[0] not in _READERS:
-        given = ", ".join(f or "no ending" for f in formats) or "no file"
-        raise DataError(f"embeddings come as one format out of {', '.join(_READERS)}; given: {given}.")
-    if key is not None and formats[0] not in (".npz", ".h5ad"):
-        raise DataError(f"key= names an array of an npz or h5ad file; {files[0].name!r} needs none.")
-    loaded = [_READERS[formats[0]](p, key) for p in files]
-    X = _stack([matrix for matrix, _ in loaded], files)
-    if obs is None:
-        tables = [_table_beside(p) if inside is None else inside for p, (_, inside) in zip(files, loaded, strict=True)]
-        sources = files
+    paths = [Path(p) for p in _as_list(path)]
+    kind = _kind(paths)
+    if key is not None and kind not in _KEYED:
+        raise DataError(f"key= names an array of {', '.join(_KEYED)}; {paths[0].name!r} needs none.")
+    given = [] if obs is None else _as_list(obs)
+    tables = [t if isinstance(t, pd.DataFrame) else read_table(existing(t)) for t in given]
+    sources = [p.name for p in paths] if kind != "trident" else [p.name if p.is_dir() else p.parent.name for p in paths]
+    info = {
+        "source": list(dict.fromkeys(sources)) + [Path(t).name for t in given if not isinstance(t, pd.DataFrame)],
+        "format": kind,
+    }
+    if kind in _BY_SLIDE:
+        loaded = _BY_SLIDE[kind](paths, key, join_tables(tables) if tables else None)
+        tables = []
     else:
-        given_tables = _as_list(obs)
-        tables = [t if isinstance(t, pd.DataFrame) else read_table(existing(t)) for t in given_tables]
-        sources = files + [Path(t) for t in given_tables if not isinstance(t, pd.DataFrame)]
-    info = {"source": [p.name for p in sources], "format": formats[0][1:]}
-    return Cohort(X, join_tables(tables), info)
+        each = [_READERS[kind](p, key) for p in paths]
+        loaded = each[0] if len(each) == 1 else _joined(each, paths, needed=not tables)
+    if not tables:
+        tables = [read_table_beside(paths[0]) if loaded.obs is None else loaded.obs]
+    build = Cohort._of_finite if loaded.finite else Cohort
+    return build(loaded.X, join_tables(tables), {**info, **loaded.info})
 
 
 def write(cohort: Cohort, path: FilePath) -> Path:
@@ -93,13 +93,14 @@ def write(cohort: Cohort, path: FilePath) -> Path:
     cohort
         What to write.
     path
-        ``.npz`` and ``.npy`` hold ``X``, with the table beside as ``<name>.obs.parquet``. ``.parquet`` and ``.h5ad``
-        hold both; h5ad turns the index into text, and text columns with missing values into categories.
+        ``.npz`` and ``.npy`` hold ``X``, with the table beside as ``<name>.obs.parquet``. ``.parquet``, ``.h5ad``
+        and ``.zarr`` hold both; the last two (AnnData) turn the index into text, and text columns with missing
+        values into categories.
 
     Returns
     -------
     Path
-        The file.
+        The file or store.
 
     Raises
     ------
@@ -130,131 +131,105 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _read_npz(path: Path, key: str | None) -> Loaded:
-    # Opened here: np.load leaves the file of a damaged archive open.
-    with reading(path), path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        if key is None and len(archive.files) == 1:
-            key = archive.files[0]
-        if key not in archive.files:
-            raise DataError(f"{path.name!r}: name one array with key=. Keys: {', '.join(archive.files) or 'none'}.")
-        return archive[key], None
+def _joined(each: list[Loaded], paths: list[Path], *, needed: bool) -> Loaded:
+    """Put parts one after the other, with their tables where no other is given."""
+    X = stack([part.X for part in each], [p.name for p in paths])
+    if not needed:
+        return Loaded(X)
+    tables = [read_table_beside(p) if part.obs is None else part.obs for p, part in zip(paths, each, strict=True)]
+    return Loaded(X, join_tables(tables))
 
 
-def _read_npy(path: Path, key: str | None) -> Loaded:
-    with reading(path):
-        return np.lib.format.open_memmap(path, mode="r"), None  # reads no pickles
+def _kind(paths: list[Path]) -> str:
+    """Return the one format of the paths.
 
-
-def _read_h5ad(path: Path, key: str | None) -> Loaded:
-    import anndata
-
-    with reading(path):
-        adata = anndata.read_h5ad(path)
-    cohort = Cohort.from_anndata(adata, obsm=key)
-    return cohort.X, cohort.obs
-
-
-def _read_parquet(path: Path, key: str | None) -> Loaded:
-    table = arrow_table(path)
-    columns = sorted((c for c in table.column_names if re.fullmatch(r"z\d+", c)), key=lambda c: int(c[1:]))
-    if EMBEDDING in table.column_names:
-        return _list_column(table[EMBEDDING], path), to_frame(table.drop_columns([EMBEDDING]))
-    if not columns:
-        raise DataError(f"{path.name!r} has neither a list column {EMBEDDING!r} nor columns z0, z1, ...")
-    if columns != [f"z{j}" for j in range(len(columns))]:
+    Raises
+    ------
+    DataError
+        None, several, or a folder that could be several.
+    """
+    kinds = sorted({kind for path in paths for kind in _kinds(path)})
+    if len(kinds) == 1:
+        return kinds[0]
+    if len(paths) == 1 and paths[0].is_dir():
+        found = f"could be {' or '.join(kinds)}: point at the file" if kinds else "holds none of these"
         raise DataError(
-            f"{path.name!r}: the columns z0 .. z{len(columns) - 1} must be complete; {columns[-1]} is there."
+            f"the folder {paths[0].name!r} {found}. Folders: a Zarr store, parquet parts, <slide>.h5 files, or one "
+            "with a manifest.csv (croma, eva) or process_list.csv (slide2vec)."
         )
-    return table.select(columns).to_pandas().to_numpy(), to_frame(table.drop_columns(columns))
+    given = ", ".join(sorted({p.suffix.lower() or "no ending" for p in paths})) or "no file"
+    raise DataError(f"embeddings come as one format out of {', '.join(_SUFFIXES)} or a folder; given: {given}.")
 
 
-def _list_column(column: pa.ChunkedArray, path: Path) -> np.ndarray:
-    """Stack a list column chunk by chunk: one flat Arrow list array ends at 2**31 values."""
-    import pyarrow.compute as pc
+def _kinds(path: Path) -> list[str]:
+    suffix = path.suffix.lower()
+    if not path.is_dir():
+        if suffix == ".csv":
+            return _manifest_kinds(existing(path))
+        return [_SUFFIXES[suffix]] if suffix in _SUFFIXES else []
+    if is_store(path) or suffix == ".zarr":
+        return ["zarr"]
+    found = [kind for name in _MANIFESTS if (path / name).is_file() for kind in _manifest_kinds(path / name)]
+    found += ["trident"] if slide_files(path) else []
+    return found + (["parquet"] if parts(path) else [])
 
-    if not _is_list(column):
-        raise DataError(f"{path.name!r}: column {EMBEDDING!r} holds {column.type}, not one list of numbers per row.")
-    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), -1))
-    bad = np.flatnonzero((lengths != lengths[:1]) | (lengths < 0)).tolist()
-    if bad:
+
+def _manifest_kinds(path: Path) -> list[str]:
+    with reading(existing(path)):
+        columns = set(pd.read_csv(path, nrows=0).columns)
+    needs = {"croma": {*REQUIRED}, "eva": {EVA_FILE}, "slide2vec": {"sample_id", SLIDE2VEC_FILE}}
+    found = [kind for kind, needed in needs.items() if needed <= columns]
+    if not found:
+        listed = "; ".join(f"{kind}: {', '.join(sorted(needed))}" for kind, needed in needs.items())
         raise DataError(
-            f"{path.name!r}: the lists of column {EMBEDDING!r} must have one length; {positions(bad)} differ "
-            "from row 0 or are missing."
+            f"{path.name!r} is no manifest: it misses columns of each kind ({listed}; croma also has {CONFOUNDER!r} or "
+            "columns of your own). A table of embeddings is passed as obs=, with the embeddings as path."
         )
-    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return np.concatenate(chunks).reshape(len(column), -1) if len(column) else np.empty((0, 0), np.float32)
+    return found
 
 
-def _is_list(column: pa.ChunkedArray) -> bool:
-    import pyarrow as pa
-
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(test(column.type) for test in tests)
+def _manifest(path: Path) -> Path:
+    return next(path / name for name in _MANIFESTS if (path / name).is_file()) if path.is_dir() else path
 
 
-def _table_beside(path: Path) -> pd.DataFrame:
-    beside = path.with_name(path.name + TABLE_SUFFIX)
-    if not beside.is_file():
-        raise DataError(
-            f"{path.name!r} holds embeddings only: pass their table with obs= (a DataFrame, or a CSV, CSV.gz or "
-            f"parquet file with one row per embedding, in the same order), or put it beside as {beside.name!r}."
-        )
-    return read_table(existing(beside))
+def _read_trident(paths: list[Path], key: str | None, table: pd.DataFrame | None) -> Loaded:
+    return read_slides([f for p in paths for f in (slide_files(p) if p.is_dir() else [existing(p)])], key, table)
 
 
-def _stack(parts: list[np.ndarray], files: list[Path]) -> np.ndarray:
-    if len(parts) == 1:
-        return parts[0]
-    if any(part.ndim != 2 for part in parts) or len({part.shape[1] for part in parts}) > 1:
-        shapes = ", ".join(f"{file.name} {part.shape}" for file, part in zip(files, parts, strict=True))
-        raise DataError(f"parts must be 2-D with one number of dimensions: {shapes}.")
-    return np.concatenate(parts)
+def _read_slide2vec(paths: list[Path], key: str | None, table: pd.DataFrame | None) -> Loaded:
+    if len(paths) > 1:
+        raise DataError("slide2vec runs are read one at a time.")
+    return read_slide2vec(_manifest(paths[0]), key, table)
 
 
-def _write_array(cohort: Cohort, path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    with atomic(path.with_name(path.name + TABLE_SUFFIX)) as table, atomic(path) as temporary:
-        pq.write_table(to_arrow(cohort.obs), table)
-        with temporary.open("xb") as file:
-            if path.suffix.lower() == ".npy":
-                np.save(file, cohort.X, allow_pickle=False)
-            else:
-                np.savez(file, X=cohort.X)
-
-
-def _write_parquet(cohort: Cohort, path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if EMBEDDING in cohort.obs.columns:
-        raise DataError(f"obs has a column {EMBEDDING!r}, where parquet keeps the embeddings: rename it.")
-    rows = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(cohort.X).ravel()), cohort.d)
-    table = to_arrow(cohort.obs)
-    names = table.column_names  # dictionaries and statistics of embeddings only cost time
-    with atomic(path) as temporary:
-        table = table.append_column(EMBEDDING, rows)
-        pq.write_table(table, temporary, use_dictionary=names, write_statistics=names)
-
-
-def _write_h5ad(cohort: Cohort, path: Path) -> None:
-    adata = cohort.to_anndata()
-    for name, column in adata.obs.items():
-        if column.dtype == object and column.isna().any():  # h5py has no missing text
-            adata.obs[name] = column.astype("category")
-    with atomic(path) as temporary:
-        adata.write_h5ad(temporary, convert_strings_to_categoricals=False)
-
-
+_MANIFESTS = ("manifest.csv", "process_list.csv")
+_SUFFIXES = {
+    ".npz": "npz",
+    ".npy": "npy",
+    ".parquet": "parquet",
+    ".h5ad": "h5ad",
+    ".zarr": "zarr",
+    ".h5": "trident",
+    ".csv": "a manifest",
+}
+_KEYED = ("npz", "h5ad", "zarr", "trident", "croma")
 _READERS: dict[str, Callable[[Path, str | None], Loaded]] = {
-    ".npz": _read_npz,
-    ".npy": _read_npy,
-    ".parquet": _read_parquet,
-    ".h5ad": _read_h5ad,
+    "npz": read_npz,
+    "npy": read_npy,
+    "parquet": read_parquet,
+    "h5ad": read_h5ad,
+    "zarr": read_zarr,
+    "croma": lambda path, key: read_croma(_manifest(path), key),
+    "eva": lambda path, key: read_eva(_manifest(path), key),
+}
+_BY_SLIDE: dict[str, Callable[[list[Path], str | None, pd.DataFrame | None], Loaded]] = {
+    "trident": _read_trident,
+    "slide2vec": _read_slide2vec,
 }
 _WRITERS: dict[str, Callable[[Cohort, Path], None]] = {
-    ".npz": _write_array,
-    ".npy": _write_array,
-    ".parquet": _write_parquet,
-    ".h5ad": _write_h5ad,
+    ".npz": write_array,
+    ".npy": write_array,
+    ".parquet": write_parquet,
+    ".h5ad": write_h5ad,
+    ".zarr": write_zarr,
 }

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import numpy as np
 import pandas as pd
 
-from causalfm.errors import DataError
+from causalfm.errors import DataError, positions
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def existing(path: str | os.PathLike[str]) -> Path:
+def existing(path: str | os.PathLike[str], label: str | None = None) -> Path:
     """Return the path of a file that is there and holds something.
+
+    Parameters
+    ----------
+    path
+        The file.
+    label
+        What to call it where its name must not be printed.
 
     Raises
     ------
@@ -27,32 +39,48 @@ def existing(path: str | os.PathLike[str]) -> Path:
         Missing or empty.
     """
     path = Path(path)
+    name = label or repr(path.name)
     if not path.is_file():
-        raise DataError(f"there is no file {path.name!r} where you point: check the path.")
+        missing = f"{label} is not there" if label else f"there is no file {name} where you point"
+        raise DataError(f"{missing}: check the path.")
     if path.stat().st_size == 0:
-        raise DataError(f"{path.name!r} is empty (0 bytes): copy or export it again.")
+        raise DataError(f"{name} is empty (0 bytes): copy or export it again.")
     return path
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a parser raises on a damaged file into a DataError that names the file and the way out."""
+def reading(path: Path, label: str | None = None) -> Iterator[None]:
+    """Turn whatever a parser raises on a damaged file into a DataError that names the file and the way out.
+
+    Parameters
+    ----------
+    path
+        The file.
+    label
+        What to call it where its name is a slide or patient: a position, such as ``"file 3 of 'features'"``.
+    """
+    name = label or repr(path.name)
     try:
         yield
-    except (DataError, MemoryError):
+    except DataError:
         raise
+    except MemoryError:  # a damaged header asks for exabytes, a sound one for more than this machine has
+        raise DataError(
+            f"{name} does not fit into memory, or its header is damaged: read fewer parts at a time, use a format that "
+            "stays on disk (npy), or copy the file again."
+        ) from None
     except Exception as error:  # zlib, zipfile, h5py, Arrow and pandas share no base class
         text = str(error)
         if "allow_pickle" in text or "Python objects" in text:
             raise DataError(
-                f"{path.name!r} holds pickled Python objects or is no array file: causalfm never unpickles, because "
+                f"{name} holds pickled Python objects or is no array file: causalfm never unpickles, because "
                 "that can run code. Save a plain float array, np.savez(path, X=X), and pass the table with obs=."
             ) from None
         if isinstance(error, UnicodeDecodeError):
-            raise DataError(f"{path.name!r} is not UTF-8 text: save it again as 'CSV UTF-8'.") from None
+            raise DataError(f"{name} is not UTF-8 text: save it again as 'CSV UTF-8'.") from None
         detail = f": {text.strip()}" if isinstance(error, pd.errors.ParserError) else ""  # counts fields, quotes none
         raise DataError(
-            f"{path.name!r} cannot be read ({type(error).__name__}{detail}): it is damaged, truncated or of another "
+            f"{name} cannot be read ({type(error).__name__}{detail}): it is damaged, truncated or of another "
             "format than its name says. Copy or export it again."
         ) from None
 
@@ -75,34 +103,91 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
     try:
         yield temporary
-        temporary.replace(path)
+        _swap(temporary, path)
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put a file or folder in the place of another; only a full folder is in the way of a rename."""
+    if not path.is_dir():
+        new.replace(path)
+        return
+    old = path.with_name(f"{new.name}.old")
+    path.replace(old)
+    try:
+        new.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
+    shutil.rmtree(old)
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table from ``.csv``, ``.csv.gz`` or ``.parquet``.
 
+    A CSV is UTF-8, with or without a byte order mark, one header line, fields parted by commas. Empty fields and what
+    pandas takes for missing (``NA``, ``NaN``, ``null``, ``None`` ...) are missing. A column of whole numbers stays text
+    where a number would lose how it was written (``007``).
+
     Raises
     ------
     DataError
-        Unknown ending, damaged file, not UTF-8, rows with more fields than the header.
+        Unknown ending, damaged file, not UTF-8, repeated column names, rows longer or shorter than the header.
     """
     name = path.name.lower()
     if name.endswith(".parquet"):
-        return to_frame(arrow_table(path))
+        with reading(path):
+            return to_frame(arrow_table(path))
     if not name.endswith((".csv", ".csv.gz")):
         raise DataError(f"{path.name!r}: the table is read from .csv, .csv.gz or .parquet, or passed as a DataFrame.")
     with reading(path):
-        frame = pd.read_csv(path, low_memory=False)
-        text = pd.read_csv(path, dtype=str, low_memory=False)
-        for column in frame.columns:  # "007" and "7" are two patients: keep the text if numbers would merge whole ones
-            whole = pd.api.types.is_numeric_dtype(frame[column]) and not text[column].str.contains(r"[.eE]").any()
-            if whole and frame[column].nunique() < text[column].nunique():
-                frame[column] = text[column]
+        content = gzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
+        if b"\0" in content:  # legal UTF-8, but pandas ends the field there
+            raise DataError(f"{path.name!r} is not UTF-8 text (it has zero bytes): save it again as 'CSV UTF-8'.")
+        frame = pd.read_csv(io.BytesIO(content), low_memory=False)
+        text = pd.read_csv(io.BytesIO(content), dtype=str, low_memory=False)
     if not isinstance(frame.index, pd.RangeIndex):  # pandas would take the first column for the index
         raise DataError(f"{path.name!r}: the rows have more fields than the header. Export the table again.")
+    with reading(path):
+        _check_fields(content.decode("utf-8-sig"), path)
+    for column in frame.columns:
+        if _loses_digits(frame[column], text[column]):
+            frame[column] = text[column]
     return frame
+
+
+def _check_fields(content: str, path: Path) -> None:
+    """Refuse what pandas mends in silence: a repeated name becomes ``site.1``, a short row ends in missing values."""
+    rows = (row for row in csv.reader(io.StringIO(content, newline="")) if row)
+    header = next(rows)
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise DataError(f"{path.name!r} has repeated column names: {', '.join(twice)}. Rename or drop the copies.")
+    short = [i for i, row in enumerate(rows) if len(row) < len(header)]
+    if short:
+        raise DataError(
+            f"{path.name!r}: {len(short)} rows have fewer fields than the header ({positions(short)}, from 0 after the "
+            "header): the file is cut or was edited by hand. Export the table again."
+        )
+
+
+def _loses_digits(numbers: pd.Series, text: pd.Series) -> bool:
+    """Whether whole numbers were written in a way that numbers forget: 007, +7, more digits than a float holds."""
+    if not pd.api.types.is_numeric_dtype(numbers) or pd.api.types.is_bool_dtype(numbers):
+        return False
+    there = text.notna()
+    written = text[there].astype(object)
+    if written.empty or not written.str.fullmatch(r"\s*[+-]?\d+\s*").all():
+        return False
+    values = numbers[there].to_numpy()
+    if values.dtype.kind == "f":
+        if (np.abs(values) >= 2**53).any():
+            return True
+        values = values.astype(np.int64)
+    return bool((values.astype(str) != written.to_numpy(dtype=str)).any())
 
 
 def join_tables(tables: list[pd.DataFrame]) -> pd.DataFrame:
@@ -126,10 +211,10 @@ def join_tables(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def arrow_table(path: Path) -> pa.Table:
-    """Read a parquet file as it is: no pandas conversion, no folder names turned into columns."""
+    """Read a parquet file as it is, under :func:`reading`: no pandas conversion, no folder names as columns."""
     import pyarrow.parquet as pq
 
-    with reading(path), pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         return file.read()
 
 

@@ -13,7 +13,8 @@ from causalfm.errors import DataError
 from causalfm.io import read, write
 
 SENTINEL = "PATIENT-4711"
-FORMATS = ("npz", "npy", "parquet", "h5ad")
+FILES = ("npz", "npy", "parquet", "h5ad")
+FORMATS = (*FILES, "zarr")
 
 
 def make(dtype="float32", n=7, d=5):
@@ -53,7 +54,7 @@ def test_missing_text_and_a_numbered_index(tmp_path, fmt):
     assert back.obs["site"].isna().tolist() == [False, True, False]
     assert back.obs["site"].dropna().tolist() == ["a", "a"]
     assert back.obs["slide"].tolist() == ["x", "y", "z"]
-    assert back.obs.index.tolist() == ([0, 1, 2] if fmt != "h5ad" else ["0", "1", "2"])
+    assert back.obs.index.tolist() == ([0, 1, 2] if fmt not in ("h5ad", "zarr") else ["0", "1", "2"])
 
 
 def test_an_index_named_like_a_column(tmp_path):
@@ -184,7 +185,7 @@ def test_pickles_are_refused_and_never_loaded(tmp_path, kind):
         read(path, pd.DataFrame({"site": [1, 2]}))
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", FILES)
 @pytest.mark.parametrize("damage", ["cut", "empty", "noise", "missing"])
 def test_damaged_files_name_the_file_and_the_way_out(tmp_path, fmt, damage):
     path = write(make(n=7, d=200), tmp_path / f"uni.{fmt}")
@@ -247,7 +248,7 @@ def test_text_is_object_under_the_strings_of_pandas_3(tmp_path, kind):
         assert obs["site"].isna().tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", FILES)
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, fmt):
     path = write(make(), tmp_path / f"uni.{fmt}")
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}

@@ -1,0 +1,132 @@
+"""Parquet: one file, or a folder of parts."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import numpy as np
+
+from causalfm.cohort import Cohort
+from causalfm.errors import DataError, positions
+from causalfm.formats.loaded import Loaded
+from causalfm.tables import arrow_table, atomic, existing, join_tables, reading, to_arrow, to_frame
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EMBEDDING = "embedding"
+NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+def read_parquet(path: Path, key: str | None) -> Loaded:
+    """Read a file, or the parts of a folder sorted by path; folders ``site=A`` give a text column ``site``."""
+    if not path.is_dir():
+        return _read_file(path)
+    files = parts(path)
+    loaded = [_read_file(file) for file in files]
+    tables = []
+    for i, (file, part) in enumerate(zip(files, loaded, strict=True)):
+        table, values = part.obs, _partition(file.relative_to(path).parent)
+        assert table is not None
+        both = sorted(set(values) & set(map(str, table.columns)))
+        if both:
+            raise DataError(
+                f"part {i} of {path.name!r} has {', '.join(both)} both as a column and as a folder name=value: "
+                "keep one."
+            )
+        tables.append(table.assign(**values))
+    return Loaded(stack([part.X for part in loaded], [f"part {i}" for i in range(len(files))]), join_tables(tables))
+
+
+def parts(folder: Path) -> list[Path]:
+    """Return the parts of a data set, sorted by path; names that begin with ``.`` or ``_`` are no data."""
+    found = [(file.relative_to(folder).parts, file) for file in folder.rglob("*.parquet") if file.is_file()]
+    return [file for names, file in sorted(found) if not any(name.startswith((".", "_")) for name in names)]
+
+
+def _partition(folder: Path) -> dict[str, str | None]:
+    """Return the columns that folder names hold. Text stays text: pandas and Spark guess types, and 007 becomes 7."""
+    pairs = [unquote(name).split("=", 1) for name in folder.parts if "=" in name]
+    return {name: None if value == NO_VALUE else value for name, value in pairs}
+
+
+def _read_file(path: Path) -> Loaded:
+    with reading(existing(path)):
+        table = arrow_table(path)
+        columns = sorted((c for c in table.column_names if re.fullmatch(r"z\d+", c)), key=lambda c: int(c[1:]))
+        if EMBEDDING in table.column_names:
+            return Loaded(_list_column(table[EMBEDDING], path), to_frame(table.drop_columns([EMBEDDING])))
+        if not columns:
+            raise DataError(f"{path.name!r} has neither a list column {EMBEDDING!r} nor columns z0, z1, ...")
+        if columns != [f"z{j}" for j in range(len(columns))]:
+            raise DataError(
+                f"{path.name!r}: the columns z0 .. z{len(columns) - 1} must be complete; {columns[-1]} is there."
+            )
+        return Loaded(table.select(columns).to_pandas().to_numpy(), to_frame(table.drop_columns(columns)))
+
+
+def _list_column(column: pa.ChunkedArray, path: Path) -> np.ndarray:
+    """Stack a list column chunk by chunk: one flat Arrow list array ends at 2**31 values."""
+    import pyarrow.compute as pc
+
+    if not _is_list(column):
+        raise DataError(f"{path.name!r}: column {EMBEDDING!r} holds {column.type}, not one list of numbers per row.")
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), -1))
+    bad = np.flatnonzero((lengths != lengths[:1]) | (lengths < 0)).tolist()
+    if bad:
+        raise DataError(
+            f"{path.name!r}: the lists of column {EMBEDDING!r} must have one length; {positions(bad)} differ "
+            "from row 0 or are missing."
+        )
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate(chunks).reshape(len(column), -1) if len(column) else np.empty((0, 0), np.float32)
+
+
+def _is_list(column: pa.ChunkedArray) -> bool:
+    import pyarrow as pa
+
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(column.type) for test in tests)
+
+
+def stack(arrays: list[np.ndarray], names: list[str]) -> np.ndarray:
+    """Put parts one after the other.
+
+    Raises
+    ------
+    DataError
+        Parts that are not 2-D or differ in dimensions or dtype.
+    """
+    if len(arrays) == 1:
+        return arrays[0]
+    if any(part.ndim != 2 for part in arrays) or len({part.shape[1] for part in arrays}) > 1:
+        shapes = ", ".join(f"{name} {part.shape}" for name, part in zip(names, arrays, strict=True))
+        raise DataError(f"parts must be 2-D with one number of dimensions: {shapes}.")
+    if len({part.dtype for part in arrays}) > 1:
+        kinds = ", ".join(f"{name} {part.dtype}" for name, part in zip(names, arrays, strict=True))
+        raise DataError(f"parts must have one dtype: {kinds}. Convert them to one before.")
+    return np.concatenate(arrays)
+
+
+def write_parquet(cohort: Cohort, path: Path) -> None:
+    """Write table and embeddings into one file, with a checksum per page.
+
+    Raises
+    ------
+    DataError
+        ``obs`` has a column ``embedding``.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if EMBEDDING in cohort.obs.columns:
+        raise DataError(f"obs has a column {EMBEDDING!r}, where parquet keeps the embeddings: rename it.")
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(cohort.X).ravel()), cohort.d)
+    table = to_arrow(cohort.obs)
+    names = table.column_names  # dictionaries and statistics of embeddings only cost time
+    with atomic(path) as temporary:
+        table = table.append_column(EMBEDDING, rows)
+        pq.write_table(table, temporary, use_dictionary=names, write_statistics=names, write_page_checksum=True)

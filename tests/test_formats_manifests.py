@@ -1,0 +1,231 @@
+"""Manifests of croma, eva and slide2vec, made as these tools make them."""
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from croma.alignment import EMBEDDING_SOURCE_COLUMNS, build_embedding_source_manifest
+from croma.metrics.pairs import load_manifest
+
+from causalfm.errors import DataError
+from causalfm.io import read
+
+X = np.random.default_rng(0).normal(size=(6, 4)).astype("float32")
+
+
+def fingerprint(frame):
+    """What croma 1.0.1 records: the five columns in this order, and the name of the confounder's column."""
+    columns = ["sample_id", "label", "confounder", "group_id", "image_path"]
+    payload = {
+        "columns": columns,
+        "rows": [[str(v).strip() for v in row] for row in frame[columns].itertuples(index=False, name=None)],
+        "confounder_column": str(frame.attrs.get("confounder_column", "confounder")),
+    }
+    return hashlib.sha256(json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@pytest.fixture(params=["confounder", "medical_center"])
+def croma(tmp_path, request):
+    """A folder whose manifest croma itself loads, and its record."""
+    column = request.param
+    pd.DataFrame(
+        {
+            "sample_id": [f"{i:03d}" for i in range(6)],
+            "image_path": [f"{i}.png" for i in range(6)],
+            "label": ["1", "0", "1", "0", "1", "0"],
+            column: list("aabbcc"),
+            "group_id": ["007", "7", "x", "x", " y", "z "],
+        }
+    ).to_csv(tmp_path / "manifest.csv", index=False)
+    frame = load_manifest(str(tmp_path / "manifest.csv"), confounder_column=column)
+    if column == "confounder":  # a tile set holds these columns alone
+        frame = build_embedding_source_manifest(frame)[0]
+        assert tuple(frame.columns) == EMBEDDING_SOURCE_COLUMNS
+    np.save(tmp_path / "UNI.npy", X)
+    record = {
+        "manifest": "/home/someone/manifest.csv",
+        "manifest_fingerprint": fingerprint(frame),
+        "output_dtype": "float32",
+        "output_shape": [6, 4],
+        "checkpoint_revision": "a" * 40,
+    }
+    (tmp_path / "UNI.npy.json").write_text(json.dumps(record))
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", ["", "manifest.csv"])
+def test_a_croma_tile_set(croma, path):
+    back = read(croma / path)
+    assert isinstance(back.X, np.memmap)
+    np.testing.assert_array_equal(back.X, X)
+    assert back.factor("group_id", private=True).n_levels == 5
+    assert (back.info["format"], back.info["model"], back.info["fingerprint"]) == ("croma", "UNI", "confirmed")
+    assert "someone" not in str(back.info)
+
+
+def test_croma_models_are_named(croma):
+    np.save(croma / "Virchow2.npy", np.ones((6, 2), "float32"))
+    with pytest.raises(DataError, match=r"name one model with key=. Models: UNI, Virchow2"):
+        read(croma)
+    back = read(croma, key="Virchow2")
+    assert (back.d, back.info["fingerprint"]) == (2, "none")
+
+
+def test_a_croma_manifest_that_changed(croma):
+    lines = (croma / "manifest.csv").read_text().splitlines(keepends=True)
+    (croma / "manifest.csv").write_text("".join([lines[0], lines[2], lines[1], *lines[3:]]))
+    with pytest.raises(DataError, match=r"'UNI.npy' was made from another manifest than 'manifest.csv'"):
+        read(croma)
+
+
+@pytest.mark.parametrize(("name", "value"), [("output_shape", [5, 4]), ("output_dtype", "float16"), ("n_samples", 7)])
+def test_a_croma_record_of_another_matrix(croma, name, value):
+    record = json.loads((croma / "UNI.npy.json").read_text())
+    (croma / "UNI.npy.json").write_text(json.dumps(record | {name: value}))
+    with pytest.raises(DataError, match=f"its record says {name}"):
+        read(croma)
+
+
+def test_a_table_that_is_no_manifest(tmp_path):
+    (tmp_path / "manifest.csv").write_text("slide,site\na,b\n")
+    with pytest.raises(DataError, match=r"'manifest.csv' is no manifest.*A table of embeddings is passed as obs="):
+        read(tmp_path)
+
+
+@pytest.fixture
+def eva(tmp_path):
+    """Two patches of a slide in one file, lists of tensors as eva's writer saves them, in folders of its own."""
+    files = {"a/1.pt": X[:1], "a/2.pt": X[1:4], "b/3.pt": X[4:6]}
+    for name, rows in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        torch.save([torch.tensor(row) for row in rows], tmp_path / name)
+    pd.DataFrame(
+        {"origin": ["1.png", "2.png", "3.png"], "embeddings": list(files), "target": [0, 1, 1],
+         "split": ["train", "train", "val"], "site": list("aab")}
+    ).to_csv(tmp_path / "manifest.csv", index=False)  # fmt: skip
+    return tmp_path
+
+
+def test_an_eva_folder(eva):
+    back = read(eva)
+    np.testing.assert_array_equal(back.X, X)
+    assert back.obs["target"].tolist() == [0, 1, 1, 1, 1, 1]
+    assert back.obs["tile"].tolist() == [0, 0, 1, 2, 0, 1]
+    assert back.obs["split"].tolist() == ["train"] * 4 + ["val"] * 2
+    assert back.info["files_not_listed"] == 0
+    lines = (eva / "manifest.csv").read_text().splitlines(keepends=True)
+    (eva / "manifest.csv").write_text("".join(lines[:-1]))
+    assert read(eva).info["files_not_listed"] == 1
+    (eva / "manifest.csv").write_text("".join(lines))
+    assert read(eva, pd.DataFrame({"site": range(6)})).obs.columns.tolist() == ["site"]
+
+
+def test_a_large_tensor_and_rows_of_one(tmp_path):
+    big = np.random.default_rng(1).normal(size=(300_000, 1)).astype("float32")
+    torch.save(torch.tensor(big), tmp_path / "0.pt")
+    torch.save([torch.ones(1, 1)], tmp_path / "1.pt")
+    (tmp_path / "manifest.csv").write_text("origin,embeddings,target,split\n0,0.pt,0,\n1,1.pt,1,\n")
+    back = read(tmp_path)
+    np.testing.assert_array_equal(back.X[:-1], big)
+    assert back.X[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (torch.ones(1, 4, dtype=torch.bfloat16), r"row 1 of 'manifest.csv' holds bfloat16"),
+        ({"features": torch.ones(4)}, "holds a dict, not a tensor"),
+        (torch.ones(2, 3, 4), r"an array of shape \(2, 3, 4\): pool it"),
+        (torch.ones(1, 5), r"differ in dimensions or dtype \(4 x float32, 5 x float32\): row 1 from row 0"),
+        (torch.ones(0, 4), r"1 files of 'manifest.csv' hold no embeddings \(row 1\)"),
+        (torch.tensor([1.0, 2, 3, float("nan")]), r"NaN or infinite values in 1 of 4 rows \(row 1\)"),
+        (torch.ones(1, 4, dtype=torch.int32), "differ in dimensions or dtype"),
+    ],
+)
+def test_tensor_files_of_other_kinds(eva, content, message):
+    torch.save(content, eva / "a/2.pt")
+    with pytest.raises(DataError, match=message):
+        read(eva)
+
+
+def test_tensor_files_that_are_damaged_or_gone(eva):
+    content = bytearray((eva / "a/2.pt").read_bytes())
+    content[content.find(X[1].tobytes()) + 3] ^= 1  # PyTorch itself reads on
+    (eva / "a/2.pt").write_bytes(content)
+    assert not torch.equal(torch.load(eva / "a/2.pt", weights_only=True)[0], torch.tensor(X[1]))
+    with pytest.raises(DataError, match=r"the file of row 1 of 'manifest.csv' cannot be read"):
+        read(eva)
+    (eva / "a/2.pt").unlink()
+    with pytest.raises(DataError, match=r"the file of row 1 of 'manifest.csv' is not there"):
+        read(eva)
+
+
+class Trap:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+def test_tensor_files_never_run_code(eva):
+    torch.save(Trap(), eva / "a/2.pt")
+    with pytest.raises(DataError, match="cannot be read"):
+        read(eva)
+
+
+@pytest.fixture
+def slide2vec(tmp_path):
+    (tmp_path / "slide_embeddings").mkdir()
+    rows = []
+    for i, name in enumerate(["s-b", "s-a", "s-c"]):
+        path = tmp_path / "slide_embeddings" / f"{name}.npz"
+        np.savez_compressed(path, features=X[i])
+        rows.append({"sample_id": name, "annotation": "tissue", "num_tiles": 9, "feature_status": "success",
+                     "feature_path": str(path), "encoder_name": "prism", "error": ""})  # fmt: skip
+    rows.append(rows[0] | {"sample_id": "s-d", "num_tiles": 0, "feature_status": "tbp", "feature_path": ""})
+    pd.DataFrame(rows).to_csv(tmp_path / "process_list.csv", index=False)
+    return tmp_path
+
+
+def test_a_slide2vec_run(slide2vec):
+    back = read(slide2vec)
+    np.testing.assert_array_equal(back.X, X[:3])
+    assert back.obs["sample_id"].tolist() == ["s-b", "s-a", "s-c"]
+    assert back.info["slides_without_tiles"] == 1
+    assert back.info["encoder"] == ["prism"]
+    table = pd.DataFrame({"slide": ["s-a", "s-b", "s-c"], "site": list("xyz")})
+    joined = read(slide2vec, table)
+    np.testing.assert_array_equal(joined.X, X[[1, 0, 2]])
+    assert joined.obs["site"].tolist() == list("xyz")
+    with pytest.raises(DataError, match=r"1 of 4 rows have no file \(row 3\)"):
+        read(slide2vec, pd.DataFrame({"slide": ["s-a", "s-b", "s-c", "s-d"]}))
+
+
+def test_a_slide2vec_run_with_annotations(slide2vec):
+    frame = (
+        pd.read_csv(slide2vec / "process_list.csv").iloc[[0, 1, 2]].assign(annotation=["tumour", "tumour", "stroma"])
+    )
+    frame.loc[2, "sample_id"] = "s-b"
+    frame.to_csv(slide2vec / "process_list.csv", index=False)
+    joined = read(slide2vec / "process_list.csv", pd.DataFrame({"slide": ["s-a", "s-b"], "site": list("xy")}))
+    np.testing.assert_array_equal(joined.X, X[[1, 0, 2]])
+    assert joined.obs["annotation"].tolist() == ["tumour", "tumour", "stroma"]
+    assert joined.obs["site"].tolist() == list("xyy")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("feature_status", "error", r"1 of 4 rows have no embeddings \(row 1, column 'feature_path'\)"),
+        ("feature_path", None, r"1 of 4 rows have no embeddings \(row 1"),
+        ("encoder_name", "uni", "several encoders: prism, uni"),
+        ("feature_path", "gone.npz", r"the file of row 1 of 'process_list.csv' is not there"),
+    ],
+)
+def test_slide2vec_runs_that_are_not_whole(slide2vec, column, value, message):
+    frame = pd.read_csv(slide2vec / "process_list.csv")
+    frame.loc[1, column] = value
+    frame.to_csv(slide2vec / "process_list.csv", index=False)
+    with pytest.raises(DataError, match=message):
+        read(slide2vec)
