@@ -17,21 +17,25 @@ from causalfm.auditing.formatting import clean
 INK = "#22262b"
 BLUE = "#0072b2"
 GREY = "#848b93"
+SMALLEST = 0.7  # of the natural width: the text of a graph is then 9 CSS px high
 
 
-def to_svg(ax: Any, *, label: str = "", ident: str = "") -> str:
+def to_svg(ax: Any, *, label: str = "", description: str = "", ident: str = "") -> str:
     """Return the figure of ``ax`` as SVG to be put inline in a page.
 
     No prolog, no metadata, no date, nothing to fetch; the same figure gives the same text. Text stays text, in the
     font of the page; ink becomes ``currentColor``. Every id starts with a hash of the figure, so that several figures
-    share a page.
+    share a page. On a narrow page the figure shrinks to 0.7 of its size and no further: its text would be too small to
+    read, and the page scrolls the figure instead.
 
     Parameters
     ----------
     ax
         Axes from one of the ``plot_*`` functions.
     label
-        What the figure shows, for readers who do not see it.
+        What the figure shows, for readers who do not see it: the SVG's title.
+    description
+        What there is to see, in words: the SVG's desc.
     ident
         Set it to tell two identical figures of one page apart.
 
@@ -60,9 +64,15 @@ def to_svg(ax: Any, *, label: str = "", ident: str = "") -> str:
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {k.rpartition("}")[2]: _rewrite(k, v, prefix) for k, v in element.attrib.items()}
-    root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", "role": "img", "style": "stroke-linejoin:round"}
-    if label:
-        root.set("aria-label", clean(label))
+    smallest = SMALLEST * float(root.attrib["width"].removesuffix("pt"))
+    root.attrib |= {"xmlns": "http://www.w3.org/2000/svg", "role": "img"}
+    root.set("style", f"stroke-linejoin:round;min-width:{smallest:.0f}pt")
+    for place, (tag, aria, text) in enumerate((("title", "labelledby", label), ("desc", "describedby", description))):
+        if text:
+            element = ElementTree.Element(tag, {"id": prefix + tag})
+            element.text = clean(text)
+            root.insert(place, element)
+            root.set(f"aria-{aria}", prefix + tag)
     return ElementTree.tostring(root, encoding="unicode")
 
 

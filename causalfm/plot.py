@@ -6,12 +6,14 @@ Figures are built on ``matplotlib.figure.Figure`` directly, so that no global py
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import clean, interval, number
 from causalfm.drawing import BLUE, GREY, INK, new_axes, rgb, short, to_svg, write
+from causalfm.graph_layout import BENDS, choose_bend, node_places, node_role
 
 __all__ = ["plot_findings", "plot_graph", "plot_overlap", "to_svg"]
 
@@ -24,7 +26,8 @@ VERDICT_STYLE = {  # colour and marker: the verdict is legible without colour
     "cannot tell": ("#b8860b", "D"),
 }
 ROLE_COLOUR = {"biology": BLUE, "technical": "#cc79a7", "covariate": GREY, "embedding": INK, "selection": GREY}
-WIDTH = 7.2  # inches
+WIDTH = 3.8  # inches: the findings fit a phone without shrinking much
+TITLE, ROW, AXIS, GAP = 0.19, 0.42, 0.22, 0.2  # inches: a line of a title, a finding, the axis, what is below it
 
 
 def plot_overlap(table: Mapping[str, Any], ax: Any = None, *, factor: str = "", unit: str = "groups") -> Any:
@@ -72,7 +75,7 @@ def plot_overlap(table: Mapping[str, Any], ax: Any = None, *, factor: str = "", 
     return ax
 
 
-def plot_findings(audit_or_findings: Audit | Sequence[Finding], ax: Any = None) -> Any:
+def plot_findings(audit_or_findings: Audit | Sequence[Finding], ax: Any = None, *, titled: bool = True) -> Any:
     """Draw every finding that has a number: value, 95 % interval, chance and margin.
 
     One panel per quantity, because quantities have different scales; within a panel the rows share an axis, so that
@@ -85,19 +88,20 @@ def plot_findings(audit_or_findings: Audit | Sequence[Finding], ax: Any = None) 
         An audit, or findings.
     ax
         Axes to draw in (they become the frame of the panels); a new figure if None.
+    titled
+        Write the quantities above their panels and the key below; False for a page that has them in its own text.
 
     Returns
     -------
     matplotlib.axes.Axes
         The frame; panels are its ``child_axes``.
     """
-    findings = audit_or_findings.findings if isinstance(audit_or_findings, Audit) else audit_or_findings
-    panels: dict[str, list[Finding]] = {}
-    for finding in findings:
-        if math.isfinite(finding.value) and not finding.quantity.startswith("p-value"):
-            panels.setdefault(finding.quantity, []).append(finding)
-    heights = [0.72 + 0.27 * len(rows) for rows in panels.values()]
-    total = sum(heights) + 0.35
+    panels = by_quantity(audit_or_findings.findings if isinstance(audit_or_findings, Audit) else audit_or_findings)
+    titles = [textwrap.wrap(short(quantity, 88), 44) if titled else [] for quantity in panels]
+    below = AXIS + GAP * titled
+    lines = zip(titles, panels.values(), strict=True)
+    heights = [TITLE * len(title) + ROW * len(rows) + below for title, rows in lines]
+    total = sum(heights) + 2 * GAP * titled or GAP
     ax = new_axes(ax, (WIDTH, total))
     ax.set(xlim=(0, 1), ylim=(0, 1))
     ax.axis("off")
@@ -105,13 +109,25 @@ def plot_findings(audit_or_findings: Audit | Sequence[Finding], ax: Any = None) 
         write(ax, 0.5, 0.5, "no finding has a number", ha="center", va="center")
         return ax
     top = total
-    for (quantity, rows), height in zip(panels.items(), heights, strict=True):
-        write(ax, 0, (top - 0.16) / total, short(quantity, 90), weight="bold", fontsize=9.5, va="center")
-        box = (0.2, (top - height + 0.36) / total, 0.46, 0.27 * len(rows) / total)
-        _panel(ax.inset_axes(box), rows)
+    for title, rows, height in zip(titles, panels.values(), heights, strict=True):
+        write(ax, 0, top / total, "\n".join(title), weight="bold", va="top")
+        _panel(ax.inset_axes((0, (top - height + below) / total, 1, ROW * len(rows) / total)), rows)
         top -= height
-    _findings_key(ax, total)
+    if titled:
+        _findings_key(ax)
     return ax
+
+
+def by_quantity(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Return the findings that have a number to draw, by quantity: what shares a quantity shares a scale.
+
+    p-values are left out: no verdict rests on them.
+    """
+    panels: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if math.isfinite(finding.value) and not finding.quantity.startswith("p-value"):
+            panels.setdefault(finding.quantity, []).append(finding)
+    return panels
 
 
 def plot_graph(graph: CausalGraph, ax: Any = None) -> Any:
@@ -130,23 +146,23 @@ def plot_graph(graph: CausalGraph, ax: Any = None) -> Any:
     """
     from matplotlib.patches import FancyBboxPatch, Patch
 
-    places = _places(graph)
+    places = node_places(graph)
     xs, ys = zip(*places.values(), strict=True)
-    ax = new_axes(ax, (max(4.6, 1.6 + max(xs)), 1.15 + max(ys) - min(ys)))
+    ax = new_axes(ax, (1.4 + max(xs), 0.9 + max(ys) - min(ys)))
     boxes, seen = {}, {}
     for node, (x, y) in places.items():
-        role = _role(graph, node)
+        role = node_role(graph, node)
         seen[role] = Patch(facecolor=(*rgb(ROLE_COLOUR[role]), 0.18), edgecolor=ROLE_COLOUR[role], label=role)
         box = FancyBboxPatch((x - 0.55, y - 0.17), 1.1, 0.34, boxstyle="round,pad=0,rounding_size=0.08", zorder=3)
         box.set(facecolor=(*rgb(ROLE_COLOUR[role]), 0.18), edgecolor=ROLE_COLOUR[role], linewidth=1.4)
         box.set_linestyle("--" if node in graph.selected else "-")
         boxes[node] = ax.add_patch(box)
-        write(ax, x, y, short(node, 15), ha="center", va="center", fontsize=9.5, zorder=4)
+        write(ax, x, y, short(node, 14), ha="center", va="center", fontsize=9, zorder=4)
     for pair in graph.edges:
-        _arrow(ax, places, boxes, pair, _BENDS, arrowstyle="-|>", color=INK)
+        _arrow(ax, places, boxes, pair, BENDS, arrowstyle="-|>", color=INK)
     for pair in graph.bidirected:
         upwards = sorted(pair, key=lambda node: places[node][1])
-        bends = _BENDS[1:] if {pair, pair[::-1]} & set(graph.edges) else _BENDS  # not on top of the pair's own effect
+        bends = BENDS[1:] if {pair, pair[::-1]} & set(graph.edges) else BENDS  # not on top of the pair's own effect
         _arrow(ax, places, boxes, upwards, bends, arrowstyle="<|-|>", color=GREY, linestyle=(0, (4, 2.5)))
     ax.set(xlim=(min(xs) - 0.7, max(xs) + 0.7), ylim=(min(ys) - 0.45, max(ys) + 0.45), aspect="equal")
     ax.axis("off")
@@ -155,7 +171,6 @@ def plot_graph(graph: CausalGraph, ax: Any = None) -> Any:
     return ax
 
 
-_BENDS = (0.0, 0.06, -0.06, 0.12, -0.12, 0.2, -0.2, 0.3, -0.3, 0.42, -0.42, 0.55, -0.55)
 _KEY: dict[str, Any] = {"frameon": False, "fontsize": 8.5, "labelcolor": INK, "handlelength": 1.4, "columnspacing": 1.4}
 
 
@@ -170,7 +185,7 @@ def _ink(ax: Any) -> None:
 
 
 def _panel(ax: Any, rows: list[Finding]) -> None:
-    """Draw the rows of one quantity, first row on top."""
+    """Draw the rows of one quantity, first row on top: a line of text, and its interval below."""
     low, high = _range(rows)
     ax.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
     ax.patch.set_alpha(0)
@@ -180,17 +195,19 @@ def _panel(ax: Any, rows: list[Finding]) -> None:
         if math.isfinite(finding.margin):
             if wants in ("below", "above"):
                 start, end = (finding.margin, high) if wants == "below" else (low, finding.margin)
-                ax.fill_between([start, end], y - 0.5, y + 0.5, color=VERDICT_STYLE["fail"][0], alpha=0.1, linewidth=0)
-            ax.plot([finding.margin] * 2, [y - 0.5, y + 0.5], color=INK, linewidth=1.2)
+                ax.fill_between([start, end], y, y + 0.46, color=VERDICT_STYLE["fail"][0], alpha=0.12, linewidth=0)
+            ax.plot([finding.margin] * 2, [y, y + 0.46], color=INK, linewidth=1.2)
         if math.isfinite(finding.chance):
-            ax.plot([finding.chance] * 2, [y - 0.36, y + 0.36], color=GREY, linewidth=1.4, linestyle=(0, (1.2, 1.2)))
+            ax.plot([finding.chance] * 2, [y, y + 0.46], color=GREY, linewidth=1.4, linestyle=(0, (1.2, 1.2)))
         if math.isfinite(finding.low) and math.isfinite(finding.high):
-            ax.plot([finding.low, finding.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
-        ax.plot(finding.value, y, marker, color=colour, markersize=7.5, markeredgecolor="white", markeredgewidth=0.6)
-        blend = ax.get_yaxis_transform()
-        write(ax, 1.03, y, interval(finding), va="center", transform=blend)
-        write(ax, 1.48, y, finding.verdict.upper(), va="center", transform=blend, fontsize=8.5, weight="bold")
-    ax.set_yticks(range(len(rows)), [short(f.factor, 20) for f in rows], parse_math=False, fontsize=9)
+            ax.plot([finding.low, finding.high], [y + 0.23] * 2, color=colour, linewidth=2.2, solid_capstyle="butt")
+        point = {"color": colour, "markersize": 7.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
+        ax.plot(finding.value, y + 0.23, marker, clip_on=False, **point)
+        line = {"y": y - 0.22, "va": "center", "transform": ax.get_yaxis_transform()}
+        write(ax, 0, text=short(finding.factor, 17), **line)
+        write(ax, 0.75, text=interval(finding), ha="right", **line)
+        write(ax, 1, text=finding.verdict.upper(), ha="right", fontsize=8, weight="bold", **line)
+    ax.set_yticks([])
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.spines["bottom"].set(color=GREY, linewidth=0.7)
     ax.locator_params(axis="x", nbins=6)
@@ -208,7 +225,7 @@ def _range(rows: list[Finding]) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _findings_key(ax: Any, total: float) -> None:
+def _findings_key(ax: Any) -> None:
     from matplotlib.lines import Line2D
 
     def mark(verdict: str) -> Any:
@@ -216,34 +233,10 @@ def _findings_key(ax: Any, total: float) -> None:
         return Line2D([], [], color=colour, marker=marker, linewidth=2, markersize=6.5, label=verdict)
 
     chance = Line2D([], [], color=GREY, linewidth=1.4, linestyle=(0, (1.2, 1.2)), label="chance")
-    margin = Line2D([], [], color=INK, linewidth=1.2, label="margin (failing side shaded)")
-    handles = [*(mark(verdict) for verdict in VERDICT_STYLE), chance, margin]
-    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.01, -0.12 / total), ncol=5, borderpad=0, **_KEY)
-
-
-def _role(graph: CausalGraph, node: str) -> str:
-    if node == "Z":
-        return "embedding"
-    if node == graph.biology:
-        return "biology"
-    if node in graph.technical:
-        return "technical"
-    return "selection" if node in graph.selected else "covariate"
-
-
-def _places(graph: CausalGraph) -> dict[str, tuple[float, float]]:
-    """Place nodes: layer = longest path from a root; within a layer covariates, biology, technical from the top."""
-    depth = dict.fromkeys(graph.nodes, 0)
-    for _ in graph.nodes:  # a longest path has fewer edges than there are nodes
-        for tail, head in graph.edges:
-            depth[head] = max(depth[head], depth[tail] + 1)
-    rank = {"covariate": 0, "selection": 0, "biology": 1, "embedding": 1, "technical": 2}
-    layers: dict[int, list[str]] = {}
-    for node in sorted(graph.nodes, key=lambda node: rank[_role(graph, node)]):
-        layers.setdefault(depth[node], []).append(node)
-    tallest = max(map(len, layers.values()))
-    gap = {d: 0.9 if len(layer) == tallest else 1.1 for d, layer in layers.items()}  # unequal: fewer arrows align
-    return {n: (2.0 * d, gap[d] * ((len(ns) - 1) / 2 - i)) for d, ns in layers.items() for i, n in enumerate(ns)}
+    margin = Line2D([], [], color=INK, linewidth=1.2, label="margin, failing side shaded")
+    passing, failing, undecided = (mark(verdict) for verdict in VERDICT_STYLE)
+    handles = [passing, chance, failing, margin, undecided]  # filled by columns
+    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(-0.01, 0), ncol=3, borderpad=0, **_KEY)
 
 
 def _arrow(
@@ -260,26 +253,8 @@ def _arrow(
     clip = {"patchA": boxes[pair[0]], "patchB": boxes[pair[1]]}
     bend = 0.0
     if start[0] != end[0]:
-        bend = _bend(places, pair[0], pair[1], bends)
+        bend = choose_bend(places, pair[0], pair[1], bends)
     elif abs(start[1] - end[1]) > 1.2:  # not neighbours in their layer: around the left of those between
         start, end, clip, bend = (start[0] - 0.55, start[1]), (end[0] - 0.55, end[1]), {}, -0.3
     style |= {"connectionstyle": f"arc3,rad={bend}", "shrinkA": 2, "shrinkB": 2, "mutation_scale": 9, "linewidth": 1.1}
     ax.add_patch(FancyArrowPatch(start, end, clip_on=False, zorder=2, **clip, **style))
-
-
-def _bend(places: Mapping[str, tuple[float, float]], tail: str, head: str, bends: Sequence[float]) -> float:
-    """Choose the bend of an arrow that runs through the fewest other nodes; straight wins ties."""
-    (x0, y0), (x1, y1) = places[tail], places[head]
-    others = [place for node, place in places.items() if node not in (tail, head)]
-
-    def hits(bend: float) -> int:
-        # matplotlib's arc3: a quadratic curve with its control point at right angles to the middle
-        cx, cy = (x0 + x1) / 2 + bend * (y1 - y0), (y0 + y1) / 2 - bend * (x1 - x0)
-        steps = [i / 24 for i in range(1, 24)]
-        curve = [
-            ((1 - t) ** 2 * x0 + 2 * t * (1 - t) * cx + t**2 * x1, (1 - t) ** 2 * y0 + 2 * t * (1 - t) * cy + t**2 * y1)
-            for t in steps
-        ]
-        return sum(any(abs(x - a) < 0.62 and abs(y - b) < 0.21 for x, y in curve) for a, b in others)
-
-    return min(bends, key=lambda bend: (hits(bend), abs(bend)))

@@ -33,8 +33,11 @@ def clean(text: object) -> str:
 
 
 def printable(text: object) -> str:
-    """Return text with a blank in place of every control, line-breaking and direction-changing character."""
-    return "".join(c if c.isprintable() else " " for c in str(text))
+    """Return text with a blank in place of every control, line-breaking and direction-changing character.
+
+    The zero-width joiner and non-joiner stay: they hold emoji together and spell Persian and Indic names.
+    """
+    return "".join(c if c.isprintable() or c in "\u200c\u200d" else " " for c in str(text))
 
 
 def number(value: Any) -> str:

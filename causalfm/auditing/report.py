@@ -150,17 +150,22 @@ def _figures(audit: Audit) -> dict[str, Any]:
     """Draw everything as inline SVG; our own SVG is the only text that enters the page unescaped."""
     from markupsafe import Markup
 
-    from causalfm.plot import plot_findings, plot_graph, plot_overlap, to_svg
+    from causalfm.plot import by_quantity, plot_findings, plot_graph, plot_overlap, to_svg
 
     unit = f"independent units ({audit.graph.group})"
-    overlaps = {}
+    findings, overlaps = {}, {}
+    for i, (quantity, rows) in enumerate(by_quantity(audit.findings).items()):
+        seen = "; ".join(f"{f.factor} {interval(f)}, {f.verdict}" for f in rows)
+        drawing = plot_findings(rows, titled=False)
+        label = f"{quantity or 'number'}, with interval, chance and margin"
+        findings[quantity] = Markup(to_svg(drawing, label=label, description=seen, ident=f"findings {i}"))
     for i, (factor, table) in enumerate(audit.tables.items()):
-        label = f"Cells of {audit.graph.biology} by {factor}, in {unit}; the table below has the numbers"
-        drawing = to_svg(plot_overlap(table, factor=factor, unit=unit), label=label, ident=f"overlap {i}")
-        overlaps[factor] = Markup(drawing)
-    forest = to_svg(plot_findings(audit), label="Findings with interval, chance and margin; the table has the numbers")
-    graph = to_svg(plot_graph(audit.graph), label=f"Declared causal graph: {audit.graph}")
-    return {"findings": Markup(forest), "overlaps": overlaps, "graph": Markup(graph)}
+        drawing = plot_overlap(table, factor=factor, unit=unit)
+        label = f"Cells of {audit.graph.biology} by {factor}, in {unit}"
+        seen = "The overlap table of this page has the same numbers."
+        overlaps[factor] = Markup(to_svg(drawing, label=label, description=seen, ident=f"overlap {i}"))
+    graph = to_svg(plot_graph(audit.graph), label="Declared causal graph", description=str(audit.graph))
+    return {"findings": findings, "overlaps": overlaps, "graph": Markup(graph)}
 
 
 @cache
