@@ -8,11 +8,12 @@ from scipy import stats
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
-from causalfm.metrics.probes import PROBES, balanced_accuracy, readout
+from causalfm.metrics.probes import PROBES, readout
+from causalfm.metrics.recall import balanced_accuracy, pair_share
 from causalfm.neighbours import knn
 
 GRAPH = CausalGraph.standard(biology="tumour", technical="site", group="patient")
-BOTH = pytest.mark.parametrize("probe", PROBES)
+EVERY = pytest.mark.parametrize("probe", PROBES)
 
 
 def cohort_of(Z, site, tumour, *, rows: int = 1) -> Cohort:
@@ -33,7 +34,7 @@ def noise_cohort(seed: int, *, n: int = 60, rows: int = 2, d: int = 6, signal: f
 # --- limits ---------------------------------------------------------------------------------------------------------
 
 
-@BOTH
+@EVERY
 def test_perfect_separation_has_an_interval_of_positive_width(probe: str) -> None:
     found = readout(noise_cohort(0, signal=40.0, d=3), GRAPH, probe=probe)
     assert (found.value, found.high) == (1.0, 1.0)
@@ -41,14 +42,14 @@ def test_perfect_separation_has_an_interval_of_positive_width(probe: str) -> Non
     assert set(found.details["recall"].values()) == {1.0}
 
 
-@BOTH
+@EVERY
 def test_noise_is_near_chance(probe: str) -> None:
     drawn = [readout(noise_cohort(seed), GRAPH, probe=probe) for seed in range(8)]
     assert abs(np.mean([found.value for found in drawn]) - 0.5) < 4 * 0.5 / np.sqrt(8 * 60)  # patients as units
     assert sum(found.low <= 0.5 <= found.high for found in drawn) >= 6
 
 
-@BOTH
+@EVERY
 def test_patients_are_never_split(probe: str) -> None:
     """Every patient has a direction of its own: a row of the same patient in training would give the answer away."""
     rng = np.random.default_rng(0)
@@ -126,7 +127,7 @@ def test_case_mix_that_gives_the_site_away() -> None:
 # --- awkward inputs -------------------------------------------------------------------------------------------------
 
 
-@BOTH
+@EVERY
 def test_levels_with_one_patient_are_left_out_and_listed(probe: str) -> None:
     cohort = noise_cohort(1, signal=40.0)
     site = cohort.obs["site"].where(cohort.obs["patient"] != "p3", "tiny")
@@ -137,20 +138,20 @@ def test_levels_with_one_patient_are_left_out_and_listed(probe: str) -> None:
     assert found.details["uniform"] == 0.5
 
 
-@BOTH
+@EVERY
 def test_constant_columns_and_more_dimensions_than_rows(probe: str) -> None:
     rng = np.random.default_rng(2)
     site = np.repeat([0, 1], 15)
     Z = rng.standard_normal((30, 200))
-    Z[:, 5:150] = 3.0
+    Z[:, 5:190] = 3.0
     Z[:, :5] += 30.0 * site[:, None]
     found = readout(cohort_of(Z, site, rng.integers(0, 2, 30)), GRAPH, probe=probe)
     assert found.value == 1.0
 
 
-@BOTH
+@EVERY
 def test_half_precision_categories_and_row_order(probe: str) -> None:
-    cohort = noise_cohort(3, signal=2.0)
+    cohort = noise_cohort(3, signal=4.0)
     half = readout(cohort.replace(X=cohort.X.astype(np.float16)), GRAPH, probe=probe).value
     full = readout(cohort, GRAPH, probe=probe)
     assert half == pytest.approx(full.value, abs=0.03)
@@ -186,7 +187,7 @@ def test_seed_and_inputs() -> None:
 
 def test_errors() -> None:
     cohort = noise_cohort(7)
-    with pytest.raises(DataError, match="probe='svm' is not known: choose logistic or knn"):
+    with pytest.raises(DataError, match="probe='svm' is not known: choose logistic, knn or network"):
         readout(cohort, GRAPH, probe="svm")
     lonely = cohort[
         (cohort.obs["site"] == "0").to_numpy()
@@ -209,10 +210,24 @@ def test_balanced_accuracy_by_hand() -> None:
     value, recalls, low, high = balanced_accuracy(hit, y, groups, weights)
     assert recalls == pytest.approx([2 / 3, 2 / 3])  # patients 1, 0, 1 and 0, 1, 1
     assert value == pytest.approx(2 / 3)
-    # influences are (1, -2, 1) / 18 in each level: variance 12 / 18^2 * 6 / 5 = 2 / 45; 2 / 9 over it is 5 patients
+    # influences are (1, -2, 1) / 18 in each level: variance 12 / 18^2 * 6 / 5 = 2 / 45; 2 / 9 over it is 5 patients,
+    # fewer as pairs of patients count twice
     q2 = stats.t.ppf(0.975, 6 - 2) ** 2
-    centre, reach = (value + q2 / 10) / (1 + q2 / 5), np.sqrt(q2 * (2 / 45 + q2 / 100)) / (1 + q2 / 5)
+    size = 5 / (1 + pair_share(2 / 3, 1 / 2))
+    centre = (value + q2 / (2 * size)) / (1 + q2 / size)
+    reach = np.sqrt(q2 * (2 / 9 / size + q2 / (4 * size**2))) / (1 + q2 / size)
     assert (low, high) == pytest.approx((centre - reach, centre + reach))
+
+
+def test_pairs_count_twice_at_chance_and_not_at_certainty() -> None:
+    assert pair_share(0.5, 0.5) == pair_share(0.1, 0.25) == pytest.approx(1.0)
+    assert pair_share(1.0, 0.25) == 0.0
+    falling = [pair_share(value, 0.25) for value in np.linspace(0.25, 1.0, 20)]
+    assert (np.diff(falling) < 0.0).all()
+    # sign(margin + z), z normal: the squared correlation of hit and z, over that without margin
+    z = stats.norm.ppf((np.arange(100_000) + 0.5) / 100_000)
+    linear = [np.corrcoef(z > -stats.norm.ppf(u), z)[0, 1] ** 2 for u in (0.5, 0.9)]
+    assert pair_share(0.9, 0.5) == pytest.approx(linear[1] / linear[0], rel=1e-3)
 
 
 def test_interval_counts_patients_not_rows() -> None:

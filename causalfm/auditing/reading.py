@@ -13,9 +13,10 @@ from causalfm.auditing.policy import Policy
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
-from causalfm.metrics.probes import PROBES, readout
+from causalfm.metrics.probes import PROBES, Prediction, predict, score
+from causalfm.metrics.site_calibration import prediction_calibration
 from causalfm.neighbours import Neighbours
-from causalfm.results import Estimate, Verdict, verdict_against, worst
+from causalfm.results import Estimate, verdict_against
 from causalfm.strata import table
 
 
@@ -32,13 +33,17 @@ def readout_finding(
         unit=graph.group,
         advice=f"Train on balanced or corrected embeddings, and report accuracy for every level of {factor}.",
     )
-    return _answered(blank, cohort, graph, "below", policy.readout_excess, neighbours, seed)
+    return _answered(blank, cohort, graph, "below", policy.readout_excess, neighbours, seed)[0]
 
 
 def biology_finding(
     cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: Neighbours | None, seed: int
 ) -> Finding:
-    """Answer whether a probe reads the biology beyond what the site gives away: one that does is enough."""
+    """Answer whether a probe reads the biology beyond what the site gives away: one that does is enough.
+
+    Whether its probabilities mean the same in every site is told beside it, without a verdict: the margin would depend
+    on what the probabilities are used for.
+    """
     weak = f"The embedding, or this cohort, is too weak for {graph.biology}"
     blank = Finding(
         question="biology",
@@ -49,7 +54,16 @@ def biology_finding(
         unit=graph.group,
         advice=f"{weak}: collect more {graph.group}s or use another encoder.",
     )
-    return _answered(blank, cohort, graph, "above", policy.biology_excess, neighbours, seed)
+    finding, prediction = _answered(blank, cohort, graph, "above", policy.biology_excess, neighbours, seed)
+    if prediction is None:
+        return finding
+    site = graph.technical[0]
+    found = prediction_calibration(prediction, cohort.factor(site).levels, random_state=seed)
+    words = f"{finding.sentence} {_calibration_sentence(found, site)}"
+    rows = [_calibration_row(estimate, site) for estimate in found]
+    return dataclasses.replace(
+        finding, sentence=words, details={**finding.details, f"calibration of the logistic probe by {site}": rows}
+    )
 
 
 def _answered(
@@ -60,24 +74,27 @@ def _answered(
     margin: float,
     neighbours: Neighbours | None,
     seed: int,
-) -> Finding:
-    """Fill in a finding: verdict over all probes, numbers of the best one; the advice goes if the verdict is a pass."""
+) -> tuple[Finding, Prediction | None]:
+    """Fill in a finding with the gain of the best probe, bounded for the choice; give the logistic prediction too."""
     of, unit = blank.factor, blank.unit
     try:
-        found = {p: readout(cohort, graph, of=of, probe=p, neighbours=neighbours, random_state=seed) for p in PROBES}
+        predictions = {
+            p: predict(cohort, graph, of=of, probe=p, neighbours=neighbours, random_state=seed) for p in PROBES
+        }
     except DataError as error:
-        return dataclasses.replace(blank, sentence=f"Cannot tell: {error}", advice="")
-    gains = {probe: _gains(estimate) for probe, estimate in found.items()}
-    verdicts = [verdict_against(low, high, margin, want=want) for _, low, high in gains.values()]
-    verdict: Verdict = "pass" if want == "above" and "pass" in verdicts else worst(verdicts)
-    best = max(found, key=lambda p: found[p].value)
+        return dataclasses.replace(blank, sentence=f"Cannot tell: {error}", advice=""), None
+    found = {probe: score(prediction, seed) for probe, prediction in predictions.items()}
+    gains = {probe: _gain(estimate, "value") for probe, estimate in found.items()}
+    low, high = (float(np.fmax.reduce([_gain(e, bound) for e in found.values()])) for bound in ("low_of_best", "high"))
+    verdict = verdict_against(low, high, margin, want=want)
+    best = max(found, key=lambda p: (np.nan_to_num(gains[p], nan=-1.0), found[p].value))
     estimate = found[best]
     beyond = " and ".join(estimate.details["beyond"])
     sentence = (
         f"A {best} probe names {of} of unseen {unit}s with balanced accuracy {estimate.value:.1%} "
         f"[{estimate.low:.1%}, {estimate.high:.1%}]; {beyond} alone would give {estimate.chance:.1%}."
     )
-    value, low, high = gains[best]
+    value = gains[best]
     if math.isnan(value):
         sentence += f" No level of {beyond} holds two levels of {of} with three {unit}s: what it adds cannot be told."
     else:
@@ -89,7 +106,7 @@ def _answered(
         sentence += (
             f" Cannot tell more: {' and '.join(differing)} also differs between levels of {of}, which probes ignore."
         )
-    return dataclasses.replace(
+    finding = dataclasses.replace(
         blank,
         verdict=verdict,
         sentence=sentence,
@@ -98,18 +115,19 @@ def _answered(
         high=high,
         chance=0.0,
         margin=margin,
-        quantity="gain of the best probe within the case mix, share of what is possible",
+        quantity=f"gain of the best of {len(PROBES)} probes within the case mix, share of what is possible",
         n=estimate.n,
         n_groups=estimate.n_groups,
         target=f"new {unit}s of these levels",
         advice="" if verdict == "pass" else blank.advice,
         details={
             "want": want,
-            "probes": [_probe_row(probe, e, gains[probe][0]) for probe, e in found.items()],
+            "probes": [_probe_row(probe, e, gains[probe]) for probe, e in found.items()],
             "recall": estimate.details["recall"],
             "left_out": estimate.details["left_out"],
         },
     )
+    return finding, predictions["logistic"]
 
 
 def _probe_row(probe: str, estimate: Estimate, gain: float) -> dict[str, Any]:
@@ -125,12 +143,49 @@ def _probe_row(probe: str, estimate: Estimate, gain: float) -> dict[str, Any]:
     }
 
 
-def _gains(estimate: Estimate) -> tuple[float, float, float]:
-    """Share of what is possible within the case mix: value and bounds; ``nan`` where no context holds two levels."""
+def _gain(estimate: Estimate, name: str) -> float:
+    """Share of what is possible within the case mix; ``nan`` where no context holds two levels."""
     within = estimate.details["within"]
-    chance = within["chance"]
-    value, low, high = ((within[name] - chance) / (1.0 - chance) for name in ("value", "low", "high"))
-    return value, low, high
+    return float((within[name] - within["chance"]) / (1.0 - within["chance"]))
+
+
+def _calibration_row(estimate: Estimate, site: str) -> dict[str, Any]:
+    """Lay out a level; one that cannot be judged says why."""
+    details, nan = estimate.details, float("nan")
+    left_out = f"without {'; '.join(details['left_out'])}" if details["left_out"] else ""
+    return {
+        site: details["level"],
+        estimate.unit + "s": estimate.n_groups,
+        "class furthest off": details.get("class", ""),
+        "predicted - observed": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "calibration error": details.get("ece", nan),
+        "same if calibrated": details.get("ece_null", nan),
+        "Brier score": details.get("brier", nan),
+        "same if guessed": details.get("brier_guess", nan),
+        "slope": details.get("slope", nan),
+        "note": details.get("reason", left_out),
+    }
+
+
+def _calibration_sentence(found: tuple[Estimate, ...], site: str) -> str:
+    """Name the level in which the logistic probe's probabilities are shown to be furthest off."""
+    judged = [e for e in found if not math.isnan(e.value)]
+    if not judged:
+        return (
+            f"Whether its probabilities hold in every {site} cannot be told: too few {found[0].unit}s of two classes."
+        )
+    off = [e for e in judged if e.low > 0.0 or e.high < 0.0]
+    if not off:
+        return f"The logistic probe's probabilities are not shown to be off in any of {len(judged)} levels of {site}."
+    worst = max(off, key=lambda e: abs(e.value))
+    side = "high" if worst.value > 0.0 else "low"
+    return (
+        f"The logistic probe's probabilities are off in {len(off)} of {len(judged)} levels of {site}, most in "
+        f"{worst.details['level']}: {worst.details['class']} {abs(worst.value):.0%} too {side} "
+        f"[{worst.low:+.0%}, {worst.high:+.0%}], were its classes equally frequent."
+    )
 
 
 def differing_covariates(cohort: Cohort, graph: CausalGraph, factor: str) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from causalfm.arguments import check_seed, check_whole
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError
+from causalfm.graph_checks import check_inputs, check_levels
+from causalfm.metrics.learners import choose_strength, fit_logistic, fit_network, grouped_folds, groups_per_level
 from causalfm.metrics.recall import balanced_accuracy, case_mix, cell_balance, within_contexts
 from causalfm.neighbours import Neighbours, knn
 from causalfm.results import Estimate
@@ -18,10 +21,41 @@ from causalfm.strata import joint_factor
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
-PROBES: tuple[Literal["logistic", "knn"], ...] = ("logistic", "knn")
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+Probe = Literal["logistic", "knn", "network"]
+PROBES: tuple[Probe, ...] = ("logistic", "knn", "network")
 KNN = 11
 SMALL = 4_000_000  # numbers in the embeddings below which one thread is fastest
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a probe says about patients it has not seen.
+
+    Attributes
+    ----------
+    unit
+        Name of the independent unit.
+    probabilities
+        ``(m, levels)``: of a design in which the levels are equally frequent in every context, as the probe was trained
+        (shares of votes for ``"knn"``).
+    y, context, groups
+        ``(m,)`` codes of true level, case mix and unit.
+    weights
+        ``(m,)`` row weights: each unit's add up to one.
+    rows
+        ``(m,)`` positions in the cohort.
+    details
+        Settings, level names, what was left out.
+    """
+
+    unit: str
+    probabilities: np.ndarray
+    y: np.ndarray
+    context: np.ndarray
+    groups: np.ndarray
+    weights: np.ndarray
+    rows: np.ndarray
+    details: dict[str, Any]
 
 
 def readout(
@@ -29,7 +63,7 @@ def readout(
     graph: CausalGraph,
     *,
     of: str | None = None,
-    probe: Literal["logistic", "knn"] = "logistic",
+    probe: Probe = "logistic",
     beyond: Sequence[str] | None = None,
     neighbours: Neighbours | None = None,
     n_splits: int = 5,
@@ -48,7 +82,8 @@ def readout(
         ``"logistic"``: L2 logistic regression after standardisation on the training patients, levels balanced within
         the case mix, strength chosen on a third of the training patients; ``n_splits``-fold cross-validation by
         patient. ``"knn"``: vote of the 11 nearest rows of other patients (cosine), divided by the frequency of level
-        and case mix; every patient left out in turn.
+        and case mix; every patient left out in turn. ``"network"``: one hidden layer of 32 units, trained and tested
+        as ``"logistic"``; it also reads what differs in scale or shape only, where the other two may see nothing.
     beyond
         Columns whose read-out alone sets the chance value; default biology and the technical ancestors for a technical
         factor, the first technical factor for biology.
@@ -57,9 +92,10 @@ def readout(
     n_splits
         Folds.
     max_rows
-        Beyond it ``"logistic"`` uses a random sample, as many rows of every patient; the others are counted.
+        Beyond it ``"logistic"`` and ``"network"`` use a random sample, as many rows of every patient; the others are
+        counted.
     random_state
-        Seed of the folds and of the sample.
+        Seed of the folds, of the sample and of the network's first weights.
 
     Returns
     -------
@@ -79,15 +115,57 @@ def readout(
     The interval is Wilson's with the effective number of patients that the group-robust variance implies; it is for new
     patients of this design with probes trained as here.
     """
-    if probe not in PROBES:
-        raise DataError(f"probe={probe!r} is not known: choose {' or '.join(PROBES)}.")
-    of = graph.technical[0] if of is None else of
-    from threadpoolctl import threadpool_limits
+    prediction = predict(
+        cohort,
+        graph,
+        of=of,
+        probe=probe,
+        beyond=beyond,
+        neighbours=neighbours,
+        n_splits=n_splits,
+        max_rows=max_rows,
+        random_state=random_state,
+    )
+    return score(prediction, random_state)
 
+
+def score(prediction: Prediction, random_state: int = 0) -> Estimate:
+    """Judge a prediction as :func:`readout` does; the seed is that of the permutations behind ``chance_low``."""
+    p, details = prediction, dict(prediction.details)
+    hit = p.probabilities.argmax(axis=1) == p.y
+    value, recalls, low, high = balanced_accuracy(hit, p.y, p.groups, p.weights)
+    details["recall"] = {level: float(r) for level, r in zip(details["levels"], recalls, strict=True)}
+    details["within"] = within_contexts(hit, p.y, p.context, p.groups, p.weights, len(PROBES))
+    chance, details["chance_low"] = case_mix(p.y, p.context, p.groups, p.weights, random_state)
+    n_groups = int(p.groups.max()) + 1
+    return Estimate("balanced_accuracy", value, low, high, chance, len(p.y), n_groups, p.unit, details)
+
+
+def predict(
+    cohort: Cohort,
+    graph: CausalGraph,
+    *,
+    of: str | None = None,
+    probe: Probe = "logistic",
+    beyond: Sequence[str] | None = None,
+    neighbours: Neighbours | None = None,
+    n_splits: int = 5,
+    max_rows: int = 20_000,
+    random_state: int = 0,
+) -> Prediction:
+    """Let a probe name a factor of patients it has not seen; parameters and errors as in :func:`readout`."""
+    if probe not in PROBES:
+        raise DataError(f"probe={probe!r} is not known: choose {', '.join(PROBES[:-1])} or {PROBES[-1]}.")
+    check_inputs(cohort, graph)
+    check_whole(n_splits, "n_splits", 2)
+    check_whole(max_rows, "max_rows", 1)
+    check_seed(random_state)
+    of = graph.technical[0] if of is None else of
     target, groups = cohort.factor(of), cohort.factor(graph.group, private=True)
+    check_levels(target, "the factor to read")
     if beyond is None:
         beyond = (graph.technical[0],) if of == graph.biology else (graph.biology, *graph.technical_ancestors(of))
-    held = _groups_per_level(target, groups)
+    held = groups_per_level(target.codes, groups.codes, target.n_levels)
     kept = np.flatnonzero(held >= 2)
     if len(kept) < 2:
         raise DataError(
@@ -95,14 +173,11 @@ def readout(
         )
     rows = np.flatnonzero(np.isin(target.codes, kept))
     eligible = len(rows)
-    if probe == "logistic":
+    if probe != "knn":
         rows = _sample_rows(rows, groups.codes[rows], max_rows, random_state)
     y = np.searchsorted(kept, target.codes[rows])
     g = np.unique(groups.codes[rows], return_inverse=True)[1]
-    weights = 1.0 / np.bincount(g)[g]
     context = joint_factor(cohort, beyond).codes[rows]
-    balance = cell_balance(y, context, weights)
-    balance *= weights.sum() / balance.sum()  # patients, not rows, weigh against the penalty
     details: dict[str, Any] = {
         "probe": probe,
         "uniform": 1.0 / len(kept),
@@ -113,21 +188,12 @@ def readout(
         "left_out": [f"{target.levels[i]}: {held[i]} {graph.group}" for i in range(target.n_levels) if i not in kept],
     }
     if probe == "knn":
-        predicted = _knn_votes(
-            cohort, target, groups, kept, rows, cell_balance(y, context, np.ones(len(y))), neighbours, details
-        )
+        voice = cell_balance(y, context, np.ones(len(y)))
+        probabilities = _knn_votes(cohort, target, groups, kept, rows, voice, neighbours, details)
     else:
-        X = np.asarray(cohort.X[rows], dtype=np.float64)
-        splits = int(min(n_splits, held[kept].min()))
-        details["n_splits"] = splits
-        # small products: threads that wait for each other cost 2 to 40 times
-        with threadpool_limits(1 if X.size < SMALL else None, user_api="blas"):
-            predicted = _logistic_predictions(X, y, g, balance, splits, random_state, details)
-    value, recalls, low, high = balanced_accuracy(predicted == y, y, g, weights)
-    details["recall"] = {target.levels[i]: float(r) for i, r in zip(kept, recalls, strict=True)}
-    details["within"] = within_contexts(predicted == y, y, context, g, weights)
-    chance, details["chance_low"] = case_mix(y, context, g, weights, random_state)
-    return Estimate("balanced_accuracy", value, low, high, chance, len(rows), int(g.max()) + 1, graph.group, details)
+        details["n_splits"] = int(min(n_splits, held[kept].min()))
+        probabilities = _cross_fitted(cohort.X[rows], y, g, context, probe, random_state, details)
+    return Prediction(graph.group, probabilities, y, context, g, 1.0 / np.bincount(g)[g], rows, details)
 
 
 def _sample_rows(rows: np.ndarray, groups: np.ndarray, max_rows: int, random_state: int) -> np.ndarray:
@@ -137,11 +203,6 @@ def _sample_rows(rows: np.ndarray, groups: np.ndarray, max_rows: int, random_sta
     rank = np.arange(len(rows)) - np.maximum.accumulate(np.where(starts, np.arange(len(rows)), 0))
     limit = max(1, max_rows // int(starts.sum())) if len(rows) > max_rows else len(rows)
     return np.asarray(np.sort(rows[order[rank < limit]]))
-
-
-def _groups_per_level(target: Factor, groups: Factor) -> np.ndarray:
-    pairs = np.unique(target.codes * groups.n_levels + groups.codes)
-    return np.bincount(pairs // groups.n_levels, minlength=target.n_levels)
 
 
 def _knn_votes(
@@ -165,74 +226,40 @@ def _knn_votes(
     weight = np.zeros(len(codes))
     weight[rows] = voice
     near = neighbours.indices[rows, :k]
-    counts = ((codes[near][:, :, None] == np.arange(len(kept))) * weight[near][:, :, None]).sum(axis=1)
-    return np.asarray(counts.argmax(axis=1))
+    votes = ((codes[near][:, :, None] == np.arange(len(kept))) * weight[near][:, :, None]).sum(axis=1)
+    return np.asarray(votes / np.maximum(votes.sum(axis=1, keepdims=True), 1e-300))
 
 
-def _logistic_predictions(
+def _cross_fitted(
     X: np.ndarray,
     y: np.ndarray,
     groups: np.ndarray,
-    weights: np.ndarray,
-    n_splits: int,
+    context: np.ndarray,
+    probe: str,
     random_state: int,
     details: dict[str, Any],
 ) -> np.ndarray:
-    from sklearn.model_selection import StratifiedGroupKFold
+    """Give every row the probabilities ``(m, levels)`` of a probe trained on the other folds."""
+    from threadpoolctl import threadpool_limits
 
-    predicted = np.full(len(y), -1)
+    X = np.asarray(X, dtype=np.float64)
+    X = np.ldexp(X, -int(np.frexp(np.abs(X).max())[1]))  # exact; squares of 1e200 would overflow
+    weights = cell_balance(y, context, 1.0 / np.bincount(groups)[groups])
+    weights *= (int(groups.max()) + 1) / weights.sum()  # patients, not rows, weigh against the penalty
+    folds = grouped_folds(y, groups, details["n_splits"], random_state)
+    n_levels = int(y.max()) + 1
+    out = np.zeros((len(y), n_levels))
     strengths = []
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        folds = list(StratifiedGroupKFold(n_splits, shuffle=True, random_state=random_state).split(X, y, groups))
-    for train, test in folds:
-        strength = _choose_strength(X[train], y[train], groups[train], weights[train], random_state)
-        strengths.append(strength)
-        predicted[test] = _fit_logistic(X[train], y[train], weights[train], X[test], (strength,))[0]
-    details["strengths"] = strengths
-    return predicted
-
-
-def _choose_strength(X: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray, random_state: int) -> float:
-    """Pick the inverse penalty that does best on a third of the training patients; the smaller at a tie."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    held = np.bincount(np.unique(np.stack([y, groups]), axis=1)[0])
-    if held.min() < 2:
-        return STRENGTHS[len(STRENGTHS) // 2]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        splitter = StratifiedGroupKFold(min(3, int(held.min())), shuffle=True, random_state=random_state)
-        train, test = next(iter(splitter.split(X, y, groups)))
-    scores = []
-    for guess in _fit_logistic(X[train], y[train], weights[train], X[test], STRENGTHS):
-        total = np.bincount(y[test], weights[test], len(held))
-        recall = np.bincount(y[test], weights[test] * (guess == y[test]), len(held)) / np.maximum(total, 1e-12)
-        scores.append(recall[total > 0].mean())
-    return STRENGTHS[int(np.argmax(scores))]
-
-
-def _fit_logistic(
-    X: np.ndarray, y: np.ndarray, weights: np.ndarray, test: np.ndarray, strengths: Sequence[float]
-) -> list[np.ndarray]:
-    """Predict ``test`` at each strength, rotated to at most ``n`` dimensions: this changes no L2-penalised fit."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    share = weights / weights.sum()
-    mean = share @ X
-    spread = np.sqrt(share @ (X - mean) ** 2)
-    spread[spread <= 1e-12 * max(float(spread.max()), 1e-300)] = 1.0
-    X, test = (X - mean) / spread, (test - mean) / spread
-    if X.shape[1] > len(X):
-        axes = np.linalg.svd(X, full_matrices=False)[2].T
-        X, test = X @ axes, test @ axes
-    total = np.bincount(y, weights)
-    weights = weights * (weights.sum() / ((total > 0).sum() * np.maximum(total, 1e-300)))[y]  # also within this fold
-    out = []
-    for strength in strengths:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # an early stop only regularises a little more
-            model = LogisticRegression(C=strength, max_iter=200, tol=1e-3).fit(X, y, sample_weight=weights)
-        out.append(model.predict(test))
+    # small products: threads that wait for each other cost 2 to 40 times
+    with threadpool_limits(1 if X.size < SMALL else None, user_api="blas"):
+        for fold in range(details["n_splits"]):
+            train, test = folds != fold, folds == fold
+            data = X[train], y[train], weights[train], X[test]
+            if probe == "network":
+                out[test] = fit_network(*data, random_state, n_levels)
+            else:
+                strengths.append(choose_strength(X[train], y[train], groups[train], weights[train], random_state))
+                out[test] = fit_logistic(*data, strengths[-1:], n_levels)[0]
+    if strengths:
+        details["strengths"] = strengths
     return out
