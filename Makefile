@@ -13,7 +13,7 @@ export CAUSALFM_DATA
 help:
 	@echo "make demo       render a cohort, encode it, audit it; the report is in demo-report/"
 	@echo "make test       ruff, mypy and the tests"
-	@echo "make calibrate  the slow calibration tests"
+	@echo "make calibrate  the calibration study (hours; goes on where it was cut), then docs/calibration.md"
 	@echo "make benchmark  time and memory of the neighbour pass"
 	@echo "make clean      remove .venv and what was made"
 
@@ -27,7 +27,8 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" --durations=20
 
 calibrate: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow --durations=20
+	$(BIN)/python -m experiments.calibration
+	$(BIN)/python -m pytest -m slow
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python -m experiments.benchmarks.neighbours

@@ -62,6 +62,7 @@ def linear_scm(
     decay: float = 1.0,
     confounding: float = 0.0,
     age_by_site: float = 0.0,
+    groups_by_site: float = 0.0,
     size_by_site: float = 0.0,
     variance_by_site: float = 0.0,
     biology_within_group: bool = False,
@@ -89,6 +90,8 @@ def linear_scm(
         0: biology is equally distributed at all sites; towards 1: each site favours one class.
     age_by_site
         Shift of the mean age from first to last site, in standard deviations.
+    groups_by_site
+        The first site holds ``1 + groups_by_site`` times as many patients as the last.
     size_by_site
         The last site brings ``1 + size_by_site`` times as many rows per patient as the first.
     variance_by_site
@@ -128,7 +131,7 @@ def linear_scm(
         scanner_nested,
     )
     shares = _biology_shares(n_sites, n_biology, confounding)
-    site, biology = _design(n_groups, shares, within=biology_within_group)
+    site, biology = _design(n_groups, shares, groups_by_site, within=biology_within_group)
     rank = site / (n_sites - 1)
     size = _sizes(rng, (low, high), 1.0 + size_by_site * rank)
     row = np.repeat(np.arange(n_groups), size)
@@ -177,20 +180,27 @@ def _biology_shares(n_sites: int, n_biology: int, confounding: float) -> np.ndar
     return np.asarray((1.0 - confounding) / n_biology + confounding * favoured)
 
 
-def _design(n_groups: int, shares: np.ndarray, *, within: bool) -> tuple[np.ndarray, np.ndarray]:
+def _design(n_groups: int, shares: np.ndarray, groups_by_site: float, *, within: bool) -> tuple[np.ndarray, np.ndarray]:
     """Fix site and class of each patient by the largest-remainder rounding of the expected cell counts."""
     n_sites, n_biology = shares.shape
     site = np.arange(n_groups) % n_sites
+    if groups_by_site:
+        weight = np.linspace(1.0 + groups_by_site, 1.0, n_sites)
+        site = np.repeat(np.arange(n_sites), _rounded(n_groups * weight / weight.sum(), n_groups))
     biology = np.zeros(n_groups, dtype=np.int64)
     if within:
         return site, biology
     for s in range(n_sites):
         members = np.flatnonzero(site == s)
-        expected = shares[s] * len(members)
-        counts = np.floor(expected).astype(np.int64)
-        counts[np.argsort(counts - expected, kind="stable")[: len(members) - counts.sum()]] += 1
-        biology[members] = np.repeat(np.arange(n_biology), counts)
+        biology[members] = np.repeat(np.arange(n_biology), _rounded(shares[s] * len(members), len(members)))
     return site, biology
+
+
+def _rounded(expected: np.ndarray, total: int) -> np.ndarray:
+    """Round by largest remainders, so that the sum is ``total``."""
+    counts = np.floor(expected).astype(np.int64)
+    counts[np.argsort(counts - expected, kind="stable")[: total - counts.sum()]] += 1
+    return np.asarray(counts)
 
 
 def _sizes(rng: np.random.Generator, rows: int | tuple[int, int], factor: np.ndarray) -> np.ndarray:

@@ -1,147 +1,167 @@
-"""Short calibration: size of the test and coverage of the intervals on clustered cohorts, beside iid versions.
+"""Short calibration: the cells of the full study on few cohorts, and the full study's page.
 
-Every cell has its seeds fixed beforehand (0, 1, 2, ...). The bands are binomial at 99.9 %, corrected for the number of
-cells (statistics rule 10); the full study with thousands of replicates is the slow version of the same cells.
+The seeds are fixed (0, 1, 2, ...). The bands are binomial at 99.9 %, corrected for the number of cells (statistics rule
+10); ``make calibrate`` runs the study itself, with seeds of its own.
 """
 
-import numpy as np
+import json
+from pathlib import Path
+
+import pandas as pd
 import pytest
 from scipy import stats
 
-from causalfm.cohort import Cohort
-from causalfm.datasets.linear_scm import linear_scm, mean_square_distance
-from causalfm.graph import CausalGraph
-from causalfm.invariance.mean import mean_test
-from causalfm.metrics import robustness_index
-from causalfm.standardisation import contrast_levels
-from causalfm.units import patient_units
+from experiments.calibration import __main__ as command
+from experiments.calibration.designs import COVERAGE_COHORTS, SIZE_COHORTS, Cell, cells
+from experiments.calibration.measures import measure
+from experiments.calibration.page import page
+from experiments.calibration.study import load, record_path, run
+from experiments.calibration.summary import COLUMNS, COMPARISONS, summarise, summarise_cell
 
-GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
-ALPHA = 0.05
-
-# The null designs of statistics rule 3: nothing differs between sites but what the name says.
-NULLS = {
-    "balanced": {},
-    "factor depends on biology": {"confounding": 0.6},
-    "few patients per level": {"n_groups": 24, "confounding": 0.3},
-    "unequal tiles": {"rows_per_group": (1, 20)},
-    "size by site": {"rows_per_group": (1, 4), "size_by_site": 9.0, "noise": 3.0},
-    "variance by site": {"variance_by_site": 3.0, "confounding": 0.5},
-    "variance by site, high dimension": {"variance_by_site": 3.0, "confounding": 0.5, "d": 256, "decay": 0.5},
-    "biology within patient": {
-        "biology_within_group": True,
-        "confounding": 0.6,
-        "rows_per_group": (4, 12),
-        "biology_effect": 3.0,
-    },
-    "continuous covariate": {"age_effect": 1.5, "age_by_site": 2.0, "confounding": 0.4},
-}
-COVERAGE = {
-    "no effect": {"site_effect": 0.0, "confounding": 0.4},
-    "small effect": {"site_effect": 0.4, "confounding": 0.4},
-    "large effect": {"site_effect": 1.0, "confounding": 0.4},
-    "variance by site": {"site_effect": 0.6, "variance_by_site": 2.0, "confounding": 0.4},
-    "few patients": {"site_effect": 0.6, "n_groups": 20, "n_sites": 2, "confounding": 0.2},
-    "continuous covariate": {"site_effect": 0.6, "age_effect": 0.7, "age_by_site": 1.5, "confounding": 0.4},
-}
-REPLICATES = [
-    pytest.param(150, id="short"),
-    pytest.param(2000, id="long", marks=pytest.mark.slow),
+ROOT = Path(__file__).parents[1]
+STUDY = {cell.key: cell for cell in cells()}
+MEAN = [key for key in STUDY if key.startswith("mean_test-")]
+EFFECT = [
+    "effect-balanced-no-effect",
+    "effect-site-depends-on-biology-effect",
+    "effect-variance-by-site-effect",
+    "effect-biology-within-patient-effect",
+    "effect-continuous-covariate-effect",
+    "effect-20-patients-at-two-sites-effect",
 ]
+INDEX = ["index-site-depends-on-biology-no-effect", "index-three-sites-balanced-effect"]
+READOUT = ["readout-site-site-depends-on-biology-no-effect", "readout-site-one-tile-per-patient-no-effect"]
 
 
-def band(n: int, probability: float, cells: int) -> tuple[int, int]:
-    tail = 0.001 / (2 * cells)
-    return int(stats.binom.ppf(tail, n, probability)), int(stats.binom.ppf(1 - tail, n, probability))
+def short(key: str, n: int) -> dict[str, dict]:
+    """Return the summary rows of the first ``n`` seeds of a cell by quantity."""
+    cell = STUDY[key]
+    design, options = dict(cell.design), dict(cell.options)
+    records = {seed: measure(cell.measure, design, options, seed, seed < 25) for seed in range(n)}
+    rows = {row["quantity"]: row for row in summarise_cell(cell, records)}
+    print(f"\n{key}: " + ", ".join(f"{name} {row['share']:.3f}" for name, row in rows.items()))
+    return rows
 
 
-def given(design: dict) -> list[str]:
-    return ["tumour", "age"] if "age_effect" in design else ["tumour"]
+def lowest(row: dict, probability: float, cells_: int) -> float:
+    return float(stats.binom.ppf(0.001 / (2 * cells_), row["answered"], probability) / row["answered"])
 
 
-def rows_as_units(cohort: Cohort) -> Cohort:
-    return cohort.replace(obs=cohort.obs.assign(patient=np.arange(len(cohort)).astype(str)))
+@pytest.mark.parametrize("key", MEAN)
+def test_size_of_the_mean_test(key: str) -> None:
+    rows = short(key, 150)
+    assert rows["patients"]["share"] <= stats.binom.ppf(1 - 0.001 / (2 * len(MEAN)), 150, 0.05) / 150
+    assert rows["rows as units"]["share"] > 0.2  # the same test with rows as units is wrong: the clusters matter
 
 
-@pytest.mark.parametrize("n", REPLICATES)
-@pytest.mark.parametrize("name", NULLS)
-def test_size_of_the_mean_test(name: str, n: int) -> None:
-    design = NULLS[name]
-    rejected = np.zeros(2, dtype=int)
-    for seed in range(n):
-        cohort, _ = linear_scm(**{"n_groups": 64, "random_state": seed, **design})
-        for i, sample in enumerate((cohort, rows_as_units(cohort))):
-            units = patient_units(sample, GRAPH, ["site"], given(design))
-            permutations = 199 if i == 0 or n < 1000 else 99
-            rejected[i] += mean_test(units, n_permutations=permutations, random_state=seed)[1] <= ALPHA
-    clustered, iid = rejected / n
-    print(f"\nsize, {name}: patients {clustered:.3f}, rows as if independent {iid:.3f} (n = {n})")
-    low, high = band(n, ALPHA, len(NULLS))
-    assert rejected[0] <= high, f"rejects too often: {clustered:.3f}"
-    if n >= 1000:
-        assert rejected[0] >= low, f"rejects too rarely: {clustered:.3f}"
-    assert iid > 0.2  # the same test with rows as units is wrong here: the clusters matter
+def test_without_studentisation_the_test_is_wrong_where_sites_differ_in_size_and_spread() -> None:
+    assert short("mean_test-small-sites-vary-more", 60)["unstudentised"]["share"] > 0.2
+    assert short("mean_test-small-sites-vary-less", 60)["unstudentised"]["share"] < 0.03
 
 
-@pytest.mark.parametrize("n", REPLICATES)
-@pytest.mark.parametrize("name", COVERAGE)
-def test_coverage_of_the_effect(name: str, n: int) -> None:
-    design = COVERAGE[name]
-    hits: dict[str, list[bool]] = {"site": [], "pair": [], "biology": [], "ratio": [], "iid site": []}
-    abstained = 0
-    for seed in range(n):
-        cohort, truth = linear_scm(**{"n_groups": 64, "random_state": seed, **design})
-        found = contrast_levels(patient_units(cohort, GRAPH, ["site"], given(design)), "tumour")
-        site, biology = mean_square_distance(truth.site), mean_square_distance(truth.biology)
-        assert len(found.levels) == len(truth.site)
-        hits["site"].append(inside(found.joint.interval(), site))
-        a, b = next(iter(found.pairs))
-        hits["pair"].append(inside(found.pairs[a, b].interval(), ((truth.site[a] - truth.site[b]) ** 2).sum()))
-        hits["biology"].append(inside(found.biology.interval(), biology))
-        ratio = found.ratio()
-        abstained += np.isnan(ratio[0])
-        if not np.isnan(ratio[0]):
-            hits["ratio"].append(inside(ratio[1:], site / biology))
-        if seed < 150:
-            rows = contrast_levels(patient_units(rows_as_units(cohort), GRAPH, ["site"], given(design)), "tumour")
-            hits["iid site"].append(inside(rows.joint.interval(), site))
-    print(
-        f"\ncoverage, {name}: "
-        + ", ".join(f"{k} {np.mean(v):.3f}" for k, v in hits.items())
-        + f"; {abstained / n:.1%} abstained"
-    )
-    for quantity in ("site", "pair", "biology", "ratio"):
-        answered = len(hits[quantity])
-        assert answered > 0.5 * n
-        nominal = 0.93 if n >= 1000 else 0.95
-        low = band(answered, nominal, 4 * len(COVERAGE))[0]
-        assert sum(hits[quantity]) >= low, f"{quantity} covers {np.mean(hits[quantity]):.3f}"
-    assert np.mean(hits["iid site"]) < 0.9  # rows as units: the interval is too short, or off zero
+@pytest.mark.parametrize("key", EFFECT)
+def test_coverage_of_the_effect(key: str) -> None:
+    rows = short(key, 100)
+    for quantity in ("joint", "one pair", "biology", "ratio"):
+        assert rows[quantity]["answered"] > 50
+        assert rows[quantity]["share"] >= lowest(rows[quantity], 0.95, 4 * len(EFFECT))
+    assert rows["joint, rows as units"]["share"] < 0.9  # too short, or off zero
 
 
-def inside(interval: tuple[float, float], truth: float) -> bool:
-    return interval[0] - 1e-12 <= truth <= interval[1] + 1e-12
+@pytest.mark.parametrize("key", INDEX)
+def test_coverage_of_the_robustness_index(key: str) -> None:
+    rows = short(key, 80)
+    for quantity in ("index", "2 x 2 reference"):
+        assert rows[quantity]["share"] >= lowest(rows[quantity], 0.95, 2 * len(INDEX))
+    assert rows["index, rows as units"]["share"] < 0.9
 
 
-@pytest.mark.parametrize("n", [pytest.param(100, id="short"), pytest.param(1000, id="long", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("site_effect", [0.0, 0.8])
-def test_coverage_of_the_robustness_index(site_effect: float, n: int) -> None:
-    found: dict[str, list[tuple[float, float, float]]] = {"raw": [], "2 x 2 reference": []}
-    for seed in range(n):
-        cohort, _ = linear_scm(
-            n_groups=48,
-            rows_per_group=4,
-            site_effect=site_effect,
-            biology_effect=0.8,
-            confounding=0.4,
-            random_state=seed,
-        )
-        estimate = robustness_index(cohort, GRAPH, k=9, random_state=seed)
-        for name, e in zip(found, (estimate, estimate.details["standardised"]), strict=True):
-            found[name].append((e.value, e.low, e.high))
-    for name, values in found.items():
-        table = np.array(values)
-        truth = table[:, 0].mean()  # the mean over independent cohorts of the same design (statistics rule 4)
-        covered = int(((table[:, 1] <= truth) & (truth <= table[:, 2])).sum())
-        print(f"\ncoverage of the index, site effect {site_effect}, {name}: {covered / n:.3f} around {truth:.3f}")
-        assert covered >= band(n, 0.93 if n >= 1000 else 0.95, 4)[0]
+@pytest.mark.parametrize("key", READOUT)
+def test_coverage_of_the_readouts(key: str) -> None:
+    rows = short(key, 50)
+    judged = [row for name, row in rows.items() if not any(c in name for c in COMPARISONS)]
+    assert len(judged) >= 4
+    for row in judged:
+        assert row["share"] >= lowest(row, 0.95, len(judged) * len(READOUT)), row["quantity"]
+
+
+def tiny(cohorts: int) -> Cell:
+    return Cell("mean_test", "tiny", {"n_groups": 16, "rows_per_group": 2, "d": 4, "n_sites": 2}, cohorts)
+
+
+def test_the_study_goes_on_where_it_was_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run([tiny(6)], tmp_path, workers=1)
+    whole = load(tiny(6), tmp_path)
+    assert len(whole) == 6
+    path = record_path(tiny(6), tmp_path)
+    text = path.read_text().rstrip("\n")
+    path.write_text(text[:-40])  # killed in the middle of the last line
+    assert len(load(tiny(6), tmp_path)) == 5
+    capsys.readouterr()
+    run([tiny(8)], tmp_path, workers=1)
+    assert "3 cohorts" in capsys.readouterr().out
+    again = load(tiny(8), tmp_path)
+    assert len(again) == 8
+    assert {seed: again[seed] for seed in whole} == whole
+
+
+def test_the_study_starts_a_cell_again_if_the_code_gives_other_numbers(tmp_path: Path) -> None:
+    run([tiny(3)], tmp_path, workers=1)
+    path = record_path(tiny(3), tmp_path)
+    whole = load(tiny(3), tmp_path)
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line]
+    for line in lines:
+        line["values"]["patients"] += 0.01
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run([tiny(3)], tmp_path, workers=1)
+    assert load(tiny(3), tmp_path) == whole
+    assert path.with_suffix(".old").is_file()
+
+
+def test_a_record_of_another_design_is_not_used(tmp_path: Path) -> None:
+    run([tiny(2)], tmp_path, workers=1)
+    other = Cell("mean_test", "tiny", {**tiny(2).design, "d": 5}, 2)
+    assert load(other, tmp_path) == {}
+
+
+def test_summary_of_known_values() -> None:
+    cell = Cell("effect", "known", {"n_groups": 64}, 4)
+    nothing = float("nan")
+    records = {
+        0: {"joint": [1.0, 0.5, 1.5, 1.2], "margin": [0.0, -1.0, -0.5, 0.0]},
+        1: {"joint": [1.0, 0.5, 1.1, 1.2], "margin": [0.0, 0.5, 1.0, 0.0]},
+        2: {"joint": [1.4, 0.5, 1.5, 1.2], "margin": [0.0, -1.0, 1.0, 0.0]},
+        3: {"joint": [nothing, nothing, nothing, 1.2]},
+    }
+    rows = {row["quantity"]: row for row in summarise_cell(cell, records)}
+    assert rows["joint"]["cohorts"] == 4
+    assert rows["joint"]["answered"] == 3
+    assert rows["joint"]["share"] == pytest.approx(2 / 3)
+    assert rows["joint"]["reading"] == "too short"
+    assert rows["margin, false pass"]["share"] == pytest.approx(1 / 3)
+    assert rows["margin, false fail"]["share"] == pytest.approx(1 / 3)
+    assert rows["margin, false pass"]["reading"] == "too often"
+
+
+def test_the_page_is_written_from_the_table_and_every_cell_is_there() -> None:
+    table = pd.read_csv(ROOT / "docs" / "calibration.csv")
+    assert list(table.columns) == list(COLUMNS)
+    assert page(table) == (ROOT / "docs" / "calibration.md").read_text(encoding="utf-8")
+    present = {(row.measure, row.design) for row in table.itertuples()}
+    assert present == {(cell.measure, cell.name) for cell in cells()}
+    first = table.groupby(["measure", "design"], sort=False)["cohorts"].first()
+    for (measure_, _), cohorts in first.items():
+        assert cohorts == (SIZE_COHORTS if measure_ == "mean_test" else COVERAGE_COHORTS)
+
+
+def test_no_cell_of_the_committed_study_fails() -> None:
+    table = pd.read_csv(ROOT / "docs" / "calibration.csv")
+    assert not table["reading"].isin(["too short", "too often", "never answered"]).any()
+
+
+@pytest.mark.slow
+def test_the_full_study_gives_the_committed_table() -> None:
+    command.main([])
+    assert (ROOT / "docs" / "calibration.csv").is_file()
+    found = summarise(cells(), command.RECORDS)
+    assert not found["reading"].isin(["too short", "too often", "never answered"]).any()

@@ -1,0 +1,39 @@
+"""``python -m experiments.calibration [--only TEXT] [--share 1.0] [--workers N]``: run, or go on with, the study.
+
+Records go to ``calibration-records/``; ``docs/calibration.csv``, the page and the figure are written from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from experiments.calibration.designs import cells
+from experiments.calibration.page import write_page
+from experiments.calibration.study import run
+from experiments.calibration.summary import summarise
+
+RECORDS = Path("calibration-records")
+DOCS = Path("docs")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the study."""
+    parser = argparse.ArgumentParser(description="Calibration study: runs what is missing, then writes docs/.")
+    parser.add_argument("--only", default="", help="cells whose name holds this text")
+    parser.add_argument("--share", type=float, default=1.0, help="part of the cohorts, for a rehearsal")
+    parser.add_argument("--workers", type=int, default=None)
+    parser.add_argument("--records", type=Path, default=RECORDS)
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    options = parser.parse_args(arguments)
+    run(
+        [cell for cell in cells() if options.only in cell.key],
+        options.records,
+        share=options.share,
+        workers=options.workers,
+    )
+    write_page(summarise(cells(), options.records), options.docs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""What is simulated: the null designs, with nothing between sites but what the name says, and the same with effects.
+
+The seeds of a cell are ``FIRST_SEED, FIRST_SEED + 1, ...``: fixed before the first run, never changed to pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FIRST_SEED = 1_000_000
+SIZE_COHORTS = 2000
+COVERAGE_COHORTS = 1000
+
+NULLS: dict[str, dict[str, Any]] = {
+    "balanced": {},
+    "site depends on biology": {"confounding": 0.6},
+    "few patients per site": {"n_groups": 24, "n_sites": 3, "confounding": 0.3},
+    "unequal tiles": {"rows_per_group": (1, 20)},
+    "size by site": {"rows_per_group": (1, 4), "size_by_site": 9.0, "noise": 3.0},
+    "variance by site": {"variance_by_site": 3.0, "confounding": 0.5},
+    "variance by site, high dimension": {"variance_by_site": 3.0, "confounding": 0.5, "d": 256, "decay": 0.5},
+    "biology within patient": {
+        "biology_within_group": True,
+        "confounding": 0.6,
+        "rows_per_group": (4, 12),
+        "biology_effect": 3.0,
+    },
+    "continuous covariate": {"age_effect": 1.5, "age_by_site": 2.0, "confounding": 0.4},
+}
+# The same where site sizes differ too: here permutation without studentisation goes wrong, one way or the other.
+UNEVEN: dict[str, dict[str, Any]] = {
+    "small sites vary more": {"groups_by_site": 4.0, "variance_by_site": 3.0},
+    "small sites vary less": {"groups_by_site": -0.8, "variance_by_site": 3.0},
+    "small sites bring more tiles": {"groups_by_site": 4.0, **NULLS["size by site"]},
+}
+FEW = {"n_groups": 20, "n_sites": 2, "confounding": 0.2}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One simulated design with one family of measures.
+
+    Attributes
+    ----------
+    measure
+        Name of a function in ``measures``.
+    name
+        The design in words.
+    design
+        Arguments of ``linear_scm``, but for the seed.
+    cohorts
+        Number of independent cohorts.
+    options
+        Arguments of the measure.
+    """
+
+    measure: str
+    name: str
+    design: Mapping[str, Any]
+    cohorts: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """File name of the cell."""
+        return f"{self.measure}-{self.name}".replace(",", "").replace(" ", "-")
+
+
+def cells() -> list[Cell]:
+    """Return the whole study."""
+    nulls = {**NULLS, **UNEVEN}
+    out = [Cell("mean_test", name, {"n_groups": 64, **design}, SIZE_COHORTS) for name, design in nulls.items()]
+    for name, design in nulls.items():
+        for effect, words in ((0.0, "no effect"), (0.6, "effect")):
+            full = {"n_groups": 64, "site_effect": effect, **design}
+            out.append(Cell("effect", f"{name}, {words}", full, COVERAGE_COHORTS))
+    for effect in (0.0, 0.6):
+        name = f"20 patients at two sites, {'effect' if effect else 'no effect'}"
+        out.append(Cell("effect", name, {"site_effect": effect, **FEW}, COVERAGE_COHORTS))
+    low = {name: design for name, design in NULLS.items() if "d" not in design}
+    low["one tile per patient"] = {"n_groups": 150, "rows_per_group": 1}
+    small = {"n_groups": 48, "n_sites": 2, "rows_per_group": 4, "biology_effect": 0.8}
+    for name, design in low.items():
+        out.append(Cell("index", f"{name}, no effect", {**small, **design}, COVERAGE_COHORTS))
+    for name in ("balanced", "site depends on biology"):
+        full = {**small, "n_sites": 3, "site_effect": 0.8, **low[name]}
+        out.append(Cell("index", f"three sites, {name}, effect", full, COVERAGE_COHORTS))
+    base = {"n_groups": 48, "n_sites": 3, "rows_per_group": 4, "d": 8}
+    for name, design in low.items():
+        out.append(Cell("readout", f"site, {name}, no effect", {**base, **design}, COVERAGE_COHORTS, {"of": "site"}))
+    for name in ("site depends on biology", "one tile per patient"):
+        full = {**base, "site_effect": 1.0, **low[name]}
+        out.append(Cell("readout", f"site, {name}, effect", full, COVERAGE_COHORTS, {"of": "site"}))
+    full = {**base, **low["site depends on biology"]}
+    out.append(Cell("readout", "biology, site depends on biology", full, COVERAGE_COHORTS, {"of": "tumour"}))
+    return out

@@ -1,0 +1,152 @@
+"""``docs/calibration.csv``, ``docs/calibration.md`` and the figure: every number comes from the records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.calibration.designs import FIRST_SEED
+from experiments.calibration.summary import COVERAGE, FEW_COVERAGE, FEW_PATIENTS, SIZE
+
+SECTIONS = {
+    "mean_test": (
+        "Size of the mean test",
+        "Share of cohorts without any effect in which p <= .05. *unstudentised*: the same permutations with the plain "
+        "sum of squares. *rows as units*: the same test if every tile were a patient.",
+    ),
+    "effect": (
+        "Intervals of the effect",
+        "Share of 95 % intervals that hold the truth of the simulator. *joint*: mean squared distance over all pairs "
+        "of sites; *ratio*: to the biology; *margin*: share of wrong verdicts where the largest pair lies exactly on "
+        "the margin, 5 % allowed on each side.",
+    ),
+    "index": (
+        "Intervals of the robustness index",
+        "The truth is the mean over all cohorts of the cell: the expected value for new patients of this design.",
+    ),
+    "readout": (
+        "Intervals of the read-outs",
+        "Balanced accuracy of every probe, over the cohort and *within* the case mix. The truth is the mean over all "
+        "cohorts of the cell.",
+    ),
+}
+COLOURS = {"": "#0b5394", "unstudentised": "#b45f06", "rows as units": "#999999"}
+
+
+def write_page(table: pd.DataFrame, docs: Path) -> None:
+    """Write the table, the page and the figure.
+
+    Parameters
+    ----------
+    table
+        As from ``summarise``.
+    docs
+        The folder; the figure goes to ``images/`` in it.
+    """
+    table = table.round(4)
+    table.to_csv(docs / "calibration.csv", index=False)
+    _draw(table, docs / "images" / "calibration.svg")
+    (docs / "calibration.md").write_text(page(table), encoding="utf-8")
+
+
+def page(table: pd.DataFrame) -> str:
+    """Return the page in Markdown."""
+    judged = table[table["reading"] != "comparison"]
+    counts = judged["reading"].value_counts()
+    outside = judged[~judged["reading"].isin(["within", "conservative"])]
+    parts = [
+        "# Calibration",
+        "",
+        "Do the tests reject a true null as often as they say, and do the intervals hold the truth? Cohorts are drawn "
+        "by `causalfm.datasets.linear_scm`, whose truth is known; patients bring several tiles each. "
+        f"The seeds are {FIRST_SEED}, {FIRST_SEED + 1}, ... in every cell, fixed before the first run; every cell is "
+        "shown. `make calibrate` runs or continues the study and writes this page, "
+        "[calibration.csv](calibration.csv) and the figure.",
+        "",
+        f"Bands: size {SIZE[0]:.0%} to {SIZE[1]:.0%}; coverage {COVERAGE[0]:.0%} to {COVERAGE[1]:.0%}, above it only "
+        f"for norms within three standard deviations of zero, {FEW_COVERAGE:.0%} with at most {FEW_PATIENTS} patients. "
+        "*Conservative* (above a coverage band or below the size band) is a warning, the other side a failure.",
+        "",
+        f"**{counts.get('within', 0)} of {len(judged)} quantities lie within their band, "
+        f"{counts.get('conservative', 0)} are conservative, {len(outside)} fail.**",
+        "",
+        "![Sizes and coverages of all cells](images/calibration.svg)",
+    ]
+    if len(outside):
+        parts += [
+            "",
+            "Outside: "
+            + "; ".join(f"{r.design}, {r.quantity}: {r.share:.3f} ({r.reading})" for r in outside.itertuples())
+            + ".",
+        ]
+    for measure, (title, words) in SECTIONS.items():
+        part = table[table["measure"] == measure]
+        if len(part):
+            parts += ["", f"## {title}", "", words, "", *_markdown(part)]
+    return "\n".join(parts) + "\n"
+
+
+def _markdown(part: pd.DataFrame) -> list[str]:
+    head = ["design", "quantity", "share", "± 1 sd", "cohorts", "answered", "truth", "mean", "median width", "reading"]
+    interval = bool(part["truth"].notna().any())
+    keep = [name for name in head if interval or name not in ("answered", "truth", "mean", "median width")]
+    out = ["| " + " | ".join(keep) + " |", "|" + "---|" * len(keep)]
+    for row in part.itertuples():
+        cells = {
+            "design": row.design,
+            "quantity": row.quantity,
+            "share": f"{row.share:.3f}",
+            "± 1 sd": f"{row.mc_error:.3f}",
+            "cohorts": str(row.cohorts),
+            "answered": f"{row.answered / row.cohorts:.1%}",
+            "truth": _number(row.truth),
+            "mean": _number(row.mean),
+            "median width": _number(row.width),
+            "reading": row.reading if row.reading != "comparison" else "",
+        }
+        out.append("| " + " | ".join(cells[name] for name in keep) + " |")
+    return out
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.3g}"
+
+
+def _draw(table: pd.DataFrame, path: Path) -> None:
+    """One panel per measure: designs downwards, shares to the right, the band shaded."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    shown = [m for m in SECTIONS if (table["measure"] == m).any()]
+    heights = [table[table["measure"] == m]["design"].nunique() for m in shown]
+    with mpl.rc_context(
+        {"svg.hashsalt": "calibration", "font.size": 8, "svg.fonttype": "none", "font.family": "sans-serif"}
+    ):
+        figure, axes = plt.subplots(
+            len(shown),
+            1,
+            figsize=(8.0, 0.24 * sum(heights) + 1.0 * len(shown)),
+            height_ratios=heights,
+            layout="constrained",
+            squeeze=False,
+        )
+        for ax, measure in zip(axes[:, 0], shown, strict=True):
+            part = table[(table["measure"] == measure) & (table["kind"] != "error")]
+            designs = list(dict.fromkeys(part["design"]))[::-1]
+            band, at = (SIZE, 0.05) if measure == "mean_test" else (COVERAGE, 0.95)
+            ax.axvspan(*band, color="#d9ead3", lw=0)
+            ax.axvline(at, color="#38761d", lw=0.8)
+            for label, colour in COLOURS.items():
+                own = part[[label in q if label else not any(c in q for c in COLOURS if c) for q in part["quantity"]]]
+                y = [designs.index(d) for d in own["design"]]
+                ax.plot(own["share"], y, "o", ms=4, alpha=0.7, color=colour, label=label or "as causalfm reports it")
+            ax.set(yticks=range(len(designs)), yticklabels=designs, xlim=(-0.02, 1.02), title=SECTIONS[measure][0])
+            ax.grid(axis="y", lw=0.3)
+        axes[0, 0].legend(loc="lower right", frameon=False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
+        plt.close(figure)

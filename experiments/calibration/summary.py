@@ -1,0 +1,106 @@
+"""From records to one line per cell and quantity: rejection shares, coverage, abstention, and the band they lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.calibration.designs import Cell
+from experiments.calibration.study import Records, load
+
+ALPHA = 0.05
+SIZE = (0.03, 0.07)
+COVERAGE = (0.93, 0.97)
+FEW_COVERAGE = 0.90  # with at most FEW_PATIENTS patients
+FEW_PATIENTS = 20
+SPREADS = 3.0  # a norm further from zero than this many standard deviations must not be covered too often either
+COMPARISONS = ("unstudentised", "rows as units")
+COLUMNS = (
+    "measure",
+    "design",
+    "quantity",
+    "kind",
+    "cohorts",
+    "answered",
+    "share",
+    "mc_error",
+    "truth",
+    "mean",
+    "width",
+    "reading",
+)
+
+
+def summarise(cells: Sequence[Cell], folder: Path) -> pd.DataFrame:
+    """Return one row per cell and quantity.
+
+    Parameters
+    ----------
+    cells
+        The study.
+    folder
+        Its records.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``share`` is a rejection share (kind ``size``), a share of intervals that hold the truth (``coverage``) or of
+        verdicts that are wrong where the truth lies on the margin (``error``); ``answered`` the cohorts it is taken
+        over. ``reading`` says how it lies to the band of the statistical specification; ``comparison`` marks the
+        versions that are there to be compared with. ``truth``, ``mean`` and median ``width`` are for intervals.
+    """
+    rows = [row for cell in cells for row in summarise_cell(cell, load(cell, folder))]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def summarise_cell(cell: Cell, records: Records) -> list[dict[str, Any]]:
+    """Return the rows of one cell."""
+    quantities = dict.fromkeys(name for seed in sorted(records) for name in records[seed])
+    rows = []
+    for quantity in quantities:
+        values = [record[quantity] for record in records.values() if quantity in record]
+        rows += _rows(cell, quantity, np.array(values, dtype=float))
+    return rows
+
+
+def _rows(cell: Cell, quantity: str, values: np.ndarray) -> list[dict[str, Any]]:
+    base = {"measure": cell.measure, "design": cell.name, "quantity": quantity, "cohorts": len(values)}
+    if values.ndim == 1:
+        return [_share(base, "size", values <= ALPHA, quantity)]
+    value, low, high, truth = values.T
+    answered = ~np.isnan(low)
+    if quantity == "margin":
+        wrong = {"margin, false pass": high < 0.0, "margin, false fail": low > 0.0}
+        return [_share({**base, "quantity": name}, "error", hit[answered], name) for name, hit in wrong.items()]
+    target = np.where(np.isnan(truth), np.nanmean(value[answered]) if answered.any() else np.nan, truth)
+    inside = ((low - 1e-12 <= target) & (target <= high + 1e-12))[answered]
+    spread = float(value[answered].std()) if answered.any() else float("nan")
+    near_zero = bool(cell.measure == "effect" and target[0] < SPREADS * spread)
+    few = int(cell.design.get("n_groups", 80)) <= FEW_PATIENTS
+    row = _share(base, "coverage", inside, quantity, near_zero=near_zero, few=few)
+    mean, width = (value[answered].mean(), np.median((high - low)[answered])) if answered.any() else (np.nan, np.nan)
+    return [{**row, "truth": float(target[0]), "mean": float(mean), "width": float(width)}]
+
+
+def _share(
+    base: dict[str, Any], kind: str, hit: np.ndarray, quantity: str, *, near_zero: bool = False, few: bool = False
+) -> dict[str, Any]:
+    n = len(hit)
+    share = float(hit.mean()) if n else float("nan")
+    reading = "comparison" if any(c in quantity for c in COMPARISONS) else _reading(kind, share, near_zero, few)
+    error = float(np.sqrt(share * (1.0 - share) / n)) if n else float("nan")
+    return {**base, "kind": kind, "answered": n, "share": share, "mc_error": error, "reading": reading}
+
+
+def _reading(kind: str, share: float, near_zero: bool, few: bool) -> str:
+    if np.isnan(share):
+        return "never answered"
+    if kind == "coverage":
+        low, high = FEW_COVERAGE if few else COVERAGE[0], 1.0 if near_zero else COVERAGE[1]
+        return "too short" if share < low else "conservative" if share > high else "within"
+    low, high = (0.0, SIZE[1]) if kind == "error" else SIZE
+    return "conservative" if share < low else "too often" if share > high else "within"
