@@ -12,8 +12,9 @@ from causalfm.errors import GraphError
 EMBEDDING = "Z"  # the node that stands for the embedding
 Pair = tuple[str, str]
 _TOKEN = re.compile(
-    r'(?P<space>[^\S\n]+|\#[^\n]*)|(?P<end>[;\n])|(?P<arrow><->|->|<-)|(?P<mark>[{},])|(?P<quoted>"[^"\n]*")|(?P<name>[\w.]+)'
+    r'(?P<space>[^\S\n]+|\#[^\n]*)|(?P<end>[;\n])|(?P<arrow><->|->|<-|[→←↔])|(?P<mark>[{},])|(?P<quoted>"[^"\n]*")|(?P<name>[\w.]+)'
 )
+_SAME = {"→": "->", "←": "<-", "↔": "<->"}
 _BARE = re.compile(r"[\w.]+")
 _GRAMMAR = (
     "Write arrows as 'a -> b', 'a <- b' or 'a <-> b', sets as '{a, b} -> c', statements on lines of their own or "
@@ -47,7 +48,8 @@ def parse_arrows(text: str) -> Arrows:
     ----------
     text
         Statements separated by ``;`` or newlines: ``a -> b -> c``, ``a <- b``, ``a <-> b``, sets ``{a, b} -> c``; a
-        bare ``a`` declares an isolated node; ``#`` starts a comment; names with other characters go in double quotes.
+        bare ``a`` declares an isolated node; ``#`` starts a comment; names with other characters go in double quotes;
+        ``→``, ``←`` and ``↔`` are arrows too.
 
     Returns
     -------
@@ -118,6 +120,11 @@ def render_arrows(arrows: Arrows) -> str:
 
 def standard_arrows(biology: str, technical: Sequence[str], covariates: Sequence[str]) -> str:
     """Return the arrows of :meth:`causalfm.CausalGraph.standard`."""
+    columns = [biology, *technical, *covariates]
+    if EMBEDDING in columns:
+        raise GraphError(f"a column is called {EMBEDDING!r}, which stands for the embedding in every graph: rename it.")
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise GraphError(f"{twice[0]!r} is named twice among biology, technical and covariates: a column has one role.")
     site, label = quote(technical[0]), quote(biology)
     statements = [f"{site} <-> {label}"]
     statements += [f"{site} <-> {quote(c)}; {quote(c)} -> {label}" for c in covariates]
@@ -130,11 +137,20 @@ def names(value: str | Sequence[str] | None) -> tuple[str, ...]:
     """Return one name or several as a tuple."""
     if value is None:
         return ()
-    return (value,) if isinstance(value, str) else tuple(value)
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Iterable):
+        raise GraphError(f"{value!r} names no column: give a column name, or a list of them, as text.")
+    return tuple(value)
 
 
 def quote(name: str) -> str:
     """Return a node's name as it stands in arrow notation: bare if it can, else in double quotes."""
+    if not isinstance(name, str) or not name.strip() or '"' in name or "\n" in name:
+        raise GraphError(
+            f"{name!r} cannot name a node: a name is text, not blank, without double quotes and newlines. Rename the "
+            "column, for instance with obs.rename(columns=...)."
+        )
     return name if _BARE.fullmatch(name) else f'"{name}"'
 
 
@@ -159,7 +175,7 @@ def _statements(text: str) -> Iterable[tuple[str, list[str]]]:
                 yield text[start : match.start()].strip(), tokens
             tokens, start = [], at
         elif not match["space"] and not match["end"]:
-            tokens.append(match[0])
+            tokens.append(_SAME.get(match[0], match[0]))
     if tokens:
         yield text[start:].strip(), tokens
 

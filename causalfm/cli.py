@@ -43,17 +43,18 @@ def audit(
 ) -> None:
     """Audit embeddings. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input."""
     import causalfm
+    from causalfm.arrows import names
     from causalfm.auditing import load_policy
     from causalfm.demo import write_reports
     from causalfm.selection import select_levels
 
-    if out.exists() and not out.is_dir():
-        raise typer.BadParameter(f"--out {out.name!r} is a file: name a folder.")
+    if taken := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
+        raise typer.BadParameter(f"--out: {taken[0].name!r} is a file: name a folder.")
     declared = _graph(graph, biology, technical, covariates, group)
     rules = load_policy(policy)
     cohort = causalfm.read(path if len(path) > 1 else path[0], obs or None, key=key)
     if keep:
-        cohort = select_levels(cohort, _pairs(keep))
+        cohort = select_levels(cohort, _pairs(keep), private=(*declared.groups, *names(declared.specimen)))
     with _live() as progress:
         result = causalfm.audit(cohort, declared, policy=rules, missing=missing, progress=progress, random_state=seed)  # type: ignore[arg-type]
         page = write_reports(result, out)
@@ -93,10 +94,16 @@ def main() -> None:
     except CausalFMError as error:
         typer.echo(f"causalfm: {error}", err=True)
         sys.exit(USAGE)
-    except Exception:
+    except OSError as error:  # a full disk, a folder that may not be written: nothing is wrong with the program
+        name = Path(error.filename).name if isinstance(error.filename, str) else "a file"
+        reason = error.strerror or type(error).__name__
+        typer.echo(f"causalfm: {name!r}: {reason}. Check the path and its rights.", err=True)
+        sys.exit(USAGE)
+    except Exception as error:
         import traceback
 
-        traceback.print_exc()
+        lines = "".join(traceback.format_tb(error.__traceback__))  # without the message: it can quote patients
+        typer.echo(f"{lines}{type(error).__name__}", err=True)
         typer.echo("causalfm: internal error, please report the lines above.", err=True)
         sys.exit(INTERNAL)
 
@@ -110,7 +117,7 @@ def _graph(arrows: str, biology: str, technical: str, covariates: str, group: st
             raise typer.BadParameter(f"--{name} is needed: name the column.")
     if not arrows:
         return CausalGraph.standard(**roles, covariates=_split(covariates))
-    if "->" not in arrows:
+    if not any(arrow in arrows for arrow in ("->", "<-", "→", "←", "↔")):
         try:
             arrows = Path(arrows).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):

@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from causalfm.arguments import did_you_mean
 from causalfm.errors import DataError, positions
-from causalfm.validation import check_matrix, check_table, encode_levels, missing_as_level, refuse_missing, row_blocks
+from causalfm.validation import (
+    aligned_matrix,
+    check_matrix,
+    check_table,
+    encode_levels,
+    missing_as_level,
+    refuse_missing,
+    row_blocks,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -73,20 +82,22 @@ class Cohort:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.obs, pd.DataFrame):
-            raise DataError(f"obs is a {type(self.obs).__name__}, not a pandas DataFrame: wrap it in pd.DataFrame(...)")
-        try:
-            X = self.X if isinstance(self.X, np.ndarray) else np.asarray(self.X)
-        except ValueError:
-            raise DataError("X is ragged: every row needs the same number of dimensions.") from None
+        self._settle(values=True)
+
+    @classmethod
+    def _of_finite(cls, X: np.ndarray, obs: pd.DataFrame, info: Mapping[str, Any]) -> Cohort:
+        """Build from embeddings that a reader found finite as they came in; everything else is checked as ever."""
+        cohort = object.__new__(cls)
+        for name, value in (("X", X), ("obs", obs), ("info", info)):
+            object.__setattr__(cohort, name, value)
+        cohort._settle(values=False)
+        return cohort
+
+    def _settle(self, *, values: bool) -> None:
+        X = aligned_matrix(self.X, self.obs)
         object.__setattr__(self, "X", X)
-        if X.ndim == 2 and len(X) != len(self.obs):
-            raise DataError(
-                f"X has {len(X)} rows and obs has {len(self.obs)}: they must describe the same rows in the same order. "
-                "Join the table to the embeddings before building the cohort."
-            )
         check_table(self.obs)
-        check_matrix(X)
+        check_matrix(X, values=values)
 
     def __len__(self) -> int:
         return len(self.X)
@@ -135,7 +146,8 @@ class Cohort:
     def column(self, name: str) -> pd.Series:
         """Return a column of ``obs`` or raise a DataError that lists the columns there are."""
         if name not in self.obs.columns:
-            raise DataError(f"obs has no column {name!r}. Columns: {', '.join(map(str, self.obs.columns))}.")
+            near, known = did_you_mean(name, self.obs.columns), ", ".join(map(str, self.obs.columns))
+            raise DataError(f"obs has no column {name!r}. Columns: {known}.{near}")
         return self.obs[name]
 
     def factor(self, name: str, *, private: bool = False) -> Factor:
@@ -267,14 +279,9 @@ class Cohort:
         DataError
             Unknown ``obsm`` key, or a sparse matrix.
         """
-        if obsm is not None and obsm not in adata.obsm:
-            raise DataError(f"obsm has no key {obsm!r}. Keys: {', '.join(adata.obsm) or 'none'}.")
-        X = adata.X if obsm is None else adata.obsm[obsm]
-        if X is None:
-            keys = ", ".join(adata.obsm) or "none"
-            raise DataError(f"adata.X is empty. Name the embeddings with obsm=. Keys: {keys}.")
-        if hasattr(X, "toarray"):
-            raise DataError("the matrix is sparse: embeddings are dense. Pass obsm= or convert it with .toarray().")
+        from causalfm.formats.annotated import choose
+
+        X = choose(adata.X, adata.obsm, obsm)
         return cls(np.asarray(X), adata.obs.copy(), {"source": "anndata", "obsm": obsm})
 
     def to_anndata(self) -> AnnData:

@@ -40,6 +40,8 @@ class CellCovariances:
 
     def weight_products(self, A: np.ndarray, B: np.ndarray) -> np.ndarray:
         """``(C, J, K)``: sum over the patients of each cell of ``a_g b_g'``, for weights ``A (J, G)``, ``B (K, G)``."""
+        if len(A) == len(B) == 1:  # one pair of many levels: no loop over their many cells
+            return np.asarray(np.bincount(self.codes, A[0] * B[0], self.n_cells)[:, None, None])
         out = np.zeros((self.n_cells, len(A), len(B)))
         for c in range(self.n_cells):
             members = self.codes == c
@@ -49,15 +51,14 @@ class CellCovariances:
     def along(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """``(C, J, K)``: ``a_j' S_c b_k`` for every cell, for vectors ``a (J, d)``, ``b (K, d)``."""
         left, right = self.residuals @ a.T, self.residuals @ b.T
-        out = np.zeros((self.n_cells, len(a), len(b)))
-        for c in range(self.n_cells):
-            members = self.codes == c
-            out[c] = left[members].T @ right[members] / self.df[c]
-        return out
+        return np.asarray(self.weight_products(left.T, right.T) / self.df[:, None, None])
 
     def apply(self, gamma: np.ndarray, products: np.ndarray) -> np.ndarray:
         """``Gamma gamma (J, d)``: row ``j`` is ``sum_c sum_k M_c[j, k] S_c gamma_k``, ``M`` the weight products."""
         projected = self.residuals @ gamma.T
+        if len(gamma) == 1:
+            weights = projected[:, 0] * (products[:, 0, 0] / self.df)[self.codes]
+            return np.asarray(weights[None] @ self.residuals)
         out = np.zeros_like(gamma)
         for c in range(self.n_cells):
             members = self.codes == c

@@ -9,6 +9,7 @@ import numpy as np
 
 from causalfm.cohort import Cohort
 from causalfm.strata import table
+from causalfm.validation import look_alikes
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -75,3 +76,29 @@ def effective_units(counts: np.ndarray) -> float:
     used = counts > 0
     weights = np.outer(counts.sum(axis=1), counts.sum(axis=0))[used] / counts[used]
     return float((counts[used] * weights).sum() ** 2 / (counts[used] * weights**2).sum())
+
+
+def similar_levels(cohort: Cohort, graph: CausalGraph) -> list[str]:
+    """Say which levels count as different although they read alike: often one hospital spelled in two ways.
+
+    Parameters
+    ----------
+    cohort, graph
+        Data and declared graph.
+
+    Returns
+    -------
+    list of str
+        One sentence per set of such levels of biology or a technical factor; units are counted and not named.
+    """
+    out = []
+    for name in (graph.biology, *graph.technical):
+        for same in look_alikes(cohort.factor(name).levels):
+            shown = ", ".join(map(repr, same))
+            out.append(f"Levels of {name} that differ in case or blanks only are taken as different: {shown}.")
+    for name in graph.groups:
+        if sets := look_alikes(cohort.factor(name, private=True).levels):
+            out.append(
+                f"{sum(map(len, sets))} values of {name} differ from another in case or blanks only: taken apart."
+            )
+    return out

@@ -83,7 +83,7 @@ class CausalGraph:
     ) -> None:
         parsed = parse_arrows(arrows)
         factors, hidden, groups = names(technical), names(selected), names(group)
-        taken = {EMBEDDING, biology, *factors, *hidden}
+        taken = (EMBEDDING, biology, *factors, *hidden)
         others = tuple(n for n in parsed.nodes if n not in taken) if covariates is None else names(covariates)
         self.__dict__.update(  # frozen: set once, here
             biology=biology,

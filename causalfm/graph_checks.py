@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from causalfm.arguments import check_type, did_you_mean
 from causalfm.arrows import EMBEDDING, names
 from causalfm.errors import DataError, GraphError, positions
 
 if TYPE_CHECKING:
-    from causalfm.cohort import Cohort
+    from causalfm.cohort import Cohort, Factor
     from causalfm.graph import CausalGraph, Kind
 
 KINDS = ("categorical", "ordinal", "continuous", "multi-label")
 MAX_INTEGER_LEVELS = 20
+MAX_LEVELS = 200  # every pair is compared: 19,900
 
 
 def graph_error(graph: CausalGraph, message: str) -> GraphError:
@@ -39,11 +41,11 @@ def check_roles(graph: CausalGraph) -> None:
     """
     if EMBEDDING not in graph.nodes:
         raise graph_error(
-            graph, f"the graph has no node {EMBEDDING}: it stands for the embedding, for instance '{{a, b}} -> Z'."
+            graph, f"the graph has no node {EMBEDDING}: the embedding. Add arrows into it, like '{{a, b}} -> Z'."
         )
     for what, value in (("biology", (graph.biology,)), ("technical", graph.technical), ("group", graph.groups)):
         if not value or not all(isinstance(v, str) and v for v in value):
-            raise graph_error(graph, f"{what} is missing: name the column (or columns) that play this role.")
+            raise graph_error(graph, f"{what} is missing or no text: name the column (or columns) that play this role.")
     _validate_roles(graph)
     for node, role in ((EMBEDDING, "the embedding"), *((s, "a selection node") for s in graph.selected)):
         if graph.children(node):
@@ -86,7 +88,7 @@ def _validate_roles(graph: CausalGraph) -> None:
     for name, kind in graph.kinds.items():
         if name not in graph.measured or kind not in KINDS:
             raise graph_error(
-                graph, f"kinds[{name!r}] = {kind!r} fits no measured node or kind. Kinds: {', '.join(KINDS)}."
+                graph, f"kinds[{name!r}] = {kind!r} fits no measured node or kind: choose one of {', '.join(KINDS)}."
             )
 
 
@@ -111,9 +113,11 @@ def check_cohort(graph: CausalGraph, cohort: Cohort) -> None:
     """
     missing = [c for c in graph.columns if c not in cohort.obs.columns]
     if missing:
-        have = ", ".join(map(str, cohort.obs.columns))
-        raise graph_error(graph, f"obs has no column {', '.join(map(repr, missing))}. Columns: {have}.")
+        have, near = ", ".join(map(str, cohort.obs.columns)), did_you_mean(missing[0], cohort.obs.columns)
+        raise graph_error(graph, f"obs has no column {', '.join(map(repr, missing))}. Columns: {have}.{near}")
     cohort.handle_missing(graph.columns, how="error")
+    for name in graph.measured:
+        _check_numbers(cohort, name)
     for name in (graph.biology, *graph.technical):
         _check_factor(graph, cohort, name)
     for name in graph.covariates:
@@ -124,8 +128,56 @@ def check_cohort(graph: CausalGraph, cohort: Cohort) -> None:
     if count:
         raise DataError(
             f"column {site!r} varies within {count} of {total} levels of the independent unit {unit!r} "
-            f"({positions(rows)}): a unit belongs to one level of {site!r}. Correct the table, leave these rows out, "
-            f"or declare an independent unit that lies within one level of {site!r}."
+            f"({positions(rows)}): a unit belongs to one level of {site!r}, the first technical factor. Correct the "
+            f"table, leave these rows out, declare an independent unit that lies within one level of {site!r}, or, if "
+            f"{unit}s were measured again at other levels of {site!r}, list their hospital as the first factor."
+        )
+
+
+def check_inputs(cohort: Cohort, graph: CausalGraph) -> None:
+    """Refuse what is no cohort or no graph.
+
+    Parameters
+    ----------
+    cohort, graph
+        First arguments of a public function.
+
+    Raises
+    ------
+    DataError
+        Naming the argument and how to make one.
+    """
+    from causalfm.cohort import Cohort
+    from causalfm.graph import CausalGraph
+
+    check_type(cohort, Cohort, "cohort", "make one with causalfm.read(path) or Cohort(X, obs)")
+    check_type(graph, CausalGraph, "graph", "make one with CausalGraph(arrows, biology=..., technical=..., group=...)")
+
+
+def check_levels(factor: Factor, role: str) -> None:
+    """Refuse a factor with one level, or with so many that it is an id and no factor.
+
+    Parameters
+    ----------
+    factor
+        Biology or a technical factor.
+    role
+        What it is, for the message.
+
+    Raises
+    ------
+    DataError
+        Fewer than two levels, or more than ``MAX_LEVELS``: every pair of levels is compared.
+    """
+    if factor.n_levels < 2:
+        raise DataError(
+            f"column {factor.name!r} is {role} and has one level only ({factor.levels[0]!r}) in all {len(factor)} "
+            "rows: nothing can be compared. Add rows of another level, or leave it out of the graph."
+        )
+    if factor.n_levels > MAX_LEVELS:
+        raise DataError(
+            f"column {factor.name!r} is {role} and has {factor.n_levels} levels in {len(factor)} rows; at most "
+            f"{MAX_LEVELS} can be compared pair by pair. If it is an id, declare it as group; else merge rare levels."
         )
 
 
@@ -183,12 +235,11 @@ def _check_factor(graph: CausalGraph, cohort: Cohort, name: str) -> None:
     kind = graph.kind(name, cohort)
     role = "biology" if name == graph.biology else "a technical factor"
     if kind == "continuous":
-        declared = (
-            "declared" if name in graph.kinds else f"taken as ({cohort.column(name).nunique()} different numbers)"
-        )
+        what = "dates" if pd.api.types.is_datetime64_any_dtype(cohort.column(name).dtype) else "numbers"
+        declared = "declared" if name in graph.kinds else f"taken as ({cohort.column(name).nunique()} different {what})"
         raise DataError(
             f"column {name!r} is {role} and {declared} continuous, which this version does not answer: bin it with "
-            f"pandas.cut, declare it as a covariate, or, if the numbers are codes, pass "
+            f"pandas.cut, declare it as a covariate, or, if the values are codes, pass "
             f"kinds={{{name!r}: 'categorical'}}."
         )
     if kind == "multi-label":
@@ -196,12 +247,16 @@ def _check_factor(graph: CausalGraph, cohort: Cohort, name: str) -> None:
             f"column {name!r} is {role} and multi-label, which this version does not answer: ask one label at a time, "
             "each in a column of its own."
         )
-    factor = cohort.factor(name)
-    if factor.n_levels < 2:
-        raise DataError(
-            f"column {name!r} is {role} and has one level only ({factor.levels[0]!r}) in all {len(factor)} rows: "
-            "nothing can be compared. Add rows of another level, or leave it out of the graph."
-        )
+    check_levels(cohort.factor(name), role)
+
+
+def _check_numbers(cohort: Cohort, name: str) -> None:
+    """Refuse complex and infinite numbers, which would pass for levels where there are few of them."""
+    column = cohort.column(name)
+    if pd.api.types.is_complex_dtype(column.dtype):
+        raise DataError(f"column {name!r} holds complex numbers: keep a real part, or convert it with astype(str).")
+    if pd.api.types.is_float_dtype(column.dtype):
+        cohort.numeric(name)
 
 
 def _check_covariate(graph: CausalGraph, cohort: Cohort, name: str) -> None:

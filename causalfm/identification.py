@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import networkx as nx
 
+from causalfm.arguments import did_you_mean
 from causalfm.arrows import EMBEDDING, Pair, quote
 from causalfm.errors import NotIdentifiedError
 from causalfm.graph_checks import graph_error
@@ -220,7 +221,9 @@ def _check_question(graph: CausalGraph, of: tuple[str, ...], effect: str) -> Non
 def _require_measured(graph: CausalGraph, nodes: Iterable[str]) -> None:
     for node in nodes:
         if node not in graph.measured:
-            raise graph_error(graph, f"{node!r} is not a measured node. Measured: {', '.join(graph.measured)}.")
+            near = did_you_mean(node, graph.measured)
+            message = f"{node!r} is not a measured node: choose one of {', '.join(graph.measured)}.{near}"
+            raise graph_error(graph, message)
 
 
 def _candidates(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from causalfm.arguments import check_seed, check_whole
 from causalfm.errors import DataError, positions
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ def knn(
     """
     import torch
 
+    check_whole(k, "k", 1, why="neighbours per query")
+    check_whole(reserve, "reserve", 0, why="neighbours kept beyond k")
+    check_seed(random_state)
     n = _check_matrix(X)
     groups = _group_codes(exclude, n)
     rows = _query_rows(queries, n, random_state)
@@ -204,12 +208,17 @@ def _loader(X: np.ndarray, device: torch.device) -> Loader:
 
 def _unit_rows(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     block = np.asarray(block, dtype=np.float32 if block.dtype == np.float16 else block.dtype)
-    norms = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))  # float64: no overflow, no underflow
+    if block.dtype == np.float64:  # its squares can overflow and underflow, those of float32 cannot
+        peak = np.abs(block).max(axis=1, keepdims=True, initial=0.0)
+        block = block / np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
+    norms = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(block / norms.astype(block.dtype)[:, None], dtype=np.float32), norms
 
 
 def _check_matrix(X: np.ndarray) -> int:
+    if not isinstance(X, np.ndarray):
+        raise DataError(f"X must be a NumPy array of floats, not {type(X).__name__}: convert it with np.asarray(X).")
     if X.ndim != 2 or 0 in X.shape or X.dtype not in (np.float16, np.float32, np.float64):
         raise DataError(
             f"X must be a non-empty 2-D array of floats, rows by dimensions; it has shape {X.shape}, {X.dtype}."
@@ -250,8 +259,6 @@ def _query_rows(queries: int | np.ndarray | None, n: int, random_state: int) -> 
 
 
 def _check_k(k: int, reserve: int, sizes: np.ndarray, query_groups: np.ndarray) -> None:
-    if k < 1 or reserve < 0:
-        raise DataError(f"k={k} and reserve={reserve}: k must be at least 1 and the reserve at least 0.")
     n, largest = int(sizes.sum()), int(sizes[query_groups].max())
     if k > n - largest:
         raise DataError(

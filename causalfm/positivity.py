@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.results import Result, Verdict
@@ -150,8 +151,7 @@ def overlap(
     DataError
         ``minimum`` below 3, or a factor that varies within patients.
     """
-    if minimum < MIN_GROUPS:
-        raise DataError(f"minimum={minimum}: a cell needs at least {MIN_GROUPS} independent units for its variance.")
+    check_whole(minimum, "minimum", MIN_GROUPS, why="independent units that the variance of a cell needs")
     strata = stratify(cohort, graph, of, given)
     name = strata.level.name
     nested = next((p for p in nesting_parents(cohort, graph, of) if p in given), None)

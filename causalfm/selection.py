@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from causalfm.arguments import did_you_mean
+from causalfm.arrows import names
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 
+SHOWN = 10  # levels listed in a message
 
-def select_levels(cohort: Cohort, wanted: Mapping[str, Iterable[str]]) -> Cohort:
+
+def select_levels(cohort: Cohort, wanted: Mapping[str, str | Sequence[str]], *, private: Iterable[str] = ()) -> Cohort:
     """Keep the rows whose columns have one of the levels asked for; the count left out is recorded in ``info``.
 
     Parameters
@@ -18,7 +22,9 @@ def select_levels(cohort: Cohort, wanted: Mapping[str, Iterable[str]]) -> Cohort
     cohort
         Cohort with the columns.
     wanted
-        Levels, as text, per column.
+        Levels, as text, per column. ``info`` records the columns and never the levels, which may be patients.
+    private
+        Columns whose levels identify patients: messages show none of them, not even the one asked for.
 
     Returns
     -------
@@ -31,15 +37,24 @@ def select_levels(cohort: Cohort, wanted: Mapping[str, Iterable[str]]) -> Cohort
         A level that does not occur or no row left.
     """
     mask = np.ones(len(cohort), dtype=bool)
-    for name, levels in wanted.items():
+    private = set(private)
+    for name, asked in wanted.items():
         column = cohort.column(name)
         text = np.asarray(column, dtype=object).astype(str)
-        known = set(text[column.notna().to_numpy()])
-        for level in levels:
-            if level not in known:
-                raise DataError(f"column {name!r} has no level {level!r} among its {len(known)}: check the spelling.")
-        mask &= np.isin(text, list(levels)) & column.notna().to_numpy()
+        known = sorted(set(text[column.notna().to_numpy()]))
+        levels = [str(level) for level in names(asked)]
+        if absent := [level for level in levels if level not in known]:
+            raise DataError(_absent(name, absent, known, name in private))
+        mask &= np.isin(text, levels) & column.notna().to_numpy()
     if not mask.any():
-        raise DataError(f"no row has the levels asked for in {', '.join(wanted)}.")
-    record = {"columns": {k: list(v) for k, v in wanted.items()}, "rows_left_out": int((~mask).sum())}
+        raise DataError(f"no row has the levels asked for in {', '.join(wanted)}: ask for fewer columns, or others.")
+    record = {"columns": list(wanted), "rows_left_out": int((~mask).sum())}
     return cohort[mask].replace(info={**cohort.info, "kept": record})
+
+
+def _absent(name: str, absent: list[str], known: list[str], private: bool) -> str:
+    if private:
+        return f"column {name!r} lacks {len(absent)} of the levels asked for: check the spelling, blanks and zeros."
+    shown = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
+    near = did_you_mean(absent[0], known)
+    return f"column {name!r} has no level {absent[0]!r}: check the spelling. Levels: {shown}.{near}"

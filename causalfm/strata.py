@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from causalfm.arrows import names
 from causalfm.cohort import Cohort, Factor
-from causalfm.errors import DataError
+from causalfm.errors import DataError, positions
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
+
+
+PAIRED = (
+    "a paired design, each {unit} its own control. Means of {unit}s at different levels cannot be compared, and this "
+    "version has no contrast within {unit}s; read-outs, which leave whole {unit}s out, do answer. Keep one level per "
+    "{unit}"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,14 +78,16 @@ def table(a: np.ndarray, b: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
 
 
-def joint_factor(cohort: Cohort, columns: Sequence[str]) -> Factor:
+def joint_factor(cohort: Cohort, columns: str | Sequence[str]) -> Factor:
     """Cross one or more columns into one factor ``"a + b"``, keeping the combinations that occur."""
-    factors = [cohort.factor(name) for name in columns]
+    factors = [cohort.factor(name) for name in names(columns)]
+    if not factors:
+        raise DataError("no column is named: give at least one.")
     if len(factors) == 1:
         return factors[0]
     rows, codes = np.unique(np.stack([f.codes for f in factors], axis=1), axis=0, return_inverse=True)
     levels = (" + ".join(f.levels[c] for f, c in zip(factors, row, strict=True)) for row in rows)
-    return Factor(" + ".join(columns), codes.reshape(-1), tuple(levels))
+    return Factor(" + ".join(f.name for f in factors), codes.reshape(-1), tuple(levels))
 
 
 def varies_within(codes: np.ndarray, groups: Factor) -> np.ndarray:
@@ -113,7 +123,7 @@ def stratify(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Seque
     """
     groups = cohort.factor(graph.group, private=True)
     factor = joint_factor(cohort, of)
-    _refuse_varying(factor, groups)
+    _refuse_varying(factor, groups, PAIRED)
     first = np.full(groups.n_levels, len(cohort))
     np.minimum.at(first, groups.codes, np.arange(len(cohort)))
     strata: list[Factor] = []
@@ -127,20 +137,20 @@ def stratify(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Seque
         if name == graph.biology and varies_within(column.codes, groups).any():
             within = column
             continue
-        _refuse_varying(column, groups)
+        _refuse_varying(column, groups, f"it cannot be conditioned on. Keep one value per {groups.name}")
         strata.append(Factor(name, column.codes[first], column.levels))
     stratum, columns = _cross(strata, groups.n_levels)
     level = Factor(factor.name, factor.codes[first], factor.levels)
     return Strata(level, stratum, columns, tuple(strata), tuple(continuous), within, groups)
 
 
-def _refuse_varying(column: Factor, groups: Factor) -> None:
-    count = int(varies_within(column.codes, groups).sum())
-    if count:
+def _refuse_varying(column: Factor, groups: Factor, consequence: str) -> None:
+    varies = varies_within(column.codes, groups)
+    if varies.any():
+        rows = np.unique(groups.codes, return_index=True)[1][varies]
         raise DataError(
-            f"column {column.name!r} takes several values within {count} of {groups.n_levels} {groups.name}s: the "
-            f"{groups.name} is the independent unit here. Correct the table, or keep one level per {groups.name} "
-            "(within-patient re-scans need a paired analysis, which this version does not have)."
+            f"column {column.name!r} takes several values within {varies.sum()} of {groups.n_levels} {groups.name}s "
+            f"({positions(sorted(rows.tolist()))}): {consequence.format(unit=groups.name)}, or correct the table."
         )
 
 

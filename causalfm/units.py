@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from causalfm.cohort import Cohort, Factor
+from causalfm.errors import DataError
 from causalfm.moments import cell_sums
 from causalfm.strata import Strata, stratify
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
 SPLINE_KNOTS = 3
+SMALLEST = 1e-70
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,8 @@ def patient_units(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: 
     Raises
     ------
     DataError
-        The factor, or a conditioning column other than biology, varies within patients.
+        The factor, or a conditioning column other than biology, varies within patients; values near the ends of the
+        floating-point range.
 
     Notes
     -----
@@ -78,6 +81,7 @@ def patient_units(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: 
     groups = strata.groups
     sums = cell_sums(cohort.X, groups.codes, groups.n_levels)
     Z, contrasts = sums.means(), None
+    _refuse_scale(Z)
     if strata.within is not None:
         term, contrasts = _within_patients(cohort, groups, strata.within)
         Z = Z - term
@@ -85,6 +89,16 @@ def patient_units(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: 
     fields = {name: getattr(strata, name) for name in Strata.__dataclass_fields__}
     basis = _spline_basis(covariates, len(Z))
     return Units(**fields, Z=Z, covariates=basis, contrasts=contrasts, size=groups.counts())
+
+
+def _refuse_scale(Z: np.ndarray) -> None:
+    """Refuse embeddings whose fourth powers overflow or vanish: variances of squared distances are made of them."""
+    largest = float(np.abs(Z).max())
+    if largest > 1 / SMALLEST or 0.0 < largest < SMALLEST:
+        raise DataError(
+            f"X has means of up to {largest:.1e}, whose fourth powers leave the range of floating-point numbers. "
+            "Multiply X by a constant that brings them near 1; distances relative to biology stay the same."
+        )
 
 
 def helmert(levels: int) -> np.ndarray:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,8 +33,66 @@ def row_blocks(X: np.ndarray) -> Iterator[slice]:
         yield slice(start, min(start + step, len(X)))
 
 
-def check_matrix(X: np.ndarray) -> None:
+def aligned_matrix(X: Any, obs: pd.DataFrame) -> np.ndarray:
+    """Return embeddings as an array with the rows of the table; nothing is aligned by guessing.
+
+    Parameters
+    ----------
+    X
+        Arrays are returned as they are; lists, DataFrames and CPU tensors are converted.
+    obs
+        The table. The index of a DataFrame ``X`` must equal its index.
+
+    Raises
+    ------
+    DataError
+        ``obs`` is no DataFrame; ``X`` masked, sparse or ragged, a tensor that NumPy cannot read, of another length or
+        under other ids.
+    """
+    if not isinstance(obs, pd.DataFrame):
+        raise DataError(f"obs is a {type(obs).__name__}, not a pandas DataFrame: wrap it in pd.DataFrame(...)")
+    if isinstance(X, pd.DataFrame) and len(X) == len(obs) and not X.index.equals(obs.index):
+        where = np.flatnonzero(np.asarray(X.index != obs.index)).tolist()
+        raise DataError(
+            f"X and obs are DataFrames under different row ids ({positions(where)}): bring them into one order with "
+            "X.loc[obs.index], or pass X.to_numpy() if they are in one already."
+        )
+    matrix = _as_array(X)
+    if matrix.ndim == 2 and len(matrix) != len(obs):
+        raise DataError(
+            f"X has {len(matrix)} rows and obs has {len(obs)}: they must describe the same rows in the same order. "
+            "Join the table to the embeddings before building the cohort."
+        )
+    return matrix
+
+
+def _as_array(X: Any) -> np.ndarray:
+    if isinstance(X, np.ma.MaskedArray):
+        raise DataError(
+            f"X is a masked array: leave out the {int(np.ma.getmaskarray(X).any(axis=-1).sum())} rows with "
+            "masked values, or fill them, and pass X.data."
+        )
+    if hasattr(X, "toarray"):
+        raise DataError("X is sparse: embeddings are dense. Convert it with X.toarray().")
+    try:
+        return X if type(X) in (np.ndarray, np.memmap) else np.asarray(X)
+    except ValueError:
+        raise DataError("X is ragged: every row needs the same number of dimensions.") from None
+    except (TypeError, RuntimeError):
+        raise DataError(
+            f"X is a {type(X).__name__} that NumPy cannot read as it is: pass X.detach().float().cpu().numpy()."
+        ) from None
+
+
+def check_matrix(X: np.ndarray, *, values: bool = True) -> None:
     """Refuse what is not a non-empty 2-D floating matrix of finite values.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)``.
+    values
+        Look at the values too; a reader that looked while they were in cache leaves it out.
 
     Raises
     ------
@@ -40,25 +100,48 @@ def check_matrix(X: np.ndarray) -> None:
         Shape, dtype, or the count and first positions of rows that are not finite.
     """
     if X.ndim != 2:
-        hint = "Reshape one vector with X[None, :]." if X.ndim == 1 else "Pool tokens to one vector per row first."
-        raise DataError(f"X must be 2-D, rows by dimensions; it has shape {X.shape}. {hint}")
+        hint = ("Pass an array (n, d).", "Reshape one vector with X[None, :].", "Pool tokens to one vector per row.")
+        raise DataError(f"X must be 2-D, rows by dimensions; it has shape {X.shape}. {hint[min(X.ndim, 2)]}")
     if X.shape[0] == 0 or X.shape[1] == 0:
         raise DataError(f"X is empty: shape {X.shape}. A cohort needs at least one row and one dimension.")
     if X.dtype not in (np.float16, np.float32, np.float64):
         raise DataError(
             f"X has dtype {X.dtype}; embeddings are float16, float32 or float64. Convert it: X.astype('float32')."
         )
-    bad: list[int] = []
-    for rows in row_blocks(X):
-        block = X[rows]
+    if values:
+        bad = [i + rows.start for rows in row_blocks(X) for i in rows_not_finite(X[rows])]
+        refuse_not_finite(bad, len(X))
+
+
+def rows_not_finite(block: np.ndarray) -> list[int]:
+    """Return the positions of rows with NaN or infinite values: one cheap pass, a second one only if it finds some.
+
+    Parameters
+    ----------
+    block
+        ``(n, d)`` float16, float32 or float64.
+    """
+    if block.dtype == np.float16:  # half precision has no fast arithmetic: not finite = all bits of the exponent set
+        exponents = np.ascontiguousarray(block).view(np.uint16) & 0x7C00
+        finite = block.size == 0 or exponents.max() < 0x7C00
+    else:  # no sum of squares hides NaN or infinity; it may overflow for finite rows, which the second pass sees
+        flat = block.ravel(order="K")
         with np.errstate(over="ignore", invalid="ignore"):
-            # One cheap pass; rows are looked at only if the sum is not finite. Finite rows can overflow it too.
-            if np.isfinite(block.sum(dtype=np.float64)):
-                continue
-        bad.extend((np.flatnonzero(~np.isfinite(block).all(axis=1)) + rows.start).tolist())
-    if bad:
+            finite = np.isfinite(np.dot(flat, flat))
+    return [] if finite else np.flatnonzero(~np.isfinite(block).all(axis=1)).tolist()
+
+
+def refuse_not_finite(rows: list[int], n: int) -> None:
+    """Refuse rows that are not finite, of ``n``.
+
+    Raises
+    ------
+    DataError
+        Their count and first positions.
+    """
+    if rows:
         raise DataError(
-            f"X has NaN or infinite values in {len(bad)} of {len(X)} rows ({positions(bad)}): extract these rows again "
+            f"X has NaN or infinite values in {len(rows)} of {n} rows ({positions(rows)}): extract these rows again "
             "or leave them out yourself; causalfm drops no rows silently."
         )
 
@@ -71,6 +154,11 @@ def check_table(obs: pd.DataFrame) -> None:
     DataError
         The repeated names, or the positions of the repeated ids.
     """
+    if isinstance(obs.columns, pd.MultiIndex):
+        raise DataError(
+            f"obs has column names of {obs.columns.nlevels} levels: flatten them, for instance with "
+            "obs.columns = ['_'.join(map(str, name)) for name in obs.columns]."
+        )
     if not obs.columns.is_unique:
         twice = sorted(set(obs.columns[obs.columns.duplicated()].astype(str)))
         raise DataError(f"obs has repeated column names: {', '.join(twice)}. Rename or drop the copies.")
@@ -82,8 +170,17 @@ def check_table(obs: pd.DataFrame) -> None:
         )
 
 
-def refuse_missing(column: pd.Series, name: str) -> None:
+def refuse_missing(
+    column: pd.Series, name: str, way_out: str = "choose missing='drop' or missing='level', or complete the table"
+) -> None:
     """Refuse missing values.
+
+    Parameters
+    ----------
+    column, name
+        The values and their column.
+    way_out
+        What to do.
 
     Raises
     ------
@@ -93,8 +190,7 @@ def refuse_missing(column: pd.Series, name: str) -> None:
     missing = np.flatnonzero(column.isna().to_numpy()).tolist()
     if missing:
         raise DataError(
-            f"column {name!r} has {len(missing)} missing values of {len(column)} ({positions(missing)}): "
-            "choose missing='drop' or missing='level', or complete the table."
+            f"column {name!r} has {len(missing)} missing values of {len(column)} ({positions(missing)}): {way_out}."
         )
 
 
@@ -138,13 +234,17 @@ def encode_levels(column: pd.Series, name: str, *, private: bool) -> tuple[np.nd
     Raises
     ------
     DataError
-        Two levels read the same as text, such as ``1`` and ``"1"``: merging them silently would change the design.
+        Two levels read the same as text, such as ``1`` and ``"1"``: merging them silently would change the design;
+        blank text, which is a missing value in disguise; lists or dictionaries.
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
         used = column.cat.remove_unused_categories()
         codes, levels = used.cat.codes.to_numpy(np.int64), list(used.cat.categories)
     else:
-        found, distinct = pd.factorize(np.asarray(column, dtype=object))
+        try:
+            found, distinct = pd.factorize(np.asarray(column, dtype=object))
+        except TypeError:
+            raise DataError(f"column {name!r} holds lists or dictionaries: make it one value per row.") from None
         try:
             order = np.argsort(distinct, kind="stable")
         except TypeError:  # mixed types have no order of their own
@@ -153,7 +253,32 @@ def encode_levels(column: pd.Series, name: str, *, private: bool) -> tuple[np.nd
         rank[order] = np.arange(len(order))
         codes, levels = rank[found], distinct[order].tolist()
     names = [str(level) for level in levels]
+    if blank := [code for code, level in enumerate(names) if not level.strip()]:
+        where = np.flatnonzero(np.isin(codes, blank)).tolist()
+        raise DataError(
+            f"column {name!r} is blank in {len(where)} of {len(codes)} rows ({positions(where)}): name this level, or "
+            "turn it into a missing value (None) and choose missing='drop' or missing='level'."
+        )
     if len(set(names)) < len(names):
         shown = "" if private else f": {', '.join(sorted({v for v in names if names.count(v) > 1}))}"
         raise DataError(f"column {name!r} has levels that read the same as text{shown}. Convert it with astype(str).")
     return codes, tuple(names)
+
+
+def look_alikes(levels: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the levels that differ in case, blanks or the form of their characters only, such as ``"A"`` and ``"a "``.
+
+    Parameters
+    ----------
+    levels
+        Level names.
+
+    Returns
+    -------
+    list of tuple
+        Each at least two levels.
+    """
+    alike: dict[str, list[str]] = {}
+    for level in levels:
+        alike.setdefault("".join(unicodedata.normalize("NFKC", level).casefold().split()), []).append(level)
+    return [tuple(same) for same in alike.values() if len(same) > 1]

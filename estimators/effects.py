@@ -13,6 +13,7 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError, GraphError
 from causalfm.estimators.sensitivity import Sensitivity, vector_sensitivity
 from causalfm.graph import CausalGraph
+from causalfm.graph_checks import check_inputs
 from causalfm.norms import SquaredNorm
 from causalfm.positivity import MIN_GROUPS, Overlap, comparable_set
 from causalfm.results import Estimate, Result
@@ -126,9 +127,10 @@ def effect(
     for these levels and new patients. Selection that cannot be recovered from gives an Effect without numbers.
     """
     if outcome != EMBEDDING:
-        raise DataError(f"outcome={outcome!r} is not available: this version estimates effects on outcome='Z'.")
+        raise DataError(f"outcome={outcome!r} is not available: choose outcome='Z'.")
     if estimator != "standardisation":
-        raise DataError(f"estimator={estimator!r} is not available: this version has estimator='standardisation'.")
+        raise DataError(f"estimator={estimator!r} is not available: choose estimator='standardisation'.")
+    check_inputs(cohort, graph)
     graph.check(cohort)
     factors = names(treatment)
     question = graph.adjustment_set(factors)

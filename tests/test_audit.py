@@ -186,12 +186,6 @@ BAD = {
         lambda: cfm.audit(bad(site=lambda o: [f"s{i % 3}" for i in range(len(o))]), graph_of()),
         "24",
     ),
-    "a scanner that varies within patients": (
-        lambda: cfm.audit(
-            bad(scanner=lambda o: [f"s{i % 3}" for i in range(len(o))]), graph_of(technical=["site", "scanner"])
-        ),
-        "scanner",
-    ),
     "continuous biology": (lambda: cfm.audit(bad(), graph_of(biology="age")), "age"),
     "no such missing policy": (
         lambda: cfm.audit(bad(site=with_gaps), graph_of(), missing="guess"),

@@ -12,7 +12,19 @@ LINKS = ("datasets", "estimators")
 
 # Units from the bottom up; a unit imports only from units before its own row, and from its own. The rows "nouns" and
 # "engines" are one unit each, made of modules; the other units are folders, or a folder and the modules listed with it.
-NOUNS = {"errors", "validation", "tables", "cohort", "io", "strata", "positivity", "crosstabs", "results"} | {
+NOUNS = {
+    "errors",
+    "validation",
+    "tables",
+    "cohort",
+    "formats",
+    "io",
+    "strata",
+    "positivity",
+    "crosstabs",
+    "results",
+} | {
+    "arguments",
     "arrows",
     "graph",
     "graph_checks",
@@ -28,7 +40,7 @@ ENGINES = {"moments", "resampling", "neighbours", "units", "standardisation"} | 
 MEMBERS = {
     "nouns": NOUNS,
     "engines": ENGINES,
-    "auditing": {"auditing", "plot", "drawing"},
+    "auditing": {"auditing", "plot", "drawing", "graph_layout"},
     "cli": {"cli", "demo", "doctor"},
 }
 ROWS = (

@@ -67,7 +67,7 @@ def test_minimum() -> None:
     found = overlap(cohort_of(FULL), GRAPH, ["site"], ["tumour"], minimum=4)
     assert found.strata == ("tumour=LUAD",)
     assert found.left_out == ("tumour=LUSC: patients A 3, B 6; not 4 at every compared level",)
-    with pytest.raises(DataError, match="minimum=2: a cell needs at least 3 independent units"):
+    with pytest.raises(DataError, match="minimum=2: choose a whole number of at least 3"):
         overlap(cohort_of(FULL), GRAPH, ["site"], ["tumour"], minimum=2)
 
 

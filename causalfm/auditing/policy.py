@@ -100,7 +100,7 @@ def load_policy(path: str | Path | None = None) -> Policy:
         )
     for name, value in values.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise PolicyError(f"{source.name}, {name}: {value} is not a margin.")
+            raise PolicyError(f"{source.name}, {name}: {value} is not a margin: write a finite number.")
     merged = {**yaml.safe_load(DEFAULT.read_bytes()), **values}
     merged.pop("version")
     return Policy(sha256=hashlib.sha256(text).hexdigest(), **merged)

@@ -10,15 +10,19 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from causalfm import __version__
+from causalfm.arguments import check_seed, check_type
+from causalfm.arrows import names
 from causalfm.auditing import questions, reading
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.cohort import Cohort
-from causalfm.crosstabs import cross_table
+from causalfm.crosstabs import cross_table, similar_levels
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
+from causalfm.graph_checks import check_inputs
 from causalfm.neighbours import Neighbours, knn
 from causalfm.results import CAVEAT, plain
+from causalfm.validation import refuse_missing
 
 EXCEEDED = {
     "neighbourhood": "its neighbourhoods",
@@ -67,7 +71,13 @@ def audit(
         Cohort and graph do not fit each other; the message says what to change.
     """
     started = time.perf_counter()
-    policy = policy or load_policy()
+    check_inputs(cohort, graph)
+    check_seed(random_state)
+    if policy is None:
+        policy = load_policy()
+    check_type(policy, Policy, "policy", "read one with causalfm.auditing.load_policy(path)")
+    if missing == "level":
+        _refuse_missing_units(cohort, graph)
     cohort = cohort.handle_missing(graph.columns, missing)
     graph.check(cohort)
     neighbours: list[Neighbours] = []
@@ -89,9 +99,16 @@ def audit(
         graph=graph,
         policy=policy.to_dict(),
         data=_data(cohort, graph),
-        assumptions=_assumptions(graph, findings),
+        assumptions=(*_assumptions(graph, findings), *similar_levels(cohort, graph)),
         provenance=_provenance(random_state, time.perf_counter() - started, timings),
     )
+
+
+def _refuse_missing_units(cohort: Cohort, graph: CausalGraph) -> None:
+    """Refuse missing units under ``missing="level"``: one level for all unknown patients would make them one."""
+    way_out = "unknown units cannot be told apart, so they are no level. Choose missing='drop', or complete the table"
+    for name in (*graph.groups, *names(graph.specimen)):
+        refuse_missing(cohort.column(name), name, way_out)
 
 
 def _steps(cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: list[Neighbours], seed: int) -> list[Step]:
@@ -117,7 +134,7 @@ def _factor_steps(
     cohort: Cohort, graph: CausalGraph, policy: Policy, factor: str, neighbours: list[Neighbours], seed: int
 ) -> list[Step]:
     """List the steps of one technical factor; one that is nested in its parent is asked about with the parent."""
-    overlap = questions.overlap_finding(cohort, graph, [factor], policy)
+    overlap = _overlap(cohort, graph, factor, policy)
     nested = overlap.details["nested_in"]
     of = [nested, factor] if nested else [factor]
     name = " + ".join(of)
@@ -151,6 +168,18 @@ def _factor_steps(
     if not nested:
         steps.append((f"{factor}: read-out", read))
     return [*steps, (f"{name}: invariance", invariance), (f"{name}: effect", size)]
+
+
+def _overlap(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy) -> Finding:
+    """Answer the overlap, or say why it has no answer: columns that vary within patients are legal."""
+    try:
+        return questions.overlap_finding(cohort, graph, [factor], policy)
+    except DataError as error:
+        title, sentence = f"Can levels of {factor} be compared?", f"Cannot tell: {error}"
+        details = {"nested_in": None, "comparable": False}
+        return Finding(
+            "overlap", title, factor, "cannot tell", sentence, n=len(cohort), unit=graph.group, details=details
+        )
 
 
 def headline(findings: list[Finding], graph: CausalGraph) -> str:
@@ -223,7 +252,7 @@ def _assumptions(graph: CausalGraph, findings: list[Finding]) -> tuple[str, ...]
         f"The declared graph is true: {graph}.",
         f"{unit.capitalize()}s are independent of each other and the unit of every interval and test; intervals are "
         f"for these levels and new {unit}s, not for a new hospital.",
-        "Margins were fixed before the run. Intervals are 95 %; a margin is exceeded or kept only if the whole "
+        "Margins were fixed before the run. Intervals are 95%; a margin is exceeded or kept only if the whole "
         "interval says so.",
     ]
     if any(f.details.get("given") and len(f.details["given"]) > 1 for f in findings):

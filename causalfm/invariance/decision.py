@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from causalfm.arguments import check_positive, check_seed, check_whole
 from causalfm.arrows import names
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, GraphError
 from causalfm.graph import CausalGraph
+from causalfm.graph_checks import check_inputs
 from causalfm.invariance.mean import informative, mean_test
 from causalfm.positivity import MIN_GROUPS, Overlap, comparable_set
 from causalfm.results import CAVEAT, Estimate, TestResult, Verdict, verdict_against
@@ -79,7 +81,7 @@ def invariance_test(
     GraphError, NotIdentifiedError
         The graph does not allow the question.
     DataError
-        The cohort does not fit the graph.
+        The cohort does not fit the graph, or an argument is out of range.
 
     Notes
     -----
@@ -88,7 +90,12 @@ def invariance_test(
     over pairs).
     """
     if method != "mean":
-        raise DataError(f"method={method!r} is not available: this version has method='mean'.")
+        raise DataError(f"method={method!r} is not available: choose method='mean'.")
+    check_whole(n_permutations, "n_permutations", 1, why="999 resolve a p-value of 0.001")
+    check_seed(random_state)
+    if margin is not None:
+        check_positive(margin, "margin", "it is a share of the distance between classes; None asks without a margin")
+    check_inputs(cohort, graph)
     graph.check(cohort)
     factors = names(of)
     question = graph.invariance(factors, effect)

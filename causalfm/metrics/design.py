@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from causalfm.errors import DataError
+from causalfm.graph_checks import check_inputs, check_levels
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -47,17 +48,20 @@ def design_of(cohort: Cohort, graph: CausalGraph, confounder: str | None = None)
     Raises
     ------
     DataError
-        Unknown columns, missing values, or a biology or confounder with one level only.
+        Unknown columns, missing values, a biology or confounder with one level only or thousands, or a confounder with
+        another role.
     """
-    biology = cohort.factor(graph.biology)
-    other = cohort.factor(graph.technical[0] if confounder is None else confounder)
+    check_inputs(cohort, graph)
+    name = graph.technical[0] if confounder is None else confounder
+    if name in (graph.biology, *graph.groups, graph.specimen):
+        raise DataError(
+            f"confounder={name!r} is the biology or a unit of the graph: choose a technical column, such as "
+            f"{graph.technical[0]!r}."
+        )
+    biology, other = cohort.factor(graph.biology), cohort.factor(name)
     groups = cohort.factor(graph.group, private=True)
-    for factor in (biology, other):
-        if factor.n_levels < 2:
-            raise DataError(
-                f"column {factor.name!r} has one level only, {factor.levels[0]!r}: neighbours of the same and of "
-                "another level cannot be compared. Add rows of a second level."
-            )
+    check_levels(biology, "biology")
+    check_levels(other, "the confounder")
     return Design(
         biology.codes, other.codes, groups.codes, biology.levels, other.levels, biology.name, other.name, groups.name
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from causalfm.arguments import check_seed, check_type, check_whole
 from causalfm.errors import DataError
 from causalfm.metrics.design import (
     Design,
@@ -92,14 +93,18 @@ def robustness_index(
     ----------
     Koemen, de Jong, Hense et al., Nature Communications 17, 5218 (2026).
     """
+    check_seed(random_state)
+    check_whole(max_k, "max_k", 1, why="the grid of k ends below it")
+    if neighbours is not None:
+        check_type(neighbours, Neighbours, "neighbours", "search with knn(cohort.X, k, exclude=group codes)")
     design = design_of(cohort, graph, confounder)
     shortest = len(cohort) - int(np.bincount(design.groups).max())
     if k == "auto":
         grid = _auto_grid(max_k, shortest if neighbours is None else min(shortest, 4 * neighbours.k))
-    elif isinstance(k, (int, np.integer)) and k > 0:
+    elif isinstance(k, (int, np.integer)) and not isinstance(k, bool) and k > 0:
         grid = [*_grid(int(k)), int(k)]
     else:
-        raise DataError(f"k={k!r} must be 'auto' or a positive whole number")
+        raise DataError(f"k={k!r}: choose 'auto' or a positive whole number.")
     found = _neighbours(cohort, design, max(grid), neighbours)
     accuracy = vote_accuracy(found, design.biology, grid)
     chosen = grid[int(np.argmax(accuracy))] if k == "auto" else grid[-1]

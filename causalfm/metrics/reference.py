@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalfm.arguments import check_seed
 from causalfm.errors import DataError
 from causalfm.metrics.balanced import Table, complete_tables, table_names
 from causalfm.metrics.design import Design, design_cells, design_of, stratified_variance, t_interval, without_pairs
@@ -88,6 +89,7 @@ def reference_index(
             f"fraction={fraction}, min_groups={min_groups}, max_rows={max_rows}, draws={draws}: needed are "
             "0 < fraction <= 1, min_groups of at least 2, max_rows of at least min_groups, and at least 1 draw."
         )
+    check_seed(random_state)
     design = design_of(cohort, graph, confounder)
     tables, dropped = complete_tables(design, fraction, min_groups, max_rows)
     draws = draws or max(1, min(20, SEARCHES // max(1, len(tables))))

@@ -1,0 +1,88 @@
+"""What an argument must be: one message form for numbers, types and names. Needs nothing but the standard library."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any
+
+from causalfm.errors import DataError
+
+SEEDS = 2**32 - 1  # the largest that scikit-learn takes
+
+
+def check_whole(value: Any, name: str, least: int, *, most: int | None = None, why: str = "") -> None:
+    """Refuse what is not a whole number in a range; True and 3.0 are none.
+
+    Parameters
+    ----------
+    value, name
+        The argument and its name.
+    least, most
+        Ends of the range, included.
+    why
+        Reason of the range, for the message.
+
+    Raises
+    ------
+    DataError
+        Naming the argument, its value and the range.
+    """
+    fits = isinstance(value, Integral) and not isinstance(value, bool)
+    if not fits or value < least or (most is not None and value > most):
+        until = "" if most is None else f" and at most {most}"
+        raise DataError(f"{name}={value!r}: choose a whole number of at least {least}{until}{why and f': {why}'}.")
+
+
+def check_seed(value: Any) -> None:
+    """Refuse what cannot seed every generator in use: a run must be repeatable from the number in its report.
+
+    Raises
+    ------
+    DataError
+        Not a whole number from 0 to 2**32 - 1.
+    """
+    check_whole(value, "random_state", 0, most=SEEDS, why="it is printed in the report, so that a run can be repeated")
+
+
+def check_positive(value: Any, name: str, why: str) -> None:
+    """Refuse what is not a finite number above 0.
+
+    Raises
+    ------
+    DataError
+        Naming the argument, its value and the reason.
+    """
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise DataError(f"{name}={value!r}: choose a finite number above 0: {why}.")
+
+
+def check_type(value: Any, wanted: type, name: str, way_out: str) -> None:
+    """Refuse an object of another class.
+
+    Raises
+    ------
+    DataError
+        Naming the argument, both classes and how to get the right one.
+    """
+    if not isinstance(value, wanted):
+        article = "an" if wanted.__name__[0] in "AEIO" else "a"
+        raise DataError(f"{name} must be {article} {wanted.__name__}, not {type(value).__name__}: {way_out}.")
+
+
+def did_you_mean(name: Any, options: Iterable[Any]) -> str:
+    """Return `` Did you mean 'site'?`` for the nearest option, or nothing.
+
+    Parameters
+    ----------
+    name
+        What was asked for.
+    options
+        What there is. Never values that identify patients.
+    """
+    known = {str(option).strip().casefold(): str(option) for option in options}
+    near = difflib.get_close_matches(str(name).strip().casefold(), known, n=1)
+    return f" Did you mean {known[near[0]]!r}?" if near else ""
