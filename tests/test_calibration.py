@@ -29,7 +29,7 @@ EFFECT = [
     "effect-continuous-covariate-effect",
     "effect-20-patients-at-two-sites-effect",
 ]
-INDEX = ["index-site-depends-on-biology-no-effect", "index-three-sites-balanced-effect"]
+INDEX = ["index-site-depends-on-biology-no-effect", "index-balanced-effect"]
 READOUT = ["readout-site-site-depends-on-biology-no-effect", "readout-site-one-tile-per-patient-no-effect"]
 
 

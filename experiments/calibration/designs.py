@@ -85,8 +85,7 @@ def cells() -> list[Cell]:
     for name, design in low.items():
         out.append(Cell("index", f"{name}, no effect", {**small, **design}, COVERAGE_COHORTS))
     for name in ("balanced", "site depends on biology"):
-        full = {**small, "n_sites": 3, "site_effect": 0.8, **low[name]}
-        out.append(Cell("index", f"three sites, {name}, effect", full, COVERAGE_COHORTS))
+        out.append(Cell("index", f"{name}, effect", {**small, "site_effect": 0.8, **low[name]}, COVERAGE_COHORTS))
     base = {"n_groups": 48, "n_sites": 3, "rows_per_group": 4, "d": 8}
     for name, design in low.items():
         out.append(Cell("readout", f"site, {name}, no effect", {**base, **design}, COVERAGE_COHORTS, {"of": "site"}))
