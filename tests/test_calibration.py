@@ -13,10 +13,10 @@ from scipy import stats
 
 from experiments.calibration import __main__ as command
 from experiments.calibration.designs import COVERAGE_COHORTS, SIZE_COHORTS, Cell, cells
-from experiments.calibration.measures import measure
+from experiments.calibration.measures import COSTLY, measure
 from experiments.calibration.page import page
 from experiments.calibration.study import load, record_path, run
-from experiments.calibration.summary import COLUMNS, COMPARISONS, summarise, summarise_cell
+from experiments.calibration.summary import COLUMNS, COMPARISONS, summarise_cell
 
 ROOT = Path(__file__).parents[1]
 STUDY = {cell.key: cell for cell in cells()}
@@ -63,7 +63,8 @@ def test_without_studentisation_the_test_is_wrong_where_sites_differ_in_size_and
 def test_coverage_of_the_effect(key: str) -> None:
     rows = short(key, 100)
     for quantity in ("joint", "one pair", "biology", "ratio"):
-        assert rows[quantity]["answered"] > 50
+        # the ratio abstains where biology is not told from zero, which is often where sites vary much
+        assert rows[quantity]["answered"] > (20 if quantity == "ratio" else 50)
         assert rows[quantity]["share"] >= lowest(rows[quantity], 0.95, 4 * len(EFFECT))
     assert rows["joint, rows as units"]["share"] < 0.9  # too short, or off zero
 
@@ -124,6 +125,18 @@ def test_a_record_of_another_design_is_not_used(tmp_path: Path) -> None:
     assert load(other, tmp_path) == {}
 
 
+def test_a_rehearsal_leaves_the_committed_page_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(command, "cells", lambda: [tiny(2)])
+    command.main(["--share", "0.5", "--workers", "1", "--records", str(tmp_path)])
+    assert len(load(tiny(2), tmp_path)) == 1
+    assert not (tmp_path / "docs").exists()
+    (tmp_path / "docs").mkdir()
+    command.main(["--workers", "1", "--records", str(tmp_path)])
+    assert (tmp_path / "docs" / "calibration.md").is_file()
+    assert "tiny" in (tmp_path / "docs" / "images" / "calibration.svg").read_text()
+
+
 def test_summary_of_known_values() -> None:
     cell = Cell("effect", "known", {"n_groups": 64}, 4)
     nothing = float("nan")
@@ -149,9 +162,9 @@ def test_the_page_is_written_from_the_table_and_every_cell_is_there() -> None:
     assert page(table) == (ROOT / "docs" / "calibration.md").read_text(encoding="utf-8")
     present = {(row.measure, row.design) for row in table.itertuples()}
     assert present == {(cell.measure, cell.name) for cell in cells()}
-    first = table.groupby(["measure", "design"], sort=False)["cohorts"].first()
-    for (measure_, _), cohorts in first.items():
-        assert cohorts == (SIZE_COHORTS if measure_ == "mean_test" else COVERAGE_COHORTS)
+    for row in table[table["reading"] != "comparison"].itertuples():
+        full = SIZE_COHORTS if row.measure == "mean_test" else COVERAGE_COHORTS
+        assert row.cohorts == (COSTLY if row.kind == "error" else full), (row.design, row.quantity)
 
 
 def test_no_cell_of_the_committed_study_fails() -> None:
@@ -160,8 +173,8 @@ def test_no_cell_of_the_committed_study_fails() -> None:
 
 
 @pytest.mark.slow
-def test_the_full_study_gives_the_committed_table() -> None:
-    command.main([])
-    assert (ROOT / "docs" / "calibration.csv").is_file()
-    found = summarise(cells(), command.RECORDS)
-    assert not found["reading"].isin(["too short", "too often", "never answered"]).any()
+def test_the_full_study_gives_the_committed_table(tmp_path: Path) -> None:
+    """After ``make calibrate`` the records are complete, so that nothing is left to run."""
+    command.main(["--docs", str(tmp_path)])
+    found, committed = (pd.read_csv(folder / "calibration.csv") for folder in (tmp_path, ROOT / "docs"))
+    pd.testing.assert_frame_equal(found, committed, atol=2e-4, rtol=1e-3)

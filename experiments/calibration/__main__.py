@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--share", type=float, default=1.0, help="part of the cohorts, for a rehearsal")
     parser.add_argument("--workers", type=int, default=None)
     parser.add_argument("--records", type=Path, default=RECORDS)
-    parser.add_argument("--docs", type=Path, default=DOCS)
+    parser.add_argument("--docs", type=Path, help="folder of the page; default docs/ for the whole study, else none")
     options = parser.parse_args(arguments)
     run(
         [cell for cell in cells() if options.only in cell.key],
@@ -32,7 +32,10 @@ def main(arguments: list[str] | None = None) -> None:
         share=options.share,
         workers=options.workers,
     )
-    write_page(summarise(cells(), options.records), options.docs)
+    whole = not options.only and options.share >= 1.0
+    docs = options.docs or (DOCS if whole else None)  # a rehearsal must not replace the committed page
+    if docs:
+        write_page(summarise(cells(), options.records), docs)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ SECTIONS = {
     "effect": (
         "Intervals of the effect",
         "Share of 95 % intervals that hold the truth of the simulator. *joint*: mean squared distance over all pairs "
-        "of sites; *ratio*: to the biology; *margin*: share of wrong verdicts where the largest pair lies exactly on "
-        "the margin, 5 % allowed on each side.",
+        "of sites; *ratio*: to the biology. *margin*: share of wrong verdicts where the largest pair lies exactly on "
+        "the margin, 5 % allowed on each side; on the first cohorts only, as these bounds cost most: a check, no "
+        "calibration. Joint intervals away from zero are slightly wide because the variance along the effect is taken "
+        "at its least favourable; the ratio within patients combines two 97.5 % intervals (docs/adr/0003).",
     ),
     "index": (
         "Intervals of the robustness index",
@@ -29,7 +31,10 @@ SECTIONS = {
     "readout": (
         "Intervals of the read-outs",
         "Balanced accuracy of every probe, over the cohort and *within* the case mix. The truth is the mean over all "
-        "cohorts of the cell.",
+        "cohorts of the cell, which at chance lies below 1 / levels: a probe that leaves patients out sees their level "
+        "more rarely. *holds chance*: the same intervals around 1 / levels itself, the value for new patients. They "
+        "are wide where patients bring several tiles, because the effective size is capped at the number of patients, "
+        "and with one tile each because pairs are counted at their worst (docs/adr/0007).",
     ),
 }
 COLOURS = {"": "#0b5394", "unstudentised": "#b45f06", "rows as units": "#999999"}

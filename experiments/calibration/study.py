@@ -13,7 +13,7 @@ from typing import Any
 from experiments.calibration.designs import FIRST_SEED, Cell
 
 CHUNK = 20
-PROBED = 5  # cohorts that are measured again before a cell goes on
+PROBED = 6  # cohorts, evenly among those recorded, that are measured again before a cell goes on
 
 Records = dict[int, dict[str, Any]]
 
@@ -102,7 +102,8 @@ def _measure_all(cell: Cell, seeds: Sequence[int]) -> list[dict[str, Any]]:
 
 def _is_stale(cell: Cell, folder: Path) -> bool:
     records = load(cell, folder)
-    seeds = sorted(records)[:PROBED]
+    seeds = sorted(records)
+    seeds = [seeds[i * (len(seeds) - 1) // (PROBED - 1)] for i in range(PROBED)] if seeds else []
     again = {line["seed"]: line["values"] for line in _measure_all(cell, seeds)}
     return any(not _same(records[seed], again[seed]) for seed in seeds)
 

@@ -83,7 +83,18 @@ def _rows(cell: Cell, quantity: str, values: np.ndarray) -> list[dict[str, Any]]
     few = int(cell.design.get("n_groups", 80)) <= FEW_PATIENTS
     row = _share(base, "coverage", inside, quantity, near_zero=near_zero, few=few)
     mean, width = (value[answered].mean(), np.median((high - low)[answered])) if answered.any() else (np.nan, np.nan)
-    return [{**row, "truth": float(target[0]), "mean": float(mean), "width": float(width)}]
+    rows = [{**row, "truth": float(target[0]), "mean": float(mean), "width": float(width)}]
+    if _at_chance(cell, quantity):  # nothing to read: new patients are named by luck, whatever the mean over cohorts
+        chance = 1.0 / cell.design["n_sites"]
+        held = ((low <= chance) & (chance <= high))[answered]
+        again = _share({**base, "quantity": f"{quantity}, holds chance"}, "coverage", held, quantity)
+        rows.append({**again, "truth": chance, "mean": float(mean), "width": float(width)})
+    return rows
+
+
+def _at_chance(cell: Cell, quantity: str) -> bool:
+    """Say whether the site cannot be read within the case mix, and every context holds all sites."""
+    return cell.measure == "readout" and cell.name.endswith("no effect") and quantity.endswith("within")
 
 
 def _share(
