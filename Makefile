@@ -14,7 +14,7 @@ help:
 	@echo "make demo       render a cohort, encode it, audit it; the report is in demo-report/"
 	@echo "make test       ruff, mypy and the tests"
 	@echo "make calibrate  the calibration study (hours; goes on where it was cut), then docs/calibration.md"
-	@echo "make benchmark  time and memory of the neighbour pass"
+	@echo "make benchmark  time and memory of the neighbour pass; slide files beside bare HDF5 reads"
 	@echo "make clean      remove .venv and what was made"
 
 demo: $(VENV)/.demo
@@ -32,6 +32,7 @@ calibrate: $(VENV)/.dev
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python -m experiments.benchmarks.neighbours
+	$(BIN)/python -m experiments.benchmarks.readers --slides 200
 
 clean:
 	rm -rf $(VENV) demo-report build dist .mypy_cache .ruff_cache .pytest_cache

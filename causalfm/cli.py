@@ -54,7 +54,8 @@ def audit(
     rules = load_policy(policy)
     cohort = causalfm.read(path if len(path) > 1 else path[0], obs or None, key=key)
     if keep:
-        cohort = select_levels(cohort, _pairs(keep), private=(*declared.groups, *names(declared.specimen)))
+        ids = {*declared.groups, *names(declared.specimen)}
+        cohort = select_levels(cohort, _pairs(keep), public=set(declared.measured) - ids)
     with _live() as progress:
         result = causalfm.audit(cohort, declared, policy=rules, missing=missing, progress=progress, random_state=seed)  # type: ignore[arg-type]
         page = write_reports(result, out)

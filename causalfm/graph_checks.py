@@ -108,8 +108,9 @@ def check_cohort(graph: CausalGraph, cohort: Cohort) -> None:
         Columns that the table does not have.
     DataError
         Missing values; biology or a technical factor with one level only or of a kind that this version does not
-        answer; units that do not nest; a first technical factor (the site) that varies within the independent unit.
-        Values of group columns are never named.
+        answer; units that do not nest; a first technical factor (the site) that varies within a few of the independent
+        units (within most of them it is a paired design, such as slides scanned again). Values of group columns are
+        never named.
     """
     missing = [c for c in graph.columns if c not in cohort.obs.columns]
     if missing:
@@ -125,12 +126,12 @@ def check_cohort(graph: CausalGraph, cohort: Cohort) -> None:
     _check_nesting(graph, cohort)
     site, unit = graph.technical[0], graph.group
     rows, count, total = rows_that_vary(cohort, site, unit)
-    if count:
+    if 0 < count <= total / 2 or total == 1:
         raise DataError(
             f"column {site!r} varies within {count} of {total} levels of the independent unit {unit!r} "
-            f"({positions(rows)}): a unit belongs to one level of {site!r}, the first technical factor. Correct the "
-            f"table, leave these rows out, declare an independent unit that lies within one level of {site!r}, or, if "
-            f"{unit}s were measured again at other levels of {site!r}, list their hospital as the first factor."
+            f"({positions(rows)}): each belongs to one level of {site!r}, the first technical factor, unless most were "
+            f"measured again at another. Correct the table, leave these {unit}s out, keep one level of each, declare "
+            f"an independent unit that lies within one level of {site!r}, or list their hospital as the first factor."
         )
 
 

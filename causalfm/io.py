@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from causalfm.cohort import Cohort
-from causalfm.errors import DataError
+from causalfm.errors import DataError, positions
 from causalfm.formats.annotated import read_h5ad, write_h5ad
-from causalfm.formats.arrays import read_npy, read_npz, read_table_beside, write_array
-from causalfm.formats.croma_manifests import CONFOUNDER, REQUIRED, read_croma
+from causalfm.formats.arrays import read_npy, read_npz, read_table_beside, table_beside, write_array
+from causalfm.formats.croma_manifests import read_croma
+from causalfm.formats.kinds import kind_of, manifest_of
 from causalfm.formats.loaded import Loaded
-from causalfm.formats.parquet import parts, read_parquet, stack, write_parquet
+from causalfm.formats.parquet import read_parquet, stack, write_parquet
 from causalfm.formats.slides import read_slides, slide_files
-from causalfm.formats.stores import is_store, read_zarr, write_zarr
-from causalfm.formats.tensor_manifests import EVA_FILE, SLIDE2VEC_FILE, read_eva, read_slide2vec
-from causalfm.tables import existing, join_tables, mixed_columns, read_table, reading
+from causalfm.formats.stores import read_zarr, write_zarr
+from causalfm.formats.tensor_manifests import read_eva, read_slide2vec
+from causalfm.tables import existing, join_tables, mixed_columns, odd_columns, read_tables
 
 FilePath = str | os.PathLike[str]
 Table = pd.DataFrame | FilePath
@@ -43,6 +47,7 @@ def read(
         - a ``manifest.csv`` of croma or eva, a ``process_list.csv`` of slide2vec, or the folder with one of them.
     obs
         A DataFrame, or a CSV, CSV.gz or parquet file, or a list of these: one row per embedding, in the same order.
+        Where the file has a table of its own, the ids of the two indexes must not be in another order.
         For TRIDENT and slide2vec one row per *slide*, in any order, joined by the slide's name; each slide in both or
         an error. Without it the table inside the file is used; for arrays the file ``<name>.obs.parquet`` beside
         (``uni.npy.obs.parquet``), which :func:`write` makes.
@@ -53,36 +58,35 @@ def read(
     Returns
     -------
     Cohort
-        ``info["source"]`` holds the file names (no folders) and ``info["format"]`` the format. Text columns have
-        dtype object under every pandas.
+        ``info["source"]`` holds the name of the file (of several: their folder and count, because names can be
+        patients) and ``info["format"]`` the format. Text columns have dtype object under every pandas.
 
     Raises
     ------
     DataError
-        A file that is missing, empty, damaged, pickled or of unknown format; no table; unequal lengths; slides in the
-        table or in the folder only.
+        A file that is missing, empty, damaged, pickled or of unknown format; no table; unequal lengths; row ids in
+        another order; parts of different models; slides in the table or in the folder only.
     """
     paths = [Path(p) for p in _as_list(path)]
-    kind = _kind(paths)
+    kind = kind_of(paths)
     if key is not None and kind not in _KEYED:
         raise DataError(f"key= names an array of {', '.join(_KEYED)}; {paths[0].name!r} needs none.")
     given = [] if obs is None else _as_list(obs)
-    tables = [t if isinstance(t, pd.DataFrame) else read_table(existing(t)) for t in given]
-    sources = [p.name for p in paths] if kind != "trident" else [p.name if p.is_dir() else p.parent.name for p in paths]
-    info = {
-        "source": list(dict.fromkeys(sources)) + [Path(t).name for t in given if not isinstance(t, pd.DataFrame)],
-        "format": kind,
-    }
+    tables = read_tables([t if isinstance(t, pd.DataFrame) else existing(t) for t in given])
+    source = _sources(paths, slides=kind == "trident")
+    source += _sources([Path(t) for t in given if not isinstance(t, pd.DataFrame)])
+    table = join_tables(tables) if tables else None
     if kind in _BY_SLIDE:
-        loaded = _BY_SLIDE[kind](paths, key, join_tables(tables) if tables else None)
-        tables = []
+        loaded = _BY_SLIDE[kind](paths, key, table)
+        assert loaded.obs is not None
+        table = join_tables([loaded.obs])
     else:
         each = [_READERS[kind](p, key) for p in paths]
-        loaded = each[0] if len(each) == 1 else _joined(each, paths, needed=not tables)
-    if not tables:
-        tables = [read_table_beside(paths[0]) if loaded.obs is None else loaded.obs]
+        loaded = each[0] if len(each) == 1 else _joined(each, paths)
+        own = [_own_table(p, part, needed=table is None) for p, part in zip(paths, each, strict=True)]
+        table, loaded = _with_table(loaded, [o for o in own if o is not None], table)
     build = Cohort._of_finite if loaded.finite else Cohort
-    return build(loaded.X, join_tables(tables), {**info, **loaded.info})
+    return build(loaded.X, table, {"source": source, "format": kind, **loaded.info})
 
 
 def write(cohort: Cohort, path: FilePath) -> Path:
@@ -117,11 +121,11 @@ def write(cohort: Cohort, path: FilePath) -> Path:
     except OSError as error:
         raise DataError(f"{path.name!r} cannot be written: {error.strerror or type(error).__name__}.") from None
     except Exception as error:  # from None: the libraries quote cell values, which can identify patients
-        odd = mixed_columns(cohort.obs)
+        mixed, odd = mixed_columns(cohort.obs), odd_columns(cohort.obs)
         where = (
-            f"columns of mixed types: {', '.join(odd)}; use astype(str)"
-            if odd
-            else "convert its columns to plain types"
+            f"columns of mixed types: {', '.join(mixed)}; use astype(str)"
+            if mixed
+            else f"convert its columns to plain types ({', '.join(odd) or 'which one is not known'})"
         )
         raise DataError(f"{path.name!r}: obs cannot be stored ({type(error).__name__}): {where}.") from None
     return path
@@ -131,65 +135,67 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _joined(each: list[Loaded], paths: list[Path], *, needed: bool) -> Loaded:
-    """Put parts one after the other, with their tables where no other is given."""
-    X = stack([part.X for part in each], [p.name for p in paths])
-    if not needed:
-        return Loaded(X)
-    tables = [read_table_beside(p) if part.obs is None else part.obs for p, part in zip(paths, each, strict=True)]
-    return Loaded(X, join_tables(tables))
+def _sources(paths: list[Path], *, slides: bool = False) -> list[str]:
+    """Return names for ``info``; the name of one file among several, or of a slide, can identify a patient."""
+    if len(paths) == 1:
+        return [paths[0].resolve().parent.name if slides and not paths[0].is_dir() else paths[0].name]
+    folders = dict.fromkeys(path.name for path in paths if path.is_dir())
+    files = Counter(path.resolve().parent.name for path in paths if not path.is_dir())
+    return [*folders, *(f"{name}: {count} files" for name, count in files.items())]
 
 
-def _kind(paths: list[Path]) -> str:
-    """Return the one format of the paths.
+def _joined(each: list[Loaded], paths: list[Path]) -> Loaded:
+    """Put parts one after the other, with what they say of their making."""
+    info: dict[str, Any] = {}
+    for name in dict.fromkeys(name for part in each for name in part.info):
+        values = [part.info.get(name) for part in each]
+        if name == "files_not_listed":
+            info[name] = sum(values)
+        elif name == "fingerprint":
+            info[name] = "confirmed" if set(values) == {"confirmed"} else "none"
+        elif all(value == values[0] for value in values):
+            info[name] = values[0]
+        elif name == "record":
+            info[name] = values
+        else:
+            found = ", ".join(sorted({str(value) for value in values}))
+            raise DataError(f"the parts differ in {name} ({found}): embeddings of different models are no one matrix.")
+    return Loaded(stack([part.X for part in each], [p.name for p in paths]), None, info, all(p.finite for p in each))
 
-    Raises
-    ------
-    DataError
-        None, several, or a folder that could be several.
-    """
-    kinds = sorted({kind for path in paths for kind in _kinds(path)})
-    if len(kinds) == 1:
-        return kinds[0]
-    if len(paths) == 1 and paths[0].is_dir():
-        found = f"could be {' or '.join(kinds)}: point at the file" if kinds else "holds none of these"
+
+def _own_table(path: Path, part: Loaded, *, needed: bool) -> pd.DataFrame | None:
+    if part.obs is not None:
+        return part.obs
+    return read_table_beside(path) if needed or table_beside(path).is_file() else None
+
+
+def _with_table(loaded: Loaded, own: list[pd.DataFrame], given: pd.DataFrame | None) -> tuple[pd.DataFrame, Loaded]:
+    """Return the table, given or the files' own; a given one must not contradict theirs."""
+    if given is None:
+        return join_tables(own), loaded
+    ids = [str(i) for table in own for i in table.index]
+    numbered = isinstance(given.index, pd.RangeIndex) or all(isinstance(t.index, pd.RangeIndex) for t in own)
+    theirs = given.index.map(str).tolist()
+    if not numbered and len(set(ids)) == len(ids) and sorted(ids) == sorted(theirs):
+        _refuse_order(ids, theirs, "the index")
+    if "fingerprint" not in loaded.info:
+        return given, loaded
+    if "sample_id" in given:
+        samples = [str(i) for table in own for i in table["sample_id"]]
+        if len(samples) == len(given):
+            _refuse_order(samples, [str(i) for i in given["sample_id"]], "column 'sample_id'")
+        return given, loaded
+    return given, replace(loaded, info={**loaded.info, "fingerprint": "none"})  # it says nothing of this table
+
+
+def _refuse_order(ids: list[str], given: list[str], where: str) -> None:
+    differ = np.flatnonzero(np.array(ids, dtype=object) != np.array(given, dtype=object)).tolist()
+    if differ:
         raise DataError(
-            f"the folder {paths[0].name!r} {found}. Folders: a Zarr store, parquet parts, <slide>.h5 files, or one "
-            "with a manifest.csv (croma, eva) or process_list.csv (slide2vec)."
+            f"obs and the table of the file have different row ids in {where} ({positions(differ)}): bring obs into "
+            "the order of causalfm.read(path).obs, or leave these ids out (the index: reset_index(drop=True)) if the "
+            "rows are in one order already."
         )
-    given = ", ".join(sorted({p.suffix.lower() or "no ending" for p in paths})) or "no file"
-    raise DataError(f"embeddings come as one format out of {', '.join(_SUFFIXES)} or a folder; given: {given}.")
-
-
-def _kinds(path: Path) -> list[str]:
-    suffix = path.suffix.lower()
-    if not path.is_dir():
-        if suffix == ".csv":
-            return _manifest_kinds(existing(path))
-        return [_SUFFIXES[suffix]] if suffix in _SUFFIXES else []
-    if is_store(path) or suffix == ".zarr":
-        return ["zarr"]
-    found = [kind for name in _MANIFESTS if (path / name).is_file() for kind in _manifest_kinds(path / name)]
-    found += ["trident"] if slide_files(path) else []
-    return found + (["parquet"] if parts(path) else [])
-
-
-def _manifest_kinds(path: Path) -> list[str]:
-    with reading(existing(path)):
-        columns = set(pd.read_csv(path, nrows=0).columns)
-    needs = {"croma": {*REQUIRED}, "eva": {EVA_FILE}, "slide2vec": {"sample_id", SLIDE2VEC_FILE}}
-    found = [kind for kind, needed in needs.items() if needed <= columns]
-    if not found:
-        listed = "; ".join(f"{kind}: {', '.join(sorted(needed))}" for kind, needed in needs.items())
-        raise DataError(
-            f"{path.name!r} is no manifest: it misses columns of each kind ({listed}; croma also has {CONFOUNDER!r} or "
-            "columns of your own). A table of embeddings is passed as obs=, with the embeddings as path."
-        )
-    return found
-
-
-def _manifest(path: Path) -> Path:
-    return next(path / name for name in _MANIFESTS if (path / name).is_file()) if path.is_dir() else path
 
 
 def _read_trident(paths: list[Path], key: str | None, table: pd.DataFrame | None) -> Loaded:
@@ -199,19 +205,9 @@ def _read_trident(paths: list[Path], key: str | None, table: pd.DataFrame | None
 def _read_slide2vec(paths: list[Path], key: str | None, table: pd.DataFrame | None) -> Loaded:
     if len(paths) > 1:
         raise DataError("slide2vec runs are read one at a time.")
-    return read_slide2vec(_manifest(paths[0]), key, table)
+    return read_slide2vec(manifest_of(paths[0]), key, table)
 
 
-_MANIFESTS = ("manifest.csv", "process_list.csv")
-_SUFFIXES = {
-    ".npz": "npz",
-    ".npy": "npy",
-    ".parquet": "parquet",
-    ".h5ad": "h5ad",
-    ".zarr": "zarr",
-    ".h5": "trident",
-    ".csv": "a manifest",
-}
 _KEYED = ("npz", "h5ad", "zarr", "trident", "croma")
 _READERS: dict[str, Callable[[Path, str | None], Loaded]] = {
     "npz": read_npz,
@@ -219,8 +215,8 @@ _READERS: dict[str, Callable[[Path, str | None], Loaded]] = {
     "parquet": read_parquet,
     "h5ad": read_h5ad,
     "zarr": read_zarr,
-    "croma": lambda path, key: read_croma(_manifest(path), key),
-    "eva": lambda path, key: read_eva(_manifest(path), key),
+    "croma": lambda path, key: read_croma(manifest_of(path), key),
+    "eva": lambda path, key: read_eva(manifest_of(path), key),
 }
 _BY_SLIDE: dict[str, Callable[[list[Path], str | None, pd.DataFrame | None], Loaded]] = {
     "trident": _read_trident,

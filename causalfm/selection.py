@@ -14,22 +14,23 @@ from causalfm.errors import DataError
 SHOWN = 10  # levels listed in a message
 
 
-def select_levels(cohort: Cohort, wanted: Mapping[str, str | Sequence[str]], *, private: Iterable[str] = ()) -> Cohort:
-    """Keep the rows whose columns have one of the levels asked for; the count left out is recorded in ``info``.
+def select_levels(cohort: Cohort, wanted: Mapping[str, str | Sequence[str]], *, public: Iterable[str] = ()) -> Cohort:
+    """Keep the rows whose columns have one of the levels asked for.
 
     Parameters
     ----------
     cohort
         Cohort with the columns.
     wanted
-        Levels, as text, per column. ``info`` records the columns and never the levels, which may be patients.
-    private
-        Columns whose levels identify patients: messages show none of them, not even the one asked for.
+        Levels, as text, per column.
+    public
+        Columns whose levels messages may show, such as the factors of the graph. Levels of all others can be slides
+        or patients: messages show none, not even the one asked for.
 
     Returns
     -------
     Cohort
-        The rows kept, in order.
+        The rows kept, in order. Each call adds to ``info["kept"]`` the columns and the count left out, never levels.
 
     Raises
     ------
@@ -37,24 +38,27 @@ def select_levels(cohort: Cohort, wanted: Mapping[str, str | Sequence[str]], *, 
         A level that does not occur or no row left.
     """
     mask = np.ones(len(cohort), dtype=bool)
-    private = set(private)
+    public = set(public)
     for name, asked in wanted.items():
         column = cohort.column(name)
         text = np.asarray(column, dtype=object).astype(str)
         known = sorted(set(text[column.notna().to_numpy()]))
         levels = [str(level) for level in names(asked)]
         if absent := [level for level in levels if level not in known]:
-            raise DataError(_absent(name, absent, known, name in private))
+            raise DataError(_absent(name, absent, known, name in public))
         mask &= np.isin(text, levels) & column.notna().to_numpy()
     if not mask.any():
         raise DataError(f"no row has the levels asked for in {', '.join(wanted)}: ask for fewer columns, or others.")
     record = {"columns": list(wanted), "rows_left_out": int((~mask).sum())}
-    return cohort[mask].replace(info={**cohort.info, "kept": record})
+    return cohort[mask].replace(info={**cohort.info, "kept": [*cohort.info.get("kept", []), record]})
 
 
-def _absent(name: str, absent: list[str], known: list[str], private: bool) -> str:
-    if private:
-        return f"column {name!r} lacks {len(absent)} of the levels asked for: check the spelling, blanks and zeros."
+def _absent(name: str, absent: list[str], known: list[str], public: bool) -> str:
+    if not public:
+        return (
+            f"column {name!r} lacks {len(absent)} of the levels asked for and has {len(known)}: check the spelling, "
+            "blanks and zeros."
+        )
     shown = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
     near = did_you_mean(absent[0], known)
     return f"column {name!r} has no level {absent[0]!r}: check the spelling. Levels: {shown}.{near}"

@@ -21,6 +21,10 @@ PAIRED = (
     "version has no contrast within {unit}s; read-outs, which leave whole {unit}s out, do answer. Keep one level per "
     "{unit}"
 )
+FEW = (
+    "means of {unit}s at different levels are compared, so that each can be at one level only. Leave those {unit}s "
+    "out, or keep one level of each"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +103,11 @@ def varies_within(codes: np.ndarray, groups: Factor) -> np.ndarray:
     return np.asarray(low < high)
 
 
+def is_paired(codes: np.ndarray, groups: Factor) -> bool:
+    """Tell a paired design, most groups seen at several levels, from a few groups that moved or are misfiled."""
+    return bool(varies_within(codes, groups).mean() > 0.5)
+
+
 def stratify(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Sequence[str]) -> Strata:
     """Lay out the patients by level of the factor and by stratum.
 
@@ -123,7 +132,7 @@ def stratify(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Seque
     """
     groups = cohort.factor(graph.group, private=True)
     factor = joint_factor(cohort, of)
-    _refuse_varying(factor, groups, PAIRED)
+    _refuse_varying(factor, groups, PAIRED if is_paired(factor.codes, groups) else FEW)
     first = np.full(groups.n_levels, len(cohort))
     np.minimum.at(first, groups.codes, np.arange(len(cohort)))
     strata: list[Factor] = []

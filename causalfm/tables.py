@@ -8,16 +8,16 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import numpy as np
 import pandas as pd
 
 from causalfm.errors import DataError, positions
+from causalfm.formats.spelling import differ_in_kind, loses_digits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,13 +92,14 @@ def atomic(path: Path) -> Iterator[Path]:
     Parameters
     ----------
     path
-        Final file; missing parent folders are made.
+        Final file; missing parent folders are made. Where it is a link, what it points to is replaced.
 
     Yields
     ------
     Path
         A file name in the same folder, with the same ending.
     """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
     try:
@@ -122,41 +123,66 @@ def _swap(new: Path, path: Path) -> None:
     except OSError:
         old.replace(path)
         raise
-    shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)  # the new one is in its place: the write has succeeded
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """Read a table from ``.csv``, ``.csv.gz`` or ``.parquet``.
 
     A CSV is UTF-8, with or without a byte order mark, one header line, fields parted by commas. Empty fields and what
-    pandas takes for missing (``NA``, ``NaN``, ``null``, ``None`` ...) are missing. A column of whole numbers stays text
-    where a number would lose how it was written (``007``).
+    pandas takes for missing (``NA``, ``NaN``, ``null``, ``None`` ...) are missing. A column of numbers stays text where
+    a number would lose how it was written (``007``) or make one of two (``1.1`` and ``1.10``).
 
     Raises
     ------
     DataError
-        Unknown ending, damaged file, not UTF-8, repeated column names, rows longer or shorter than the header.
+        Unknown ending, damaged file, not UTF-8, other delimiters than commas, repeated column names, rows longer or
+        shorter than the header.
     """
+    return read_tables([path])[0]
+
+
+def read_tables(tables: Sequence[Path | pd.DataFrame]) -> list[pd.DataFrame]:
+    """Read parts of one table as :func:`read_table` does; a column that is text in one CSV is text in all."""
+    pairs = [(table, None) if isinstance(table, pd.DataFrame) else _read(table) for table in tables]
+    for name in dict.fromkeys(column for frame, _ in pairs for column in frame.columns):
+        numbers = [frame[name] for frame, text in pairs if text is not None and name in text]
+        written = [text[name] for _, text in pairs if text is not None and name in text]
+        others = [frame[name] for frame, text in pairs if text is None and list(frame.columns).count(name) == 1]
+        if written and (differ_in_kind([*numbers, *others]) or loses_digits(numbers, written)):
+            for frame, text in pairs:
+                if text is not None and name in text:
+                    frame[name] = text[name]
+    return [frame for frame, _ in pairs]
+
+
+def _read(path: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return the table and, of a CSV, the same as it is written."""
     name = path.name.lower()
     if name.endswith(".parquet"):
         with reading(path):
-            return to_frame(arrow_table(path))
+            return to_frame(arrow_table(path)), None
     if not name.endswith((".csv", ".csv.gz")):
         raise DataError(f"{path.name!r}: the table is read from .csv, .csv.gz or .parquet, or passed as a DataFrame.")
     with reading(path):
         content = gzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
         if b"\0" in content:  # legal UTF-8, but pandas ends the field there
             raise DataError(f"{path.name!r} is not UTF-8 text (it has zero bytes): save it again as 'CSV UTF-8'.")
+        _check_delimiter(content.decode("utf-8-sig"), path)
         frame = pd.read_csv(io.BytesIO(content), low_memory=False)
         text = pd.read_csv(io.BytesIO(content), dtype=str, low_memory=False)
     if not isinstance(frame.index, pd.RangeIndex):  # pandas would take the first column for the index
         raise DataError(f"{path.name!r}: the rows have more fields than the header. Export the table again.")
     with reading(path):
         _check_fields(content.decode("utf-8-sig"), path)
-    for column in frame.columns:
-        if _loses_digits(frame[column], text[column]):
-            frame[column] = text[column]
-    return frame
+    return frame, text
+
+
+def _check_delimiter(content: str, path: Path) -> None:
+    header = next(csv.reader(io.StringIO(content, newline="")), [])
+    found = [name for mark, name in ((";", "semicolons"), ("\t", "tabs")) if len(header) == 1 and mark in header[0]]
+    if found:
+        raise DataError(f"{path.name!r} has {found[0]} between its fields, not commas: save it with commas.")
 
 
 def _check_fields(content: str, path: Path) -> None:
@@ -174,40 +200,47 @@ def _check_fields(content: str, path: Path) -> None:
         )
 
 
-def _loses_digits(numbers: pd.Series, text: pd.Series) -> bool:
-    """Whether whole numbers were written in a way that numbers forget: 007, +7, more digits than a float holds."""
-    if not pd.api.types.is_numeric_dtype(numbers) or pd.api.types.is_bool_dtype(numbers):
-        return False
-    there = text.notna()
-    written = text[there].astype(object)
-    if written.empty or not written.str.fullmatch(r"\s*[+-]?\d+\s*").all():
-        return False
-    values = numbers[there].to_numpy()
-    if values.dtype.kind == "f":
-        if (np.abs(values) >= 2**53).any():
-            return True
-        values = values.astype(np.int64)
-    return bool((values.astype(str) != written.to_numpy(dtype=str)).any())
-
-
 def join_tables(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Put tables one after the other; row numbers start again only if every part was merely numbered.
 
     Raises
     ------
     DataError
-        Parts with different columns.
+        Parts with different columns, orders of levels, or row ids that repeat.
     """
     for i, table in enumerate(tables):
         differ = sorted(set(map(str, table.columns)) ^ set(map(str, tables[0].columns)))
         if differ:
             raise DataError(f"part {i + 1} of the table has other columns than part 1: {', '.join(differ)}.")
-    counted = all(isinstance(table.index, pd.RangeIndex) for table in tables)
+        for name in table.columns:
+            kinds = [part[name].dtype for part in (tables[0], table)]
+            if kinds[0] != kinds[1] and any(isinstance(k, pd.CategoricalDtype) and k.ordered for k in kinds):
+                raise DataError(
+                    f"part {i + 1} of the table has other levels or another order in the ordered column {name!r} than "
+                    "part 1: give all parts the same with .cat.set_categories(...)."
+                )
+    counted = all(_numbered(table.index) for table in tables)
+    if (
+        len(tables) > 1
+        and not counted
+        and (twice := pd.Index([row for table in tables for row in table.index]).duplicated()).any()
+    ):
+        raise DataError(
+            f"{twice.sum()} row ids occur in more than one part: is a part given twice? If they are numbers without "
+            "meaning, pass the table of each part with obs=[...], after table.reset_index(drop=True)."
+        )
     frame = tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=counted)
     # scikit-learn cannot index the string arrays of pandas 3: text is dtype object from here on
     text = {name: object for name, dtype in frame.dtypes.items() if isinstance(dtype, pd.StringDtype)}
     frame = frame.astype(text) if text else frame
     return frame.set_axis(frame.index.astype(object)) if isinstance(frame.index.dtype, pd.StringDtype) else frame
+
+
+def _numbered(index: pd.Index) -> bool:
+    """Whether an index holds 0, 1, 2 ... and no more; AnnData files write the numbers as text."""
+    return isinstance(index, pd.RangeIndex) or (
+        index.name is None and index.map(str).tolist() == [str(i) for i in range(len(index))]
+    )
 
 
 def arrow_table(path: Path) -> pa.Table:
@@ -251,3 +284,13 @@ def mixed_columns(obs: pd.DataFrame) -> list[str]:
         except (pa.ArrowException, TypeError, ValueError):
             odd.append(str(name))
     return odd
+
+
+def odd_columns(obs: pd.DataFrame) -> list[str]:
+    """Return the names of columns that hold something else than text, numbers and truth values, such as intervals."""
+    plain = {"string", "integer", "floating", "boolean", "empty"}
+    values = {
+        str(name): column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+        for name, column in obs.items()
+    }
+    return [name for name, column in values.items() if pd.api.types.infer_dtype(column, skipna=True) not in plain]

@@ -16,12 +16,13 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from causalfm.arguments import check_seed, check_whole
 from causalfm.datasets.histology_artefacts import ARTEFACTS, spoil
 from causalfm.datasets.histology_cohort import GRAPH, cohort_table, intervene
 from causalfm.datasets.histology_layout import TISSUES
 from causalfm.datasets.histology_scanner import SCANNERS, ScannerParameters, scan
 from causalfm.datasets.histology_stain import SITES, STAINS, SiteParameters, StainParameters, stain_run, transmitted
-from causalfm.datasets.histology_tissue import Scene, Traits, make_scene, sample_traits
+from causalfm.datasets.histology_tissue import SMALLEST_SIDE, Scene, Traits, make_scene, sample_traits
 from causalfm.errors import DataError, positions
 
 __all__ = [
@@ -149,8 +150,9 @@ def render_cohort(obs: pd.DataFrame, *, random_state: int, size: int = 224, n_jo
     ----------
     obs
         Rows of :func:`cohort_table`, as they are, from :func:`intervene`, or with ``site``, ``stain``, ``scanner`` or
-        ``tumour`` changed. A column ``artefact`` (name in ``ARTEFACTS``, or "" for none) spoils tiles. Traits and the
-        luck of the staining run follow from the patient, structure from patient, tile and pattern.
+        ``tumour`` changed. A column ``artefact`` (name in ``ARTEFACTS``; none where it is "", or missing, as "" is
+        after a CSV file) spoils tiles. Traits and the luck of the staining run follow from the patient, structure from
+        patient, tile and pattern.
     random_state
         Seed of everything but the table.
     size
@@ -166,8 +168,11 @@ def render_cohort(obs: pd.DataFrame, *, random_state: int, size: int = 224, n_jo
     Raises
     ------
     DataError
-        A column is missing, a patient or tile is not named as in :func:`cohort_table`, or a level is unknown.
+        A column is missing, a patient or tile is not named as in :func:`cohort_table`, a level is unknown, a side is
+        under 64 px, or a seed is no whole number of 0 or more.
     """
+    check_seed(random_state)
+    check_whole(size, "size", SMALLEST_SIDE, why="a smaller tile, px, holds no tissue pattern")
     if n_jobs is not None and n_jobs < 1:
         raise DataError(f"n_jobs={n_jobs}: one thread or more, or None for as many as there are cores.")
     rows = _rows(obs)
@@ -211,8 +216,8 @@ def _rows(obs: pd.DataFrame) -> list[tuple[int, int, str, str, str, str, str]]:
     if not pd.api.types.is_integer_dtype(obs["tile"]) or (obs["tile"] < 0).any():
         raise DataError("column 'tile' must hold whole numbers of 0 or more: each is the seed of a tile's structure.")
     number = obs["patient"].astype(str).str[1:].astype(int)
-    artefact = obs["artefact"] if "artefact" in obs else [""] * len(obs)
-    columns = (number, obs["tile"], *(obs[name] for name in needed[2:]), artefact)
+    artefact = obs.get("artefact", pd.Series("", obs.index)).astype(object)
+    columns = (number, obs["tile"], *(obs[name] for name in needed[2:]), artefact.where(artefact.notna(), ""))
     return list(zip(*(list(column) for column in columns), strict=True))
 
 

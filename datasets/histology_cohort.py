@@ -78,7 +78,9 @@ def intervene(
     """Set a cause and let its consequences follow (Pearl's do-operator), for every row.
 
     ``intervene(obs, site="Eastbrook")`` moves each patient to Eastbrook, whose shares then decide scanner and stain
-    from the patient's own draws. To change one column and nothing after it, use ``obs.assign(site="Eastbrook")``.
+    from the patient's own draws. A scanner or stain that is set loses its draw (missing): a later do(site) leaves it.
+    Own site changes nothing, and do(a) then do(b) is do(b) for one cause, do(a, b) for two. To change one column and
+    nothing after it, use ``obs.assign(site="Eastbrook")``.
 
     Parameters
     ----------
@@ -95,27 +97,36 @@ def intervene(
     Raises
     ------
     DataError
-        An unknown level.
+        An unknown level, or a column that is missing.
     """
+    needed = ("site", "scanner", "stain", "scanner_draw", "stain_draw")
+    if missing := [name for name in needed if name not in obs]:
+        raise DataError(
+            f"columns {', '.join(map(repr, missing))} are missing: cohort_table writes all it needs. To change one "
+            "column and nothing after it, use obs.assign(...)."
+        )
     chosen = {name: v for name, v in {"site": site, "scanner": scanner, "stain": stain}.items() if v is not None}
     for name, level in chosen.items():
         if level not in _CHOICES[name]:
             raise DataError(f"{name} {level!r} is unknown: choose {', '.join(map(repr, _CHOICES[name]))}.")
     moved = obs if site is None else _assign(obs.assign(site=site))
-    return moved.assign(**{name: level for name, level in chosen.items() if name != "site"})
+    chosen.pop("site", None)
+    return moved.assign(**chosen, **{f"{name}_draw": np.nan for name in chosen})
 
 
 def _assign(table: pd.DataFrame) -> pd.DataFrame:
-    """Let each hospital's shares decide scanner and stain from the patient's draws."""
+    """Let each hospital's shares decide scanner and stain from the patient's draws; without a draw they stay."""
     names = list(SITES)
     own = {name: SITES[name].stain for name in names}
     other = {name: SITES[names[(i + 1) % len(names)]].stain for i, name in enumerate(names)}
     argus = table["scanner_draw"] < table["site"].map(ARGUS_SHARE)
     usual = table["stain_draw"] < OWN_STAIN_SHARE
     site = table["site"]
-    return table.assign(
-        scanner=np.where(argus, *_SCANNERS), stain=site.map(own).where(usual, site.map(other)).astype(object)
-    )
+    scanner, stain = np.where(argus, *_SCANNERS), site.map(own).where(usual, site.map(other)).astype(object)
+    if "scanner" in table:  # one that was set by an intervention
+        scanner = np.where(table["scanner_draw"].isna(), table["scanner"], scanner)
+        stain = stain.where(table["stain_draw"].notna(), table["stain"])
+    return table.assign(scanner=scanner, stain=stain)
 
 
 def _check_design(

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalfm.arguments import check_whole
 from causalfm.datasets.histology_fields import enlarge, fibres, smooth_noise
 from causalfm.datasets.histology_layout import GRID_UM, TISSUES, Layout, Proportions, lay_out
 from causalfm.datasets.histology_nuclei import NucleusKind, add_nuclei
 from causalfm.errors import DataError
 
 PIXEL_UM = 0.5  # of the scene: 20x, the usual input of pathology encoders
+SMALLEST_SIDE = 64  # px
 WIDEST_UM = 0.52  # the largest pixel of a scanner that a scene leaves room for
 _FACTOR = round(GRID_UM / PIXEL_UM)
 _BORDER = 4  # px around the widest field of view, for the optics
@@ -111,12 +113,11 @@ def make_scene(tissue: str, traits: Traits, seed: int | tuple[int, ...], *, size
     Raises
     ------
     DataError
-        Unknown tissue, or a side under 64 px.
+        Unknown tissue, or a side that is no whole number of 64 px or more.
     """
     if tissue not in TISSUES:
         raise DataError(f"tissue {tissue!r} is unknown: choose {', '.join(map(repr, TISSUES))}.")
-    if size < 64:
-        raise DataError(f"a tile of {size} px holds no tissue pattern: use 64 px or more.")
+    check_whole(size, "size", SMALLEST_SIDE, why="a smaller tile, px, holds no tissue pattern")
     seed = seed if isinstance(seed, tuple) else (seed,)
     rng = np.random.default_rng(seed)
     side = 2 * round(size * WIDEST_UM / PIXEL_UM / 2 + _BORDER) + size % 2

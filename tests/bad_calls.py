@@ -100,9 +100,14 @@ CASES = {
     "read-out with a broken seed": (lambda t: readout(cohort(), graph(), random_state=-1), "random_state=-1", "whole"),
     "read-out of no cohort": (lambda t: readout(matrix(), graph()), "cohort", "causalfm.read"),
     "read-out beyond nothing": (lambda t: readout(cohort(), graph(), beyond=[]), "no column", "give"),
-    "unknown level": (lambda t: select_levels(cohort(), {"site": ["a"]}), "'site'", "'a'", "Did you mean 'A'?"),
+    "unknown level": (
+        lambda t: select_levels(cohort(), {"site": ["a"]}, public=["site"]),
+        "'site'",
+        "'a'",
+        "Did you mean 'A'?",
+    ),
     "unknown patient": (
-        lambda t: select_levels(cohort(), {"patient": [f"{SENTINEL}-x"]}, private=["patient"]),
+        lambda t: select_levels(cohort(), {"patient": [f"{SENTINEL}-x"]}, public=["site"]),
         "'patient'",
         "1 of",
     ),

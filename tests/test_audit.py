@@ -183,8 +183,8 @@ BAD = {
     ),
     "missing factor values": (lambda: cfm.audit(bad(site=with_gaps), graph_of()), "missing values.*rows 3, 13"),
     "site varies within patients": (
-        lambda: cfm.audit(bad(site=lambda o: [f"s{i % 3}" for i in range(len(o))]), graph_of()),
-        "24",
+        lambda: cfm.audit(bad(site=lambda o: o["site"].where(np.arange(len(o)) != 1, "elsewhere")), graph_of()),
+        "1 of 24",
     ),
     "continuous biology": (lambda: cfm.audit(bad(), graph_of(biology="age")), "age"),
     "no such missing policy": (

@@ -142,5 +142,5 @@ def test_a_report_holds_no_patient_however_rows_were_chosen(tmp_path, monkeypatc
     assert command(monkeypatch, tmp_path, keep) in (0, 1, 3)
     shown = "".join(capfd.readouterr()) + "".join(p.read_text() for p in (tmp_path / "audit-report").iterdir())
     assert SENTINEL not in shown
-    kept = json.loads((tmp_path / "audit-report" / "report.json").read_text())["data"]["info_kept"]
+    kept = json.loads((tmp_path / "audit-report" / "report.json").read_text())["data"]["info_kept"][0]
     assert kept == {"columns": ["patient"], "rows_left_out": 12}

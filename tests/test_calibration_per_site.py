@@ -1,5 +1,7 @@
 """Calibration of probabilities in every site, on simulations with a known answer."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -171,15 +173,20 @@ def test_probabilities_that_are_none() -> None:
 # --- the probe of a cohort ------------------------------------------------------------------------------------------
 
 
-def cohort_of(seed: int, *, shift: float = 0.0, tumours: tuple[float, ...] = (0.5, 0.5, 0.5), each: int = 60) -> Cohort:
+def cohort_of(
+    seed: int, *, shift: float = 0.0, tumours: tuple[float, ...] = (0.5, 0.5, 0.5), each: int = 60, **more
+) -> Cohort:
+    """Patients with two rows; ``shift`` moves site C along the tumour's direction, ``across`` every site off it."""
     rng = np.random.default_rng(seed)
-    site = np.repeat(np.arange(3), each)
-    tumour = (np.tile(np.arange(each), 3) < np.repeat(tumours, each) * each).astype(int)
-    patient = np.repeat(np.arange(3 * each), 2)
-    Z = 0.7 * rng.standard_normal((3 * each, 8))[patient] + 0.7 * rng.standard_normal((6 * each, 8))
-    Z[:, 0] += 1.5 * tumour[patient] + shift * (site[patient] == 2)
+    n = len(tumours)
+    site = np.repeat(np.arange(n), each)
+    tumour = (np.tile(np.arange(each), n) < np.repeat(tumours, each) * each).astype(int)
+    patient = np.repeat(np.arange(n * each), 2)
+    Z = 0.7 * rng.standard_normal((n * each, 8))[patient] + 0.7 * rng.standard_normal((2 * n * each, 8))
+    Z[:, 0] += more.get("effect", 1.5) * tumour[patient] + shift * (site[patient] == 2)
+    Z[:, 1] += more.get("across", 0.0) * site[patient]
     obs = pd.DataFrame(
-        {"tumour": np.array(["no", "yes"])[tumour][patient], "site": np.array(list("ABC"))[site][patient]}
+        {"tumour": np.array(["no", "yes"])[tumour][patient], "site": np.array(list("ABCDEFGHIJ"))[site][patient]}
     )
     return Cohort(Z, obs.assign(patient=[f"p{i}" for i in patient]))
 
@@ -196,11 +203,59 @@ def test_case_mix_is_no_miscalibration_and_a_shift_is() -> None:
 
 
 def test_the_report_names_the_site_and_says_what_it_cannot_judge() -> None:
-    cohort = cohort_of(0, shift=1.5, tumours=(0.5, 1.0, 0.5))
+    cohort = cohort_of(0, shift=1.5, tumours=(0.5, 1.0, 0.5, 0.5))
     found = reading.biology_finding(cohort, GRAPH, load_policy(), None, 0)
     rows = {row["site"]: row for row in found.details["calibration of the logistic probe by site"]}
-    assert "most in C: yes" in found.sentence or "most in A: yes" in found.sentence
-    assert "1 class has enough patients here" in rows["B"]["note"]
+    assert "of 4 levels of site (1 could not be judged), most in C: yes" in found.sentence
+    assert re.search(r"yes \d\d points too high \[\+\d+, \+\d+\]", found.sentence)
+    assert "a site that was not in training is not spoken for" in found.sentence
+    assert rows["B"]["note"] == "left out, of training too: too few patients of a class (no: 0 patient)"
     assert (rows["A"]["note"], rows["A"]["patients"]) == ("", 60)
+    assert 0.1 < rows["A"]["temperature"] < 10
     tiny = reading.biology_finding(cohort_of(1, each=12), GRAPH, load_policy(), None, 0)
     assert "cannot be told: too few patients of two classes" in tiny.sentence
+
+
+def test_a_site_with_one_class_does_not_make_the_others_look_off() -> None:
+    """Trained with it, the probe reads the site for the class: 4 of 10 such cohorts had another site off."""
+    off = []
+    for seed in range(12):
+        cohort = cohort_of(seed, tumours=(0.5, 0.5, 1.0), across=3.0)
+        found = probe_calibration(cohort, GRAPH, random_state=seed)
+        assert np.isnan(found[2].value)
+        assert found[2].details["left_out"] == ["no: 0 patient"]
+        off.append(any(estimate.low > 0 or estimate.high < 0 for estimate in found))
+        kept = cohort[np.flatnonzero(cohort.obs["site"] != "C")]
+        assert probe_calibration(kept, GRAPH, random_state=seed) == found[:2]
+    assert sum(off) <= 3
+
+
+def test_a_class_that_most_sites_lack_is_left_out_and_named() -> None:
+    cohort = cohort_of(0)
+    third = (cohort.obs["site"] == "A") & (np.arange(len(cohort)) % 4 > 1)
+    found = probe_calibration(
+        cohort.replace(obs=cohort.obs.assign(tumour=cohort.obs["tumour"].mask(third, "rare"))), GRAPH
+    )
+    assert np.isfinite([estimate.value for estimate in found]).all()
+    assert [estimate.details["left_out"] for estimate in found] == [["rare: 30 patient"]] + 2 * [["rare: 0 patient"]]
+
+
+def test_a_probe_that_reads_nothing_is_not_called_calibrated() -> None:
+    cohort = cohort_of(0, effect=0.0, each=30)
+    found = reading.biology_finding(cohort, GRAPH, load_policy(), None, 0)
+    assert "cannot be told: the logistic probe does not read tumour" in found.sentence
+    row = found.details["calibration of the logistic probe by site"][0]
+    assert row["temperature"] > 20
+    assert np.isnan(row["low"])
+
+
+def test_a_class_that_is_shown_to_be_off_is_not_hidden_by_an_uncertain_one() -> None:
+    y = np.repeat([0, 1, 2], (150, 150, 10))
+    chances = np.array([[0.97, 0.01, 0.02], [0.13, 0.85, 0.02], [0.0, 0.0, 1.0]])[y]
+    chances[y == 2] = np.random.default_rng(34).dirichlet([0.3, 0.3, 0.5], 10)
+    (found,) = calibration_by_level(chances, y, np.zeros(310, dtype=int), np.arange(310), classes=["a", "b", "c"])
+    shown = [row["class"] for row in found.details["classes"] if row["low"] > 0 or row["high"] < 0]
+    largest = max(found.details["classes"], key=lambda row: abs(row["value"]))
+    assert shown
+    assert largest["class"] not in shown  # the case: size alone would pick another class
+    assert found.details["class"] in shown

@@ -49,7 +49,7 @@ def test_rows_can_be_kept_by_level(files, tmp_path, monkeypatch) -> None:
     assert run(monkeypatch, "audit", files / "z.npz", *ROLES, *keep, "--out", tmp_path) in (0, 1, 3)
     body = json.loads((tmp_path / "report.json").read_text())
     assert body["tables"]["site"]["levels"] == ["site0", "site2"]
-    assert body["data"]["info_kept"]["rows_left_out"] == 120
+    assert body["data"]["info_kept"][0]["rows_left_out"] == 120
 
 
 def test_a_graph_from_a_file(files, tmp_path, monkeypatch) -> None:

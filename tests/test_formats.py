@@ -225,6 +225,21 @@ def test_parquet_folders(tmp_path):
         read(tmp_path / "d")
 
 
+@pytest.mark.parametrize("content", ["damaged", "no embeddings", "gap", "ragged"])
+def test_parts_are_not_called_by_name(tmp_path, content):
+    path = tmp_path / "d" / "PAT-4711.parquet"
+    path.parent.mkdir()
+    pd.DataFrame({"z0": [1.0]}).to_parquet(tmp_path / "d" / "A.parquet")
+    if content == "damaged":
+        path.write_bytes(b"junk")
+    else:
+        columns = {"no embeddings": {"a": [1]}, "gap": {"z1": [1.0]}, "ragged": {"embedding": [[1.0], [1.0, 2.0]]}}
+        pd.DataFrame(columns[content]).to_parquet(path)
+    with pytest.raises(DataError, match="part 1 of 'd'") as caught:
+        read(tmp_path / "d")
+    assert "4711" not in str(caught.value)
+
+
 def test_parts_of_two_dtypes(tmp_path):
     for dtype in ("float32", "float64"):
         write(cohort(dtype), tmp_path / f"{dtype}.parquet")
@@ -235,6 +250,10 @@ def test_parts_of_two_dtypes(tmp_path):
 def test_folders_that_are_nothing_or_too_much(tmp_path):
     with pytest.raises(DataError, match=r"holds none of these. Folders: a Zarr store"):
         read(tmp_path)
+    with pytest.raises(DataError, match=r"^there is no file or folder 'features' where you point"):
+        read(tmp_path / "gone" / "features")
+    with pytest.raises(DataError, match=r"^there is nothing at path 1 of 2"):
+        read([tmp_path, tmp_path / "PAT-1.npz"])
     write(cohort(), tmp_path / "c.parquet")
     h5py.File(tmp_path / "s.h5", "w").close()
     with pytest.raises(DataError, match=r"could be parquet or trident: point at the file"):
@@ -258,6 +277,11 @@ def test_zarr_takes_the_place_of_stores_only(tmp_path):
     write(cohort("float64"), path)
     assert read(path).X.dtype == np.float64
     assert [p.name for p in tmp_path.iterdir()] == ["c.zarr"]
+    (tmp_path / "link.zarr").symlink_to(path)
+    write(cohort("float16"), tmp_path / "link.zarr")
+    assert (tmp_path / "link.zarr").is_symlink()
+    assert read(path).X.dtype == np.float16
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.zarr", "link.zarr"]
     (tmp_path / "d.zarr").mkdir()
     (tmp_path / "d.zarr" / "thesis.txt").write_text("years of work")
     with pytest.raises(DataError, match="no Zarr store: it is not replaced"):

@@ -51,6 +51,7 @@ def croma(tmp_path, request):
         "output_dtype": "float32",
         "output_shape": [6, 4],
         "checkpoint_revision": "a" * 40,
+        "image_root": "/data/someone",
     }
     (tmp_path / "UNI.npy.json").write_text(json.dumps(record))
     return tmp_path
@@ -64,6 +65,28 @@ def test_a_croma_tile_set(croma, path):
     assert back.factor("group_id", private=True).n_levels == 5
     assert (back.info["format"], back.info["model"], back.info["fingerprint"]) == ("croma", "UNI", "confirmed")
     assert "someone" not in str(back.info)
+    assert back.info["record"]["checkpoint_revision"] == "a" * 40
+
+
+def test_a_table_given_for_a_croma_matrix(croma):
+    manifest = pd.read_csv(croma / "manifest.csv", dtype=str)
+    assert read(croma, manifest).info["fingerprint"] == "confirmed"
+    assert read(croma, manifest.drop(columns="sample_id")).info["fingerprint"] == "none"
+    with pytest.raises(DataError, match=r"different row ids in column 'sample_id' \(rows 0, 1"):
+        read(croma, manifest.iloc[::-1].reset_index(drop=True))
+
+
+def test_croma_folders_one_after_the_other(croma, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    for path in croma.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    both = read([croma, other])
+    assert (len(both), both.info["model"], both.info["fingerprint"]) == (12, "UNI", "confirmed")
+    (other / "UNI.npy.json").unlink()
+    assert read([croma, other]).info["fingerprint"] == "none"
+    (other / "UNI.npy").rename(other / "CONCH.npy")
+    with pytest.raises(DataError, match=r"the parts differ in model \(CONCH, UNI\)"):
+        read([croma, other])
 
 
 def test_croma_models_are_named(croma):
@@ -119,8 +142,24 @@ def test_an_eva_folder(eva):
     lines = (eva / "manifest.csv").read_text().splitlines(keepends=True)
     (eva / "manifest.csv").write_text("".join(lines[:-1]))
     assert read(eva).info["files_not_listed"] == 1
+    assert read([eva, eva]).info["files_not_listed"] == 2
     (eva / "manifest.csv").write_text("".join(lines))
     assert read(eva, pd.DataFrame({"site": range(6)})).obs.columns.tolist() == ["site"]
+
+
+def test_eva_counts_tiles_where_each_file_holds_one(eva):
+    for path in eva.rglob("*.pt"):
+        torch.save([torch.ones(4)], path)
+    assert read(eva).obs["tile"].tolist() == [0, 0, 0]
+
+
+def test_a_file_under_two_rows(eva):
+    text = (eva / "manifest.csv").read_text().replace("b/3.pt", "b/../a/1.pt")
+    (eva / "manifest.csv").write_text(text)
+    with pytest.raises(
+        DataError, match=r"2 rows of 'manifest.csv' list a file that another row lists too \(rows 0, 2\)"
+    ):
+        read(eva)
 
 
 def test_a_large_tensor_and_rows_of_one(tmp_path):
@@ -229,3 +268,37 @@ def test_slide2vec_runs_that_are_not_whole(slide2vec, column, value, message):
     frame.to_csv(slide2vec / "process_list.csv", index=False)
     with pytest.raises(DataError, match=message):
         read(slide2vec)
+
+
+@pytest.fixture
+def tiles(tmp_path):
+    """A run that lists paths relative to its own folder, a slide without tissue first."""
+    run = tmp_path / "run"
+    rows = [{"sample_id": "s-0", "num_tiles": 0, "feature_status": "tbp", "feature_path": ""}]
+    for name, n in (("s-1", 2), ("s-2", 3)):
+        for folder, value in ((run, 1.0), (tmp_path / "elsewhere", 9.0)):
+            (folder / "tile_embeddings").mkdir(parents=True, exist_ok=True)
+            torch.save(torch.full((n, 4), value), folder / "tile_embeddings" / f"{name}.pt")
+        row = {"sample_id": name, "num_tiles": n, "feature_status": "success"}
+        rows.append(row | {"feature_path": f"tile_embeddings/{name}.pt"})
+    pd.DataFrame(rows).to_csv(run / "process_list.csv", index=False)
+    return run
+
+
+def test_files_of_the_run_itself_are_read(tiles, monkeypatch):
+    monkeypatch.chdir(tiles.parent / "elsewhere")
+    assert set(read(tiles).X.ravel()) == {1.0}
+    frame = pd.read_csv(tiles / "process_list.csv")
+    frame["feature_path"] = [None, *(str(tiles.parent / "elsewhere" / p) for p in frame["feature_path"][1:])]
+    frame.to_csv(tiles / "process_list.csv", index=False)
+    assert set(read(tiles).X.ravel()) == {1.0}
+    (tiles / "tile_embeddings" / "s-1.pt").unlink()
+    assert set(read(tiles).X[:2].ravel()) == {9.0}
+
+
+def test_tile_counts_are_compared(tiles):
+    torch.save(torch.ones(2, 4), tiles / "tile_embeddings" / "s-2.pt")
+    with pytest.raises(DataError, match=r"1 files of 'process_list.csv' hold another number .* \(row 2\)"):
+        read(tiles)
+    with pytest.raises(DataError, match=r"'num_tiles' \(row 2\)"):  # rows of the manifest, whatever the table's order
+        read(tiles, pd.DataFrame({"slide": ["s-2", "s-1"]}))

@@ -1,5 +1,7 @@
 """Slide files and slide tables: every slide in both, or an error that counts and names no slide."""
 
+import re
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -57,7 +59,7 @@ def test_without_a_table_files_come_sorted(folder):
 @pytest.mark.parametrize(
     "columns",
     [
-        {"slide": NAMES, "case": NAMES[::-1]},  # the preferred name wins
+        {"slide": NAMES, "case": ["p", "q", "q"]},
         {"wsi": [f"{n}.svs" for n in NAMES]},
         {"case": ["p", "p", "q"], "file": NAMES},
     ],
@@ -87,7 +89,7 @@ def test_numbers_with_zeros_stay_names(tmp_path):
         ([*NAMES, "PAT-77"], r"By slide: 1 of 4 rows have no file \(row 3\)\. Take these rows"),
         (NAMES[:2], r"1 of 3 files have no row \(file 1, sorted by name\)"),
         ([*NAMES, NAMES[0]], r"2 rows name a slide that another row names too \(rows 0, 3\)"),
-        (["x", "y", "z"], r"no column of the slide table \(slide, the index\) holds the names of the 3 files"),
+        (["x", "y", "z"], r"no column of the slide table \(slide\) holds the names of the 3 files"),
     ],
 )
 def test_slides_in_one_of_both(folder, names, message):
@@ -96,9 +98,61 @@ def test_slides_in_one_of_both(folder, names, message):
     assert "PAT" not in str(caught.value)
 
 
-def test_two_columns_that_fit_in_two_ways(folder):
-    with pytest.raises(DataError, match=r"in different ways: a, b\. Name the right one 'slide'"):
-        read(folder, pd.DataFrame({"a": NAMES, "b": NAMES[::-1]}))
+@pytest.mark.parametrize("other", ["a", "slide_id", "sample_id", None])
+def test_two_columns_that_fit_in_two_ways(folder, other):
+    frame = pd.DataFrame({"slide": NAMES, "b": NAMES[::-1]}).rename(columns={"b": other or "b"})
+    frame = frame if other else frame.set_index("b").rename_axis(None)
+    with pytest.raises(DataError, match=rf"in different ways: slide, {other or 'the index'}\. Keep the right one"):
+        read(folder, frame)
+
+
+@pytest.mark.parametrize("index", [None, [2, 0, 1], [0, 1, 2]])
+def test_numbering_names_no_slides(tmp_path, index):
+    X = [slide(tmp_path / "n", str(i), n=i + 1) for i in range(3)]
+    frame = pd.DataFrame({"wsi": ["2", "0", "1"], "site": list("abc")}, index=index)
+    back = read(tmp_path / "n", frame)
+    np.testing.assert_array_equal(back.X, np.concatenate([X[2], X[0], X[1]]))
+    assert back.obs["site"].tolist() == list("aaabcc")
+    with pytest.raises(DataError, match="no column of the slide table"):
+        read(tmp_path / "n", frame[["site"]])
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3, 3), (6,), (1, 3, 3), (3, 1, 2), (2, 3, 2)])
+def test_coordinates_of_other_shapes(tmp_path, shape):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["features"] = np.ones((3, 4), "float32")
+        file["coords"] = np.zeros(shape)
+    with pytest.raises(DataError, match=rf"slide file 0 of 1 holds 'coords' of shape {re.escape(str(shape))}; they"):
+        read(tmp_path)
+
+
+def test_coordinates_in_a_batch(tmp_path):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["features"] = np.ones((1, 3, 4), "float32")
+        file["coords"] = np.arange(6).reshape(1, 3, 2)
+    assert read(tmp_path).obs[["x", "y"]].to_numpy().tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("features", "coords"), [((0,), (0, 2)), ((0, 4), (0,)), ((1, 0, 4), (0, 2)), ((0, 4), (0, 2))]
+)
+def test_slides_without_tiles(folder, features, coords):
+    with h5py.File(folder / "PAT-99.h5", "w") as file:
+        file["features"] = np.zeros(features, "float32")
+        file["coords"] = np.zeros(coords)
+    with pytest.raises(DataError, match=r"1 of 4 slide files hold no tiles \(file 3\): pass a list of the other files"):
+        read(folder)
+    assert len(read([folder / f"{name}.h5" for name in NAMES])) == 9
+
+
+def test_tables_that_lie_beside_the_slides(folder):
+    n = len(read(folder))
+    table(slide=NAMES).to_parquet(folder / "slides.parquet")
+    table(slide=NAMES).to_csv(folder / "manifest.csv")
+    assert len(read(folder, folder / "slides.parquet")) == n
+    pd.DataFrame({"z0": [1.0]}).to_parquet(folder / "z.parquet")
+    with pytest.raises(DataError, match=r"could be parquet or trident: .*pass sorted\(folder.glob\('\*.h5'\)\)"):
+        read(folder)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,31 @@ def test_do_site_moves_scanner_and_stain_along_and_own_site_changes_nothing():
     assert (histology.intervene(obs, scanner="Helios")["stain"] == obs["stain"]).all()
 
 
+def test_what_was_set_stays_set(tmp_path):
+    obs = histology.cohort_table(40, 1, 0.6, 0)
+    both = histology.intervene(obs, scanner="Helios", site="Eastbrook")
+    pd.testing.assert_frame_equal(
+        histology.intervene(histology.intervene(obs, scanner="Helios"), site="Eastbrook"), both
+    )
+    pd.testing.assert_frame_equal(
+        histology.intervene(histology.intervene(obs, site="Eastbrook"), scanner="Helios"), both
+    )
+    assert set(both["scanner"]) == {"Helios"}
+    pd.testing.assert_series_equal(both["stain"], histology.intervene(obs, site="Eastbrook")["stain"])
+    both.to_csv(tmp_path / "table.csv")
+    back = pd.read_csv(tmp_path / "table.csv", index_col=0)
+    assert set(histology.intervene(back, site="Westmoor")["scanner"]) == {"Helios"}
+    assert set(histology.intervene(both, scanner="Argus 2")["scanner"]) == {"Argus 2"}
+
+
+def test_a_table_with_artefacts_can_go_through_a_csv_file(obs, tmp_path):
+    spoilt = obs[:2].assign(artefact=["pen", ""])
+    spoilt.to_csv(tmp_path / "table.csv")
+    back = pd.read_csv(tmp_path / "table.csv", index_col=0)
+    assert back["artefact"].isna().sum() == 1
+    np.testing.assert_array_equal(histology.render_cohort(back, **SMALL), histology.render_cohort(spoilt, **SMALL))
+
+
 @pytest.mark.parametrize(
     ("change", "least"), [({"site": "Eastbrook"}, 0.5), ({"stain": "HE-2"}, 2.0), ({"scanner": "Helios"}, 2.0)]
 )
@@ -155,5 +180,10 @@ def test_bad_tables_say_what_is_wrong_and_never_name_a_patient(obs):
         histology.render_cohort(obs.assign(stain="HE-9"), n_jobs=2, **SMALL)
     with pytest.raises(DataError, match="n_jobs=0"):
         histology.render_cohort(obs, n_jobs=0, **SMALL)
+    for options, words in (({"size": -5}, "size=-5"), ({"size": 64.5}, r"size=64\.5"), ({"random_state": -1}, "=-1")):
+        with pytest.raises(DataError, match=rf"{words}: choose a whole number of at least"):
+            histology.render_cohort(obs, **{**SMALL, **options})
+    with pytest.raises(DataError, match=r"'scanner_draw' are missing: cohort_table.*obs\.assign"):
+        histology.intervene(obs.drop(columns="scanner_draw"), site="Eastbrook")
     with pytest.raises(DataError, match=", ".join(map(repr, SCANNERS))):
         histology.intervene(obs, scanner="Nowhere")

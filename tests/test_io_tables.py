@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from causalfm.errors import DataError
-from causalfm.tables import atomic, read_table
+from causalfm.tables import atomic, join_tables, read_table, read_tables
 
 
 def table(tmp_path, content, name="t.csv"):
@@ -29,6 +29,9 @@ def table(tmp_path, content, name="t.csv"):
         ("site,age\nM\u00fcnchen,1\n".encode() + "M\u00fcnchen,1\n".encode("cp1252"), "not UTF-8"),
         ("site,age\na,1\nb,\0002\n", "not UTF-8 text"),
         ('site,age\na,1\n"b,2\n', "cannot be read"),
+        ("site;age\na;1\n", "has semicolons between its fields, not commas"),
+        ("site\tage\na\t1\n", "has tabs between its fields"),
+        ("site;age\na;1,5\n", "has semicolons between its fields"),
     ],
 )
 def test_tables_that_are_refused(tmp_path, content, message, name):
@@ -61,6 +64,10 @@ def test_quoted_commas_and_lines_are_one_field(tmp_path):
         (["-7", "8"], [-7, 8]),
         (["0", "10"], [0, 10]),
         (["0.50", "1e3"], [0.5, 1000.0]),
+        (["1.1", "1.10"], ["1.1", "1.10"]),
+        (["1E5", "10E4"], ["1E5", "10E4"]),
+        (["1.5", "1.5"], [1.5, 1.5]),
+        (["7", "7.0"], ["7", "7.0"]),
         (["True", "False"], [True, False]),
     ],
 )
@@ -72,6 +79,31 @@ def test_numbers_that_are_names(tmp_path, values, expected):
 def test_what_pandas_takes_for_missing(tmp_path):
     frame = table(tmp_path, 'region,x\nNA,1\nEU,2\n"NA",3\n,4\nN/A,5\nnull,6\n')
     assert frame["region"].isna().tolist() == [True, False, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(["007", "8"], ["8", "9"]), (["1.1"], ["1.10"]), (["7", "8"], ["7.0"]), (["x"], ["8"]), (["True"], ["1"])],
+)
+def test_ids_are_of_one_kind_in_all_parts(tmp_path, first, second):
+    for name, ids in (("a", first), ("b", second)):
+        (tmp_path / f"{name}.csv").write_text("id,age\n" + "".join(f"{i},6\n" for i in ids))
+    frame = join_tables(read_tables([tmp_path / "a.csv", tmp_path / "b.csv"]))
+    assert frame["id"].tolist() == first + second
+    assert frame["age"].dtype == int
+
+
+def test_an_old_folder_that_cannot_be_removed(tmp_path, monkeypatch):
+    def stuck(path, ignore_errors=False):
+        if not ignore_errors:
+            raise OSError("busy")
+
+    (tmp_path / "store").mkdir()
+    monkeypatch.setattr("shutil.rmtree", stuck)
+    with atomic(tmp_path / "store") as temporary:
+        temporary.mkdir()
+        (temporary / "x").write_text("new")
+    assert (tmp_path / "store" / "x").read_text() == "new"
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path):

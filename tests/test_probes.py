@@ -8,6 +8,7 @@ from scipy import stats
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
+from causalfm.metrics.learners import fit_logistic
 from causalfm.metrics.probes import PROBES, readout
 from causalfm.metrics.recall import balanced_accuracy, pair_share
 from causalfm.neighbours import knn
@@ -259,3 +260,27 @@ def test_many_rows_are_sampled_evenly_and_counted() -> None:
     assert sampled.value == pytest.approx(readout(cohort, GRAPH).value, abs=0.1)
     assert sampled == readout(cohort, GRAPH, max_rows=200, random_state=1)
     assert readout(cohort, GRAPH).details["rows_not_sampled"] == 0
+
+
+def test_a_training_fold_with_one_class_is_answered() -> None:
+    """Patients that hold both classes can leave the training folds of the others with one."""
+    patient = np.repeat(np.arange(5), 2)
+    tumour = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
+    obs = pd.DataFrame({"patient": patient, "tumour": tumour, "site": patient % 2}).astype(str)
+    for seed in range(12):
+        cohort = Cohort(np.random.default_rng(seed).standard_normal((10, 4)), obs)
+        assert 0.0 <= readout(cohort, GRAPH, of="tumour", random_state=seed).value <= 1.0
+    (only,) = fit_logistic(np.eye(3), np.array([1, 1, 1]), np.ones(3), np.eye(3)[:2], [0.1], 3)
+    np.testing.assert_array_equal(only, [[0, 1, 0], [0, 1, 0]])
+
+
+def test_rows_whose_neighbours_have_no_vote_count_as_wrong() -> None:
+    """The last patient of site 0 lies among 12 sites of one patient, which are left out."""
+    rng = np.random.default_rng(0)
+    site = np.r_[np.zeros(15), np.ones(14), 2 + np.arange(12)].astype(int)
+    Z = np.c_[np.where(site == 0, 1.0, -1.0), np.zeros(41)] + 0.05 * rng.standard_normal((41, 2))
+    Z[[14, *range(29, 41)]] = [0.0, 1.0] + 0.05 * rng.standard_normal((13, 2))
+    found = readout(cohort_of(Z, site, site % 2), GRAPH, probe="knn")
+    assert found.details["recall"] == {"0": pytest.approx(14 / 15), "1": 1.0}
+    assert found.details["rows_without_votes"] == 1
+    assert "rows_without_votes" not in readout(noise_cohort(0), GRAPH, probe="knn").details

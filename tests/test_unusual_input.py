@@ -8,6 +8,7 @@ import pytest
 from bad_data import SENTINEL, N, cohort, graph, matrix, table
 
 import causalfm as cfm
+from causalfm.auditing.reading import differing_covariates
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.metrics.neighbourhood import robustness_index
 from causalfm.selection import select_levels
@@ -171,6 +172,46 @@ def test_scanners_within_patients_are_a_paired_design():
         assert "paired design" in found[question].sentence
     assert {f.question for f in audit.findings if f.factor == "site"} >= {"overlap", "invariance", "effect"}
     assert "paired design" in audit.to_html()
+
+
+def test_one_hospital_that_scanned_its_slides_again_is_a_paired_design():
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(40), 2)
+    X = rng.standard_normal((40, 6))[patient] + 0.3 * rng.standard_normal((80, 6))
+    X[:, 0] += 4.0 * (patient % 2)
+    X[::2, 1] += 6.0
+    obs = pd.DataFrame({"patient": patient, "tumour": patient % 2, "scanner": ["P", "Q"] * 40}).astype(str)
+    g = cfm.CausalGraph.standard(biology="tumour", technical=["scanner"], group="patient")
+    found = {f.question: f for f in cfm.audit(cfm.Cohort(X, obs), g).findings}
+    assert (found["readout"].verdict, found["biology"].verdict) == ("fail", "pass")
+    assert np.isfinite([found["neighbourhood"].low, found["neighbourhood"].high]).all()
+    for question in ("overlap", "invariance", "effect"):
+        assert found[question].verdict == "cannot tell"
+        assert "40 of 40 patients" in found[question].sentence
+        assert "paired design" in found[question].sentence
+    few = obs.assign(scanner=obs["scanner"].where(patient % 3 == 0, "P"))  # 14 of 40 patients
+    with pytest.raises(cfm.errors.DataError, match="leave these patients out, keep one level of each"):
+        cfm.audit(cfm.Cohort(X, few), g)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_covariates_of_patients_at_several_levels_do_not_depend_on_the_order_of_rows(paired):
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(40), 2)
+    age, sex = rng.normal(60, 10, 40)[patient], np.where(rng.random(40) < 0.5, "f", "m")[patient]
+    scanner = np.tile(["P", "Q"], 40)
+    if not paired:  # 30 patients at one level only, older at Q; the others at both say nothing
+        old = age > np.median(age)
+        scanner = np.where(patient < 10, scanner, np.where(old, "Q", "P"))
+    obs = pd.DataFrame({"patient": patient, "tumour": patient % 2, "site": patient // 2 % 2}).astype(str)
+    obs = obs.assign(scanner=scanner, age=age, sex=sex)
+    g = cfm.CausalGraph.standard(
+        biology="tumour", technical=["site", "scanner"], covariates=["age", "sex"], group="patient"
+    )
+    c = cfm.Cohort(rng.standard_normal((80, 4)), obs)
+    by_age = np.lexsort((np.where(age > 60, scanner == "P", scanner == "Q"), patient))
+    for order in (np.arange(80), by_age, rng.permutation(80)):
+        assert differing_covariates(c[order], g, "scanner") == ([] if paired else ["age"])
 
 
 def test_a_covariate_within_patients_leaves_the_rest_answered_and_levels_that_read_alike_are_mentioned():

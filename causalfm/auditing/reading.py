@@ -13,8 +13,9 @@ from causalfm.auditing.policy import Policy
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
+from causalfm.metrics.calibration import furthest_off
 from causalfm.metrics.probes import PROBES, Prediction, predict, score
-from causalfm.metrics.site_calibration import prediction_calibration
+from causalfm.metrics.site_calibration import probe_calibration
 from causalfm.neighbours import Neighbours
 from causalfm.results import Estimate, verdict_against
 from causalfm.strata import table
@@ -58,7 +59,7 @@ def biology_finding(
     if prediction is None:
         return finding
     site = graph.technical[0]
-    found = prediction_calibration(prediction, cohort.factor(site).levels, random_state=seed)
+    found = probe_calibration(cohort, graph, by=site, prediction=prediction, random_state=seed)
     words = f"{finding.sentence} {_calibration_sentence(found, site)}"
     rows = [_calibration_row(estimate, site) for estimate in found]
     return dataclasses.replace(
@@ -165,6 +166,7 @@ def _calibration_row(estimate: Estimate, site: str) -> dict[str, Any]:
         "Brier score": details.get("brier", nan),
         "same if guessed": details.get("brier_guess", nan),
         "slope": details.get("slope", nan),
+        "temperature": details.get("temperature", nan),
         "note": details.get("reason", left_out),
     }
 
@@ -173,39 +175,58 @@ def _calibration_sentence(found: tuple[Estimate, ...], site: str) -> str:
     """Name the level in which the logistic probe's probabilities are shown to be furthest off."""
     judged = [e for e in found if not math.isnan(e.value)]
     if not judged:
-        return (
-            f"Whether its probabilities hold in every {site} cannot be told: too few {found[0].unit}s of two classes."
-        )
+        unread = next((e.details["reason"] for e in found if "temperature" in e.details), None)
+        reason = unread or f"too few {found[0].unit}s of two classes"
+        return f"Whether the logistic probe's probabilities hold in every {site} cannot be told: {reason}."
     off = [e for e in judged if e.low > 0.0 or e.high < 0.0]
+    missing = len(found) - len(judged)
+    levels = f"{len(found)} levels of {site}" + (f" ({missing} could not be judged)" if missing else "")
     if not off:
-        return f"The logistic probe's probabilities are not shown to be off in any of {len(judged)} levels of {site}."
-    worst = max(off, key=lambda e: abs(e.value))
-    side = "high" if worst.value > 0.0 else "low"
-    return (
-        f"The logistic probe's probabilities are off in {len(off)} of {len(judged)} levels of {site}, most in "
-        f"{worst.details['level']}: {worst.details['class']} {abs(worst.value):.0%} too {side} "
-        f"[{worst.low:+.0%}, {worst.high:+.0%}], were its classes equally frequent."
-    )
+        words = f"not shown to be off in any of {levels}"
+    else:
+        worst = max(off, key=lambda e: furthest_off(e.value, e.low, e.high))
+        words = (
+            f"off in {len(off)} of {levels}, most in {worst.details['level']}: {worst.details['class']} "
+            f"{100 * abs(worst.value):.0f} points too {'high' if worst.value > 0.0 else 'low'} "
+            f"[{100 * worst.low:+.0f}, {100 * worst.high:+.0f}], were its classes equally frequent"
+        )
+    return f"The logistic probe's probabilities are {words}; a {site} that was not in training is not spoken for."
 
 
 def differing_covariates(cohort: Cohort, graph: CausalGraph, factor: str) -> list[str]:
-    """Covariates whose patients differ between the levels of a factor (5 %), which probes are not adjusted for."""
+    """Covariates whose patients differ between the levels of a factor (5 %), which probes are not adjusted for.
+
+    Each patient counts once in every level that it holds; one that holds all levels makes none differ.
+    """
     from scipy import stats
 
-    groups = cohort.factor(graph.group, private=True)
-    first = np.unique(groups.codes, return_index=True)[1]
-    levels = cohort.factor(factor).codes[first]
+    groups, of = cohort.factor(graph.group, private=True), cohort.factor(factor)
+    entry = groups.codes * of.n_levels + of.codes
+    entries = np.unique(entry)
+    patient, levels = entries // of.n_levels, entries % of.n_levels
+    differing = np.bincount(patient)[patient] < len(np.unique(levels))
+    levels = levels[differing]
+    if len(np.unique(levels)) < 2:
+        return []
     found = []
     for name in graph.covariates:
         if graph.kind(name, cohort) == "continuous":
-            values = cohort.numeric(name)[first]
+            values = _middle(cohort.numeric(name), entry)[differing]
             parts = [values[levels == level] for level in np.unique(levels)]
             p_value = stats.kruskal(*parts).pvalue if np.ptp(values) > 0 else 1.0
         else:
             column = cohort.factor(name)
-            counts = table(column.codes[first], levels, (column.n_levels, int(levels.max()) + 1))
+            codes = _middle(column.codes, entry)[differing]
+            counts = table(codes, levels, (column.n_levels, int(levels.max()) + 1))
             counts = counts[counts.any(axis=1)][:, counts.any(axis=0)]
             p_value = stats.chi2_contingency(counts).pvalue if min(counts.shape) > 1 else 1.0
         if p_value < 0.05:
             found.append(name)
     return found
+
+
+def _middle(values: np.ndarray, entry: np.ndarray) -> np.ndarray:
+    """Give each entry, in ascending order, the middle one of its rows' values: whatever the order of the rows."""
+    order = np.lexsort((values, entry))
+    first, held = np.unique(entry[order], return_index=True, return_counts=True)[1:]
+    return np.asarray(values[order[first + (held - 1) // 2]])

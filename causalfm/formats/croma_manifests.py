@@ -26,7 +26,21 @@ from causalfm.tables import existing, read_table, reading
 
 CONFOUNDER = "confounder"
 REQUIRED = ("sample_id", "image_path", "label", "group_id")
-NOT_AN_ID = {"manifest", "mapping_csv"}  # paths of the machine that wrote the record
+# What of the record goes on into reports: how the embeddings were made. It also has paths, and a user's own entries.
+KEPT = (
+    "model_id",
+    "extract",
+    "mixed_precision",
+    "checkpoint_revision",
+    "extraction_contract",
+    "precision",
+    "manifest_fingerprint",
+    "batch_size",
+    "output_dtype",
+    "output_shape",
+    "n_samples",
+    "embedding_dim",
+)
 
 
 def read_croma(manifest: Path, key: str | None) -> Loaded:
@@ -58,7 +72,7 @@ def read_croma(manifest: Path, key: str | None) -> Loaded:
         with reading(existing(record_path)):
             record = dict(json.loads(record_path.read_text("utf-8")))
         _confirm(record, X.shape, str(X.dtype), manifest, matrix)
-        info["record"] = {name: value for name, value in record.items() if name not in NOT_AN_ID}
+        info["record"] = {name: record[name] for name in KEPT if name in record}
     info["fingerprint"] = "confirmed" if "manifest_fingerprint" in info.get("record", {}) else "none"
     return Loaded(X, obs, info)
 

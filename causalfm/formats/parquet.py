@@ -26,17 +26,15 @@ def read_parquet(path: Path, key: str | None) -> Loaded:
     if not path.is_dir():
         return _read_file(path)
     files = parts(path)
-    loaded = [_read_file(file) for file in files]
+    labels = [f"part {i} of {path.name!r}" for i in range(len(files))]  # file names can be patients
+    loaded = [_read_file(file, label) for file, label in zip(files, labels, strict=True)]
     tables = []
-    for i, (file, part) in enumerate(zip(files, loaded, strict=True)):
+    for file, label, part in zip(files, labels, loaded, strict=True):
         table, values = part.obs, _partition(file.relative_to(path).parent)
         assert table is not None
         both = sorted(set(values) & set(map(str, table.columns)))
         if both:
-            raise DataError(
-                f"part {i} of {path.name!r} has {', '.join(both)} both as a column and as a folder name=value: "
-                "keep one."
-            )
+            raise DataError(f"{label} has {', '.join(both)} both as a column and as a folder name=value: keep one.")
         tables.append(table.assign(**values))
     return Loaded(stack([part.X for part in loaded], [f"part {i}" for i in range(len(files))]), join_tables(tables))
 
@@ -53,32 +51,43 @@ def _partition(folder: Path) -> dict[str, str | None]:
     return {name: None if value == NO_VALUE else value for name, value in pairs}
 
 
-def _read_file(path: Path) -> Loaded:
-    with reading(existing(path)):
+def holds_embeddings(path: Path) -> bool:
+    """Whether a parquet file has columns of embeddings; a damaged one counts, so that reading it says what is wrong."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        columns = pq.read_schema(path).names
+    except (OSError, pa.ArrowException):
+        return True
+    return EMBEDDING in columns or "z0" in columns
+
+
+def _read_file(path: Path, label: str | None = None) -> Loaded:
+    name = label or repr(path.name)
+    with reading(existing(path, label), label):
         table = arrow_table(path)
         columns = sorted((c for c in table.column_names if re.fullmatch(r"z\d+", c)), key=lambda c: int(c[1:]))
         if EMBEDDING in table.column_names:
-            return Loaded(_list_column(table[EMBEDDING], path), to_frame(table.drop_columns([EMBEDDING])))
+            return Loaded(_list_column(table[EMBEDDING], name), to_frame(table.drop_columns([EMBEDDING])))
         if not columns:
-            raise DataError(f"{path.name!r} has neither a list column {EMBEDDING!r} nor columns z0, z1, ...")
+            raise DataError(f"{name} has neither a list column {EMBEDDING!r} nor columns z0, z1, ...")
         if columns != [f"z{j}" for j in range(len(columns))]:
-            raise DataError(
-                f"{path.name!r}: the columns z0 .. z{len(columns) - 1} must be complete; {columns[-1]} is there."
-            )
+            raise DataError(f"{name}: the columns z0 .. z{len(columns) - 1} must be complete; {columns[-1]} is there.")
         return Loaded(table.select(columns).to_pandas().to_numpy(), to_frame(table.drop_columns(columns)))
 
 
-def _list_column(column: pa.ChunkedArray, path: Path) -> np.ndarray:
+def _list_column(column: pa.ChunkedArray, name: str) -> np.ndarray:
     """Stack a list column chunk by chunk: one flat Arrow list array ends at 2**31 values."""
     import pyarrow.compute as pc
 
     if not _is_list(column):
-        raise DataError(f"{path.name!r}: column {EMBEDDING!r} holds {column.type}, not one list of numbers per row.")
+        raise DataError(f"{name}: column {EMBEDDING!r} holds {column.type}, not one list of numbers per row.")
     lengths = np.asarray(pc.fill_null(pc.list_value_length(column), -1))
     bad = np.flatnonzero((lengths != lengths[:1]) | (lengths < 0)).tolist()
     if bad:
         raise DataError(
-            f"{path.name!r}: the lists of column {EMBEDDING!r} must have one length; {positions(bad)} differ "
+            f"{name}: the lists of column {EMBEDDING!r} must have one length; {positions(bad)} differ "
             "from row 0 or are missing."
         )
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]

@@ -12,8 +12,6 @@ import pandas as pd
 
 from causalfm.errors import DataError, positions
 
-PREFERRED = ("slide", "slide_id", "slide_name", "sample_id")
-
 
 def match_slides(table: pd.DataFrame, files: list[str]) -> np.ndarray:
     """Find the file of each row.
@@ -21,9 +19,8 @@ def match_slides(table: pd.DataFrame, files: list[str]) -> np.ndarray:
     Parameters
     ----------
     table
-        One row per slide. Its slide names are in the first of these that fits every file: column ``slide``,
-        ``slide_id``, ``slide_name`` or ``sample_id``, the index, any other column; as they are, or without a file
-        ending (``.svs``).
+        One row per slide. Its slide names are in a column, or in the index, that fits every file; as they are, or
+        without a file ending (``.svs``). An unnamed index of whole numbers is numbering and names no slides.
     files
         Names of the files without their ending, unique.
 
@@ -37,21 +34,18 @@ def match_slides(table: pd.DataFrame, files: list[str]) -> np.ndarray:
     DataError
         Rows without a file, files without a row, a slide in two rows; several columns that fit in different ways.
     """
-    named = {str(c): table[c] for c in table.columns}
-    candidates = {c: named.pop(c) for c in PREFERRED if c in named}
-    candidates["the index"] = pd.Series(table.index)
-    first = _fits(candidates, files)
-    if first:
-        return next(iter(first.values()))
-    others = _fits(named, files)
-    if len({tuple(order) for order in others.values()}) > 1:
+    candidates = {str(c): table[c] for c in table.columns}
+    if table.index.name is not None or not pd.api.types.is_integer_dtype(table.index.dtype):
+        candidates["the index"] = pd.Series(table.index)
+    found = _fits(candidates, files)
+    if len({tuple(order) for order in found.values()}) > 1:
         raise DataError(
-            f"the slides of several columns fit the files, in different ways: {', '.join(others)}. Name the right one "
-            "'slide'."
+            f"the slides of several columns fit the files, in different ways: {', '.join(found)}. Keep the right one "
+            "in the table and drop or correct the others (the index: reset_index(drop=True))."
         )
-    if others:
-        return next(iter(others.values()))
-    raise DataError(_explain({**candidates, **named}, files))
+    if found:
+        return next(iter(found.values()))
+    raise DataError(_explain(candidates, files))
 
 
 def _fits(columns: dict[str, pd.Series], files: list[str]) -> dict[str, np.ndarray]:

@@ -48,7 +48,7 @@ class _Slide:
 
     @property
     def rows(self) -> int:
-        return self.shape[-2] if self.tiled else 1
+        return self.shape[-2] if self.tiled else min(self.shape[0], 1)
 
     @property
     def dimensions(self) -> int:
@@ -133,13 +133,21 @@ def _inspect(path: Path, key: str, label: str) -> _Slide:
         nodes = [features] if coords is None else [coords, features]
         made = {name: _plain(value) for node in nodes for name, value in node.attrs.items() if name in ATTRIBUTES}
         places = None
-        if coords is not None and len(shape) > 1:
+        if coords is not None and len(shape) > 1 and shape[-2]:
             refuse_holes(coords)
-            places = coords[()].reshape(-1, 2)
-        slide = _Slide(shape, features.dtype, places, made)
-    if places is not None and len(places) != slide.rows:
-        raise DataError(f"{label} holds {slide.rows} features and {len(places)} coordinates: extract it again.")
-    return slide
+            places = _places(coords, shape[-2], label)
+        return _Slide(shape, features.dtype, places, made)
+
+
+def _places(coords: Any, rows: int, label: str) -> np.ndarray:
+    if coords.shape[-1:] != (2,) or len(coords.shape) not in (2, 3) or coords.shape[:-2] not in ((), (1,)):
+        raise DataError(
+            f"{label} holds 'coords' of shape {coords.shape}; they must be (n, 2) or (1, n, 2), x before y."
+        )
+    if coords.shape[-2] != rows:
+        raise DataError(f"{label} holds {rows} features and {coords.shape[-2]} coordinates: extract it again.")
+    places: np.ndarray = coords[()].reshape(-1, 2)
+    return places
 
 
 def _plain(value: Any) -> str | int | float:
@@ -152,8 +160,8 @@ def _refuse_mixtures(slides: list[_Slide], order: np.ndarray) -> None:
     empty = order[[slide.rows == 0 for slide in slides]].tolist()
     if empty:
         raise DataError(
-            f"{len(empty)} of {len(slides)} slide files hold no tiles ({file_positions(empty)}): leave them out of the "
-            "folder and of the slide table."
+            f"{len(empty)} of {len(slides)} slide files hold no tiles ({file_positions(empty)}): pass a list of the "
+            "other files instead of the folder, and leave these slides out of the slide table."
         )
     for what in ("dimensions", "dtype", "tiled", "placed", "encoder"):
         values = [getattr(slide, what) for slide in slides]

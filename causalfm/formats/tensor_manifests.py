@@ -28,16 +28,15 @@ SLIDE2VEC_KINDS = ("tile_embeddings", "slide_embeddings", "patient_embeddings", 
 def read_eva(manifest: Path, key: str | None) -> Loaded:
     """Read what eva's writers left: the manifest's row for each embedding, in its order.
 
-    Where files hold several embeddings (patches of a slide), ``tile`` counts them within the file.
+    ``tile`` counts the embeddings of a file (patches of a slide), also where each file holds one.
     ``info["files_not_listed"]`` counts the ``.pt`` files of the folder that the manifest leaves out.
     """
     table = read_table(existing(manifest))
     _refuse_gaps(table[EVA_FILE].isna(), manifest, EVA_FILE)
     files = [manifest.parent / str(name) for name in table[EVA_FILE]]
-    loaded = _gather(files, manifest, table)
-    unlisted = len(
-        set(manifest.parent.rglob("*.pt")) - set(files)
-    )  # a split left out on purpose, or a manifest cut off
+    loaded = _gather(files, np.arange(len(files)), manifest, table, tiled=True)
+    # a split left out on purpose, or a manifest cut off
+    unlisted = len(set(manifest.parent.rglob("*.pt")) - set(files))
     return Loaded(loaded.X, loaded.obs, {"files_not_listed": unlisted}, loaded.finite)
 
 
@@ -51,7 +50,8 @@ def read_slide2vec(manifest: Path, key: str | None, slides: pd.DataFrame | None)
     key
         Unused: a run has one encoder.
     slides
-        One row per slide, joined by its name; or None: ``obs`` holds sample_id, annotation and the encoder's name.
+        One row per slide, joined by its name; or None: ``obs`` holds sample_id and annotation. The encoder's
+        name is in ``info`` only.
 
     Returns
     -------
@@ -61,12 +61,14 @@ def read_slide2vec(manifest: Path, key: str | None, slides: pd.DataFrame | None)
     Raises
     ------
     DataError
-        Slides that failed or wait, unmatched slides, two encoders.
+        Slides that failed or wait, unmatched slides, two encoders, a file under two rows, files with another number
+        of tiles than ``num_tiles``.
     """
     table = read_table(existing(manifest))
     empty = table["num_tiles"] == 0 if "num_tiles" in table else pd.Series(False, index=table.index)
     done = (table["feature_status"] == "success") if "feature_status" in table else pd.Series(True, index=table.index)
     _refuse_gaps(~empty & (~done | table[SLIDE2VEC_FILE].isna()), manifest, SLIDE2VEC_FILE)
+    rows = np.flatnonzero(~empty)
     table = table[~empty].reset_index(drop=True)
     encoders = sorted(set(table["encoder_name"].dropna())) if "encoder_name" in table else []
     if len(encoders) > 1:
@@ -80,10 +82,12 @@ def read_slide2vec(manifest: Path, key: str | None, slides: pd.DataFrame | None)
         row = {distinct[file]: i for i, file in enumerate(match_slides(slides, distinct))}
         slide = np.array([row[name] for name in names])
         order = np.argsort(slide, kind="stable")
-        files = [files[i] for i in order]
+        files, rows, table = [files[i] for i in order], rows[order], table.iloc[order]
         listed = listed.drop(columns=[c for c in ("sample_id",) if c in slides])
         listed = spread(slides, slide[order], listed.iloc[order].reset_index(drop=True))
-    loaded = _gather(files, manifest, listed)
+    tiled = any(SLIDE2VEC_KINDS[0] in path.parts for path in files)
+    expected = table["num_tiles"].to_numpy() if tiled and "num_tiles" in table else None
+    loaded = _gather(files, rows, manifest, listed, tiled=tiled, expected=expected)
     info = {"encoder": encoders, "slides_without_tiles": int(empty.sum())}
     return Loaded(loaded.X, loaded.obs, info, loaded.finite)
 
@@ -98,39 +102,72 @@ def _refuse_gaps(missing: pd.Series, manifest: Path, column: str) -> None:
 
 
 def _moved(written: str, folder: Path) -> Path:
-    """Return the file where the run wrote it, or where its folder lies now."""
-    path = Path(written)
-    if path.is_file():
-        return path
+    """Return the file below the manifest's folder, or where the run wrote it; the current folder is never looked at."""
     windows = "\\" in written
     tail = (PureWindowsPath(written) if windows else PurePosixPath(written)).parts
     start = max((i for i, part in enumerate(tail) if part in SLIDE2VEC_KINDS), default=len(tail) - 1)
-    return folder.joinpath(*tail[start:])
+    moved = folder.joinpath(*tail[start:])
+    original = folder / written  # an absolute path stays as it is
+    return original if original.is_file() and not moved.is_file() else moved
 
 
-def _gather(files: list[Path], manifest: Path, table: pd.DataFrame) -> Loaded:
-    """Read every file into its rows of one matrix and repeat the table's row for each embedding."""
+def _gather(
+    files: list[Path],
+    rows: np.ndarray,
+    manifest: Path,
+    table: pd.DataFrame,
+    *,
+    tiled: bool,
+    expected: np.ndarray | None = None,
+) -> Loaded:
+    """Read every file into its rows of one matrix and repeat the table's row for each embedding.
+
+    ``rows`` are the files' rows in the manifest, ``expected`` their numbers of embeddings.
+    """
     if not files:
         raise DataError(f"{manifest.name!r} lists no embeddings.")
-    labels = [f"the file of row {i} of {manifest.name!r}" for i in range(len(files))]
+    _refuse_repeats(files, rows, manifest)
+    labels = [f"the file of row {i} of {manifest.name!r}" for i in rows]
     arrays = [read_tensor(path, label) for path, label in zip(files, labels, strict=True)]
     kinds = [(array.shape[1], array.dtype) for array in arrays]
-    odd = [i for i, kind in enumerate(kinds) if kind != kinds[0]]
+    odd = [int(i) for i, kind in zip(rows, kinds, strict=True) if kind != kinds[0]]
     if odd:
         found = ", ".join(sorted({f"{d} x {dtype}" for d, dtype in kinds}))
         raise DataError(
-            f"the files of {manifest.name!r} differ in dimensions or dtype ({found}): {positions(odd)} from row 0."
+            f"the files of {manifest.name!r} differ in dimensions or dtype ({found}): {positions(sorted(odd))} from "
+            f"row {rows[0]}."
         )
     counts = np.array([len(array) for array in arrays])
-    empty = np.flatnonzero(counts == 0).tolist()
-    if empty:
-        raise DataError(f"{len(empty)} files of {manifest.name!r} hold no embeddings ({positions(empty)}).")
+    _refuse_counts(counts, expected, rows, manifest)
     X = np.concatenate(arrays)
     refuse_not_finite(rows_not_finite(X) if X.dtype.kind == "f" else [], len(X))
     where = np.repeat(np.arange(len(files)), counts)
     obs = table.iloc[where].reset_index(drop=True)
-    if (counts > 1).any():
+    if tiled or (counts > 1).any():
         if "tile" in obs:
             raise DataError("the table has a column 'tile', which counts the embeddings of a file: rename it.")
         obs["tile"] = np.arange(len(X)) - np.repeat(np.cumsum(counts) - counts, counts)
     return Loaded(X, obs, finite=X.dtype.kind == "f")
+
+
+def _refuse_repeats(files: list[Path], rows: np.ndarray, manifest: Path) -> None:
+    twice = pd.Series([str(path.resolve()) for path in files]).duplicated(keep=False).to_numpy()
+    if twice.any():
+        raise DataError(
+            f"{twice.sum()} rows of {manifest.name!r} list a file that another row lists too "
+            f"({positions(sorted(rows[twice]))}): its embeddings would count twice. Keep one row for each file."
+        )
+
+
+def _refuse_counts(counts: np.ndarray, expected: np.ndarray | None, rows: np.ndarray, manifest: Path) -> None:
+    empty = sorted(rows[counts == 0])
+    if empty:
+        raise DataError(f"{len(empty)} files of {manifest.name!r} hold no embeddings ({positions(empty)}).")
+    if expected is None:
+        return
+    other = sorted(rows[(counts != expected) & ~pd.isna(expected)])
+    if other:
+        raise DataError(
+            f"{len(other)} files of {manifest.name!r} hold another number of embeddings than its column 'num_tiles' "
+            f"({positions(other)}): they are of another run. Extract the embeddings again."
+        )

@@ -54,8 +54,9 @@ def calibration_by_level(
     -------
     tuple of Estimate
         One for every level, in order. The value is the calibration in the large, mean predicted minus observed
-        frequency, of the class in which the level is furthest off (for two classes, the second); its interval is
-        corrected for all classes of all levels (Bonferroni). ``nan`` with ``details["reason"]`` where fewer than two
+        frequency, of the class that is furthest off (for two classes, the second): the one whose interval lies furthest
+        from 0, and among those that hold 0 the largest. Intervals are corrected for all classes of all levels
+        (Bonferroni). ``nan`` with ``details["reason"]`` where fewer than two
         classes can be judged. ``details``: ``"class"``; ``"classes"``, all rows; ``"ece"``, expected calibration error
         of the predicted class over ``"bins"`` bins, as equally heavy as ties allow; ``"ece_null"``, what a calibrated
         model would have here; ``"brier"`` (0 to 2) and ``"brier_guess"``, that of the class frequencies; ``"slope"``,
@@ -176,7 +177,7 @@ def _estimate(
     for k in part.offsets:
         value, low, high = _in_the_large(part.probabilities[:, k] - (part.y == k), part, 0.05 / looks)
         rows.append({"class": classes[part.judged[k]], "value": value, "low": low, "high": high})
-    worst = max(rows, key=lambda row: abs(row["value"]))
+    worst = max(rows, key=lambda row: furthest_off(row["value"], row["low"], row["high"]))
     confidence, guess = part.probabilities.max(axis=1), part.probabilities.argmax(axis=1)
     truth = np.eye(len(part.judged))[part.y]
     observed = part.weights @ truth
@@ -189,6 +190,14 @@ def _estimate(
     n_groups = int(part.groups.max()) + 1
     value, low, high = worst["value"], worst["low"], worst["high"]
     return Estimate("calibration_in_the_large", value, low, high, 0.0, len(part.y), n_groups, unit, details)
+
+
+def furthest_off(value: float, low: float, high: float) -> tuple[float, float]:
+    """Order how far off numbers are: by the distance of the interval from 0, then by size.
+
+    By size alone a class with a wide interval would hide one that is shown to be off.
+    """
+    return max(low, -high, 0.0), abs(value)
 
 
 def _in_the_large(residual: np.ndarray, part: _Part, error: float) -> tuple[float, float, float]:

@@ -44,6 +44,8 @@ class Prediction:
         ``(m,)`` row weights: each unit's add up to one.
     rows
         ``(m,)`` positions in the cohort.
+    silent
+        Which of the ``m`` rows have no answer (no neighbour with a vote): shares are equal, and they count as wrong.
     details
         Settings, level names, what was left out.
     """
@@ -55,6 +57,7 @@ class Prediction:
     groups: np.ndarray
     weights: np.ndarray
     rows: np.ndarray
+    silent: np.ndarray
     details: dict[str, Any]
 
 
@@ -133,6 +136,7 @@ def score(prediction: Prediction, random_state: int = 0) -> Estimate:
     """Judge a prediction as :func:`readout` does; the seed is that of the permutations behind ``chance_low``."""
     p, details = prediction, dict(prediction.details)
     hit = p.probabilities.argmax(axis=1) == p.y
+    hit[p.silent] = False  # equal shares would credit the first level
     value, recalls, low, high = balanced_accuracy(hit, p.y, p.groups, p.weights)
     details["recall"] = {level: float(r) for level, r in zip(details["levels"], recalls, strict=True)}
     details["within"] = within_contexts(hit, p.y, p.context, p.groups, p.weights, len(PROBES))
@@ -187,13 +191,14 @@ def predict(
         "levels": [target.levels[i] for i in kept],
         "left_out": [f"{target.levels[i]}: {held[i]} {graph.group}" for i in range(target.n_levels) if i not in kept],
     }
+    silent = np.empty(0, dtype=np.int64)
     if probe == "knn":
         voice = cell_balance(y, context, np.ones(len(y)))
-        probabilities = _knn_votes(cohort, target, groups, kept, rows, voice, neighbours, details)
+        probabilities, silent = _knn_votes(cohort, target, groups, kept, rows, voice, neighbours, details)
     else:
         details["n_splits"] = int(min(n_splits, held[kept].min()))
         probabilities = _cross_fitted(cohort.X[rows], y, g, context, probe, random_state, details)
-    return Prediction(graph.group, probabilities, y, context, g, 1.0 / np.bincount(g)[g], rows, details)
+    return Prediction(graph.group, probabilities, y, context, g, 1.0 / np.bincount(g)[g], rows, silent, details)
 
 
 def _sample_rows(rows: np.ndarray, groups: np.ndarray, max_rows: int, random_state: int) -> np.ndarray:
@@ -214,7 +219,8 @@ def _knn_votes(
     voice: np.ndarray,
     neighbours: Neighbours | None,
     details: dict[str, Any],
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return shares of votes, and the rows whose neighbours are all of levels left out: nobody votes."""
     k = KNN if neighbours is None else min(KNN, neighbours.k)
     details["k"] = k
     if neighbours is None:
@@ -227,7 +233,11 @@ def _knn_votes(
     weight[rows] = voice
     near = neighbours.indices[rows, :k]
     votes = ((codes[near][:, :, None] == np.arange(len(kept))) * weight[near][:, :, None]).sum(axis=1)
-    return np.asarray(votes / np.maximum(votes.sum(axis=1, keepdims=True), 1e-300))
+    silent = np.flatnonzero(~votes.any(axis=1))
+    if len(silent):
+        votes[silent] = 1.0
+        details["rows_without_votes"] = len(silent)
+    return votes / np.maximum(votes.sum(axis=1, keepdims=True), 1e-300), silent
 
 
 def _cross_fitted(

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalfm.arguments import check_whole
 from causalfm.metrics.calibration import SMALLEST, calibration_by_level, slope_of
+from causalfm.metrics.learners import groups_per_level
 from causalfm.metrics.probes import Prediction, Probe, predict
 from causalfm.metrics.recall import cell_balance
+from causalfm.positivity import CompleteTable, complete_table
 from causalfm.results import Estimate
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
     from causalfm.graph import CausalGraph
+
+UNREAD = 0.05  # factor on the log probabilities below which they say next to nothing: a temperature over 20
 
 
 def probe_calibration(
@@ -25,6 +30,7 @@ def probe_calibration(
     by: str | None = None,
     probe: Probe = "logistic",
     minimum: int = 10,
+    prediction: Prediction | None = None,
     random_state: int = 0,
 ) -> tuple[Estimate, ...]:
     """Calibration of the biology probe in every level of a technical factor, for patients it has not seen.
@@ -32,8 +38,12 @@ def probe_calibration(
     The probe is trained over all levels with biology made independent of the factor by weights, so its probabilities
     are those of a cohort in which every class is equally frequent everywhere, and they are judged with the same
     weights. In such a cohort a factor that leaves the embedding of a class alone leaves the probabilities calibrated
-    in every level, whatever the case mix; one that moves it does not. (Judged at the frequencies found, a hospital with
-    more tumours would look miscalibrated for its case mix alone.)
+    in every level, whatever the case mix; one that moves it along the probe's own direction does not. (Judged at the
+    frequencies found, a hospital with more tumours would look miscalibrated for its case mix alone.)
+
+    No weights make biology independent of the factor where a level lacks a class: the probe would read the level for
+    the class, and the other levels would look off. Training and judgement therefore keep to the largest set of levels
+    and classes in which every level holds every class; the others are named.
 
     Parameters
     ----------
@@ -44,7 +54,9 @@ def probe_calibration(
     probe
         As in :func:`causalfm.metrics.probes.readout`.
     minimum
-        Fewest patients of a class in a level for the class to be judged there; at least 2.
+        Fewest patients of a class in a level for both to be kept; at least 2.
+    prediction
+        What :func:`causalfm.metrics.probes.predict` gave for biology beyond ``by``: used again if everything is kept.
     random_state
         Seed of the folds and sign flips.
 
@@ -52,7 +64,9 @@ def probe_calibration(
     -------
     tuple of Estimate
         As :func:`calibration_by_level`. One temperature, fitted over all levels, is applied first (it is in
-        ``details``): how timid or bold the penalty makes the probe is no matter of the factor.
+        ``details``): how timid or bold the penalty makes the probe is no matter of the factor. ``nan`` with
+        ``details["reason"]`` for levels left out, and for all levels if the probe does not read the biology: a
+        temperature over 20 makes any probabilities equal, and equal ones are calibrated.
 
     Raises
     ------
@@ -63,22 +77,56 @@ def probe_calibration(
     -----
     Holds for new patients of the levels seen in training, not for a new hospital.
     """
+    check_whole(minimum, "minimum", 2, why="an interval needs two units")
     by = graph.technical[0] if by is None else by
-    found = predict(cohort, graph, of=graph.biology, probe=probe, beyond=(by,), random_state=random_state)
-    return prediction_calibration(found, cohort.factor(by).levels, minimum=minimum, random_state=random_state)
+    settings: dict[str, Any] = {"of": graph.biology, "probe": probe, "beyond": (by,), "random_state": random_state}
+    p = predict(cohort, graph, **settings) if prediction is None else prediction
+    classes, levels = cohort.factor(graph.biology), cohort.factor(by)
+    counts = _units_per_cell(cohort, graph, by)
+    kept = complete_table(counts, minimum)
+    judged: dict[str, Estimate] = {}
+    if kept is not None:
+        if len(kept.strata) < levels.n_levels or [classes.levels[i] for i in kept.levels] != p.details["levels"]:
+            inside = np.isin(levels.codes, kept.strata) & np.isin(classes.codes, kept.levels)
+            cohort = cohort[np.flatnonzero(inside)]
+            p = predict(cohort, graph, **settings)
+        judged = _judged(p, graph.biology, cohort.factor(by).levels, minimum, random_state)
+    short = _short(counts, kept, minimum)
+    out = []
+    for i, level in enumerate(levels.levels):
+        left_out = [f"{classes.levels[j]}: {counts[i, j]} {graph.group}" for j in np.flatnonzero(short[i])]
+        reason = f"left out, of training too: too few {graph.group}s of a class ({'; '.join(left_out)})"
+        estimate = judged.get(level) or _not_told(level, graph.group, reason)
+        out.append(dataclasses.replace(estimate, details={**estimate.details, "left_out": left_out}))
+    return tuple(out)
 
 
-def prediction_calibration(
-    prediction: Prediction, names: Sequence[str], *, minimum: int = 10, random_state: int = 0
-) -> tuple[Estimate, ...]:
-    """Judge a prediction as :func:`probe_calibration` does; ``names`` are the levels that its contexts stand for."""
-    p = prediction
+def _units_per_cell(cohort: Cohort, graph: CausalGraph, by: str) -> np.ndarray:
+    """Count the units that hold each class in each level, ``(levels, classes)``."""
+    classes, levels = cohort.factor(graph.biology), cohort.factor(by)
+    shape = (levels.n_levels, classes.n_levels)
+    units = cohort.factor(graph.group, private=True).codes
+    return groups_per_level(levels.codes * shape[1] + classes.codes, units, shape[0] * shape[1]).reshape(shape)
+
+
+def _short(counts: np.ndarray, kept: CompleteTable | None, minimum: int) -> np.ndarray:
+    """Mark the classes that are missing in each level: all that are not kept, or that kept it from being kept."""
+    short = counts < minimum
+    if kept is not None:
+        outside = ~np.isin(np.arange(counts.shape[1]), kept.levels)
+        short[list(kept.strata)] = outside
+    return short
+
+
+def _judged(p: Prediction, biology: str, names: Sequence[str], minimum: int, random_state: int) -> dict[str, Estimate]:
+    """Judge a prediction in the levels that its contexts stand for, each by its name."""
     logs = np.log(np.maximum(p.probabilities, SMALLEST))
-    cell = p.context * logs.shape[1] + p.y
-    pairs = np.unique(np.stack([cell, p.groups]), axis=1)[0]
-    judged = np.flatnonzero(np.bincount(pairs, minlength=int(cell.max()) + 1)[cell] >= minimum)
-    weights = cell_balance(p.y[judged], p.context[judged], p.weights[judged])
-    slope = slope_of(logs[judged], p.y[judged], weights) if len(judged) else 1.0
+    weights = cell_balance(p.y, p.context, p.weights)
+    slope = slope_of(logs, p.y, weights)
+    how = {"probe": p.details["probe"], "temperature": 1.0 / slope}
+    if slope < UNREAD:
+        reason = f"the {p.details['probe']} probe does not read {biology}"
+        return {name: _not_told(name, p.unit, reason, **how) for name in names}
     found = calibration_by_level(
         _soft(slope * logs),
         p.y,
@@ -90,8 +138,13 @@ def prediction_calibration(
         minimum=minimum,
         random_state=random_state,
     )
-    how = {"probe": p.details["probe"], "temperature": 1.0 / slope}
-    return tuple(dataclasses.replace(estimate, details={**estimate.details, **how}) for estimate in found)
+    return {name: dataclasses.replace(e, details={**e.details, **how}) for name, e in zip(names, found, strict=True)}
+
+
+def _not_told(level: str, unit: str, reason: str, **how: Any) -> Estimate:
+    nan = float("nan")
+    details = {"level": level, "reason": reason, **how}
+    return Estimate("calibration_in_the_large", nan, nan, nan, 0.0, 0, 0, unit, details)
 
 
 def _soft(logs: np.ndarray) -> np.ndarray:
