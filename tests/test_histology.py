@@ -207,7 +207,7 @@ def test_other_tile_sizes_work(tissue, size):
 def test_bad_arguments_name_the_choices(scene):
     with pytest.raises(DataError, match="'glandular', 'cribriform', 'trabecular', 'solid'"):
         make_scene("lobular", traits(), 0)
-    with pytest.raises(DataError, match="16 px"):
+    with pytest.raises(DataError, match="size=16"):
         make_scene("solid", traits(), 0, size=16)
     with pytest.raises(DataError, match="'HE-1', 'HE-2'"):
         render(scene, "HE-9", 0)

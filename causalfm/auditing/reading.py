@@ -157,8 +157,8 @@ def _calibration_row(estimate: Estimate, site: str) -> dict[str, Any]:
     return {
         site: details["level"],
         estimate.unit + "s": estimate.n_groups,
-        "class furthest off": details.get("class", ""),
-        "predicted - observed": estimate.value,
+        "class": details.get("class", ""),
+        "off by": estimate.value,
         "low": estimate.low,
         "high": estimate.high,
         "calibration error": details.get("ece", nan),
