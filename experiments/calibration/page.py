@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.calibration.designs import FIRST_SEED
-from experiments.calibration.summary import COVERAGE, FEW_COVERAGE, FEW_PATIENTS, SIZE
+from experiments.calibration.summary import COVERAGE, FEW_COVERAGE, FEW_PATIENTS, OPEN, SIZE
 
 SECTIONS = {
     "mean_test": (
@@ -32,7 +32,7 @@ SECTIONS = {
         "Intervals of the read-outs",
         "Balanced accuracy of every probe, over the cohort and *within* the case mix. The truth is the mean over all "
         "cohorts of the cell, which at chance lies below 1 / levels: a probe that leaves patients out sees their level "
-        "more rarely. *holds chance*: the same intervals around 1 / levels itself, the value for new patients. They "
+        "more rarely. *above chance*: share of intervals above 1 / levels where nothing can be read. Intervals "
         "are wide where patients bring several tiles, because the effective size is capped at the number of patients, "
         "and with one tile each because pairs are counted at their worst (docs/adr/0007).",
     ),
@@ -80,12 +80,11 @@ def page(table: pd.DataFrame) -> str:
         "![Sizes and coverages of all cells](images/calibration.svg)",
     ]
     if len(outside):
-        parts += [
-            "",
-            "Outside: "
-            + "; ".join(f"{r.design}, {r.quantity}: {r.share:.3f} ({r.reading})" for r in outside.itertuples())
-            + ".",
-        ]
+        parts += ["", "Outside, and open:", ""]
+    for row in outside.itertuples():
+        reason = OPEN.get((row.measure, row.design, row.quantity), "not explained yet")
+        where = f"{SECTIONS[row.measure][0].lower()}, {row.design}, {row.quantity}"
+        parts.append(f"- {where}: {row.share:.3f} ({row.reading}): {reason}.")
     for measure, (title, words) in SECTIONS.items():
         part = table[table["measure"] == measure]
         if len(part):
