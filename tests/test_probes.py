@@ -220,6 +220,13 @@ def test_balanced_accuracy_by_hand() -> None:
     assert (low, high) == pytest.approx((centre - reach, centre + reach))
 
 
+def test_without_an_error_patients_count_once_even_if_they_hold_every_level() -> None:
+    hit = np.ones(24, dtype=bool)
+    paired = balanced_accuracy(hit, np.tile([0, 1], 12), np.repeat(np.arange(12), 2), np.full(24, 0.5))
+    apart = balanced_accuracy(hit[:12], np.tile([0, 1], 6), np.arange(12), np.ones(12))
+    assert paired[2:] == pytest.approx(apart[2:])
+
+
 def test_pairs_count_twice_at_chance_and_not_at_certainty() -> None:
     assert pair_share(0.5, 0.5) == pair_share(0.1, 0.25) == pytest.approx(1.0)
     assert pair_share(1.0, 0.25) == 0.0

@@ -180,10 +180,11 @@ def _calibration_sentence(found: tuple[Estimate, ...], site: str) -> str:
         return f"Whether the logistic probe's probabilities hold in every {site} cannot be told: {reason}."
     off = [e for e in judged if e.low > 0.0 or e.high < 0.0]
     missing = len(found) - len(judged)
-    levels = f"{len(found)} levels of {site}" + (f" ({missing} could not be judged)" if missing else "")
     if not off:
-        words = f"not shown to be off in any of {levels}"
+        words = f"not shown to be off in any of {len(judged)} levels of {site}"
+        words += f" ({missing} more could not be judged)" if missing else ""
     else:
+        levels = f"{len(found)} levels of {site}" + (f" ({missing} could not be judged)" if missing else "")
         worst = max(off, key=lambda e: furthest_off(e.value, e.low, e.high))
         words = (
             f"off in {len(off)} of {levels}, most in {worst.details['level']}: {worst.details['class']} "

@@ -59,7 +59,7 @@ def balanced_accuracy(
     influence = np.bincount(groups, weights * (hit - recalls[y]) * (share / total)[y], n_groups)
     variance = float((influence**2).sum() * n_groups / (n_groups - 1))
     cells = np.unique(np.stack([y, groups]), axis=1)[0]
-    size = 1.0 / float((share**2 / np.bincount(cells, minlength=n_levels)).sum())
+    size = min(1.0 / float((share**2 / np.bincount(cells, minlength=n_levels)).sum()), n_groups)
     if variance > 0.0:
         variance *= 1.0 + pair_share(value, 1.0 / n_levels if chance is None else chance)
         size = min(value * (1.0 - value) / variance, n_groups) if 0.0 < value < 1.0 else size

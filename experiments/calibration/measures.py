@@ -6,6 +6,7 @@ of the same design (the index and the read-outs have no other).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def readout_intervals(
     return out
 
 
-MEASURES = {
+MEASURES: dict[str, Callable[..., Values]] = {
     "mean_test": mean_test_p_values,
     "effect": effect_intervals,
     "index": index_intervals,
@@ -117,7 +118,7 @@ def measure(name: str, design: dict[str, Any], options: dict[str, Any], seed: in
         A p-value, or ``[value, low, high, truth]``, by name.
     """
     cohort, truth = linear_scm(**design, random_state=seed)
-    return MEASURES[name](cohort, truth, seed, first, design, **options)  # type: ignore[operator]
+    return MEASURES[name](cohort, truth, seed, first, design, **options)
 
 
 def rows_as_units(cohort: Cohort) -> Cohort:
