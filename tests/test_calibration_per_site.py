@@ -212,6 +212,8 @@ def test_the_report_names_the_site_and_says_what_it_cannot_judge() -> None:
     assert rows["B"]["note"] == "left out, of training too: too few patients of a class (no: 0 patient)"
     assert (rows["A"]["note"], rows["A"]["patients"]) == ("", 60)
     assert 0.1 < rows["A"]["temperature"] < 10
+    still = reading.biology_finding(cohort_of(0, tumours=(0.5, 1.0, 0.5, 0.5)), GRAPH, load_policy(), None, 0)
+    assert "not shown to be off in any of 3 levels of site (1 more could not be judged)" in still.sentence
     tiny = reading.biology_finding(cohort_of(1, each=12), GRAPH, load_policy(), None, 0)
     assert "cannot be told: too few patients of two classes" in tiny.sentence
 
