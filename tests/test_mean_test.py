@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
@@ -43,7 +44,7 @@ def hat(columns: np.ndarray) -> np.ndarray:
 
 
 def slow_statistic(
-    Y: np.ndarray, level: np.ndarray, stratum: np.ndarray, covariates: np.ndarray, studentise: bool
+    Y: np.ndarray, level: np.ndarray, stratum: np.ndarray, covariates: np.ndarray, filled: float | None
 ) -> float:
     """Everything from its definition, with projections on the patients instead of sums over cells."""
     strata, levels = np.eye(stratum.max() + 1)[stratum], np.eye(level.max() + 1)[level]
@@ -54,12 +55,30 @@ def slow_statistic(
     means = (D.T @ R) / D.sum(axis=0)[:, None]
     smooth = D @ means
     Q = float(np.trace(smooth.T @ between @ smooth))
-    if not studentise:
+    if filled is None:
         return Q
     n = D.sum(axis=0)
     t = np.array([((R[D[:, c] > 0] - means[c]) ** 2).sum() for c in range(len(cells))]) / (n * (n - 1))
     P = D.T @ between @ D
-    return (Q - np.diag(P) @ t) / np.sqrt(t @ P**2 @ t)
+    expected = np.diag(P) @ t
+    f1, f2 = filled * expected**2 / (t @ P**2 @ t), filled * expected**2 / (np.diag(P) ** 2 * t**2 @ (1 / (n - 1)))
+    root = (Q / expected) ** (1 / 3)
+    return (root * (1 - 2 / (9 * f2)) - (1 - 2 / (9 * f1))) / np.sqrt(2 / (9 * f1) + root**2 * 2 / (9 * f2))
+
+
+def dimensions_filled(R: np.ndarray) -> float:
+    values = np.linalg.eigvalsh(np.cov(R.T, bias=True))
+    return values.sum() ** 2 / (values**2).sum()
+
+
+def test_the_statistic_is_the_normal_score_of_an_f_value() -> None:
+    """Two sites, no strata: F is Welch's t squared, with one and Satterthwaite's degrees of freedom."""
+    cohort = cohort_of(1, [[6, 9]], d=1, shift=5.0, spread=3.0)
+    units = units_of(cohort, ())
+    a, b = (units.Z[units.level.codes == s, 0] for s in (0, 1))
+    welch = stats.ttest_ind(a, b, equal_var=False)
+    score = stats.norm.isf(stats.f.sf(welch.statistic**2, 1, welch.df))
+    assert mean_test(units, n_permutations=9)[0] == pytest.approx(score, abs=0.06)  # the approximation's own error
 
 
 @pytest.mark.parametrize("given", [(), ("tumour",), ("tumour", "age")])
@@ -70,12 +89,13 @@ def test_equals_the_definition(given: tuple[str, ...], studentise: bool) -> None
     strata = np.eye(units.n_strata)[stratum]
     design = np.column_stack([strata, units.covariates])
     R = units.Z - hat(design) @ units.Z  # Freedman and Lane: residuals are permuted, then lose the covariates again
-    observed = slow_statistic(R, level, stratum, units.covariates, studentise)
+    filled = dimensions_filled(R) if studentise else None
+    observed = slow_statistic(R, level, stratum, units.covariates, filled)
     null = []
     for moved in np.concatenate(list(permutations_within(stratum, 99, 5))):
         permuted = np.empty_like(R)
         permuted[moved] = R
-        null.append(slow_statistic(permuted, level, stratum, units.covariates, studentise))
+        null.append(slow_statistic(permuted, level, stratum, units.covariates, filled))
     statistic, p_value = mean_test(units, n_permutations=99, random_state=5, studentise=studentise)
     assert statistic == pytest.approx(observed, rel=1e-9)
     assert p_value == (1 + np.sum(np.array(null) >= observed * (1 - 1e-12 * np.sign(observed)))) / 100
@@ -85,12 +105,13 @@ def test_equals_the_definition(given: tuple[str, ...], studentise: bool) -> None
 def test_agrees_with_full_enumeration() -> None:
     units = units_of(cohort_of(3, [[4, 4]], shift=1.0), ())
     level, stratum, none = units.level.codes, np.zeros(8, dtype=int), np.zeros((8, 0))
-    observed = slow_statistic(units.Z, level, stratum, none, True)
+    filled = dimensions_filled(units.Z)
+    observed = slow_statistic(units.Z, level, stratum, none, filled)
     every = []
     for chosen in itertools.combinations(range(8), 4):
         relabelled = np.zeros(8, dtype=int)
         relabelled[list(chosen)] = 1
-        every.append(slow_statistic(units.Z, relabelled, stratum, none, True))
+        every.append(slow_statistic(units.Z, relabelled, stratum, none, filled))
     exact = np.mean(np.array(every) >= observed - 1e-9)
     assert 0.02 < exact < 0.9
     p_value = mean_test(units, n_permutations=3999)[1]

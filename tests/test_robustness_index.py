@@ -144,7 +144,9 @@ def test_interval_equals_brute_force() -> None:
     cell = cohort.obs.groupby("patient")[["tumour", "site"]].first().agg("x".join, axis=1)
     stratum = cell.replace("0x2", "0x0")  # the patient alone in its cell joins the smallest stratum
     assert stratum.value_counts().to_dict() == {"0x0": 4, "0x1": 5, "1x0": 4, "1x1": 4, "1x2": 5}
-    variance = sum(part.var() * len(part) for _, part in pd.Series(pseudo, stratum.index).groupby(stratum))
+    parts = [(part.var() * len(part), len(part)) for _, part in pd.Series(pseudo, stratum.index).groupby(stratum)]
+    variance = sum(v for v, _ in parts)
+    df = variance**2 / sum(v**2 / (n - 1) for v, n in parts)
     base = per_query(cohort, 6, np.ones(len(g), dtype=bool))
     so, os = base.sum(0)
     pairs = np.zeros((22, 22))
@@ -153,7 +155,7 @@ def test_interval_equals_brute_force() -> None:
         np.add.at(pairs[:, h], g[g != h], change @ [os, -so] / (so + os) ** 2)
     pair_part = brute_pair_variance(pairs, stratum.to_numpy())
     variance = max(variance - pair_part, variance / 2)
-    half = t.ppf(0.975, 22 - 5) * variance**0.5 / (estimate.value * (1 - estimate.value))
+    half = t.ppf(0.975, df) * variance**0.5 / (estimate.value * (1 - estimate.value))
     assert estimate.low == pytest.approx(expit(logit(estimate.value) - half), abs=1e-12)
     assert estimate.high == pytest.approx(expit(logit(estimate.value) + half), abs=1e-12)
     assert estimate.n_groups == 22
@@ -194,10 +196,23 @@ def test_pair_variance_is_the_residual_of_a_two_way_fit(sizes: tuple[int, ...]) 
 def test_stratified_variance_pools_units_that_are_alone() -> None:
     effects = np.array([1.0, 3.0, 2.0, 7.0, 5.0])
     assert stratified_variance(effects, np.zeros(5, int)) == pytest.approx((5 / 4 * ((effects - 3.6) ** 2).sum(), 4))
-    two = 2 * ((effects[:2] - 2) ** 2).sum() + 3 / 2 * ((effects[2:] - 14 / 3) ** 2).sum()
-    assert stratified_variance(effects, np.array([0, 0, 1, 2, 3])) == pytest.approx((two, 3))
+    parts = 2 * ((effects[:2] - 2) ** 2).sum(), 3 / 2 * ((effects[2:] - 14 / 3) ** 2).sum()
+    df = sum(parts) ** 2 / (parts[0] ** 2 / 1 + parts[1] ** 2 / 2)
+    assert stratified_variance(effects, np.array([0, 0, 1, 2, 3])) == pytest.approx((sum(parts), df))
     assert stratified_variance(effects, np.arange(5))[1] == 4
     assert np.isnan(stratified_variance(effects[:1], np.zeros(1, int))[0])
+
+
+def test_degrees_of_freedom_are_those_of_the_strata_with_the_spread() -> None:
+    strata = np.repeat([0, 1], [3, 30])
+    small, equal = np.zeros(33), np.tile([1.0, -1.0, 0.0], 11)
+    small[:2] = 1.0, -1.0
+    assert stratified_variance(small, strata) == pytest.approx((3.0, 2.0))  # 3 / 2 * 2, all of it from three units
+    parts = 3 / 2 * 2, 30 / 29 * 20
+    assert stratified_variance(equal, strata)[1] == pytest.approx(
+        sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 29)
+    )
+    assert stratified_variance(np.zeros(33), strata) == (0.0, 31.0)
 
 
 def test_k_without_a_spare_patient_has_a_value_but_no_interval() -> None:
