@@ -10,7 +10,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from scipy import sparse
 
 Verdict = Literal["pass", "fail", "cannot tell"]
 # Stands in every report: the one reading of a hospital's effect that no statistic can exclude.
@@ -61,7 +63,8 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole result as plain, JSON-ready data."""
-        return {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {f.name: plain(getattr(self, f.name)) for f in fields if f.name != "influence"}
 
     def _repr_html_(self) -> str:
         rows = [{k: v for k, v in row.items() if not isinstance(v, Mapping)} for row in self.rows()]
@@ -76,6 +79,31 @@ class Result:
 
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """What each independent unit adds to an estimate: makes contrasts of estimates on the same cohort possible.
+
+    Attributes
+    ----------
+    effects
+        ``(G,)`` one number per unit, up to a constant per stratum: the estimate less the estimate without the unit.
+    strata
+        ``(G,)`` codes of the design cells in which the number of units is fixed; -1: the unit plays no part.
+    pairs
+        ``(G, G)`` sparse part of the effects that belongs to pairs of units, or None. It is met in both units.
+    pairs_are_residuals
+        Whether block means and main effects are off the pairs already.
+    inflation
+        Factor on the variance where a correction is known as a factor only.
+    """
+
+    effects: np.ndarray
+    strata: np.ndarray
+    pairs: sparse.csr_array | None = None
+    pairs_are_residuals: bool = False
+    inflation: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +125,8 @@ class Estimate(Result):
     details
         Everything else: settings, weights, target population, ``"standardised"`` (the version that is comparable
         between designs), reasons for "cannot tell".
+    influence
+        Effects of the units, in the order of the group column's codes; None where there is no interval. Not exported.
     """
 
     name: str
@@ -108,10 +138,12 @@ class Estimate(Result):
     n_groups: int
     unit: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    influence: Influence | None = field(default=None, repr=False, compare=False)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the one row of this estimate, without ``details``."""
-        return [{f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "details"}]
+        left_out = ("details", "influence")
+        return [{f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in left_out}]
 
 
 @dataclass(frozen=True)

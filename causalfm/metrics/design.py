@@ -10,6 +10,7 @@ from scipy import sparse
 
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs, check_levels
+from causalfm.results import Influence
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -162,9 +163,53 @@ def pool_single_units(strata: np.ndarray) -> np.ndarray:
     return np.asarray(code)
 
 
-def without_pairs(variance: float, pairs: float) -> float:
-    """Take the pair part off a jackknife variance; at most half of it, all that pairs alone can make."""
-    return max(variance - pairs, variance / 2)
+def variance_of(influence: Influence) -> tuple[float, float]:
+    """Return variance and degrees of freedom of an estimate from what its units add to it.
+
+    The part that belongs to pairs of units is taken off once, because a jackknife meets it twice; at most half of the
+    variance, all that pairs alone can make.
+    """
+    used = influence.strata >= 0
+    strata = influence.strata[used]
+    variance, df = stratified_variance(influence.effects[used], strata)
+    if influence.pairs is not None:
+        pairs = influence.pairs[used][:, used]
+        twice = sparse.triu(pairs, 1).power(2).sum() if influence.pairs_are_residuals else pair_variance(pairs, strata)
+        variance = max(variance - float(twice), variance / 2)
+    return variance * influence.inflation, df
+
+
+def interval_of(value: float, influence: Influence, unit: str, *, index: bool = True) -> tuple[float, float, str]:
+    """Return the 95 % interval of an estimate and how it was found.
+
+    Parameters
+    ----------
+    value
+        The estimate.
+    influence
+        What each unit adds to it.
+    unit
+        Name of the unit, for the note.
+    index
+        Whether the estimate lies between 0 and 1: then the interval is symmetric on the logit scale.
+    """
+    variance, df = variance_of(influence)
+    if not variance > 1e-24:  # every deletion gives the same value, for instance all typed neighbours are SO
+        note = f"none: the value is the same whichever {unit} is left out, so its spread is unknown"
+        return float("nan"), float("nan"), note
+    once = "" if influence.pairs is None else ", pairs counted once"
+    note = f"delete-one-{unit} jackknife within cells{once}, t with {df:.0f} degrees of freedom"
+    if index:
+        return *t_interval(value, variance, df), note
+    half = t_quantile(df) * variance**0.5
+    return value - half, value + half, note
+
+
+def t_quantile(df: float) -> float:
+    """Return the quantile of t that leaves 2.5 % above."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + LEVEL) / 2, df))
 
 
 def t_interval(value: float, variance: float, df: float) -> tuple[float, float]:
@@ -174,9 +219,8 @@ def t_interval(value: float, variance: float, df: float) -> tuple[float, float]:
     At exactly 0 or 1 there is no logit: then symmetric, cut at 0 and 1.
     """
     from scipy.special import expit, logit
-    from scipy.stats import t
 
-    half = float(t.ppf((1 + LEVEL) / 2, df)) * variance**0.5
+    half = t_quantile(df) * variance**0.5
     if not 0 < value < 1:
         return max(0.0, value - half), min(1.0, value + half)
     centre, half = logit(value), half / (value * (1 - value))

@@ -10,15 +10,7 @@ import numpy as np
 
 from causalfm.arguments import check_seed, check_type, check_whole
 from causalfm.errors import DataError
-from causalfm.metrics.design import (
-    Design,
-    design_cells,
-    design_of,
-    pair_variance,
-    stratified_variance,
-    t_interval,
-    without_pairs,
-)
+from causalfm.metrics.design import Design, design_cells, design_of, interval_of
 from causalfm.metrics.reference import reference_index
 from causalfm.metrics.typed import (
     OO,
@@ -32,7 +24,7 @@ from causalfm.metrics.typed import (
     vote_accuracy,
 )
 from causalfm.neighbours import Neighbours, knn
-from causalfm.results import Estimate
+from causalfm.results import Estimate, Influence
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -112,7 +104,8 @@ def robustness_index(
     at = grid.index(chosen)
     value = _ratio(counts[at, SO], counts[at, OS])
     expected = expected_counts(found.queries, design.biology, design.confounder, design.groups)
-    low, high, note = _interval(cohort.X, found, design, chosen, counts[at, [SO, OS]])
+    influence = _influence(cohort.X, found, design, chosen, counts[at, [SO, OS]])
+    low, high, note = _interval(value, influence, design)
     details: dict[str, Any] = {
         "biology": design.biology_name,
         "confounder": design.confounder_name,
@@ -134,35 +127,44 @@ def robustness_index(
         details["standardised"] = reference_index(cohort, graph, confounder=confounder, random_state=random_state)
     n_groups = int(design.groups.max()) + 1
     return Estimate(
-        "robustness_index", value, low, high, _ratio(*expected), len(cohort), n_groups, design.unit, details
+        "robustness_index",
+        value,
+        low,
+        high,
+        _ratio(*expected),
+        len(cohort),
+        n_groups,
+        design.unit,
+        details,
+        None if isinstance(influence, str) else influence,
     )
 
 
-def _interval(X: np.ndarray, found: Neighbours, design: Design, k: int, counts: np.ndarray) -> tuple[float, float, str]:
-    nan = float("nan")
+def _interval(value: float, influence: Influence | str, design: Design) -> tuple[float, float, str]:
+    if isinstance(influence, str):
+        return float("nan"), float("nan"), influence
+    low, high, note = interval_of(value, influence, design.unit)
+    return low, high, f"{note}, k fixed" if low == low else note
+
+
+def _influence(X: np.ndarray, found: Neighbours, design: Design, k: int, counts: np.ndarray) -> Influence | str:
+    """Return what each unit adds to the index, or why there is no interval."""
     if counts.sum() == 0:
-        return nan, nan, "none: no typed neighbour"
+        return "none: no typed neighbour"
 
     def search(queries: np.ndarray, reserve: int) -> Neighbours:
         return knn(X, k, exclude=design.groups, queries=queries, reserve=reserve)
 
     deletion = deletion_effects(found, design.biology, design.confounder, design.groups, k, search)
     if deletion is None:
-        note = f"none: without one {design.unit} some rows have fewer than k={k} candidates; choose a smaller k"
-        return nan, nan, note
+        return f"none: without one {design.unit} some rows have fewer than k={k} candidates; choose a smaller k"
     left = counts + deletion.effects
     if (left.sum(axis=1) == 0).any():
-        return nan, nan, f"none: all typed neighbours hang on one {design.unit}"
-    n, (so, os), strata = len(left), counts, design_cells(design)
-    pseudo = n * so / (so + os) - (n - 1) * left[:, 0] / left.sum(axis=1)
-    variance, df = stratified_variance(pseudo / n, strata)
-    slope = (deletion.pairs[0] * os - deletion.pairs[1] * so) / (so + os) ** 2  # derivative of the ratio
-    variance = without_pairs(variance, pair_variance(slope, strata))
-    if not variance > 1e-24:  # every deletion gives the same value, for instance all typed neighbours are SO
-        return nan, nan, f"none: the value is the same whichever {design.unit} is left out, so its spread is unknown"
-    low, high = t_interval(so / (so + os), variance, df)
-    note = f"delete-one-{design.unit} jackknife within cells, pairs counted once, t with {df:.0f} degrees of freedom"
-    return low, high, f"{note}, k fixed"
+        return f"none: all typed neighbours hang on one {design.unit}"
+    n, (so, os) = len(left), counts
+    effects = (n - 1) / n * (so / (so + os) - left[:, 0] / left.sum(axis=1))
+    pairs = (deletion.pairs[0] * os - deletion.pairs[1] * so) / (so + os) ** 2  # derivative of the ratio
+    return Influence(effects, design_cells(design), pairs)
 
 
 def _neighbours(cohort: Cohort, design: Design, k: int, given: Neighbours | None) -> Neighbours:

@@ -12,11 +12,12 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 from causalfm.arguments import check_seed
 from causalfm.errors import DataError
 from causalfm.metrics.balanced import Table, complete_tables, table_names
-from causalfm.metrics.design import Design, design_cells, design_of, stratified_variance, t_interval, without_pairs
+from causalfm.metrics.design import Design, design_cells, design_of, interval_of
 from causalfm.metrics.typed import (
     OS,
     SO,
@@ -27,7 +28,7 @@ from causalfm.metrics.typed import (
     neighbour_kinds,
 )
 from causalfm.neighbours import Neighbours, knn
-from causalfm.results import Estimate
+from causalfm.results import Estimate, Influence
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -119,10 +120,10 @@ def reference_index(
         nan = float("nan")
         return Estimate("robustness_index_2x2", nan, nan, nan, nan, n, len(used), design.unit, details)
     value = float(np.mean([record["value"] for record in records]))
-    low, high, details["interval"] = _interval(value, spread, used, len(records), design)
-    return Estimate(
-        "robustness_index_2x2", value, low, high, float(np.mean(chances)), n, len(used), design.unit, details
-    )
+    influence = _influence(spread, used, len(records), design)
+    low, high, details["interval"] = interval_of(value, influence, design.unit)
+    chance = float(np.mean(chances))
+    return Estimate("robustness_index_2x2", value, low, high, chance, n, len(used), design.unit, details, influence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,19 +212,18 @@ def _search(X: np.ndarray, groups: np.ndarray, k: int, queries: np.ndarray | Non
     return knn(X, k, exclude=groups, queries=queries, reserve=reserve)
 
 
-def _interval(
-    value: float, spread: _Spread, used: np.ndarray, n_tables: int, design: Design
-) -> tuple[float, float, str]:
-    variance, df = stratified_variance(spread.effects[used] / n_tables, design_cells(design)[used])
-    if not variance > 1e-24:
-        note = f"none: the value is the same whichever {design.unit} is left out, so its spread is unknown"
-        return float("nan"), float("nan"), note
-    pairs = "twice, so wider than needed" if spread.pairs is None else "once"
-    method = f"delete-one-{design.unit} effects within cells, pairs counted {pairs}, t with {df:.0f} degrees of freedom"
-    if spread.pairs is not None:
-        variance = without_pairs(variance, float(np.sum(np.triu(spread.pairs, 1) ** 2)) / n_tables**2)
-    low, high = t_interval(value, variance, df)
-    return low, high, method
+def _influence(spread: _Spread, used: np.ndarray, n_tables: int, design: Design) -> Influence:
+    """Return what each unit adds to the mean over the tables, its effects within cells."""
+    strata = np.full(len(spread.effects), -1)
+    strata[used] = design_cells(design)[used]
+    effects = spread.effects / n_tables
+    if spread.pairs is None:
+        return Influence(effects, strata)
+    row, column = np.nonzero(spread.pairs)
+    groups = np.flatnonzero(spread.place >= 0)
+    where = groups[row], groups[column]
+    pairs = sparse.csr_array((spread.pairs[row, column] / n_tables, where), shape=(len(effects),) * 2)
+    return Influence(effects, strata, pairs, pairs_are_residuals=True)
 
 
 def _record(design: Design, table: Table, counts: np.ndarray) -> dict[str, Any]:

@@ -5,18 +5,16 @@ The first letter is the biology, the second the confounder: S same, O other. Arr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
+from causalfm.metrics.deletion import ListsTooShortError, Search, blocks, list_changes, pair_sums, take
 from causalfm.neighbours import Neighbours
 
 SS, SO, OS, OO = range(4)
-BLOCK = 2**20  # list entries worked on at once, about 100 MiB
-
-Search = Callable[[np.ndarray, int], Neighbours]
 
 
 def neighbour_kinds(neighbours: Neighbours, biology: np.ndarray, confounder: np.ndarray) -> np.ndarray:
@@ -36,7 +34,7 @@ def neighbour_kinds(neighbours: Neighbours, biology: np.ndarray, confounder: np.
     """
     m, width = neighbours.indices.shape
     kinds = np.empty((m, width), dtype=np.int8)
-    for rows in _blocks(m, width):
+    for rows in blocks(m, width):
         index, query = neighbours.indices[rows], neighbours.queries[rows, None]
         other_biology, other_confounder = biology[index] != biology[query], confounder[index] != confounder[query]
         kinds[rows] = np.where(index < 0, -1, 2 * other_biology + other_confounder)
@@ -62,7 +60,7 @@ def kind_counts(kinds: np.ndarray, ks: Sequence[int]) -> tuple[np.ndarray, np.nd
     """
     first = np.full(len(kinds), kinds.shape[1])
     column = np.zeros((kinds.shape[1], 4), dtype=np.int64)
-    for rows in _blocks(len(kinds), kinds.shape[1]):
+    for rows in blocks(len(kinds), kinds.shape[1]):
         typed = (kinds[rows] == SO) | (kinds[rows] == OS)
         first[rows] = np.where(typed.any(1), typed.argmax(1), kinds.shape[1])
         for kind in range(4):
@@ -109,7 +107,7 @@ def vote_accuracy(neighbours: Neighbours, labels: np.ndarray, ks: Sequence[int])
     width = int(at.max()) + 1
     truth = labels[neighbours.queries]
     correct = np.empty((len(truth), len(at)), dtype=bool)
-    for rows in _blocks(len(truth), width):
+    for rows in blocks(len(truth), width):
         votes = labels[neighbours.indices[rows, :width]]
         best = np.full((len(votes), len(at)), -width - 1)
         winner = np.zeros_like(best)
@@ -136,7 +134,7 @@ class Deletion:
     """
 
     own: np.ndarray
-    pairs: tuple[sparse.csr_array, sparse.csr_array]
+    pairs: tuple[sparse.csr_array, ...]
 
     @property
     def effects(self) -> np.ndarray:
@@ -149,9 +147,6 @@ def deletion_effects(
 ) -> Deletion | None:
     """Change of the SO and OS counts when all rows of one unit are gone, as queries and from every list.
 
-    Lists that lose rows are refilled from the reserve, exactly as a new search without the unit would. Queries whose
-    reserve is too short are searched again with a longer one.
-
     Parameters
     ----------
     neighbours
@@ -161,80 +156,25 @@ def deletion_effects(
     k
         Neighbours counted.
     search
-        ``search(queries, reserve)`` gives the neighbours of these row positions with ``k + reserve`` columns.
+        Longer lists, where the reserve is too short.
 
     Returns
     -------
     Deletion or None
         None if without one unit some query has fewer than ``k`` candidates.
     """
-    n_units = int(units.max()) + 1
-    so = sparse.csr_array((n_units, n_units))
-    os = sparse.csr_array((n_units, n_units))
-    pending, width = neighbours, min(neighbours.indices.shape[1], 2 * k + 32)
-    while True:
-        kinds = neighbour_kinds(pending, biology, confounder)[:, :width]
-        owner_of_query = units[pending.queries]
-        short = np.zeros(len(kinds), dtype=bool)
-        for rows in _blocks(len(kinds), width):
-            owner = np.where(kinds[rows] < 0, -1, units[pending.indices[rows, :width]])
-            row, unit, change, short[rows] = _refill(kinds[rows], owner, k)
-            where = (owner_of_query[rows][row], unit)
-            so = so + sparse.csr_array((change[:, 0], where), shape=so.shape)
-            os = os + sparse.csr_array((change[:, 1], where), shape=os.shape)
-        if not short.any():
-            return Deletion(_own_counts(neighbours, biology, confounder, units, k), (so, os))
-        if width < pending.indices.shape[1]:
-            width = min(2 * width, pending.indices.shape[1])
-            pending = replace(
-                pending,
-                indices=pending.indices[short],
-                similarity=pending.similarity[short],
-                queries=pending.queries[short],
-            )
-        elif (pending.indices[short, -1] < 0).any():
-            return None  # the whole list is known and still too short
-        else:
-            pending = search(pending.queries[short], 2 * width)
-            width = pending.indices.shape[1]
 
+    def typed(part: Neighbours) -> np.ndarray:
+        return np.asarray(neighbour_kinds(part, biology, confounder)[:, :, None] == [SO, OS])
 
-def _own_counts(
-    neighbours: Neighbours, biology: np.ndarray, confounder: np.ndarray, units: np.ndarray, k: int
-) -> np.ndarray:
-    kinds = neighbour_kinds(replace(neighbours, indices=neighbours.indices[:, :k]), biology, confounder)
-    counts = [np.bincount(units[neighbours.queries], (kinds == kind).sum(1), int(units.max()) + 1) for kind in (SO, OS)]
-    return np.stack(counts, axis=1)
-
-
-def _refill(kinds: np.ndarray, owner: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Say, for each (list, unit), what the unit's absence changes; and mark the lists that end too early to tell.
-
-    The refilled list is the first k entries of other units. An entry of unit h lies before its end if fewer than k
-    entries of other units precede it; with c such entries the refilled list ends at position k - 1 + c.
-    """
-    q, width = kinds.shape
-    order = np.argsort(owner, axis=1, kind="stable")
-    sorted_owner = np.take_along_axis(owner, order, axis=1)
-    start = np.ones((q, width), dtype=bool)
-    start[:, 1:] = sorted_owner[:, 1:] != sorted_owner[:, :-1]
-    starts = np.flatnonzero(start)  # one run per (list, unit)
-    lengths = np.diff(np.append(starts, q * width))
-    before_end = order.ravel() - (np.arange(q * width) - np.repeat(starts, lengths)) < k
-    row, unit = starts // width, sorted_owner.ravel()[starts]
-    removed = np.add.reduceat(before_end, starts, dtype=np.int64)
-    touched = (removed > 0) & (unit >= 0)
-    end = k - 1 + removed
-    short = np.zeros(q, dtype=bool)
-    short[row[touched & (end >= (owner >= 0).sum(1)[row])]] = True
-    use = np.flatnonzero(touched & ~short[row])
-    change = np.empty((len(use), 2))
-    for column, kind in enumerate((SO, OS)):
-        hit = kinds == kind
-        running = hit.cumsum(1)
-        gone = np.add.reduceat(np.take_along_axis(hit, order, 1).ravel() & before_end, starts, dtype=np.int64)
-        change[:, column] = running[row[use], end[use]] - gone[use] - running[row[use], k - 1]
-    return row[use], unit[use], change, short
+    own = np.zeros((int(units.max()) + 1, 2))
+    for rows in blocks(len(neighbours.queries), k):
+        part = take(neighbours, rows, k)
+        np.add.at(own, units[part.queries], typed(part).sum(axis=1))
+    try:
+        return Deletion(own, pair_sums(list_changes(neighbours, units, k, typed, search), units, 2))
+    except ListsTooShortError:
+        return None
 
 
 def _shared(*codes: np.ndarray) -> np.ndarray:
@@ -243,8 +183,3 @@ def _shared(*codes: np.ndarray) -> np.ndarray:
     for code in codes[1:]:
         joint = np.unique(joint * (int(code.max()) + 1) + code, return_inverse=True)[1]
     return np.asarray(np.bincount(joint)[joint])
-
-
-def _blocks(n: int, width: int) -> Iterator[slice]:
-    step = max(1, BLOCK // width)
-    return (slice(start, start + step) for start in range(0, n, step))
