@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy import sparse
@@ -11,6 +12,7 @@ from scipy import sparse
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs, check_levels
 from causalfm.results import Influence
+from causalfm.strata import joint_factor
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -31,6 +33,11 @@ class Design:
         Level names.
     biology_name, confounder_name, unit
         Column names.
+    within
+        ``(n,)`` codes of the strata (levels of the confounder's technical causes) in which rows are compared; zeros if
+        there are none.
+    within_names
+        Columns that make the strata.
     """
 
     biology: np.ndarray
@@ -41,10 +48,24 @@ class Design:
     biology_name: str
     confounder_name: str
     unit: str
+    within: np.ndarray
+    within_names: tuple[str, ...] = ()
 
 
-def design_of(cohort: Cohort, graph: CausalGraph, confounder: str | None = None) -> Design:
+def design_of(
+    cohort: Cohort, graph: CausalGraph, confounder: str | None = None, within: Sequence[str] | Literal["auto"] = "auto"
+) -> Design:
     """Read biology, confounder (the graph's first technical factor unless named) and group from the cohort.
+
+    Parameters
+    ----------
+    cohort, graph
+        Data and roles.
+    confounder
+        Technical column.
+    within
+        Columns within whose joint levels rows are compared. ``"auto"``: the technical causes of the confounder, so that
+        a neighbour that shares the scanner is not mistaken for one that shares the scanner's hospital.
 
     Raises
     ------
@@ -63,14 +84,24 @@ def design_of(cohort: Cohort, graph: CausalGraph, confounder: str | None = None)
     groups = cohort.factor(graph.group, private=True)
     check_levels(biology, "biology")
     check_levels(other, "the confounder")
-    return Design(
-        biology.codes, other.codes, groups.codes, biology.levels, other.levels, biology.name, other.name, groups.name
-    )
+    columns = graph.technical_ancestors(name) if within == "auto" else tuple(within)
+    if wrong := {name, graph.biology, *graph.groups} & set(columns):
+        raise DataError(
+            f"within names {sorted(wrong)}: rows cannot be compared within what is measured, or within units."
+        )
+    strata = joint_factor(cohort, columns).codes if columns else np.zeros(len(cohort), dtype=np.int64)
+    levels = biology.levels, other.levels
+    names = biology.name, other.name, groups.name
+    return Design(biology.codes, other.codes, groups.codes, *levels, *names, strata, tuple(columns))
 
 
 def design_cells(design: Design) -> np.ndarray:
-    """Return the design stratum of each group, ``(G,)``: the set of biology x confounder cells in which it has rows."""
+    """Return the design stratum of each group, ``(G,)``: the set of biology x confounder cells in which it has rows.
+
+    Cells of different strata are different cells.
+    """
     cell = design.biology * len(design.confounder_levels) + design.confounder
+    cell = np.unique(cell * (int(design.within.max()) + 1) + design.within, return_inverse=True)[1]
     present = np.zeros((int(design.groups.max()) + 1, int(cell.max()) + 1), dtype=bool)
     present[design.groups, cell] = True
     return np.asarray(np.unique(present, axis=0, return_inverse=True)[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from causalfm.arguments import check_seed, check_type, check_whole
 from causalfm.errors import DataError
 from causalfm.metrics.design import Design, design_cells, design_of, interval_of
+from causalfm.metrics.lists import longer_lists, neighbour_lists, shortest_list
 from causalfm.metrics.reference import reference_index
 from causalfm.metrics.typed import (
     OO,
@@ -23,7 +23,7 @@ from causalfm.metrics.typed import (
     neighbour_kinds,
     vote_accuracy,
 )
-from causalfm.neighbours import Neighbours, knn
+from causalfm.neighbours import Neighbours
 from causalfm.results import Estimate, Influence
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ def robustness_index(
     if neighbours is not None:
         check_type(neighbours, Neighbours, "neighbours", "search with knn(cohort.X, k, exclude=group codes)")
     design = design_of(cohort, graph, confounder)
-    shortest = len(cohort) - int(np.bincount(design.groups).max())
+    shortest = shortest_list(design)
     if k == "auto":
         grid = _auto_grid(max_k, shortest if neighbours is None else min(shortest, 4 * neighbours.k))
     elif isinstance(k, (int, np.integer)) and not isinstance(k, bool) and k > 0:
         grid = [*_grid(int(k)), int(k)]
     else:
         raise DataError(f"k={k!r}: choose 'auto' or a positive whole number.")
-    found = _neighbours(cohort, design, max(grid), neighbours)
+    found = neighbour_lists(cohort.X, design, max(grid), neighbours)
     accuracy = vote_accuracy(found, design.biology, grid)
     chosen = grid[int(np.argmax(accuracy))] if k == "auto" else grid[-1]
     counts, support = kind_counts(neighbour_kinds(found, design.biology, design.confounder), grid)
@@ -151,10 +151,7 @@ def _influence(X: np.ndarray, found: Neighbours, design: Design, k: int, counts:
     """Return what each unit adds to the index, or why there is no interval."""
     if counts.sum() == 0:
         return "none: no typed neighbour"
-
-    def search(queries: np.ndarray, reserve: int) -> Neighbours:
-        return knn(X, k, exclude=design.groups, queries=queries, reserve=reserve)
-
+    search = longer_lists(X, design, k)
     deletion = deletion_effects(found, design.biology, design.confounder, design.groups, k, search)
     if deletion is None:
         return f"none: without one {design.unit} some rows have fewer than k={k} candidates; choose a smaller k"
@@ -165,23 +162,6 @@ def _influence(X: np.ndarray, found: Neighbours, design: Design, k: int, counts:
     effects = (n - 1) / n * (so / (so + os) - left[:, 0] / left.sum(axis=1))
     pairs = (deletion.pairs[0] * os - deletion.pairs[1] * so) / (so + os) ** 2  # derivative of the ratio
     return Influence(effects, design_cells(design), pairs)
-
-
-def _neighbours(cohort: Cohort, design: Design, k: int, given: Neighbours | None) -> Neighbours:
-    if given is None:
-        largest = int(np.bincount(design.groups).max())
-        return knn(cohort.X, k, exclude=design.groups, reserve=min(largest, max(32, k)))
-    if given.n != len(cohort) or given.k < k:
-        raise DataError(
-            f"neighbours were searched among {given.n} rows with k={given.k}; this cohort has {len(cohort)} rows and "
-            f"needs k={k}. Search again with knn(cohort.X, {k}, exclude=...)."
-        )
-    own = design.groups[given.indices] == design.groups[given.queries, None]
-    if (own & (given.indices >= 0)).any():
-        raise DataError(
-            f"neighbours hold rows of the query's own {design.unit}: search again with exclude= that column's codes."
-        )
-    return replace(given, k=k) if given.k > k else given
 
 
 def _grid(below: int) -> list[int]:

@@ -1,0 +1,98 @@
+"""Neighbour lists for a design: one exact search, other groups only, within the strata of the design."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from causalfm.errors import DataError
+from causalfm.metrics.deletion import Search
+from causalfm.metrics.design import Design
+from causalfm.neighbours import Neighbours, knn
+
+
+def neighbour_lists(X: np.ndarray, design: Design, k: int, given: Neighbours | None = None) -> Neighbours:
+    """Return lists of ``k`` neighbours and a reserve, or check those that are given.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)``.
+    design
+        Its groups are excluded. With strata, rows are searched within theirs; queries are the rows whose stratum has
+        ``k`` candidates outside every group.
+    k
+        Neighbours.
+    given
+        A search of the whole cohort to be used again; not used with strata, where lists are others.
+
+    Raises
+    ------
+    DataError
+        ``given`` does not fit the cohort or holds rows of the query's own group, or no stratum has ``k`` candidates.
+    """
+    if design.within_names:
+        rows = scored_rows(design, k)
+        if not len(rows):
+            raise DataError(
+                f"no level of {' and '.join(design.within_names)} has k={k} candidates outside every {design.unit}: "
+                "choose a smaller k."
+            )
+        return _search_within(X, design, k, rows, max(32, k))
+    if given is None:
+        largest = int(np.bincount(design.groups).max())
+        return knn(X, k, exclude=design.groups, reserve=min(largest, max(32, k)))
+    if given.n != len(X) or given.k < k:
+        raise DataError(
+            f"neighbours were searched among {given.n} rows with k={given.k}; this cohort has {len(X)} rows and "
+            f"needs k={k}. Search again with knn(cohort.X, {k}, exclude=...)."
+        )
+    own = design.groups[given.indices] == design.groups[given.queries, None]
+    if (own & (given.indices >= 0)).any():
+        raise DataError(
+            f"neighbours hold rows of the query's own {design.unit}: search again with exclude= that column's codes."
+        )
+    return replace(given, k=k) if given.k > k else given
+
+
+def longer_lists(X: np.ndarray, design: Design, k: int) -> Search:
+    """Return the search that gives lists with a longer reserve."""
+
+    def search(queries: np.ndarray, reserve: int) -> Neighbours:
+        if design.within_names:
+            return _search_within(X, design, k, queries, reserve)
+        return knn(X, k, exclude=design.groups, queries=queries, reserve=reserve)
+
+    return search
+
+
+def shortest_list(design: Design) -> int:
+    """Return the number of candidates that the worst query has; with strata, in the stratum where that is most."""
+    return int(_candidates(design).max())
+
+
+def scored_rows(design: Design, k: int) -> np.ndarray:
+    """Return positions of the rows whose stratum has ``k`` candidates outside every group."""
+    return np.flatnonzero(_candidates(design)[design.within] >= k)
+
+
+def _candidates(design: Design) -> np.ndarray:
+    """Return, for each stratum, its rows less those of its largest group."""
+    pairs, counts = np.unique(np.stack([design.within, design.groups]), axis=1, return_counts=True)
+    largest = np.zeros(int(design.within.max()) + 1, dtype=np.int64)
+    np.maximum.at(largest, pairs[0], counts)
+    return np.asarray(np.bincount(design.within) - largest)
+
+
+def _search_within(X: np.ndarray, design: Design, k: int, queries: np.ndarray, reserve: int) -> Neighbours:
+    indices = np.full((len(queries), k + reserve), -1, dtype=np.int64)
+    similarity = np.full(indices.shape, -np.inf, dtype=np.float32)
+    for stratum in np.unique(design.within[queries]):
+        rows = np.flatnonzero(design.within == stratum)
+        mine = np.flatnonzero(design.within[queries] == stratum)
+        at = np.searchsorted(rows, queries[mine])
+        found = knn(X[rows], k, exclude=design.groups[rows], queries=at, reserve=reserve)
+        indices[mine] = np.where(found.indices < 0, -1, rows[found.indices])
+        similarity[mine] = found.similarity
+    return Neighbours(indices, similarity, queries, k, len(X))
