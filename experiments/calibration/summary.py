@@ -19,20 +19,7 @@ FEW_COVERAGE = 0.90  # with at most FEW_PATIENTS patients
 FEW_PATIENTS = 20
 SPREADS = 3.0  # a norm further from zero than this many standard deviations must not be covered too often either
 # What lies outside its band, with the reason as far as it is known. A test keeps this list equal to the table.
-_SMALL_CELLS = (
-    "the smallest cells hold five patients, and the degrees of freedom ignore that they carry most of the error"
-)
-OPEN = {
-    (
-        "mean_test",
-        "small sites vary more",
-        "patients",
-    ): "the smallest site holds five patients and varies four times as "
-    "much as the largest, so that its own variance, by which the test is scaled, is hardly known",
-    ("index", "site depends on biology, no effect", "2 x 2 reference"): _SMALL_CELLS,
-    ("index", "site depends on biology, effect", "index"): _SMALL_CELLS,
-    ("index", "site depends on biology, effect", "2 x 2 reference"): _SMALL_CELLS,
-}
+OPEN: dict[tuple[str, str, str], str] = {}
 COMPARISONS = ("unstudentised", "rows as units")
 COLUMNS = (
     "measure",
