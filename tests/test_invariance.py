@@ -126,7 +126,7 @@ def test_selection_that_cannot_be_recovered_from() -> None:
 
 
 def test_unknown_method() -> None:
-    with pytest.raises(DataError, match="method='mmd' is not available"):
+    with pytest.raises(DataError, match="method='mmd' is not known"):
         run(scm(), method="mmd")
 
 

@@ -14,11 +14,11 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError, GraphError
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
-from causalfm.invariance.mean import informative, mean_test
+from causalfm.invariance.methods import METHODS, Question, Tested
 from causalfm.positivity import MIN_GROUPS, Overlap, comparable_set
 from causalfm.results import CAVEAT, Estimate, TestResult, Verdict, verdict_against
 from causalfm.standardisation import Contrasts, contrast_levels
-from causalfm.units import Units, patient_units
+from causalfm.units import Units
 
 ALPHA = 0.05
 MARGIN_WORDS: dict[Verdict, str] = {
@@ -37,7 +37,7 @@ def invariance_test(
     of: str | Sequence[str],
     effect: Literal["total", "direct"] = "total",
     given: Literal["auto"] | Sequence[str] = "auto",
-    method: Literal["mean"] = "mean",
+    method: str = "mean",
     margin: float | None = None,
     n_permutations: int = 999,
     minimum: int = MIN_GROUPS,
@@ -89,8 +89,8 @@ def invariance_test(
     squared distance minus ``margin^2`` times the biology's is below zero, fail if a lower bound is above it (Bonferroni
     over pairs).
     """
-    if method != "mean":
-        raise DataError(f"method={method!r} is not available: choose method='mean'.")
+    if method not in METHODS:
+        raise DataError(f"method={method!r} is not known: choose {' or '.join(map(repr, METHODS))}.")
     check_whole(n_permutations, "n_permutations", 1, why="999 resolve a p-value of 0.001")
     check_seed(random_state)
     if margin is not None:
@@ -127,10 +127,8 @@ def invariance_test(
         return dataclasses.replace(base, sentence=f"Cannot tell: {question.sentence}")
     if not found.comparable:
         return dataclasses.replace(base, sentence=_nothing_to_compare(found, factors))
-    units = patient_units(cohort, graph, factors, found.given)
-    statistic, p_value = mean_test(units, n_permutations=n_permutations, random_state=random_state)
-    base = dataclasses.replace(base, statistic=statistic, p_value=p_value)
-    return _decide(base, units, contrast_levels(units, graph.biology, minimum), found, margin)
+    tested = METHODS[method](Question(cohort, graph, factors, found.given, n_permutations, random_state))
+    return _decide(base, tested, contrast_levels(tested.units, graph.biology, minimum), found, margin)
 
 
 def _nothing_to_compare(found: Overlap, factors: Sequence[str]) -> str:
@@ -140,8 +138,9 @@ def _nothing_to_compare(found: Overlap, factors: Sequence[str]) -> str:
     return f"Cannot tell {found.factor} from {found.nested_in}. {found.sentence} {hint}"
 
 
-def _decide(base: TestResult, units: Units, contrasts: Contrasts, found: Overlap, margin: float | None) -> TestResult:
-    """Add the size of the effect, the bounds and the verdict they give to a result that holds the test."""
+def _decide(base: TestResult, tested: Tested, contrasts: Contrasts, found: Overlap, margin: float | None) -> TestResult:
+    """Add the test, the size of the effect, the bounds and the verdict they give."""
+    units = tested.units
     n_groups = len(contrasts.design.Z)
     low, high = contrasts.joint.interval()
     effect = Estimate(
@@ -160,7 +159,7 @@ def _decide(base: TestResult, units: Units, contrasts: Contrasts, found: Overlap
         "target": found.target,
         "ratio_to_biology": tuple(np.sqrt(np.maximum(contrasts.ratio(), 0.0)).tolist()),
         "no_biology": contrasts.no_biology,
-        "tested_groups": int(informative(units).sum()),
+        **tested.details,
         "per_level": _per_level(units, contrasts),
     }
     if margin is None:
@@ -179,12 +178,19 @@ def _decide(base: TestResult, units: Units, contrasts: Contrasts, found: Overlap
             verdict = "cannot tell"
             ending += f" This holds for {', '.join(found.levels)} only; not compared: {'; '.join(found.left_out)}."
     given = f" given {', '.join(found.given)}" if found.given else ""
-    depends = low > 0 or base.p_value <= ALPHA
-    seen = "The mean embedding depends on {}{}" if depends else "No dependence on {}{} was found"
-    tested = f"(p = {base.p_value:.3g}, {details['n_permutations']} permutations of {units.unit}s)"
-    sentence = f"{seen.format(found.factor, given)} {tested}{ending}"
+    depends = low > 0 or tested.p_value <= ALPHA
+    seen = f"The {tested.subject} depends on {{}}{{}}" if depends else "No dependence on {}{} was found"
+    numbers = f"(p = {tested.p_value:.3g}, {details['n_permutations']} permutations of {units.unit}s)"
     return dataclasses.replace(
-        base, effect=effect, verdict=verdict, sentence=sentence, n=effect.n, n_groups=n_groups, details=details
+        base,
+        statistic=tested.statistic,
+        p_value=tested.p_value,
+        effect=effect,
+        verdict=verdict,
+        sentence=f"{seen.format(found.factor, given)} {numbers}{ending}",
+        n=effect.n,
+        n_groups=n_groups,
+        details=details,
     )
 
 
