@@ -126,8 +126,8 @@ def test_selection_that_cannot_be_recovered_from() -> None:
 
 
 def test_unknown_method() -> None:
-    with pytest.raises(DataError, match="method='mmd' is not known"):
-        run(scm(), method="mmd")
+    with pytest.raises(DataError, match="method='magic' is not known"):
+        run(scm(), method="magic")
 
 
 # --- verdicts -------------------------------------------------------------------------------------------------------
