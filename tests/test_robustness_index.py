@@ -11,8 +11,9 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.metrics import reference_index, robustness_index
+from causalfm.metrics.deletion import deletion_of
 from causalfm.metrics.design import pair_variance, stratified_variance
-from causalfm.metrics.typed import OS, SO, deletion_effects, neighbour_kinds, vote_accuracy
+from causalfm.metrics.typed import OS, SO, kind_channels, neighbour_kinds, vote_accuracy
 from causalfm.neighbours import Neighbours, knn
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
@@ -51,8 +52,17 @@ def test_limits_one_and_zero() -> None:
     one = robustness_index(cohort_of(corners(rng, axis=b), b, s, range(40)), GRAPH, k=15, standardised=False)
     zero = robustness_index(cohort_of(corners(rng, axis=s), b, s, range(40)), GRAPH, k=15, standardised=False)
     assert (one.value, zero.value) == (1.0, 0.0)
-    assert np.isnan([one.low, one.high, zero.low, zero.high]).all()  # no spread to see is not a perfect interval
-    assert "spread is unknown" in one.details["interval"]
+    # no spread to see is not a perfect interval: the rule of three on the patient that is met in most entries
+    found = knn(corners(np.random.default_rng(0), axis=b).astype(np.float32), 15, exclude=np.arange(40))
+    typed = neighbour_kinds(found, b, s) == SO
+    met = typed.sum(1) + np.bincount(found.indices[typed], minlength=40)
+    bound = -np.log(0.025) * met.max() / typed.sum()
+    assert bound == pytest.approx(-np.log(0.025) * 2 / 40, rel=0.35)
+    assert (one.low, one.high) == pytest.approx((1 - bound, 1))
+    assert zero.low == 0
+    assert zero.high == pytest.approx(bound, rel=0.35)
+    assert "one-sided" in one.details["interval"]
+    assert one.details["weighted"].low < one.details["weighted"].high == 1
 
 
 def test_one_so_and_one_os_at_the_same_distance_give_one_half() -> None:
@@ -128,9 +138,11 @@ def test_deletion_equals_a_new_search_without_the_patient(reserve: int, must_sea
         searches.append(len(queries))
         return knn(cohort.X, 4, exclude=g, queries=queries, reserve=more)
 
-    deletion = deletion_effects(knn(cohort.X, 4, exclude=g, reserve=reserve), b, s, g, 4, search)
+    found = knn(cohort.X, 4, exclude=g, reserve=reserve)
+    totals, deletion = deletion_of(found, g, 4, kind_channels(b, s, [SO, OS]), search, 14)
     everything = plain_counts(cohort, 4, np.ones(len(p), dtype=bool))
     brute = np.array([plain_counts(cohort, 4, g != unit) - everything for unit in range(14)])
+    np.testing.assert_array_equal(totals, everything)
     np.testing.assert_array_equal(deletion.effects, brute)
     assert bool(searches) is must_search
 

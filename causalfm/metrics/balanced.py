@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 
+from causalfm.arguments import check_seed
+from causalfm.errors import DataError
 from causalfm.metrics.design import Design
+from causalfm.metrics.scopes import table_record
 
+SEARCHES = 1500  # at most, over all tables, but one per table
 KEEP = 0.9  # share of a cell's groups that must have the table's rows per group
 
 # Rows of each group of one cell: row positions, the cell's groups ordered by code.
@@ -23,8 +27,8 @@ class Table:
 
     Attributes
     ----------
-    classes, levels
-        Codes of the two classes and of the two confounder levels.
+    classes, levels, within
+        Codes of the two classes, of the two confounder levels, and of the stratum.
     cells
         The eligible groups of (class, level) in the order 00, 01, 10, 11.
     left_out
@@ -37,6 +41,7 @@ class Table:
 
     classes: tuple[int, int]
     levels: tuple[int, int]
+    within: int
     cells: tuple[Cell, ...]
     left_out: int
     groups_per_cell: int
@@ -48,43 +53,106 @@ class Table:
         return np.concatenate([_draw(cell, self.groups_per_cell, self.rows_per_group, rng) for cell in self.cells])
 
 
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """One balanced draw of a table: four cells of equal size, one after the other.
+
+    Attributes
+    ----------
+    X
+        ``(n, d)`` rows drawn.
+    biology, confounder
+        ``(n,)`` 0 or 1.
+    groups
+        ``(n,)`` codes; a group may be in several cells.
+    units
+        ``(n,)`` codes of (cell, group) pairs: each cell has a fixed number of groups.
+    owners
+        ``(U,)`` group in the cohort of each unit.
+    k
+        Neighbours.
+    """
+
+    X: np.ndarray
+    biology: np.ndarray
+    confounder: np.ndarray
+    groups: np.ndarray
+    units: np.ndarray
+    owners: np.ndarray
+    k: int
+
+
+@dataclass(frozen=True)
+class Balance:
+    """How tables are made: see :func:`causalfm.metrics.reference_index`."""
+
+    fraction: float = 0.2
+    draws: int | None = None
+    min_groups: int = 3
+    max_rows: int = 120
+    random_state: int = 0
+
+    def __post_init__(self) -> None:
+        draws = 1 if self.draws is None else self.draws
+        if not 0 < self.fraction <= 1 or self.min_groups < 2 or self.max_rows < self.min_groups or draws < 1:
+            raise DataError(
+                f"fraction={self.fraction}, min_groups={self.min_groups}, max_rows={self.max_rows}, draws={self.draws}:"
+                " needed are 0 < fraction <= 1, min_groups of at least 2, max_rows of at least min_groups, and at "
+                "least 1 draw."
+            )
+        check_seed(self.random_state)
+
+
 def complete_tables(
     design: Design, fraction: float, min_groups: int, max_rows: int
 ) -> tuple[list[Table], list[dict[str, Any]]]:
-    """Return the complete tables, and the others with the reason why they are not."""
+    """Return the complete tables within each stratum, and the others with the reason why they are not.
+
+    In a stratum only the classes and levels that occur there make tables.
+    """
     cells = _cells(design)
     tables, dropped = [], []
-    classes = combinations(range(len(design.biology_levels)), 2)
-    for pair, levels in product(classes, combinations(range(len(design.confounder_levels)), 2)):
-        keys = list(product(pair, levels))
-        poor = [key for key in keys if len(cells.get(key, {})) < min_groups]
-        if poor:
-            names = [
-                (design.biology_levels[a], design.confounder_levels[b], len(cells.get((a, b), {}))) for a, b in poor
-            ]
-            reason = "; ".join(f"{a} x {b} has {size} of {min_groups} {design.unit} units" for a, b, size in names)
-            dropped.append({**table_names(design, pair, levels), "reason": reason})
-            continue
-        four = [cells[key] for key in keys]
-        per_group = min(_rows_that_most_have(cell) for cell in four)
-        kept = tuple({group: rows for group, rows in cell.items() if len(rows) >= per_group} for cell in four)
-        left_out = sum(map(len, four)) - sum(map(len, kept))
-        n_groups = min(min(map(len, kept)), max_rows)
-        per_group = max(1, min(per_group, max_rows // n_groups))
-        k = max(1, round(fraction * n_groups * per_group))
-        tables.append(Table(pair, levels, kept, left_out, n_groups, per_group, k))
+    for stratum in range(int(design.within.max()) + 1):
+        inside = design.within == stratum
+        classes, levels_here = (np.unique(codes[inside]).tolist() for codes in (design.biology, design.confounder))
+        for pair, levels in product(combinations(classes, 2), combinations(levels_here, 2)):
+            keys = [(stratum, *key) for key in product(pair, levels)]
+            poor = [key for key in keys if len(cells.get(key, {})) < min_groups]
+            if poor:
+                names = [
+                    (design.biology_levels[key[1]], design.confounder_levels[key[2]], len(cells.get(key, {})))
+                    for key in poor
+                ]
+                reason = "; ".join(f"{a} x {b} has {size} of {min_groups} {design.unit} units" for a, b, size in names)
+                dropped.append({**table_record(design, pair, levels, stratum), "reason": reason})
+                continue
+            tables.append(_table([cells[key] for key in keys], pair, levels, stratum, fraction, max_rows))
     return tables, dropped
 
 
-def _cells(design: Design) -> dict[tuple[int, int], Cell]:
-    """Return the rows of each group in each biology x confounder cell."""
-    order = np.lexsort((design.groups, design.confounder, design.biology))
-    keys = np.stack([design.biology[order], design.confounder[order], design.groups[order]], axis=1)
+def _table(
+    four: list[Cell], pair: tuple[int, int], levels: tuple[int, int], stratum: int, fraction: float, max_rows: int
+) -> Table:
+    """Return a complete table: rows per group that most groups of each cell have, groups that every cell has."""
+    per_group = min(_rows_that_most_have(cell) for cell in four)
+    kept = tuple({group: rows for group, rows in cell.items() if len(rows) >= per_group} for cell in four)
+    left_out = sum(map(len, four)) - sum(map(len, kept))
+    n_groups = min(min(map(len, kept)), max_rows)
+    per_group = max(1, min(per_group, max_rows // n_groups))
+    k = max(1, round(fraction * n_groups * per_group))
+    return Table(pair, levels, stratum, kept, left_out, n_groups, per_group, k)
+
+
+def _cells(design: Design) -> dict[tuple[int, int, int], Cell]:
+    """Return the rows of each group in each stratum x biology x confounder cell."""
+    columns = design.within, design.biology, design.confounder, design.groups
+    order = np.lexsort(columns[::-1])
+    keys = np.stack([column[order] for column in columns], axis=1)
     starts = np.flatnonzero(np.any(np.diff(keys, axis=0, prepend=-1), axis=1))
-    cells: dict[tuple[int, int], dict[int, np.ndarray]] = {}
+    cells: dict[tuple[int, int, int], dict[int, np.ndarray]] = {}
     for start, rows in zip(starts, np.split(order, starts[1:]), strict=True):
-        a, b, group = (int(v) for v in keys[start])
-        cells.setdefault((a, b), {})[group] = rows
+        stratum, a, b, group = (int(v) for v in keys[start])
+        cells.setdefault((stratum, a, b), {})[group] = rows
     return dict(cells)
 
 
@@ -104,9 +172,18 @@ def _draw(cell: Cell, n_groups: int, per_group: int, rng: np.random.Generator) -
     )
 
 
-def table_names(design: Design, classes: tuple[int, int], levels: tuple[int, int]) -> dict[str, Any]:
-    """Return the levels of one table under their names."""
-    return {
-        "classes": [design.biology_levels[a] for a in classes],
-        "levels": [design.confounder_levels[b] for b in levels],
-    }
+def number_of_draws(balance: Balance, n_tables: int) -> int:
+    """Return the draws per table."""
+    return balance.draws or max(1, min(20, SEARCHES // max(1, n_tables)))
+
+
+def draws_of(X: np.ndarray, design: Design, table: Table, draws: int, rng: np.random.Generator) -> Iterator[Draw]:
+    """Draw a table several times."""
+    size = table.groups_per_cell * table.rows_per_group
+    cell = np.repeat(np.arange(4), size)
+    units = np.repeat(np.arange(4 * table.groups_per_cell), table.rows_per_group)
+    for _ in range(draws):
+        rows = table.draw(rng)
+        groups = np.unique(design.groups[rows], return_inverse=True)[1]
+        owners = design.groups[rows[:: table.rows_per_group]]
+        yield Draw(X[rows], cell // 2, cell % 2, groups, units, owners, table.k)

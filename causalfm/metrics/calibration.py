@@ -59,8 +59,9 @@ def calibration_by_level(
         (Bonferroni). ``nan`` with ``details["reason"]`` where fewer than two
         classes can be judged. ``details``: ``"class"``; ``"classes"``, all rows; ``"ece"``, expected calibration error
         of the predicted class over ``"bins"`` bins, as equally heavy as ties allow; ``"ece_null"``, what a calibrated
-        model would have here; ``"brier"`` (0 to 2) and ``"brier_guess"``, that of the class frequencies; ``"slope"``,
-        below one where the probabilities are too bold, ``nan`` where every row is right; ``"left_out"``.
+        model would have here; ``"brier"`` (0 to 2) with ``"brier_low"`` and ``"brier_high"``, and ``"brier_guess"``,
+        that of the class frequencies; ``"slope"``, below one where the probabilities are too bold, ``nan`` where every
+        row is right; ``"left_out"``.
 
     Raises
     ------
@@ -175,7 +176,7 @@ def _estimate(
         return Estimate("calibration_in_the_large", nan, nan, nan, 0.0, 0, 0, unit, details)
     rows = []
     for k in part.offsets:
-        value, low, high = _in_the_large(part.probabilities[:, k] - (part.y == k), part, 0.05 / looks)
+        value, low, high = _mean_interval(part.probabilities[:, k] - (part.y == k), part, 0.05 / looks)
         rows.append({"class": classes[part.judged[k]], "value": value, "low": low, "high": high})
     worst = max(rows, key=lambda row: furthest_off(row["value"], row["low"], row["high"]))
     confidence, guess = part.probabilities.max(axis=1), part.probabilities.argmax(axis=1)
@@ -183,7 +184,8 @@ def _estimate(
     observed = part.weights @ truth
     details |= {"class": worst["class"], "classes": rows, "looks": looks}
     details |= _expected_error(confidence, guess == part.y, part, rng)
-    details["brier"] = float(part.weights @ ((part.probabilities - truth) ** 2).sum(axis=1))
+    brier = _mean_interval(((part.probabilities - truth) ** 2).sum(axis=1), part, 0.05)
+    details |= dict(zip(("brier", "brier_low", "brier_high"), brier, strict=True))
     details["brier_guess"] = float(1.0 - (observed**2).sum())
     slope = slope_of(np.log(part.probabilities), part.y, part.weights)
     details["slope"] = slope if slope < 0.99 * STEEPEST else float("nan")
@@ -200,14 +202,14 @@ def furthest_off(value: float, low: float, high: float) -> tuple[float, float]:
     return max(low, -high, 0.0), abs(value)
 
 
-def _in_the_large(residual: np.ndarray, part: _Part, error: float) -> tuple[float, float, float]:
-    """Return the weighted mean residual and its interval: groups within strata are the sample, t by Satterthwaite."""
+def _mean_interval(values: np.ndarray, part: _Part, error: float) -> tuple[float, float, float]:
+    """Return the weighted mean and its interval: groups within strata are the sample, t by Satterthwaite."""
     n_strata, n_groups = int(part.stratum.max()) + 1, int(part.groups.max()) + 1
     share = np.bincount(part.stratum, part.weights, n_strata)
-    mean = np.bincount(part.stratum, part.weights * residual, n_strata) / share
+    mean = np.bincount(part.stratum, part.weights * values, n_strata) / share
     pairs, cell = np.unique(part.stratum * n_groups + part.groups, return_inverse=True)
     stratum = pairs // n_groups
-    sums = np.bincount(cell, part.weights * (residual - mean[part.stratum]))
+    sums = np.bincount(cell, part.weights * (values - mean[part.stratum]))
     held = np.bincount(stratum, minlength=n_strata)
     sums *= np.sqrt(held / (held - 1.0))[stratum]
     variance = float((np.bincount(pairs % n_groups, sums) ** 2).sum())

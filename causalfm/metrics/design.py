@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -38,6 +39,11 @@ class Design:
         there are none.
     within_names
         Columns that make the strata.
+    within_levels
+        Level names of the strata.
+    rows
+        ``(n,)`` row positions in the cohort, where the entries are not its rows one by one: some are left out, or
+        come once in each of several tables. None: entry i is row i.
     """
 
     biology: np.ndarray
@@ -50,6 +56,8 @@ class Design:
     unit: str
     within: np.ndarray
     within_names: tuple[str, ...] = ()
+    within_levels: tuple[str, ...] = ()
+    rows: np.ndarray | None = None
 
 
 def design_of(
@@ -89,10 +97,14 @@ def design_of(
         raise DataError(
             f"within names {sorted(wrong)}: rows cannot be compared within what is measured, or within units."
         )
-    strata = joint_factor(cohort, columns).codes if columns else np.zeros(len(cohort), dtype=np.int64)
+    strata = joint_factor(cohort, columns) if columns else None
+    within_codes = np.zeros(len(cohort), dtype=np.int64) if strata is None else strata.codes
     levels = biology.levels, other.levels
     names = biology.name, other.name, groups.name
-    return Design(biology.codes, other.codes, groups.codes, *levels, *names, strata, tuple(columns))
+    within_levels = () if strata is None else strata.levels
+    return Design(
+        biology.codes, other.codes, groups.codes, *levels, *names, within_codes, tuple(columns), within_levels
+    )
 
 
 def design_cells(design: Design) -> np.ndarray:
@@ -210,7 +222,9 @@ def variance_of(influence: Influence) -> tuple[float, float]:
     return variance * influence.inflation, df
 
 
-def interval_of(value: float, influence: Influence, unit: str, *, index: bool = True) -> tuple[float, float, str]:
+def interval_of(
+    value: float, influence: Influence, unit: str, *, index: bool = True, largest_share: float | None = None
+) -> tuple[float, float, str]:
     """Return the 95 % interval of an estimate and how it was found.
 
     Parameters
@@ -223,8 +237,16 @@ def interval_of(value: float, influence: Influence, unit: str, *, index: bool = 
         Name of the unit, for the note.
     index
         Whether the estimate lies between 0 and 1: then the interval is symmetric on the logit scale.
+    largest_share
+        Largest share of the list entries counted that one unit is met in: gives an index of exactly 0 or 1 the
+        one-sided bound of :func:`faultless_bound`.
     """
     variance, df = variance_of(influence)
+    if index and largest_share is not None and not 0 < value < 1:
+        spread = t_quantile(df) * variance**0.5 if variance > 0 else 0.0  # exceptions may wait just beyond the lists
+        reach = max(1 - faultless_bound(largest_share), spread)
+        note = f"one-sided: no exception was met; one {unit} is met in at most {largest_share:.1%} of what is counted"
+        return max(0.0, value - reach), min(1.0, value + reach), note
     if not variance > 1e-24:  # every deletion gives the same value, for instance all typed neighbours are SO
         note = f"none: the value is the same whichever {unit} is left out, so its spread is unknown"
         return float("nan"), float("nan"), note
@@ -234,6 +256,23 @@ def interval_of(value: float, influence: Influence, unit: str, *, index: bool = 
         return *t_interval(value, variance, df), note
     half = t_quantile(df) * variance**0.5
     return value - half, value + half, note
+
+
+def faultless_bound(largest_share: float) -> float:
+    """Return the lower 97.5 % bound of an index over neighbour lists whose every observation is 1.
+
+    Suppose each unit is an exception with some probability, and that an exception spoils at most the entries in which
+    it is met, as query or as neighbour. No exception was met; among all probabilities with which that happens at least
+    2.5 % of the time, the expected damage is at most ``-log(0.025)`` = 3.7 times the largest share: the rule of three.
+    With G equal units that share is 2 / G, because an entry has two units. Nothing can be said of exceptions that spoil
+    more than any unit seen is met in.
+
+    Parameters
+    ----------
+    largest_share
+        Largest share of what is counted that one unit is met in.
+    """
+    return max(0.0, 1 + math.log((1 - LEVEL) / 2) * largest_share)
 
 
 def t_quantile(df: float) -> float:

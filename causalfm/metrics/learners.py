@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+
+from causalfm.metrics.recall import cell_balance
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 # of the network; 64 or 128 units read no more, and a decay of 1 or 10 reads weak signals less
@@ -13,6 +15,59 @@ HIDDEN = 32
 STEPS, PASSES, BATCH = 200, 10, 256
 RATE, DECAY = 1e-2, 3.0
 MOMENTS = (0.9, 0.999)
+SMALL = 4_000_000  # numbers in the embeddings below which one thread is fastest
+
+
+def cross_fitted(
+    X: np.ndarray,
+    y: np.ndarray,
+    groups: np.ndarray,
+    context: np.ndarray,
+    holds: Iterable[tuple[np.ndarray, np.ndarray]],
+    probe: str,
+    random_state: int,
+) -> tuple[np.ndarray, list[float]]:
+    """Give rows the probabilities of probes trained on other rows.
+
+    Parameters
+    ----------
+    X
+        ``(m, d)`` embeddings.
+    y, groups, context
+        ``(m,)`` codes of level, unit and case mix.
+    holds
+        Pairs of masks ``(m,)``: rows to train on and rows to predict.
+    probe
+        ``"logistic"`` or ``"network"``.
+    random_state
+        Seed.
+
+    Returns
+    -------
+    probabilities : numpy.ndarray
+        ``(m, levels)``; 0 for rows that no mask held.
+    strengths : list of float
+        Inverse penalties chosen for ``"logistic"``.
+    """
+    from threadpoolctl import threadpool_limits
+
+    X = np.asarray(X, dtype=np.float64)
+    X = np.ldexp(X, -int(np.frexp(np.abs(X).max())[1]))  # exact; squares of 1e200 would overflow
+    weights = cell_balance(y, context, 1.0 / np.bincount(groups)[groups])
+    weights *= (int(groups.max()) + 1) / weights.sum()  # patients, not rows, weigh against the penalty
+    n_levels = int(y.max()) + 1
+    out = np.zeros((len(y), n_levels))
+    strengths: list[float] = []
+    # small products: threads that wait for each other cost 2 to 40 times
+    with threadpool_limits(1 if X.size < SMALL else None, user_api="blas"):
+        for train, test in holds:
+            data = X[train], y[train], weights[train], X[test]
+            if probe == "network":
+                out[test] = fit_network(*data, random_state, n_levels)
+            else:
+                strengths.append(choose_strength(X[train], y[train], groups[train], weights[train], random_state))
+                out[test] = fit_logistic(*data, strengths[-1:], n_levels)[0]
+    return out, strengths
 
 
 def grouped_folds(y: np.ndarray, groups: np.ndarray, n_splits: int, random_state: int) -> np.ndarray:

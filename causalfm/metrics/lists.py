@@ -18,26 +18,31 @@ def neighbour_lists(X: np.ndarray, design: Design, k: int, given: Neighbours | N
     Parameters
     ----------
     X
-        ``(n, d)``.
+        ``(n, d)`` rows of the cohort.
     design
-        Its groups are excluded. With strata, rows are searched within theirs; queries are the rows whose stratum has
-        ``k`` candidates outside every group.
+        Its groups are excluded. With strata, entries are searched within theirs; queries are the entries whose stratum
+        has ``k`` candidates outside every group.
     k
         Neighbours.
     given
         A search of the whole cohort to be used again; not used with strata, where lists are others.
+
+    Returns
+    -------
+    Neighbours
+        Positions are those of the design's entries: rows of the cohort, unless ``design.rows`` says otherwise.
 
     Raises
     ------
     DataError
         ``given`` does not fit the cohort or holds rows of the query's own group, or no stratum has ``k`` candidates.
     """
-    if design.within_names:
+    if _stratified(design):
         rows = scored_rows(design, k)
         if not len(rows):
             raise DataError(
-                f"no level of {' and '.join(design.within_names)} has k={k} candidates outside every {design.unit}: "
-                "choose a smaller k."
+                f"none of the strata ({' x '.join(design.within_names)}) has k={k} candidates outside every "
+                f"{design.unit}: choose a smaller k."
             )
         return _search_within(X, design, k, rows, max(32, k))
     if given is None:
@@ -60,7 +65,7 @@ def longer_lists(X: np.ndarray, design: Design, k: int) -> Search:
     """Return the search that gives lists with a longer reserve."""
 
     def search(queries: np.ndarray, reserve: int) -> Neighbours:
-        if design.within_names:
+        if _stratified(design):
             return _search_within(X, design, k, queries, reserve)
         return knn(X, k, exclude=design.groups, queries=queries, reserve=reserve)
 
@@ -69,30 +74,38 @@ def longer_lists(X: np.ndarray, design: Design, k: int) -> Search:
 
 def shortest_list(design: Design) -> int:
     """Return the number of candidates that the worst query has; with strata, in the stratum where that is most."""
-    return int(_candidates(design).max())
+    return int(candidates_by_stratum(design).max())
 
 
 def scored_rows(design: Design, k: int) -> np.ndarray:
-    """Return positions of the rows whose stratum has ``k`` candidates outside every group."""
-    return np.flatnonzero(_candidates(design)[design.within] >= k)
+    """Return positions of the entries whose stratum has ``k`` candidates outside every group."""
+    return np.flatnonzero(candidates_by_stratum(design)[design.within] >= k)
 
 
-def _candidates(design: Design) -> np.ndarray:
-    """Return, for each stratum, its rows less those of its largest group."""
+def candidates_by_stratum(design: Design) -> np.ndarray:
+    """Return, for each stratum, its entries less those of its largest group: the candidates of its worst query."""
     pairs, counts = np.unique(np.stack([design.within, design.groups]), axis=1, return_counts=True)
     largest = np.zeros(int(design.within.max()) + 1, dtype=np.int64)
     np.maximum.at(largest, pairs[0], counts)
     return np.asarray(np.bincount(design.within) - largest)
 
 
+def _stratified(design: Design) -> bool:
+    return bool(design.within_names) or design.rows is not None
+
+
 def _search_within(X: np.ndarray, design: Design, k: int, queries: np.ndarray, reserve: int) -> Neighbours:
     indices = np.full((len(queries), k + reserve), -1, dtype=np.int64)
     similarity = np.full(indices.shape, -np.inf, dtype=np.float32)
-    for stratum in np.unique(design.within[queries]):
-        rows = np.flatnonzero(design.within == stratum)
-        mine = np.flatnonzero(design.within[queries] == stratum)
-        at = np.searchsorted(rows, queries[mine])
-        found = knn(X[rows], k, exclude=design.groups[rows], queries=at, reserve=reserve)
-        indices[mine] = np.where(found.indices < 0, -1, rows[found.indices])
+    order = np.argsort(design.within, kind="stable")
+    ends = np.searchsorted(design.within[order], np.arange(int(design.within.max()) + 2))
+    asked = design.within[queries]
+    for stratum in np.unique(asked):
+        entries = order[ends[stratum] : ends[stratum + 1]]
+        mine = np.flatnonzero(asked == stratum)
+        at = np.searchsorted(entries, queries[mine])
+        rows = entries if design.rows is None else design.rows[entries]
+        found = knn(X[rows], k, exclude=design.groups[entries], queries=at, reserve=reserve)
+        indices[mine] = np.where(found.indices < 0, -1, entries[found.indices])
         similarity[mine] = found.similarity
-    return Neighbours(indices, similarity, queries, k, len(X))
+    return Neighbours(indices, similarity, queries, k, len(design.within))

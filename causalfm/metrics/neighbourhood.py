@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.arguments import check_seed, check_type, check_whole
-from causalfm.errors import DataError
-from causalfm.metrics.design import Design, design_cells, design_of, interval_of
-from causalfm.metrics.lists import longer_lists, neighbour_lists, shortest_list
+from causalfm.arguments import check_seed
+from causalfm.metrics.list_ratios import ListSums, Ratio, expected_of, list_sums, quotient, ratio_estimate, share
+from causalfm.metrics.list_report import described
 from causalfm.metrics.reference import reference_index
-from causalfm.metrics.typed import (
-    OO,
-    OS,
-    SO,
-    SS,
-    deletion_effects,
-    expected_counts,
-    kind_counts,
-    neighbour_kinds,
-    vote_accuracy,
-)
+from causalfm.metrics.typed import OS, SO, kind_channels, kind_counts, neighbour_kinds
+from causalfm.metrics.typed_lists import ListLength, Tables, TypedLists, Within, layout_of, typed_lists
 from causalfm.neighbours import Neighbours
-from causalfm.results import Estimate, Influence
+from causalfm.results import Estimate
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
     from causalfm.graph import CausalGraph
+
+INDEX = Ratio("robustness_index", share([0], [0, 1]), (0, 1))
+WEIGHTED = Ratio("robustness_index_weighted", share([2], [2, 3]), (2, 3), lacks="no query that could have both types")
+
+
+def robustness_scores(
+    neighbours: Neighbours,
+    biology: np.ndarray,
+    confounder: np.ndarray,
+    k: int,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return each query's share of SO among its SO and OS neighbours.
+
+    Parameters
+    ----------
+    neighbours
+        Lists of m queries without their own group, at least ``k`` long.
+    biology, confounder
+        ``(n,)`` integer codes.
+    k
+        Neighbours counted.
+    weights
+        ``(m, K)`` weight of each list entry, ``K >= k``; None: 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(m,)`` between 0 and 1; ``nan`` without a typed neighbour.
+    """
+    kinds = neighbour_kinds(neighbours, biology, confounder)[:, :k]
+    heavy = 1.0 if weights is None else weights[:, :k]
+    so, os = (((kinds == kind) * heavy).sum(axis=1, dtype=np.float64) for kind in (SO, OS))
+    return quotient(so, so + os)
 
 
 def robustness_index(
@@ -36,7 +59,9 @@ def robustness_index(
     graph: CausalGraph,
     *,
     confounder: str | None = None,
-    k: int | Literal["auto"] = "auto",
+    within: Within = "auto",
+    design: Tables = "all",
+    k: ListLength = "auto",
     neighbours: Neighbours | None = None,
     max_k: int = 600,
     standardised: bool = True,
@@ -54,14 +79,23 @@ def robustness_index(
         The data and the roles: biology, technical factors, group.
     confounder
         Technical column; the graph's first technical factor by default.
+    within
+        Columns within whose joint levels rows are compared. ``"auto"``: the technical causes of the confounder, so that
+        a neighbour that shares the scanner is not mistaken for one that shares the scanner's hospital; ``()``: the
+        whole cohort, as published. Levels in which nothing can be compared are left out and named.
+    design
+        ``"all"`` rows together, or ``"paired_2x2"``: neighbours are looked for in every table of two classes by two
+        levels for itself, and the counts of all tables are summed before they are divided (PathoROB's TCGA design).
     k
         Neighbours, or ``"auto"``: the k of the grid 1, 3, 5, 7, 9, 11, 21, 31, ... with the best balanced accuracy of
-        the majority vote for the biology without the own group; the smallest of equals. A tied vote goes to the
-        class whose member is nearest.
+        the majority vote for the biology without the own group (mean over the tables, if there are any); the smallest
+        of equals. A tied vote goes to the class whose member is nearest.
     neighbours
-        A search to use again (``knn(X, k, exclude=group codes, reserve=...)``); None searches.
+        A search to use again (``knn(X, k, exclude=group codes, reserve=...)``); None searches. Strata and tables have
+        lists of their own.
     max_k
-        The grid ends below it, and at a quarter of the shortest candidate list.
+        The grid ends below it, and at a quarter of the shortest candidate list (with strata or tables, of the list
+        that half of the rows have).
     standardised
         Add the reference version, which can be compared between designs, as ``details["standardised"]``.
     random_state
@@ -73,8 +107,14 @@ def robustness_index(
         ``chance`` is the value that noise gives on this design; it is seldom 1/2. Never read one without the other.
         The 95 % interval is for new patients of the same design (n, k and the sites fixed), by a delete-one-group
         jackknife on queries and lists, groups stratified by design cell, less what it counts twice (pairs of groups,
-        Efron and Stein 1981), t quantile on the logit scale with groups minus strata degrees of freedom. ``nan`` and
-        ``details["reason"]`` where there is no typed neighbour.
+        Efron and Stein 1981), t quantile on the logit scale with degrees of freedom after Satterthwaite; at exactly 0
+        or 1 a one-sided bound from the number of groups. ``nan`` and ``details["reason"]`` where there is no typed
+        neighbour.
+
+        ``details["weighted"]``: every query with candidates of both types, its counts divided by the numbers of
+        candidates, cells of biology by confounder equally heavy; its chance is 1/2 on every design.
+        ``details["support"]`` and ``details["undefined"]``: share of rows with a typed neighbour, and why the others
+        have none. ``details["strata"]`` or ``details["tables"]``: the counts of each.
 
     Raises
     ------
@@ -86,113 +126,45 @@ def robustness_index(
     Koemen, de Jong, Hense et al., Nature Communications 17, 5218 (2026).
     """
     check_seed(random_state)
-    check_whole(max_k, "max_k", 1, why="the grid of k ends below it")
-    if neighbours is not None:
-        check_type(neighbours, Neighbours, "neighbours", "search with knn(cohort.X, k, exclude=group codes)")
-    design = design_of(cohort, graph, confounder)
-    shortest = shortest_list(design)
-    if k == "auto":
-        grid = _auto_grid(max_k, shortest if neighbours is None else min(shortest, 4 * neighbours.k))
-    elif isinstance(k, (int, np.integer)) and not isinstance(k, bool) and k > 0:
-        grid = [*_grid(int(k)), int(k)]
-    else:
-        raise DataError(f"k={k!r}: choose 'auto' or a positive whole number.")
-    found = neighbour_lists(cohort.X, design, max(grid), neighbours)
-    accuracy = vote_accuracy(found, design.biology, grid)
-    chosen = grid[int(np.argmax(accuracy))] if k == "auto" else grid[-1]
-    counts, support = kind_counts(neighbour_kinds(found, design.biology, design.confounder), grid)
-    at = grid.index(chosen)
-    value = _ratio(counts[at, SO], counts[at, OS])
-    expected = expected_counts(found.queries, design.biology, design.confounder, design.groups)
-    influence = _influence(cohort.X, found, design, chosen, counts[at, [SO, OS]])
-    low, high, note = _interval(value, influence, design)
-    details: dict[str, Any] = {
-        "biology": design.biology_name,
-        "confounder": design.confounder_name,
-        "k": chosen,
-        "k_choice": "best vote for the biology; treated as fixed by the interval" if k == "auto" else "given",
-        "support": float(support[at]),
-        "counts": {name: int(counts[at, kind]) for name, kind in (("SS", SS), ("SO", SO), ("OS", OS), ("OO", OO))},
-        "curve": _curve(grid, counts, support, accuracy),
-        "weights": "rows weigh equally, as in the published index",
-        "queries": len(found.queries),
-        "interval": note,
-    }
-    if np.isnan(value):
-        details["reason"] = (
-            f"none of the {chosen} nearest neighbours of any row is of the same {design.biology_name} and another "
-            f"{design.confounder_name} or the reverse: there is nothing to compare at this k"
-        )
+    layout = layout_of(cohort, graph, confounder, within, design)
+    lists = None if layout.reason else typed_lists(cohort.X, layout, k, max_k, neighbours)
+    extra: dict[str, Any] = {}
     if standardised:
-        details["standardised"] = reference_index(cohort, graph, confounder=confounder, random_state=random_state)
-    n_groups = int(design.groups.max()) + 1
-    return Estimate(
-        "robustness_index",
-        value,
-        low,
-        high,
-        _ratio(*expected),
-        len(cohort),
-        n_groups,
-        design.unit,
-        details,
-        None if isinstance(influence, str) else influence,
-    )
-
-
-def _interval(value: float, influence: Influence | str, design: Design) -> tuple[float, float, str]:
-    if isinstance(influence, str):
-        return float("nan"), float("nan"), influence
-    low, high, note = interval_of(value, influence, design.unit)
-    return low, high, f"{note}, k fixed" if low == low else note
-
-
-def _influence(X: np.ndarray, found: Neighbours, design: Design, k: int, counts: np.ndarray) -> Influence | str:
-    """Return what each unit adds to the index, or why there is no interval."""
-    if counts.sum() == 0:
-        return "none: no typed neighbour"
-    search = longer_lists(X, design, k)
-    deletion = deletion_effects(found, design.biology, design.confounder, design.groups, k, search)
-    if deletion is None:
-        return f"none: without one {design.unit} some rows have fewer than k={k} candidates; choose a smaller k"
-    left = counts + deletion.effects
-    if (left.sum(axis=1) == 0).any():
-        return f"none: all typed neighbours hang on one {design.unit}"
-    n, (so, os) = len(left), counts
-    effects = (n - 1) / n * (so / (so + os) - left[:, 0] / left.sum(axis=1))
-    pairs = (deletion.pairs[0] * os - deletion.pairs[1] * so) / (so + os) ** 2  # derivative of the ratio
-    return Influence(effects, design_cells(design), pairs)
-
-
-def _grid(below: int) -> list[int]:
-    return [j for j in [1, 3, 5, 7, 9, *range(11, below, 10)] if j < below]
-
-
-def _auto_grid(max_k: int, shortest: int) -> list[int]:
-    grid = [j for j in _grid(max_k) if j <= shortest // 4]
-    if not grid:
-        raise DataError(
-            f"k='auto' looks up to a quarter of the shortest candidate list ({shortest} rows) and below max_k={max_k}: "
-            "nothing is left. Give k, or more rows."
+        extra["standardised"] = reference_index(
+            cohort, graph, confounder=confounder, within=within, random_state=random_state
         )
-    return grid
+    if lists is None:
+        return layout.estimate(INDEX.name, details=extra)
+    roles = lists.layout.design
+    expected = np.append(expected_of(lists, (SO, OS)), (0.5, 0.5))
+    channels = kind_channels(roles.biology, roles.confounder, (SO, OS))
+    sums = list_sums(lists, channels, expected, _inverse_availability(lists))
+    details = {
+        **described(lists, INDEX.of(kind_counts(lists.kinds, lists.grid)[0][:, [SO, OS]])),
+        "weights": "rows weigh equally, as in the published index",
+        "weighted": _weighted(lists, sums),
+    }
+    return ratio_estimate(lists, INDEX, sums, details | extra)
 
 
-def _curve(
-    grid: Sequence[int], counts: np.ndarray, support: np.ndarray, accuracy: np.ndarray
-) -> list[dict[str, float]]:
-    return [
-        {
-            "k": j,
-            "value": _ratio(counts[i, SO], counts[i, OS]),
-            "so": int(counts[i, SO]),
-            "os": int(counts[i, OS]),
-            "support": float(support[i]),
-            "biology_accuracy": float(accuracy[i]),
-        }
-        for i, j in enumerate(grid)
-    ]
+def _inverse_availability(lists: TypedLists) -> np.ndarray:
+    """Return the factors of each entry's SO and OS counts, ``(n, 2)``: 1 / (candidates of the type x rows of its cell).
+
+    0 for entries that lack candidates of a type: they can only ever have the other.
+    """
+    design, available = lists.layout.design, lists.available[:, [SO, OS]].astype(np.float64)
+    cells = np.stack([design.within, design.biology, design.confounder])
+    cell = np.unique(cells, axis=1, return_inverse=True)[1].reshape(-1)
+    both = np.all(available > 0, axis=1)
+    factors = np.zeros_like(available)
+    factors[both] = 1 / (available * np.bincount(cell)[cell][:, None])[both]
+    return factors
 
 
-def _ratio(so: float, os: float) -> float:
-    return float(so / (so + os)) if so + os > 0 else float("nan")
+def _weighted(lists: TypedLists, sums: ListSums) -> Estimate:
+    counted = (lists.available[lists.found.queries][:, [SO, OS]] > 0).all(axis=1)
+    details = {
+        "weights": "1 / (candidates of the type x rows of the query's cell); constants of the design in the interval",
+        "queries_with_both_candidates": int(counted.sum()),
+    }
+    return ratio_estimate(lists, WEIGHTED, sums, details)

@@ -12,10 +12,17 @@ from causalfm.arguments import check_seed, check_whole
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs, check_levels
-from causalfm.metrics.learners import choose_strength, fit_logistic, fit_network, grouped_folds, groups_per_level
-from causalfm.metrics.recall import balanced_accuracy, case_mix, cell_balance, within_contexts
+from causalfm.metrics.learners import cross_fitted, grouped_folds, groups_per_level
+from causalfm.metrics.recall import (
+    balanced_accuracy,
+    case_mix,
+    cell_balance,
+    pair_share,
+    recall_effects,
+    within_contexts,
+)
 from causalfm.neighbours import Neighbours, knn
-from causalfm.results import Estimate
+from causalfm.results import Estimate, Influence
 from causalfm.strata import joint_factor
 
 if TYPE_CHECKING:
@@ -24,7 +31,6 @@ if TYPE_CHECKING:
 Probe = Literal["logistic", "knn", "network"]
 PROBES: tuple[Probe, ...] = ("logistic", "knn", "network")
 KNN = 11
-SMALL = 4_000_000  # numbers in the embeddings below which one thread is fastest
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +52,8 @@ class Prediction:
         ``(m,)`` positions in the cohort.
     silent
         Which of the ``m`` rows have no answer (no neighbour with a vote): shares are equal, and they count as wrong.
+    units
+        ``(G,)`` code in ``groups`` of every unit of the cohort, -1 for those not used.
     details
         Settings, level names, what was left out.
     """
@@ -58,7 +66,14 @@ class Prediction:
     weights: np.ndarray
     rows: np.ndarray
     silent: np.ndarray
+    units: np.ndarray
     details: dict[str, Any]
+
+    def hits(self) -> np.ndarray:
+        """Return which rows are right, ``(m,)``; those without an answer are not: equal shares name the first level."""
+        hit = self.probabilities.argmax(axis=1) == self.y
+        hit[self.silent] = False
+        return np.asarray(hit)
 
 
 def readout(
@@ -135,14 +150,21 @@ def readout(
 def score(prediction: Prediction, random_state: int = 0) -> Estimate:
     """Judge a prediction as :func:`readout` does; the seed is that of the permutations behind ``chance_low``."""
     p, details = prediction, dict(prediction.details)
-    hit = p.probabilities.argmax(axis=1) == p.y
-    hit[p.silent] = False  # equal shares would credit the first level
+    hit = p.hits()
     value, recalls, low, high = balanced_accuracy(hit, p.y, p.groups, p.weights)
     details["recall"] = {level: float(r) for level, r in zip(details["levels"], recalls, strict=True)}
     details["within"] = within_contexts(hit, p.y, p.context, p.groups, p.weights, len(PROBES))
     chance, details["chance_low"] = case_mix(p.y, p.context, p.groups, p.weights, random_state)
-    n_groups = int(p.groups.max()) + 1
-    return Estimate("balanced_accuracy", value, low, high, chance, len(p.y), n_groups, p.unit, details)
+    n_groups, uniform = int(p.groups.max()) + 1, np.full(len(recalls), 1.0 / len(recalls))
+    effects = recall_effects(hit, p.y, p.groups, p.weights, uniform)[1]
+    influence = unit_influence(effects, p.units, 1.0 + pair_share(value, uniform[0]))
+    return Estimate("balanced_accuracy", value, low, high, chance, len(p.y), n_groups, p.unit, details, influence)
+
+
+def unit_influence(effects: np.ndarray, units: np.ndarray, inflation: float) -> Influence:
+    """Put effects of the units used in the order of all units of the cohort; ``units`` as in :class:`Prediction`."""
+    used = units >= 0
+    return Influence(np.where(used, effects[units], 0.0), np.where(used, 0, -1), inflation=inflation)
 
 
 def predict(
@@ -180,7 +202,9 @@ def predict(
     if probe != "knn":
         rows = _sample_rows(rows, groups.codes[rows], max_rows, random_state)
     y = np.searchsorted(kept, target.codes[rows])
-    g = np.unique(groups.codes[rows], return_inverse=True)[1]
+    used, g = np.unique(groups.codes[rows], return_inverse=True)
+    units = np.full(groups.n_levels, -1)
+    units[used] = np.arange(len(used))
     context = joint_factor(cohort, beyond).codes[rows]
     details: dict[str, Any] = {
         "probe": probe,
@@ -197,8 +221,12 @@ def predict(
         probabilities, silent = _knn_votes(cohort, target, groups, kept, rows, voice, neighbours, details)
     else:
         details["n_splits"] = int(min(n_splits, held[kept].min()))
-        probabilities = _cross_fitted(cohort.X[rows], y, g, context, probe, random_state, details)
-    return Prediction(graph.group, probabilities, y, context, g, 1.0 / np.bincount(g)[g], rows, silent, details)
+        folds = grouped_folds(y, g, details["n_splits"], random_state)
+        holds = ((folds != fold, folds == fold) for fold in range(details["n_splits"]))
+        probabilities, strengths = cross_fitted(cohort.X[rows], y, g, context, holds, probe, random_state)
+        details |= {"strengths": strengths} if strengths else {}
+    weights = 1.0 / np.bincount(g)[g]
+    return Prediction(graph.group, probabilities, y, context, g, weights, rows, silent, units, details)
 
 
 def _sample_rows(rows: np.ndarray, groups: np.ndarray, max_rows: int, random_state: int) -> np.ndarray:
@@ -238,38 +266,3 @@ def _knn_votes(
         votes[silent] = 1.0
         details["rows_without_votes"] = len(silent)
     return votes / np.maximum(votes.sum(axis=1, keepdims=True), 1e-300), silent
-
-
-def _cross_fitted(
-    X: np.ndarray,
-    y: np.ndarray,
-    groups: np.ndarray,
-    context: np.ndarray,
-    probe: str,
-    random_state: int,
-    details: dict[str, Any],
-) -> np.ndarray:
-    """Give every row the probabilities ``(m, levels)`` of a probe trained on the other folds."""
-    from threadpoolctl import threadpool_limits
-
-    X = np.asarray(X, dtype=np.float64)
-    X = np.ldexp(X, -int(np.frexp(np.abs(X).max())[1]))  # exact; squares of 1e200 would overflow
-    weights = cell_balance(y, context, 1.0 / np.bincount(groups)[groups])
-    weights *= (int(groups.max()) + 1) / weights.sum()  # patients, not rows, weigh against the penalty
-    folds = grouped_folds(y, groups, details["n_splits"], random_state)
-    n_levels = int(y.max()) + 1
-    out = np.zeros((len(y), n_levels))
-    strengths = []
-    # small products: threads that wait for each other cost 2 to 40 times
-    with threadpool_limits(1 if X.size < SMALL else None, user_api="blas"):
-        for fold in range(details["n_splits"]):
-            train, test = folds != fold, folds == fold
-            data = X[train], y[train], weights[train], X[test]
-            if probe == "network":
-                out[test] = fit_network(*data, random_state, n_levels)
-            else:
-                strengths.append(choose_strength(X[train], y[train], groups[train], weights[train], random_state))
-                out[test] = fit_logistic(*data, strengths[-1:], n_levels)[0]
-    if strengths:
-        details["strengths"] = strengths
-    return out

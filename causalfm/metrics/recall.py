@@ -52,12 +52,10 @@ def balanced_accuracy(
     81-90 % at chance with one row per patient.
     """
     n_levels, n_groups = int(y.max()) + 1, int(groups.max()) + 1
-    total = np.bincount(y, weights, n_levels)
-    recalls = np.bincount(y, weights * hit, n_levels) / total
     share = np.full(n_levels, 1.0 / n_levels) if share is None else share
+    recalls, effects = recall_effects(hit, y, groups, weights, share)
     value = float(recalls @ share)
-    influence = np.bincount(groups, weights * (hit - recalls[y]) * (share / total)[y], n_groups)
-    variance = float((influence**2).sum() * n_groups / (n_groups - 1))
+    variance = float((effects**2).sum() * n_groups / (n_groups - 1))
     cells = np.unique(np.stack([y, groups]), axis=1)[0]
     size = min(1.0 / float((share**2 / np.bincount(cells, minlength=n_levels)).sum()), n_groups)
     if variance > 0.0:
@@ -67,6 +65,40 @@ def balanced_accuracy(
     centre = (value + q2 / (2.0 * size)) / (1.0 + q2 / size)
     reach = np.sqrt(q2 * (value * (1.0 - value) / size + q2 / (4.0 * size**2))) / (1.0 + q2 / size)
     return value, recalls, float(max(centre - reach, 0.0)), float(min(centre + reach, 1.0))
+
+
+def recall_effects(
+    hit: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray, share: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the recall of each level and what each group adds to their weighted mean.
+
+    Parameters
+    ----------
+    hit
+        ``(n,)`` correct or not; or any number whose means by level are wanted, such as a difference of two hits.
+    y, groups, weights, share
+        As in :func:`balanced_accuracy`.
+
+    Returns
+    -------
+    recalls : numpy.ndarray
+        ``(levels,)``.
+    effects : numpy.ndarray
+        ``(groups,)`` deviations from the recall; they add up to 0.
+    """
+    total = np.bincount(y, weights, len(share))
+    recalls = np.bincount(y, weights * hit, len(share)) / total
+    return recalls, np.bincount(groups, weights * (hit - recalls[y]) * (share / total)[y], int(groups.max()) + 1)
+
+
+def discordance_floor(y: np.ndarray, groups: np.ndarray, share: np.ndarray) -> float:
+    """Variance that a difference of two accuracies on the same groups has at least: without any error it has a width.
+
+    That of one more discordant group in each direction (Agresti and Min, Biometrics 61:1059, 2005); parameters as in
+    :func:`recall_effects`.
+    """
+    cells = np.bincount(np.unique(np.stack([y, groups]), axis=1)[0])
+    return 1.0 / (1.0 / float((share**2 / cells).sum()) + 2.0) ** 2
 
 
 def pair_share(value: float, chance: float) -> float:
@@ -120,24 +152,44 @@ def within_contexts(
     true value: any of the lower bounds could be the largest (Bonferroni), while the largest upper bound is at least
     that of the truly best probe, which needs no correction.
     """
-    n_levels, n_context = int(y.max()) + 1, int(context.max()) + 1
-    cell = context * n_levels + y
-    pairs = np.unique(np.stack([cell, groups]), axis=1)[0]
-    usable = np.bincount(pairs, minlength=n_context * n_levels).reshape(n_context, n_levels) >= MIN_UNITS
-    usable &= usable.sum(axis=1, keepdims=True) >= 2
-    if not usable.any():
+    rows, codes, share, chance = usable_cells(y, context, groups)
+    if not rows.any():
         return {**dict.fromkeys(("value", "low", "high", "low_of_best", "chance"), float("nan")), "share": 0.0}
-    rows = usable.reshape(-1)[cell]
-    kept, codes = np.unique(cell[rows], return_inverse=True)
-    levels = usable.sum(axis=1)[kept // n_levels]
-    share = 1.0 / (levels * usable.any(axis=1).sum())
     units = np.unique(groups[rows], return_inverse=True)[1]
-    sample, chance = (hit[rows], codes, units, weights[rows], share), float(share @ (1.0 / levels))
+    sample = hit[rows], codes, units, weights[rows], share
     value, _, low, high = balanced_accuracy(*sample, chance=chance)
     low_of_best = balanced_accuracy(*sample, level=1.0 - 0.05 / looks, chance=chance)[2]
     covered = len(np.unique(groups[rows])) / len(np.unique(groups))
     bounds = {"low": low, "high": high, "low_of_best": low_of_best}
     return {"value": value, **bounds, "chance": chance, "share": covered}
+
+
+def usable_cells(
+    y: np.ndarray, context: np.ndarray, groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Find the cells in which levels can be told within a context: it holds two levels with three units each.
+
+    Returns
+    -------
+    rows : numpy.ndarray
+        ``(n,)`` which rows lie in such cells.
+    codes : numpy.ndarray
+        Cell of each of these rows.
+    share : numpy.ndarray
+        Weight of each cell: contexts are equal, and so are the levels in them.
+    chance : float
+        What a guess from the context alone scores.
+    """
+    n_levels, n_context = int(y.max()) + 1, int(context.max()) + 1
+    cell = context * n_levels + y
+    pairs = np.unique(np.stack([cell, groups]), axis=1)[0]
+    usable = np.bincount(pairs, minlength=n_context * n_levels).reshape(n_context, n_levels) >= MIN_UNITS
+    usable &= usable.sum(axis=1, keepdims=True) >= 2
+    rows = usable.reshape(-1)[cell]
+    kept, codes = np.unique(cell[rows], return_inverse=True)
+    levels = usable.sum(axis=1)[kept // n_levels]
+    share = 1.0 / (levels * usable.any(axis=1).sum())
+    return rows, codes, share, float(share @ (1.0 / levels))
 
 
 def cell_balance(y: np.ndarray, context: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reference version of the robustness index: balanced 2 x 2 tables, so that different designs can be compared.
+"""Reference version of a neighbour metric: balanced 2 x 2 tables, so that different designs can be compared.
 
 The raw index moves with the class shares, the numbers of classes and sites and the cell sizes. Here every number is
 taken from tables of two classes by two levels with equal groups and rows per cell and k a fixed share of the cell.
@@ -6,36 +6,42 @@ taken from tables of two classes by two levels with equal groups and rows per ce
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
-from causalfm.arguments import check_seed
-from causalfm.errors import DataError
-from causalfm.metrics.balanced import Table, complete_tables, table_names
-from causalfm.metrics.design import Design, design_cells, design_of, interval_of
-from causalfm.metrics.typed import (
-    OS,
-    SO,
-    Deletion,
-    deletion_effects,
-    expected_counts,
-    kind_counts,
-    neighbour_kinds,
-)
+from causalfm.metrics.balanced import Balance, Draw, Table, complete_tables, draws_of, number_of_draws
+from causalfm.metrics.deletion import Deletion, deletion_of, take
+from causalfm.metrics.design import Design, design_of
+from causalfm.metrics.list_ratios import Ratio, met_in, ratio_interval, share
+from causalfm.metrics.scopes import table_record
+from causalfm.metrics.table_spread import Spread
+from causalfm.metrics.typed import OS, SO, Weigh, candidates, expected_sums, kind_channels, neighbour_kinds
+from causalfm.metrics.typed_lists import Within
 from causalfm.neighbours import Neighbours, knn
-from causalfm.results import Estimate, Influence
+from causalfm.results import Estimate
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
     from causalfm.graph import CausalGraph
 
-PAIRS_UP_TO = 3000  # groups; the pair part of the variance needs a square array of them
-SEARCHES = 1500  # at most, over all tables, but one per table
+INDEX = Ratio("robustness_index_2x2", share([0], [0, 1]), (0, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A draw, scored: sums ``(c,)``, what noise gives up to a factor, and per unit what it changes and is met in."""
+
+    totals: np.ndarray
+    expected: np.ndarray
+    deletion: Deletion
+    met: np.ndarray
+
+
+Scorer = Callable[[Draw], Scored]
 
 
 def reference_index(
@@ -43,6 +49,7 @@ def reference_index(
     graph: CausalGraph,
     *,
     confounder: str | None = None,
+    within: Within = "auto",
     fraction: float = 0.2,
     draws: int | None = None,
     min_groups: int = 3,
@@ -61,6 +68,8 @@ def reference_index(
         The data and the roles: biology, technical factors, group.
     confounder
         Technical column; the graph's first technical factor by default.
+    within
+        Columns within whose joint levels tables are made; ``"auto"``: the technical causes of the confounder.
     fraction
         ``k`` as a share of the rows per cell.
     draws
@@ -85,153 +94,128 @@ def reference_index(
     DataError
         Missing columns or values, one level only, settings out of range.
     """
-    if not 0 < fraction <= 1 or min_groups < 2 or max_rows < min_groups or (draws is not None and draws < 1):
-        raise DataError(
-            f"fraction={fraction}, min_groups={min_groups}, max_rows={max_rows}, draws={draws}: needed are "
-            "0 < fraction <= 1, min_groups of at least 2, max_rows of at least min_groups, and at least 1 draw."
-        )
-    check_seed(random_state)
-    design = design_of(cohort, graph, confounder)
-    tables, dropped = complete_tables(design, fraction, min_groups, max_rows)
-    draws = draws or max(1, min(20, SEARCHES // max(1, len(tables))))
-    spread = _Spread.of(tables, int(design.groups.max()) + 1)
-    scored: list[Table] = []
-    records: list[dict[str, Any]] = []
-    chances: list[float] = []
-    for number, table in enumerate(tables):
-        drawn = _score(cohort.X, design, table, draws, np.random.default_rng([random_state, number]))
-        counts = np.sum([one.counts for one in drawn], axis=0)
-        record = _record(design, table, counts)
-        if counts.sum() == 0:
-            dropped.append({**record, "reason": f"no typed neighbour at k={table.k}"})
-            continue
-        scored.append(table)
-        records.append(record)
-        expected = np.sum([one.expected for one in drawn], axis=0)
-        chances.append(float(expected[0] / expected.sum()))
-        spread.add(drawn, counts)
-    cells = [cell for table in scored for cell in table.cells]
-    used = np.array(sorted({group for cell in cells for group in cell}), dtype=np.int64)
-    n = len({int(row) for cell in cells for rows in cell.values() for row in rows})
-    details: dict[str, Any] = {"biology": design.biology_name, "confounder": design.confounder_name, "tables": records}
-    details |= {"dropped": dropped, "draws": draws, "fraction": fraction, "min_groups": min_groups}
-    if not records:
-        details["reason"] = _reason(design, dropped, min_groups)
-        nan = float("nan")
-        return Estimate("robustness_index_2x2", nan, nan, nan, nan, n, len(used), design.unit, details)
-    value = float(np.mean([record["value"] for record in records]))
-    influence = _influence(spread, used, len(records), design)
-    low, high, details["interval"] = interval_of(value, influence, design.unit)
-    chance = float(np.mean(chances))
-    return Estimate("robustness_index_2x2", value, low, high, chance, n, len(used), design.unit, details, influence)
+    balance = Balance(fraction, draws, min_groups, max_rows, random_state)
+    design = design_of(cohort, graph, confounder, within)
+    return balanced_versions(cohort.X, design, [INDEX], list_scorer((SO, OS)), balance)[0]
 
 
-@dataclass(frozen=True, eq=False)
-class _Drawn:
-    """One draw of a table, scored. Units are (cell, group) pairs: each cell has a fixed number of groups."""
+def list_scorer(kinds: Sequence[int], weighing: Callable[[Neighbours, np.ndarray], Weigh] | None = None) -> Scorer:
+    """Return the scorer that adds up neighbours of some types.
 
-    counts: np.ndarray  # (2,) SO and OS
-    expected: np.ndarray  # (2,) the same under noise, up to a factor
-    deletion: Deletion
-    owners: np.ndarray  # (4, groups per cell) group of each unit
-
-
-@dataclass(frozen=True, eq=False)
-class _Spread:
-    """Effects of single groups and of pairs of groups on the sum of the tables' indices."""
-
-    effects: np.ndarray  # (G,)
-    place: np.ndarray  # (G,) row of the group in ``pairs``
-    pairs: np.ndarray | None  # (U, U) of the U groups in the tables; None beyond PAIRS_UP_TO
-
-    @classmethod
-    def of(cls, tables: list[Table], n_groups: int) -> _Spread:
-        place = np.full(n_groups, -1)
-        groups = sorted({group for table in tables for cell in table.cells for group in cell})
-        place[groups] = np.arange(len(groups))
-        pairs = np.zeros((len(groups), len(groups))) if len(groups) <= PAIRS_UP_TO else None
-        return cls(np.zeros(n_groups), place, pairs)
-
-    def add(self, drawn: list[_Drawn], counts: np.ndarray) -> None:
-        """Add one table: its ratio, linearised at the counts pooled over its draws."""
-        slope = np.array([counts[1], -counts[0]]) / counts.sum() ** 2
-        effects = np.stack([(one.deletion.effects @ slope).reshape(4, -1) for one in drawn])
-        effects -= effects.mean(axis=(0, 2), keepdims=True)  # cell sizes are fixed: a cell's mean effect is no spread
-        for one, effect in zip(drawn, effects, strict=True):
-            np.add.at(self.effects, one.owners, effect)
-            if self.pairs is None:
-                continue
-            so, os = one.deletion.pairs
-            residual = _pair_residuals((so * slope[0] + os * slope[1]).toarray(), one.owners.shape[1])
-            for a, b in product(range(4), range(4)):
-                self.pairs[np.ix_(self.place[one.owners[a]], self.place[one.owners[b]])] += residual[a, :, b]
-
-
-def _pair_residuals(pairs: np.ndarray, m: int) -> np.ndarray:
-    """Take block means and main effects off ``pairs (4m, 4m)``; ``(4, m, 4, m)``, scaled to unbiased squares.
-
-    The same as :func:`causalfm.metrics.design.pair_variance`, kept per pair because draws and tables share pairs.
+    Parameters
+    ----------
+    kinds
+        Types to add up.
+    weighing
+        Gives the weights of a draw from its first k neighbours and their types; None: all weigh 1.
     """
-    both = (pairs + pairs.T).reshape(4, m, 4, m)
-    off = both.mean(axis=1, keepdims=True)
-    residual = (both - off - both.mean(axis=3, keepdims=True) + off.mean(axis=3, keepdims=True)) * (m / (m - 1))
-    for cell in range(4):
-        block = both[cell, :, cell]
-        if m < 4:
-            residual[cell, :, cell] = 0  # too few to tell main effects from pairs
-            continue
-        mean = block.sum() / (m * (m - 1))
-        main = (block.sum(1) - (m - 1) * mean) / (m - 2)
-        inner = (block - mean - main[:, None] - main) * ((m - 1) / (m - 3)) ** 0.5
-        np.fill_diagonal(inner, 0)
-        residual[cell, :, cell] = inner
-    return np.asarray(residual)
 
-
-def _score(X: np.ndarray, design: Design, table: Table, draws: int, rng: np.random.Generator) -> list[_Drawn]:
-    size = table.groups_per_cell * table.rows_per_group
-    cell = np.repeat(np.arange(4), size)
-    biology, confounder = cell // 2, cell % 2
-    units = np.repeat(np.arange(4 * table.groups_per_cell), table.rows_per_group)
-    drawn = []
-    for _ in range(draws):
-        rows = table.draw(rng)
-        groups = np.unique(design.groups[rows], return_inverse=True)[1]
-        search = partial(_search, X[rows], groups, table.k)
-        found = search(None, table.rows_per_group)
-        counts = kind_counts(neighbour_kinds(found, biology, confounder), [table.k])[0][0, [SO, OS]]
-        deletion = deletion_effects(found, biology, confounder, units, table.k, search)
+    def score(draw: Draw) -> Scored:
+        search = partial(_search, draw.X, draw.groups, draw.k)
+        found = search(None, len(draw.units) // len(draw.owners))
+        weigh, weights, n_units = None, np.ones(len(draw.units)), len(draw.owners)
+        if weighing is not None:
+            first = take(found, slice(None), draw.k)
+            first_kinds = neighbour_kinds(first, draw.biology, draw.confounder)
+            weigh = weighing(first, first_kinds)
+            weights = weigh(first, first_kinds).sum(axis=1)
+        channels = kind_channels(draw.biology, draw.confounder, kinds, weigh)
+        totals, deletion = deletion_of(found, draw.units, draw.k, channels, search, n_units)
         assert deletion is not None  # k is at most a cell's rows; own group and one unit leave more than that
-        expected = expected_counts(found.queries, biology, confounder, groups)
-        owners = design.groups[rows[:: table.rows_per_group]].reshape(4, -1)
-        drawn.append(_Drawn(counts, expected, deletion, owners))
-    return drawn
+        available = candidates(draw.biology, draw.confounder, draw.groups)
+        expected = expected_sums(weights, found.queries, available, kinds)
+        return Scored(totals, expected, deletion, met_in(found, draw.units, draw.k, channels, n_units))
+
+    return score
+
+
+def balanced_versions(
+    X: np.ndarray, design: Design, ratios: Sequence[Ratio], score: Scorer, balance: Balance
+) -> list[Estimate]:
+    """Return reference versions: means over all complete 2 x 2 tables of ratios of the sums over a table's draws.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)`` rows of the cohort.
+    design
+        Of the whole cohort.
+    ratios
+        What is computed from the sums.
+    score
+        Adds up one draw.
+    balance
+        How tables are made.
+    """
+    tables, dropped = complete_tables(design, balance.fraction, balance.min_groups, balance.max_rows)
+    draws = number_of_draws(balance, len(tables))
+    versions = [_Version(ratio, Spread.of(tables, int(design.groups.max()) + 1)) for ratio in ratios]
+    for number, table in enumerate(tables):
+        drawn = list(draws_of(X, design, table, draws, np.random.default_rng([balance.random_state, number])))
+        scored = [score(draw) for draw in drawn]
+        for version in versions:
+            version.add(table, _record(design, table), drawn, scored)
+    settings = {"dropped": dropped, "draws": draws, "fraction": balance.fraction, "min_groups": balance.min_groups}
+    return [version.estimate(design, settings) for version in versions]
+
+
+@dataclass(frozen=True, eq=False)
+class _Version:
+    """One ratio, collected over the tables."""
+
+    ratio: Ratio
+    spread: Spread
+    tables: list[Table] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+    chances: list[float] = field(default_factory=list)
+    met: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, table: Table, record: dict[str, Any], drawn: list[Draw], scored: list[Scored]) -> None:
+        """Add the sums over the draws of a table, or drop it if the ratio is not defined there."""
+        totals = np.sum([one.totals for one in scored], axis=0)
+        value = float(self.ratio.of(totals))
+        if np.isnan(value):
+            self.dropped.append({**record, "reason": f"{self.ratio.lacks} at k={table.k}"})
+            return
+        self.tables.append(table)
+        self.records.append({**record, "value": value, "sums": totals.tolist()})
+        self.chances.append(float(self.ratio.of(np.sum([one.expected for one in scored], axis=0))))
+        met = np.zeros((len(self.spread.effects), len(totals)))
+        for draw, one in zip(drawn, scored, strict=True):
+            np.add.at(met, draw.owners, one.met)
+        self.met.append(met / totals[list(self.ratio.counted)].sum())
+        self.spread.add([draw.owners for draw in drawn], [one.deletion for one in scored], self.ratio, totals)
+
+    def estimate(self, design: Design, settings: dict[str, Any]) -> Estimate:
+        cells = [cell for table in self.tables for cell in table.cells]
+        used = np.array(sorted({group for cell in cells for group in cell}), dtype=np.int64)
+        n = len({int(row) for cell in cells for rows in cell.values() for row in rows})
+        details: dict[str, Any] = {"biology": design.biology_name, "confounder": design.confounder_name}
+        details |= {"tables": self.records} | settings | {"dropped": [*settings["dropped"], *self.dropped]}
+        if not self.records:
+            details["reason"] = _reason(design, self.ratio, bool(self.dropped), settings["min_groups"])
+            nan = float("nan")
+            return Estimate(self.ratio.name, nan, nan, nan, nan, n, len(used), design.unit, details)
+        value = float(np.mean([record["value"] for record in self.records]))
+        influence = self.spread.influence(used, len(self.records), design)
+        met = np.mean(self.met, axis=0)
+
+        def largest_share(counted: Sequence[int]) -> float:
+            return float(met[:, list(counted)].sum(axis=1).max())
+
+        low, high, details["interval"] = ratio_interval(value, influence, self.ratio, largest_share, design.unit)
+        chance = float(np.mean(self.chances))
+        return Estimate(self.ratio.name, value, low, high, chance, n, len(used), design.unit, details, influence)
 
 
 def _search(X: np.ndarray, groups: np.ndarray, k: int, queries: np.ndarray | None, reserve: int) -> Neighbours:
     return knn(X, k, exclude=groups, queries=queries, reserve=reserve)
 
 
-def _influence(spread: _Spread, used: np.ndarray, n_tables: int, design: Design) -> Influence:
-    """Return what each unit adds to the mean over the tables, its effects within cells."""
-    strata = np.full(len(spread.effects), -1)
-    strata[used] = design_cells(design)[used]
-    effects = spread.effects / n_tables
-    if spread.pairs is None:
-        return Influence(effects, strata)
-    row, column = np.nonzero(spread.pairs)
-    groups = np.flatnonzero(spread.place >= 0)
-    where = groups[row], groups[column]
-    pairs = sparse.csr_array((spread.pairs[row, column] / n_tables, where), shape=(len(effects),) * 2)
-    return Influence(effects, strata, pairs, pairs_are_residuals=True)
-
-
-def _record(design: Design, table: Table, counts: np.ndarray) -> dict[str, Any]:
+def _record(design: Design, table: Table) -> dict[str, Any]:
     return {
-        **table_names(design, table.classes, table.levels),
-        "value": float(counts[0] / counts.sum()) if counts.sum() else float("nan"),
-        "so": int(counts[0]),
-        "os": int(counts[1]),
+        **table_record(design, table.classes, table.levels, table.within),
         "groups_per_cell": table.groups_per_cell,
         "rows_per_group": table.rows_per_group,
         "rows_per_cell": table.groups_per_cell * table.rows_per_group,
@@ -240,10 +224,11 @@ def _record(design: Design, table: Table, counts: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _reason(design: Design, dropped: list[dict[str, Any]], min_groups: int) -> str:
-    if any("so" in record for record in dropped):
-        return "cannot tell: no balanced 2 x 2 table has a typed neighbour"
+def _reason(design: Design, ratio: Ratio, void: bool, min_groups: int) -> str:
+    if void:
+        return f"cannot tell: no balanced 2 x 2 table has a value: {ratio.lacks}"
+    inside = f" within one level of {' and '.join(design.within_names)}" if design.within_names else ""
     return (
         f"cannot tell: no two levels of {design.biology_name} and two of {design.confounder_name} have {min_groups} "
-        f"{design.unit} units in each of their four cells"
+        f"{design.unit} units in each of their four cells{inside}"
     )

@@ -1,20 +1,22 @@
-"""Neighbours by type: who shares the biology and who the confounder, what chance gives, what one group changes.
+"""Neighbours by type: who shares the biology and who the confounder, and how often chance would make it so.
 
 The first letter is the biology, the second the confounder: S same, O other. Arrays in, arrays out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import sparse
 
-from causalfm.metrics.deletion import ListsTooShortError, Search, blocks, list_changes, pair_sums, take
+from causalfm.metrics.deletion import Channels, blocks
 from causalfm.neighbours import Neighbours
 
 SS, SO, OS, OO = range(4)
+KINDS = ("SS", "SO", "OS", "OO")
+
+# ``weigh(neighbours, kinds)`` gives the weight of every list entry, ``(m, width)``.
+Weigh = Callable[[Neighbours, np.ndarray], np.ndarray]
 
 
 def neighbour_kinds(neighbours: Neighbours, biology: np.ndarray, confounder: np.ndarray) -> np.ndarray:
@@ -34,10 +36,16 @@ def neighbour_kinds(neighbours: Neighbours, biology: np.ndarray, confounder: np.
     """
     m, width = neighbours.indices.shape
     kinds = np.empty((m, width), dtype=np.int8)
+    bits = int(confounder.max()).bit_length()
+    small = np.int32 if (int(biology.max()) + 1) << bits < 2**31 else np.int64
+    both = ((biology << bits) | confounder).astype(small)  # one look-up per entry instead of two
     for rows in blocks(m, width):
-        index, query = neighbours.indices[rows], neighbours.queries[rows, None]
-        other_biology, other_confounder = biology[index] != biology[query], confounder[index] != confounder[query]
-        kinds[rows] = np.where(index < 0, -1, 2 * other_biology + other_confounder)
+        index = neighbours.indices[rows]
+        differs = both[index] ^ both[neighbours.queries[rows, None]]
+        kind = (differs >> bits != 0).view(np.int8) * np.int8(2)
+        kind += (differs & ((1 << bits) - 1)) != 0
+        kind[index < 0] = -1
+        kinds[rows] = kind
     return kinds
 
 
@@ -69,24 +77,83 @@ def kind_counts(kinds: np.ndarray, ks: Sequence[int]) -> tuple[np.ndarray, np.nd
     return column.cumsum(0)[at], np.array([(first <= j).mean() for j in at])
 
 
-def expected_counts(queries: np.ndarray, biology: np.ndarray, confounder: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return the SO and OS neighbours per list position that noise would give, ``(2,)``, summed over queries.
-
-    A query draws each neighbour evenly from the ``N_i`` rows outside its group, of which ``A_i`` are of the type:
-    the sum of ``A_i / N_i``. The chance level of the index is the first entry over the sum of both.
+def support_of(kinds: np.ndarray) -> dict[str, float]:
+    """Say for which share of the queries there is something to compare, and why not for the others.
 
     Parameters
     ----------
-    queries
-        ``(m,)`` row positions.
+    kinds
+        ``(m, k)`` types of the neighbours that are counted.
+
+    Returns
+    -------
+    dict
+        ``"support"``: share of queries with at least one SO or OS neighbour. Of the others, as shares of all queries:
+        ``"SS-dominated"`` (more SS than OO neighbours: biology and confounder together order the neighbourhood),
+        ``"OO-dominated"`` and ``"mixed"`` (as many of each).
+    """
+    ss, oo = (kinds == SS).sum(axis=1), (kinds == OO).sum(axis=1)
+    void = ~((kinds == SO) | (kinds == OS)).any(axis=1)
+    causes = {"SS-dominated": void & (ss > oo), "OO-dominated": void & (oo > ss), "mixed": void & (ss == oo)}
+    return {"support": float(1 - void.mean())} | {name: float(one.mean()) for name, one in causes.items()}
+
+
+def kind_channels(
+    biology: np.ndarray, confounder: np.ndarray, kinds: Sequence[int], weigh: Weigh | None = None
+) -> Channels:
+    """Return channels that mark the entries of some types, with weights if these are given."""
+
+    def channels(part: Neighbours) -> np.ndarray:
+        found = neighbour_kinds(part, biology, confounder)
+        marked = np.stack([found == kind for kind in kinds])
+        return np.moveaxis(marked if weigh is None else marked * weigh(part, found), 0, 2)
+
+    return channels
+
+
+def candidates(
+    biology: np.ndarray, confounder: np.ndarray, groups: np.ndarray, within: np.ndarray | None = None
+) -> np.ndarray:
+    """Count, for each row, the rows outside its group and inside its stratum by type, ``(n, 4)``.
+
+    Parameters
+    ----------
     biology, confounder, groups
         ``(n,)`` integer codes.
+    within
+        ``(n,)`` codes of the strata in which neighbours are looked for; None: everywhere.
     """
-    candidates = len(groups) - _shared(groups)
-    both = _shared(biology, confounder) - _shared(biology, confounder, groups)
-    so = _shared(biology) - _shared(biology, groups) - both
-    os = _shared(confounder) - _shared(confounder, groups) - both
-    return np.array([(so / candidates)[queries].sum(), (os / candidates)[queries].sum()])
+    scope = np.zeros(len(groups), dtype=np.int64) if within is None else within
+
+    def outside(*codes: np.ndarray) -> np.ndarray:
+        return np.asarray(_shared(scope, *codes) - _shared(scope, groups, *codes))
+
+    both = outside(biology, confounder)
+    so, os = outside(biology) - both, outside(confounder) - both
+    return np.stack([both, so, os, outside() - both - so - os], axis=1)
+
+
+def expected_sums(
+    weights: np.ndarray | float, queries: np.ndarray, available: np.ndarray, kinds: Sequence[int]
+) -> np.ndarray:
+    """Return the weight of each type that noise would give, summed over queries, up to the list length.
+
+    A query draws each neighbour evenly from its ``N_i`` candidates, ``A_i`` of them of the type: the sum of
+    ``W_i A_i / N_i``.
+
+    Parameters
+    ----------
+    weights
+        ``(m,)`` weight of each query's list, ``W_i``; a number if they are equal.
+    queries
+        ``(m,)`` row positions.
+    available
+        ``(n, 4)`` from :func:`candidates`.
+    kinds
+        Types to return.
+    """
+    found = available[queries]
+    return np.asarray((weights * (found / found.sum(axis=1, keepdims=True)).T).sum(axis=1)[list(kinds)])
 
 
 def vote_accuracy(neighbours: Neighbours, labels: np.ndarray, ks: Sequence[int]) -> np.ndarray:
@@ -111,7 +178,7 @@ def vote_accuracy(neighbours: Neighbours, labels: np.ndarray, ks: Sequence[int])
         votes = labels[neighbours.indices[rows, :width]]
         best = np.full((len(votes), len(at)), -width - 1)
         winner = np.zeros_like(best)
-        for label in range(int(labels.max()) + 1):
+        for label in np.unique(votes):
             hit = votes == label
             nearest = np.where(hit.any(1), hit.argmax(1), width)
             score = hit.cumsum(1)[:, at] * (width + 1) - nearest[:, None]  # votes first, then nearness
@@ -119,62 +186,6 @@ def vote_accuracy(neighbours: Neighbours, labels: np.ndarray, ks: Sequence[int])
             best = np.maximum(score, best)
         correct[rows] = winner == truth[rows, None]
     return np.asarray(np.mean([correct[truth == label].mean(0) for label in np.unique(truth)], axis=0))
-
-
-@dataclass(frozen=True, eq=False)
-class Deletion:
-    """What the absence of each unit changes in the SO and OS counts.
-
-    Attributes
-    ----------
-    own
-        ``(U, 2)`` SO and OS counts of the unit's own queries, which go with it.
-    pairs
-        Two sparse ``(U, U)`` arrays, SO and OS: change of the counts of the row unit's queries without the column unit.
-    """
-
-    own: np.ndarray
-    pairs: tuple[sparse.csr_array, ...]
-
-    @property
-    def effects(self) -> np.ndarray:
-        """Change of the SO and OS counts without each unit, ``(U, 2)``."""
-        return np.asarray(np.stack([pair.sum(axis=0) for pair in self.pairs], axis=1) - self.own)
-
-
-def deletion_effects(
-    neighbours: Neighbours, biology: np.ndarray, confounder: np.ndarray, units: np.ndarray, k: int, search: Search
-) -> Deletion | None:
-    """Change of the SO and OS counts when all rows of one unit are gone, as queries and from every list.
-
-    Parameters
-    ----------
-    neighbours
-        Lists without the query's own unit, at least ``k`` long.
-    biology, confounder, units
-        ``(n,)`` integer codes, ``units`` from 0.
-    k
-        Neighbours counted.
-    search
-        Longer lists, where the reserve is too short.
-
-    Returns
-    -------
-    Deletion or None
-        None if without one unit some query has fewer than ``k`` candidates.
-    """
-
-    def typed(part: Neighbours) -> np.ndarray:
-        return np.asarray(neighbour_kinds(part, biology, confounder)[:, :, None] == [SO, OS])
-
-    own = np.zeros((int(units.max()) + 1, 2))
-    for rows in blocks(len(neighbours.queries), k):
-        part = take(neighbours, rows, k)
-        np.add.at(own, units[part.queries], typed(part).sum(axis=1))
-    try:
-        return Deletion(own, pair_sums(list_changes(neighbours, units, k, typed, search), units, 2))
-    except ListsTooShortError:
-        return None
 
 
 def _shared(*codes: np.ndarray) -> np.ndarray:
