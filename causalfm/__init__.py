@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from causalfm.auditing import Audit as Audit
+    from causalfm.auditing import Comparison as Comparison
     from causalfm.auditing import audit as audit
+    from causalfm.auditing import compare as compare
     from causalfm.cohort import Cohort as Cohort
+    from causalfm.comparison_plot import plot_comparison as plot_comparison
     from causalfm.errors import CausalFMError as CausalFMError
     from causalfm.estimators import Effect as Effect
     from causalfm.estimators import effect as effect
     from causalfm.graph import CausalGraph as CausalGraph
+    from causalfm.invariance import equivalence_test as equivalence_test
     from causalfm.invariance import invariance_test as invariance_test
+    from causalfm.invariance import self_check as self_check
     from causalfm.io import read as read
     from causalfm.io import write as write
+    from causalfm.map_drawing import plot_map as plot_map
     from causalfm.neighbours import Neighbours as Neighbours
     from causalfm.neighbours import knn as knn
     from causalfm.results import Estimate as Estimate
@@ -29,15 +35,21 @@ _NAMES = {
     "CausalFMError": "causalfm.errors",
     "CausalGraph": "causalfm.graph",
     "Cohort": "causalfm.cohort",
+    "Comparison": "causalfm.auditing",
     "Effect": "causalfm.estimators",
     "Estimate": "causalfm.results",
     "Neighbours": "causalfm.neighbours",
     "TestResult": "causalfm.results",
     "audit": "causalfm.auditing",
+    "compare": "causalfm.auditing",
     "effect": "causalfm.estimators",
+    "equivalence_test": "causalfm.invariance",
     "invariance_test": "causalfm.invariance",
     "knn": "causalfm.neighbours",
+    "plot_comparison": "causalfm.comparison_plot",
+    "plot_map": "causalfm.map_drawing",
     "read": "causalfm.io",
+    "self_check": "causalfm.invariance",
     "write": "causalfm.io",
 }
 _FOLDERS = ("auditing", "estimators", "extraction", "invariance", "metrics")

@@ -13,12 +13,22 @@ import typer
 from causalfm.errors import CausalFMError
 
 if TYPE_CHECKING:
-    from causalfm.auditing import Audit
+    from causalfm.auditing import Audit, Comparison
+    from causalfm.cohort import Cohort
     from causalfm.graph import CausalGraph
 
 USAGE, INTERNAL = 2, 70
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 Columns = Annotated[str, typer.Option(help="Column names, separated by commas.")]
+Biology = Annotated[str, typer.Option(help="Column with the biological label.")]
+Technical = Annotated[str, typer.Option(help="Technical columns separated by commas, the hospital first.")]
+Group = Annotated[str, typer.Option(help="Column of the independent unit, usually the patient.")]
+Table = Annotated[list[Path] | None, typer.Option(help="Table of the rows: .csv, .csv.gz or .parquet.")]
+Arrows = Annotated[str, typer.Option(help="Arrows, or a file with arrows; default: the standard graph.")]
+Keep = Annotated[list[str] | None, typer.Option(help="COLUMN=LEVEL: keep these rows only; repeat for more levels.")]
+Missing = Annotated[str, typer.Option(help="Missing values in these columns: error, level or drop.")]
+Out = Annotated[Path, typer.Option(help="Folder for the report.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of folds, permutations and draws.")]
 
 
 @app.command()
@@ -26,41 +36,75 @@ def audit(
     path: Annotated[
         list[Path], typer.Argument(help="Embeddings: .npz, .npy, .parquet or .h5ad; several parts in order.")
     ],
-    biology: Annotated[str, typer.Option(help="Column with the biological label.")] = "",
-    technical: Annotated[str, typer.Option(help="Technical columns separated by commas, the hospital first.")] = "",
-    group: Annotated[str, typer.Option(help="Column of the independent unit, usually the patient.")] = "",
+    biology: Biology = "",
+    technical: Technical = "",
+    group: Group = "",
     covariates: Columns = "",
-    obs: Annotated[list[Path] | None, typer.Option(help="Table of the rows: .csv, .csv.gz or .parquet.")] = None,
-    graph: Annotated[str, typer.Option(help="Arrows, or a file with arrows; default: the standard graph.")] = "",
+    obs: Table = None,
+    graph: Arrows = "",
     key: Annotated[str | None, typer.Option(help="Array of an .npz file, or obsm key of an .h5ad file.")] = None,
-    keep: Annotated[
-        list[str] | None, typer.Option(help="COLUMN=LEVEL: keep these rows only; repeat for more levels.")
-    ] = None,
-    missing: Annotated[str, typer.Option(help="Missing values in these columns: error, level or drop.")] = "error",
+    keep: Keep = None,
+    missing: Missing = "error",
     policy: Annotated[Path | None, typer.Option(help="YAML file with margins and thresholds.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("audit-report"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of folds, permutations and draws.")] = 0,
+    out: Out = Path("audit-report"),
+    seed: Seed = 0,
 ) -> None:
     """Audit embeddings. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input."""
     import causalfm
-    from causalfm.arrows import names
     from causalfm.auditing import load_policy
     from causalfm.demo import write_reports
-    from causalfm.selection import select_levels
 
-    if taken := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
-        raise typer.BadParameter(f"--out: {taken[0].name!r} is a file: name a folder.")
+    _check_folder(out)
     declared = _graph(graph, biology, technical, covariates, group)
     rules = load_policy(policy)
-    cohort = causalfm.read(path if len(path) > 1 else path[0], obs or None, key=key)
-    if keep:
-        ids = {*declared.groups, *names(declared.specimen)}
-        cohort = select_levels(cohort, _pairs(keep), public=set(declared.measured) - ids)
+    cohort = _read(path if len(path) > 1 else path[0], obs, key, keep, declared)
     with _live() as progress:
         result = causalfm.audit(cohort, declared, policy=rules, missing=missing, progress=progress, random_state=seed)  # type: ignore[arg-type]
         page = write_reports(result, out)
     _summary(result, page)
     raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def compare(
+    path: Annotated[list[Path], typer.Argument(help="Embeddings of each encoder, the same rows in the same order.")],
+    names: Annotated[str, typer.Option(help="Names of the encoders, separated by commas; default: the files'.")] = "",
+    biology: Biology = "",
+    technical: Technical = "",
+    group: Group = "",
+    covariates: Columns = "",
+    obs: Table = None,
+    graph: Arrows = "",
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="Array of .npz, or obsm key of .h5ad; repeat for several encoders in one file."),
+    ] = None,
+    keep: Keep = None,
+    missing: Missing = "error",
+    metrics: Annotated[str, typer.Option(help="Measures, separated by commas; default: all.")] = "",
+    out: Out = Path("comparison"),
+    seed: Seed = 0,
+) -> None:
+    """Compare encoders on the same rows. Exit code 0: done, 2: bad input."""
+    import causalfm
+    from causalfm.demo import write_reports
+
+    _check_folder(out)
+    declared = _graph(graph, biology, technical, covariates, group)
+    files = _encoders(path, key or [], _split(names))
+    cohorts = {name: _read(file, obs, array, keep, declared) for name, (file, array) in files.items()}
+    wanted = _split(metrics) or None
+    with _live() as progress:
+        result = causalfm.compare(
+            cohorts,
+            declared,
+            metrics=wanted,
+            missing=missing,  # type: ignore[arg-type]
+            progress=progress,
+            random_state=seed,
+        )
+        page = write_reports(result, out, "comparison")
+    _leaderboard(result, page)
 
 
 @app.command()
@@ -126,6 +170,45 @@ def _graph(arrows: str, biology: str, technical: str, covariates: str, group: st
     return CausalGraph(arrows, **roles, covariates=_split(covariates) or None)
 
 
+def _read(
+    path: Path | list[Path], obs: list[Path] | None, key: str | None, keep: list[str] | None, graph: CausalGraph
+) -> Cohort:
+    from causalfm.arrows import names
+    from causalfm.io import read
+    from causalfm.selection import select_levels
+
+    cohort = read(path, obs or None, key=key)
+    if not keep:
+        return cohort
+    ids = {*graph.groups, *names(graph.specimen)}
+    return select_levels(cohort, _pairs(keep), public=set(graph.measured) - ids)
+
+
+def _check_folder(out: Path) -> None:
+    if taken := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
+        raise typer.BadParameter(f"--out: {taken[0].name!r} is a file: name a folder.")
+
+
+def _encoders(paths: list[Path], keys: list[str], names: list[str]) -> dict[str, tuple[Path, str | None]]:
+    """Return file and array of each encoder: one file with several arrays, or files with one array each."""
+    arrays: list[str | None] = [*keys]
+    if len(paths) == 1:
+        paths = paths * max(1, len(keys))
+    elif len(keys) < 2:
+        arrays = [keys[0] if keys else None] * len(paths)
+    if len(arrays or [None]) != len(paths):
+        raise typer.BadParameter(
+            f"--key: {len(keys)} arrays for {len(paths)} files: give one for all, or one for each."
+        )
+    one_file = len(set(paths)) < len(paths)
+    names = names or [
+        str(array) if one_file else path.stem for path, array in zip(paths, arrays or [None], strict=True)
+    ]
+    if len(names) != len(paths) or len(set(names)) < len(names):
+        raise typer.BadParameter(f"--names: give {len(paths)} different names, one for each encoder.")
+    return dict(zip(names, zip(paths, arrays or [None], strict=True), strict=True))
+
+
 def _split(text: str) -> list[str]:
     """Split at commas; a name with a comma is put in double quotes."""
     import csv
@@ -163,6 +246,22 @@ def _summary(result: Audit, page: Path) -> None:
     typer.echo(f"{result.verdict.upper()}: {result.headline}")
     for finding in result.findings:
         typer.echo(f"  {finding.verdict:12} {finding.sentence}")
+    typer.echo(f"Report: {page.resolve()}")
+
+
+def _leaderboard(result: Comparison, page: Path) -> None:
+    from causalfm.auditing.comparison_words import heading
+    from causalfm.auditing.formatting import bounds, number
+
+    for board in result.boards:
+        typer.echo(f"{heading(board)} ({board.better} is better)")
+        leaders = board.leaders()
+        for name, e in board.scores.items():
+            mark = "*" if name in leaders else " "
+            typer.echo(f" {mark} {name:24} {bounds(e.value, e.low, e.high, e.chance):24} chance {number(e.chance)}")
+    typer.echo("* no other encoder is shown to be better")
+    for sentence in result.headline:
+        typer.echo(f"  {sentence}")
     typer.echo(f"Report: {page.resolve()}")
 
 

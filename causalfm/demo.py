@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from causalfm.auditing import Audit, audit
+from causalfm.auditing import Audit, Comparison, audit
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.io import write
@@ -67,11 +67,11 @@ def run_demo(
     return result
 
 
-def write_reports(result: Audit, out: str | Path) -> Path:
-    """Write ``report.html``, ``report.md`` and ``report.json`` into a folder; return the path of the HTML page."""
+def write_reports(result: Audit | Comparison, out: str | Path, name: str = "report") -> Path:
+    """Write ``<name>.html``, ``.md`` and ``.json`` into a folder; return the path of the HTML page."""
     folder = Path(out)
-    page = folder / "report.html"
+    page = folder / f"{name}.html"
     result.to_html(page)
-    result.to_markdown(folder / "report.md")
-    result.to_json(folder / "report.json")
+    result.to_markdown(folder / f"{name}.md")
+    result.to_json(folder / f"{name}.json")
     return page

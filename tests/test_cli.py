@@ -106,7 +106,7 @@ def test_demo_runs_to_the_end_with_the_real_encoder(tmp_path, monkeypatch, capsy
 def test_the_command_is_installed() -> None:
     done = subprocess.run([sys.executable, "-m", "causalfm.cli", "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    for command in ("audit", "demo", "doctor"):
+    for command in ("audit", "compare", "demo", "doctor"):
         assert command in done.stdout
 
 

@@ -1,7 +1,23 @@
-"""Audits: findings, verdicts, policy and reports."""
+"""Audits and comparisons: findings, verdicts, policy, contrasts between encoders, and reports."""
 
+from causalfm.auditing.comparing import compare
+from causalfm.auditing.comparison import Board, Comparison, Contrast, Standing
+from causalfm.auditing.comparison_metrics import METRICS, Metric
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.auditing.runner import audit
 
-__all__ = ["Audit", "Finding", "Policy", "audit", "load_policy"]
+__all__ = [
+    "METRICS",
+    "Audit",
+    "Board",
+    "Comparison",
+    "Contrast",
+    "Finding",
+    "Metric",
+    "Policy",
+    "Standing",
+    "audit",
+    "compare",
+    "load_policy",
+]

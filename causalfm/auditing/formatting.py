@@ -71,10 +71,7 @@ def number(value: Any) -> str:
 
 
 def interval(finding: Finding) -> str:
-    """Format a finding's number with its interval, ``"0.14 [0.10, 0.19]"``.
-
-    Two decimals for numbers of order one. Decimals are added when rounding would make the number or an end look
-    equal to the margin: a reader must be able to see why it passed or failed.
+    """Format a finding's number with its interval, ``"0.14 [0.10, 0.19]"``, legible against its margin.
 
     Parameters
     ----------
@@ -84,18 +81,38 @@ def interval(finding: Finding) -> str:
     Returns
     -------
     str
+        As from :func:`bounds`.
+    """
+    return bounds(finding.value, finding.low, finding.high, finding.margin)
+
+
+def bounds(value: float, low: float, high: float, against: float = math.nan) -> str:
+    """Format a number with its interval, ``"0.14 [0.10, 0.19]"``.
+
+    Two decimals for numbers of order one. Decimals are added when rounding would make the number or an end look
+    equal to what it is held against: a reader must be able to see why it passed or failed.
+
+    Parameters
+    ----------
+    value, low, high
+        The number and the ends of its interval.
+    against
+        A margin, or nothing.
+
+    Returns
+    -------
+    str
         A dash if there is no number; no bracket if there is no interval.
     """
-    ends = (finding.value, finding.low, finding.high)
-    known = [v for v in ends if math.isfinite(v)]
-    if math.isnan(finding.value):
+    known = [v for v in (value, low, high) if math.isfinite(v)]
+    if math.isnan(value):
         return DASH
     if max(map(abs, known), default=0) >= 1e6 or 0 < max(map(abs, known), default=0) < 1e-3:
-        parts = [number(v) for v in ends]
+        parts = [number(v) for v in (value, low, high)]
     else:
-        decimals = _decimals(known, finding.margin)
-        parts = [_minus(f"{v:,.{decimals}f}") if math.isfinite(v) else number(v) for v in ends]
-    if math.isnan(finding.low) and math.isnan(finding.high):
+        decimals = _decimals(known, against)
+        parts = [_minus(f"{v:,.{decimals}f}") if math.isfinite(v) else number(v) for v in (value, low, high)]
+    if math.isnan(low) and math.isnan(high):
         return parts[0]
     return f"{parts[0]} [{parts[1]}, {parts[2]}]"
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from causalfm.auditing.family import neighbourhood_family
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.reading import differing_covariates
@@ -55,10 +56,14 @@ def overlap_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], polic
 
 
 def neighbourhood_finding(
-    cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, neighbours: Neighbours | None, seed: int
+    cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, neighbours: Neighbours, seed: int
 ) -> Finding:
     """Answer whether neighbours share the biology or the factor."""
     found = robustness_index(cohort, graph, confounder=factor, neighbours=neighbours, random_state=seed)
+    title = f"Do neighbours share {graph.biology} or {factor}?"
+    if "k" not in found.details:  # no part of the cohort in which this can be asked
+        sentence = f"Cannot tell: {found.details['reason'].removeprefix('cannot tell: ')}."
+        return Finding("neighbourhood", title, factor, "cannot tell", sentence, n=len(cohort), unit=graph.group)
     reference: Estimate = found.details["standardised"]
     verdict = verdict_against(reference.low, reference.high, policy.neighbourhood_minimum, want="above")
     sentence = _neighbourhood_sentence(found, reference, graph.biology, factor)
@@ -72,9 +77,11 @@ def neighbourhood_finding(
     raw = {"value": found.value, "low": found.low, "high": found.high, "chance": found.chance, "k": found.details["k"]}
     raw |= {key: found.details[name] for key, name in RAW_SETTINGS.items()}
     kept = ("tables", "dropped", "draws", "fraction", "interval")
+    causes = found.details.get("within", [])
+    inside = f" within {' and '.join(causes)}" if causes else ""
     return Finding(
         question="neighbourhood",
-        title=f"Do neighbours share {graph.biology} or {factor}?",
+        title=title,
         factor=factor,
         verdict=verdict,
         sentence=sentence,
@@ -87,12 +94,13 @@ def neighbourhood_finding(
         n=reference.n,
         n_groups=reference.n_groups,
         unit=graph.group,
-        target=f"all complete 2 x 2 tables of {graph.biology} and {factor}, equal {graph.group}s per cell",
+        target=f"all complete 2 x 2 tables of {graph.biology} and {factor}{inside}, equal {graph.group}s per cell",
         advice="" if verdict == "pass" else advice,
         details={
             "want": "above",
             "as published (whole cohort)": raw,
             "curve": found.details["curve"],
+            "other measures": neighbourhood_family(cohort, graph, factor, found.details["k"], neighbours, seed),
             **{key: reference.details[key] for key in kept if key in reference.details},
         },
     )

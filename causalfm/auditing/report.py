@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from causalfm.auditing.findings import Audit
 from causalfm.auditing.formatting import DASH, clean, interval, listing, number, printable, requirement
 from causalfm.errors import DataError
-from causalfm.results import CAVEAT, plain
+from causalfm.results import CAVEAT, Result, plain
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -53,7 +53,7 @@ def render_markdown(audit: Audit) -> str:
     return re.sub(r"\n{3,}", "\n\n", _page("report.md.j2", audit)).strip() + "\n"
 
 
-def render_json(audit: Audit) -> str:
+def render_json(audit: Result) -> str:
     """Render strict JSON (no NaN, no infinity: null) with its schema version.
 
     Parameters
@@ -129,7 +129,7 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
     if not any(CAVEAT in sentence for sentence in assumptions):
         assumptions.append(CAVEAT)
     return (
-        _environment(markdown=template.endswith(".md.j2"))
+        environment(markdown=template.endswith(".md.j2"))
         .get_template(template)
         .render(
             audit=audit,
@@ -169,7 +169,7 @@ def _figures(audit: Audit) -> dict[str, Any]:
 
 
 @cache
-def _environment(*, markdown: bool) -> Environment:
+def environment(*, markdown: bool) -> Environment:
     """Build a template environment in which every expression is escaped unless the template says otherwise."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup

@@ -77,7 +77,7 @@ def audit(
         policy = load_policy()
     check_type(policy, Policy, "policy", "read one with causalfm.auditing.load_policy(path)")
     if missing == "level":
-        _refuse_missing_units(cohort, graph)
+        refuse_missing_units(cohort, graph)
     cohort = cohort.handle_missing(graph.columns, missing)
     graph.check(cohort)
     neighbours: list[Neighbours] = []
@@ -100,11 +100,11 @@ def audit(
         policy=policy.to_dict(),
         data=_data(cohort, graph),
         assumptions=(*_assumptions(graph, findings), *similar_levels(cohort, graph)),
-        provenance=_provenance(random_state, time.perf_counter() - started, timings),
+        provenance=provenance(random_state, time.perf_counter() - started, timings),
     )
 
 
-def _refuse_missing_units(cohort: Cohort, graph: CausalGraph) -> None:
+def refuse_missing_units(cohort: Cohort, graph: CausalGraph) -> None:
     """Refuse missing units under ``missing="level"``: one level for all unknown patients would make them one."""
     way_out = "unknown units cannot be told apart, so they are no level. Choose missing='drop', or complete the table"
     for name in (*graph.groups, *names(graph.specimen)):
@@ -162,9 +162,7 @@ def _factor_steps(
     def size() -> list[Finding]:
         return answer("effect", name, lambda: questions.effect_finding(cohort, graph, of, policy))
 
-    steps: list[Step] = [(f"{factor}: overlap", lambda: [overlap])]
-    if not graph.technical_ancestors(factor):  # a neighbour that shares it might share its technical parent instead
-        steps.append((f"{factor}: neighbourhood", neighbourhood))
+    steps: list[Step] = [(f"{factor}: overlap", lambda: [overlap]), (f"{factor}: neighbourhood", neighbourhood)]
     if not nested:
         steps.append((f"{factor}: read-out", read))
     return [*steps, (f"{name}: invariance", invariance), (f"{name}: effect", size)]
@@ -262,13 +260,14 @@ def _assumptions(graph: CausalGraph, findings: list[Finding]) -> tuple[str, ...]
     inner = [t for t in graph.technical if graph.technical_ancestors(t)]
     if inner:
         out.append(
-            f"The neighbourhood of {', '.join(inner)} is not scored: a neighbour that shares it may share its "
-            "technical parent instead."
+            f"Neighbours are compared within the technical causes of {', '.join(inner)}: one that shares it might "
+            "otherwise share its cause instead."
         )
     return tuple(out)
 
 
-def _provenance(seed: int, seconds: float, timings: dict[str, float]) -> dict[str, Any]:
+def provenance(seed: int, seconds: float, timings: dict[str, float]) -> dict[str, Any]:
+    """Return what it takes to run this again: versions, seed, time."""
     packages = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "dowhy", "networkx")
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -22,6 +22,7 @@ KNN = 11
 DRAWS = 40_000  # random lists in all, and
 LEAST_DRAWS = 100  # for each composition of the candidates
 NAN = float("nan")
+NO_SPREAD = 1e-24  # variance: no hit differs
 
 
 def feature_collapse(
@@ -68,6 +69,9 @@ def feature_collapse(
 
     Notes
     -----
+    A confounder that moves rows apart leaves fewer patients near a row and so raises the gap beyond its chance, with
+    no collapse at all; the share of variance is free of that.
+
     Intervals are for new patients. That of a gap takes the patients' differences, with the factor for pairs of patients
     of :func:`causalfm.metrics.recall.pair_share`; that of a share leaves out one patient at a time, within cells.
     """
@@ -148,7 +152,8 @@ def _gap(
         effects, np.zeros(len(effects), dtype=np.int64), inflation=1.0 + pair_share(means[2], share[0])
     )
     variance, df = variance_of(influence)
-    half = t_quantile(df) * max(variance, discordance_floor(y, groups, share)) ** 0.5
+    variance = variance if variance > NO_SPREAD else discordance_floor(y, groups, share)
+    half = t_quantile(df) * variance**0.5
     details = {
         "biology": design.biology_name,
         "k": k,

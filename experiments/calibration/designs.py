@@ -35,6 +35,16 @@ UNEVEN: dict[str, dict[str, Any]] = {
     "small sites vary less": {"groups_by_site": -0.8, "variance_by_site": 3.0},
     "small sites bring more tiles": {"groups_by_site": 4.0, **NULLS["size by site"]},
 }
+# The metric families, and contrasts of two encoders, at these numbers of patients.
+GROUPS = (15, 40, 150)
+SMALL: dict[str, Any] = {
+    "n_sites": 2,
+    "rows_per_group": 4,
+    "d": 8,
+    "biology_effect": 0.8,
+    "site_effect": 0.8,
+    "confounding": 0.2,
+}
 FEW = {"n_groups": 20, "n_sites": 2, "confounding": 0.2}
 
 
@@ -94,4 +104,6 @@ def cells() -> list[Cell]:
         out.append(Cell("readout", f"site, {name}, effect", full, COVERAGE_COHORTS, {"of": "site"}))
     full = {**base, **low["site depends on biology"]}
     out.append(Cell("readout", "biology, site depends on biology", full, COVERAGE_COHORTS, {"of": "tumour"}))
+    for family in ("neighbourhood", "mixing", "contrast"):
+        out += [Cell(family, f"{n} patients", {**SMALL, "n_groups": n}, COVERAGE_COHORTS) for n in GROUPS]
     return out

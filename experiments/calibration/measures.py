@@ -23,6 +23,7 @@ from causalfm.metrics.typed import OS, SO, neighbour_kinds
 from causalfm.neighbours import knn
 from causalfm.standardisation import Contrasts, contrast_levels
 from causalfm.units import patient_units
+from experiments.calibration.families import contrast_p_values, mixing_intervals, neighbourhood_intervals
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
 NO_AGE = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
@@ -97,6 +98,9 @@ MEASURES: dict[str, Callable[..., Values]] = {
     "effect": effect_intervals,
     "index": index_intervals,
     "readout": readout_intervals,
+    "neighbourhood": neighbourhood_intervals,
+    "mixing": mixing_intervals,
+    "contrast": contrast_p_values,
 }
 
 

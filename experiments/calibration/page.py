@@ -36,6 +36,20 @@ SECTIONS = {
         "are wide where patients bring several tiles, because the effective size is capped at the number of patients, "
         "and with one tile each because pairs are counted at their worst (docs/adr/0007).",
     ),
+    "neighbourhood": (
+        "Intervals of the neighbourhood family",
+        "15, 40 and 150 patients of two sites, where both biology and site are there; the truth is the mean over all "
+        "cohorts of the cell.",
+    ),
+    "mixing": (
+        "Intervals of the mixing family",
+        "The same cohorts: LISI, kBET, connectivity, silhouettes and PC regression.",
+    ),
+    "contrast": (
+        "Contrasts of two encoders",
+        "Share of cohorts with p <= .05 for two encoders that differ by independent noise of the same size: no "
+        "difference is true.",
+    ),
 }
 COLOURS = {"": "#0b5394", "unstudentised": "#b45f06", "rows as units": "#999999"}
 

@@ -72,7 +72,7 @@ def summarise_cell(cell: Cell, records: Records) -> list[dict[str, Any]]:
 def _rows(cell: Cell, quantity: str, values: np.ndarray) -> list[dict[str, Any]]:
     base = {"measure": cell.measure, "design": cell.name, "quantity": quantity, "cohorts": len(values)}
     if values.ndim == 1:
-        return [_share(base, "size", values <= ALPHA, quantity)]
+        return [_share(base, "size", values[~np.isnan(values)] <= ALPHA, quantity)]
     value, low, high, truth = values.T
     answered = ~np.isnan(low)
     if quantity == "margin":
