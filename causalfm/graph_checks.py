@@ -109,8 +109,8 @@ def check_cohort(graph: CausalGraph, cohort: Cohort) -> None:
     DataError
         Missing values; biology or a technical factor with one level only or of a kind that this version does not
         answer; units that do not nest; a first technical factor (the site) that varies within a few of the independent
-        units (within most of them it is a paired design, such as slides scanned again). Values of group columns are
-        never named.
+        units. It may vary within most of them, a paired design such as slides scanned again, and within any in which a
+        ``specimen`` is seen at several levels. Values of group columns are never named.
     """
     missing = [c for c in graph.columns if c not in cohort.obs.columns]
     if missing:
@@ -126,12 +126,18 @@ def check_cohort(graph: CausalGraph, cohort: Cohort) -> None:
     _check_nesting(graph, cohort)
     site, unit = graph.technical[0], graph.group
     rows, count, total = rows_that_vary(cohort, site, unit)
+    if graph.specimen is not None and count:  # the same tissue measured again may be at another level
+        unit_of = cohort.factor(unit, private=True).codes
+        again = set(unit_of[rows_that_vary(cohort, site, graph.specimen)[0]].tolist())
+        rows = [row for row in rows if unit_of[row] not in again]
+        count = len(rows)
     if 0 < count <= total / 2 or total == 1:
         raise DataError(
             f"column {site!r} varies within {count} of {total} levels of the independent unit {unit!r} "
             f"({positions(rows)}): each belongs to one level of {site!r}, the first technical factor, unless most were "
             f"measured again at another. Correct the table, leave these {unit}s out, keep one level of each, declare "
-            f"an independent unit that lies within one level of {site!r}, or list their hospital as the first factor."
+            f"an independent unit that lies within one level of {site!r}, list their hospital as the first factor, "
+            "or, if the same tissue was measured again, declare the column that says so as specimen."
         )
 
 

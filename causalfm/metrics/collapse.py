@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import stats
 
 from causalfm.arguments import check_seed, check_whole
 from causalfm.metrics.deletion import blocks
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
 KNN = 11
-DRAWS = 40_000  # random lists in all, and
+DRAWS = 40_000  # random lists in all (for two classes it is exact), and
 LEAST_DRAWS = 100  # for each composition of the candidates
 NAN = float("nan")
 NO_SPREAD = 1e-24  # variance: no hit differs
@@ -44,7 +45,7 @@ def feature_collapse(
     k
         Neighbours that vote.
     random_state
-        Seed of the random lists behind the chance of the gaps.
+        Seed of the random lists behind the chance of the gaps (with three classes or more).
 
     Returns
     -------
@@ -175,8 +176,13 @@ def _random_hits(y: np.ndarray, codes: np.ndarray, k: int, rng: np.random.Genera
     np.add.at(within, (codes, y), 1)
     left = np.bincount(y) - within[codes]
     kinds, which = np.unique(np.column_stack([left, y]), axis=0, return_inverse=True)
+    if n_classes == 2:
+        votes = stats.hypergeom(kinds[:, 0] + kinds[:, 1], kinds[np.arange(len(kinds)), kinds[:, 2]], k)
+        tied = votes.pmf(k // 2) / 2.0 if k % 2 == 0 else 0.0
+        return np.asarray((votes.sf(k // 2) + tied)[which.reshape(-1)])
+    draws = max(LEAST_DRAWS, DRAWS // len(kinds))
     hits = [
-        _won(rng.multivariate_hypergeometric(kind[:-1], k, DRAWS), np.full(DRAWS, kind[-1])).mean() for kind in kinds
+        _won(rng.multivariate_hypergeometric(kind[:-1], k, draws), np.full(draws, kind[-1])).mean() for kind in kinds
     ]
     return np.array(hits)[which.reshape(-1)]
 
