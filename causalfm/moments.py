@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,15 @@ class CellSums:
         return CellSums(np.asarray(onehot @ self.count), np.asarray(onehot @ self.total))
 
 
-def cell_sums(X: np.ndarray, codes: np.ndarray, n_cells: int, *, block_bytes: int = 64 * 2**20) -> CellSums:
-    """Sum the rows of each cell in one pass.
+def cell_sums(
+    X: np.ndarray,
+    codes: np.ndarray,
+    n_cells: int,
+    *,
+    features: Callable[[np.ndarray, slice], np.ndarray] | None = None,
+    block_bytes: int = 64 * 2**20,
+) -> CellSums:
+    """Sum the rows of each cell, or features of the rows, in one pass.
 
     Parameters
     ----------
@@ -48,6 +56,8 @@ def cell_sums(X: np.ndarray, codes: np.ndarray, n_cells: int, *, block_bytes: in
         ``(n,)`` integer cell of each row, in ``[0, n_cells)``.
     n_cells
         Number of cells.
+    features
+        Map of a block of rows, and of their positions, to the features that are summed; None: the rows themselves.
     block_bytes
         Bytes of float64 rows held at once.
 
@@ -57,10 +67,12 @@ def cell_sums(X: np.ndarray, codes: np.ndarray, n_cells: int, *, block_bytes: in
         Mergeable with ``+`` across shards that use the same codes.
     """
     step = max(1, block_bytes // (8 * X.shape[1]))
-    total = np.zeros((n_cells, X.shape[1]))
+    width = X.shape[1] if features is None else features(X[:1], slice(0, 1)).shape[1]
+    total = np.zeros((n_cells, width))
     for start in range(0, len(X), step):
-        block = np.asarray(X[start : start + step], dtype=np.float64)
-        total += _onehot(codes[start : start + step], n_cells) @ block
+        rows = slice(start, start + step)
+        block = X[rows] if features is None else features(X[rows], rows)
+        total += _onehot(codes[rows], n_cells) @ np.asarray(block, dtype=np.float64)
     return CellSums(np.bincount(codes, minlength=n_cells).astype(np.float64), total)
 
 

@@ -40,7 +40,7 @@ ENGINES = {"moments", "resampling", "neighbours", "units", "standardisation"} | 
 MEMBERS = {
     "nouns": NOUNS,
     "engines": ENGINES,
-    "auditing": {"auditing", "plot", "drawing", "graph_layout"},
+    "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"},
     "cli": {"cli", "demo", "doctor"},
 }
 ROWS = (
