@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from experiments.calibration import __main__ as command
-from experiments.calibration.designs import COVERAGE_COHORTS, SIZE_COHORTS, Cell, cells
+from experiments.calibration.designs import COVERAGE_COHORTS, SIZE_COHORTS, Cell, cells, planned
 from experiments.calibration.measures import COSTLY, measure
 from experiments.calibration.page import page
 from experiments.calibration.study import load, record_path, run
@@ -131,6 +131,7 @@ def test_a_record_of_another_design_is_not_used(tmp_path: Path) -> None:
 def test_a_rehearsal_leaves_the_committed_page_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "DOCS", tmp_path / "docs")
     monkeypatch.setattr(command, "cells", lambda: [tiny(2)])
+    monkeypatch.setattr(command, "planned", list)
     command.main(["--share", "0.5", "--workers", "1", "--records", str(tmp_path)])
     assert len(load(tiny(2), tmp_path)) == 1
     assert not (tmp_path / "docs").exists()
@@ -182,3 +183,11 @@ def test_the_full_study_gives_the_committed_table(tmp_path: Path) -> None:
     command.main(["--docs", str(tmp_path)])
     found, committed = (pd.read_csv(folder / "calibration.csv") for folder in (tmp_path, ROOT / "docs"))
     pd.testing.assert_frame_equal(found, committed, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("cell", [cell for cell in planned() if cell.name == "15 patients"], ids=lambda cell: cell.key)
+def test_cells_of_the_families_are_measured(cell: Cell) -> None:
+    found = measure(cell.measure, dict(cell.design), dict(cell.options), 0, False)
+    rows = {row["quantity"]: row for row in summarise_cell(cell, {0: found})}
+    assert len(rows) >= 7
+    assert any(row["answered"] == 1 for row in rows.values())

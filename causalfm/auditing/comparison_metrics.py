@@ -120,7 +120,7 @@ METRICS: dict[str, Metric] = {
         "biology at its own level, between -1 and 1; chance depends on the encoder",
     ),
     "ilisi": Metric(
-        "iLISI",
+        "mixing (iLISI)",
         mix_levels,
         words="how many levels of the factor the 90 nearest rows of other patients hold (fewer where a quarter of the "
         "candidates is less): 0 one, 1 all alike",

@@ -90,7 +90,7 @@ def invariance_test(
     over pairs).
     """
     if method not in METHODS:
-        raise DataError(f"method={method!r} is not known: choose {' or '.join(map(repr, METHODS))}.")
+        raise DataError(f"method={method!r} is not known: choose method={' or '.join(map(repr, METHODS))}.")
     check_whole(n_permutations, "n_permutations", 1, why="999 resolve a p-value of 0.001")
     check_seed(random_state)
     if margin is not None:

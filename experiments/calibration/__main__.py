@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from experiments.calibration.designs import cells
+from experiments.calibration.designs import cells, planned
 from experiments.calibration.page import write_page
 from experiments.calibration.study import run
 from experiments.calibration.summary import summarise
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--docs", type=Path, help="folder of the page; default docs/ for the whole study, else none")
     options = parser.parse_args(arguments)
     run(
-        [cell for cell in cells() if options.only in cell.key],
+        [cell for cell in [*cells(), *planned()] if options.only in cell.key],
         options.records,
         share=options.share,
         workers=options.workers,

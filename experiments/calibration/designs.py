@@ -104,6 +104,12 @@ def cells() -> list[Cell]:
         out.append(Cell("readout", f"site, {name}, effect", full, COVERAGE_COHORTS, {"of": "site"}))
     full = {**base, **low["site depends on biology"]}
     out.append(Cell("readout", "biology, site depends on biology", full, COVERAGE_COHORTS, {"of": "tumour"}))
-    for family in ("neighbourhood", "mixing", "contrast"):
-        out += [Cell(family, f"{n} patients", {**SMALL, "n_groups": n}, COVERAGE_COHORTS) for n in GROUPS]
     return out
+
+
+def planned() -> list[Cell]:
+    """Return the cells of the metric families: run with the study, not yet on the page because records are missing."""
+    families = ("neighbourhood", "mixing", "contrast")
+    return [
+        Cell(family, f"{n} patients", {**SMALL, "n_groups": n}, COVERAGE_COHORTS) for family in families for n in GROUPS
+    ]
