@@ -32,6 +32,8 @@ calibrate: $(VENV)/.dev
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python -m experiments.benchmarks.neighbours
+	$(BIN)/python -m experiments.benchmarks.families
+	$(BIN)/python -m experiments.benchmarks.families --queries
 	$(BIN)/python -m experiments.benchmarks.readers --slides 200
 
 clean:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from mixing_samples import DESIGNS, GRAPH, NESTED, clustered, cohort_of, three_factors
 
+import causalfm.metrics.mixing as mixing
 from causalfm.metrics import (
     bras,
     clisi,
@@ -105,3 +106,15 @@ def test_intervals_cover() -> None:
         covered = np.mean((low <= value.mean()) & (value.mean() <= high))
         assert covered >= 0.85, metric.__name__
         assert np.median(high - low) < 8 * value.std(), metric.__name__  # not by being wide
+
+
+def test_chance_of_a_sample_of_the_queries_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = clustered(np.random.default_rng(5), DESIGNS["sites 90/10"], tiles=12, biology=0.5, site=0.5)
+    for metric in (ilisi, clisi, kbet):
+        whole = metric(cohort, GRAPH, k=24, standardised=False)
+        monkeypatch.setattr(mixing, "CHANCE_QUERIES", 150)
+        sampled = metric(cohort, GRAPH, k=24, standardised=False)
+        monkeypatch.undo()
+        assert sampled.chance != whole.chance  # of 480 rows
+        assert abs(sampled.chance - whole.chance) < 5 * whole.details["chance_error"] + 0.02
+        assert (sampled.value, sampled.low, sampled.high) == (whole.value, whole.low, whole.high)

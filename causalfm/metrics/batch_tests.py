@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from causalfm.metrics.mixing import (
     mixing_lists,
     no_estimate,
     noise_value,
+    some_queries,
 )
 from causalfm.metrics.mixing_reference import DrawScore, draw_lists, mixing_reference, permuted_once
 from causalfm.metrics.typed_lists import Within
@@ -111,7 +113,13 @@ def kbet(
         return float(np.concatenate([panel.accepted(codes, alpha) for panel in panels]).mean())
 
     value = score(design.confounder)
-    chance, how = noise_value(score, design.confounder, design.groups, design.within, random_state)
+    sampled = [replace(panel, lists=some_queries(panel.lists, random_state)) for panel in panels]
+
+    def noise(codes: np.ndarray) -> float:
+        weights = [len(panel.lists.queries) for panel in panels]
+        return float(np.average([panel.accepted(codes, alpha).mean() for panel in sampled], weights=weights))
+
+    chance, how = noise_value(noise, design.confounder, design.groups, design.within, random_state)
     influence = _influence(panels, design, alpha, value)
     return mixing_estimate("kbet", value, chance, influence, design, details | how)
 

@@ -23,6 +23,7 @@ from causalfm.metrics.mixing import (
     mixing_lists,
     no_estimate,
     noise_value,
+    some_queries,
 )
 from causalfm.metrics.mixing_reference import DrawScore, draw_lists, mixing_reference, permuted_once
 from causalfm.metrics.typed_lists import Within
@@ -171,7 +172,8 @@ def _estimate(
     n_strata = int(design.within.max()) + 1
     table = np.zeros((n_strata, int(codes.max()) + 1), dtype=bool)
     table[design.within, codes] = True
-    levels = table.sum(axis=1)[design.within[found.queries]]
+    levels_of = table.sum(axis=1)[design.within]
+    levels = levels_of[found.queries]
     scored = np.flatnonzero(levels > 1)
     details |= {
         "k": found.k,
@@ -189,8 +191,10 @@ def _estimate(
     def turned(value: float) -> float:
         return abs(pure - value)
 
+    some = some_queries(kept, random_state)
+    sampled = scores if some is kept else _Scores.of(some, codes, levels_of[some.queries])
     chance, how = noise_value(
-        lambda c: float(np.median(scores.values(c))), codes, design.groups, design.within, random_state
+        lambda c: float(np.median(sampled.values(c))), codes, design.groups, design.within, random_state
     )
     influence, interval = _median_influence(values, scores, search, design)
     if not isinstance(influence, str) and pure:

@@ -18,6 +18,7 @@ from causalfm.neighbours import Neighbours
 from causalfm.resampling import permutations_within
 from causalfm.results import Estimate, Influence
 
+CHANCE_QUERIES = 5000  # their mean under permuted labels is much closer to that of all rows than groups allow to know
 PERMUTATIONS = 20  # of the groups' labels: the value that noise gives needs no more digits than the interval
 CHANNEL_VALUES = 2**24  # numbers that one call of a Channels function may return
 
@@ -134,6 +135,15 @@ def permuted_codes(
             out = np.empty_like(codes)
             out[order] = ordered[start[source] + (place * size[source]) // size[unit[order]]]
             yield out
+
+
+def some_queries(lists: Neighbours, random_state: int) -> Neighbours:
+    """Return the lists of a random sample of the queries, if they are many: for values under permuted labels."""
+    m = len(lists.queries)
+    if m <= CHANCE_QUERIES:
+        return lists
+    rows = np.sort(np.random.default_rng(random_state).choice(m, CHANCE_QUERIES, replace=False))
+    return take(lists, rows, lists.indices.shape[1])
 
 
 def noise_value(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,12 +11,14 @@ import numpy as np
 from causalfm.metrics.deletion import blocks
 from causalfm.metrics.design import Design
 from causalfm.metrics.typed import SO
-from causalfm.neighbours import BLOCK_ENTRIES, Loader, Neighbours, _loader, _top
+from causalfm.neighbours import Loader, Neighbours, _loader, _top
 
 if TYPE_CHECKING:
     import torch
 
 CANDIDATE_BLOCK = 2**14
+LEVEL_BLOCK = 2**12  # entries of one level compared at once: 64 MiB of similarities
+FEW = 1024  # queries
 
 
 def unit_loader(X: np.ndarray) -> Loader:
@@ -84,55 +88,104 @@ def _first_of_kind(shared: Neighbours, design: Design, kind: int, indices: np.nd
 
 
 def _search(load: Loader, design: Design, kind: int, queries: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Search among the candidates alone, pool by pool: entries of one stratum that agree in what the type shares.
-
-    Queries of one level of what the type does not share see all of the pool but that level.
-    """
-    indices = np.full((len(queries), width), -1, dtype=np.int64)
-    similarity = np.full(indices.shape, -np.inf, dtype=np.float32)
+    """Search among all entries if queries are few, since gathering the candidates would cost more than the products."""
     same, other = (design.biology, design.confounder) if kind == SO else (design.confounder, design.biology)
     pool = design.within * (int(same.max()) + 1) + same
-    order = np.lexsort((other, pool))
-    ends = np.searchsorted(pool[order], np.arange(int(pool.max()) + 2))
-    for code in np.unique(pool[queries]):
-        mine = np.flatnonzero(pool[queries] == code)
-        cells = [mine[other[queries[mine]] == level] for level in np.unique(other[queries[mine]])]
-        entries = order[ends[code] : ends[code + 1]]
-        for start in range(0, len(entries), CANDIDATE_BLOCK):
-            part = entries[start : start + CANDIDATE_BLOCK]
-            rows = _rows(load, design, part)
-            for cell in cells:
-                low, high = np.searchsorted(other[part], other[queries[cell[0]]] + np.arange(2))
-                for side in (slice(0, low), slice(high, len(part))):
-                    _merge(load, design, queries, cell, part[side], rows[side], indices, similarity)
-    return indices, similarity
+    lists = Lists(queries, width)
+    search = _search_all if len(queries) <= FEW else _search_pools
+    search(load, design, pool, other, lists)
+    return lists.indices, lists.similarity
 
 
-def _merge(
-    load: Loader,
-    design: Design,
-    queries: np.ndarray,
-    cell: np.ndarray,
-    entries: np.ndarray,
-    rows: torch.Tensor,
-    indices: np.ndarray,
-    similarity: np.ndarray,
-) -> None:
-    """Bring the nearest of these entries outside the own group into the lists of a cell's queries."""
+class Lists:
+    """Lists of some queries that grow as candidates are seen."""
+
+    def __init__(self, queries: np.ndarray, width: int) -> None:
+        self.queries, self.width = queries, width
+        self.indices = np.full((len(queries), width), -1, dtype=np.int64)
+        self.similarity = np.full(self.indices.shape, -np.inf, dtype=np.float32)
+
+    def merge(self, at: np.ndarray, found: torch.Tensor, entries: np.ndarray) -> None:
+        """Bring entries with similarities ``(len(at), len(entries))``, ``-inf`` for no candidate, into lists ``at``."""
+        import torch
+
+        values, column = _top(found, self.width)
+        best = torch.cat([torch.from_numpy(self.similarity[at]), values], 1)
+        where = torch.cat([torch.from_numpy(self.indices[at]), torch.from_numpy(entries)[column]], 1)
+        best, place = best.sort(dim=1, descending=True, stable=True)
+        best, where = best[:, : self.width], where.gather(1, place[:, : self.width])
+        self.similarity[at], self.indices[at] = best.numpy(), where.masked_fill(best == -torch.inf, -1).numpy()
+
+
+def _search_all(load: Loader, design: Design, pool: np.ndarray, other: np.ndarray, lists: Lists) -> None:
     import torch
 
-    width = indices.shape[1]
-    step = max(1, BLOCK_ENTRIES // CANDIDATE_BLOCK)
-    for start in range(0, len(cell) if len(entries) else 0, step):
-        at = cell[start : start + step]
-        block = _rows(load, design, queries[at]) @ rows.T
-        own = torch.from_numpy(design.groups[queries[at]])[:, None] == torch.from_numpy(design.groups[entries])
-        values, found = _top(block.masked_fill_(own, -torch.inf), width)
-        best = torch.cat([torch.from_numpy(similarity[at]), values], 1)
-        where = torch.cat([torch.from_numpy(indices[at]), torch.from_numpy(entries)[found]], 1)
-        best, place = best.sort(dim=1, descending=True, stable=True)
-        best, where = best[:, :width], where.gather(1, place[:, :width])
-        similarity[at], indices[at] = best.numpy(), where.masked_fill(best == -torch.inf, -1).numpy()
+    queries, n = lists.queries, len(pool)
+    rows, at = _rows(load, design, queries), np.arange(len(queries))
+    same, level, group = (torch.from_numpy(codes.astype(np.int32)) for codes in (pool, other, design.groups))
+    for start in range(0, n, CANDIDATE_BLOCK):
+        part = slice(start, min(start + CANDIDATE_BLOCK, n))
+        wrong = (same[queries, None] != same[part]).logical_or_(level[queries, None] == level[part])
+        wrong.logical_or_(group[queries, None] == group[part])
+        candidates = load(part if design.rows is None else design.rows[part])
+        lists.merge(at, (rows @ candidates.T).masked_fill_(wrong, -torch.inf), np.arange(part.start, part.stop))
+
+
+def _search_pools(load: Loader, design: Design, pool: np.ndarray, other: np.ndarray, lists: Lists) -> None:
+    """Compare the levels of each pool pair by pair: the products of two levels serve the queries of both."""
+    order = np.lexsort((other, pool))
+    ends = np.searchsorted(pool[order], np.arange(int(pool.max()) + 2))
+    place = np.full(len(pool), -1)
+    place[lists.queries] = np.arange(len(lists.queries))
+    for code in np.unique(pool[lists.queries]):
+        entries = order[ends[code] : ends[code + 1]]
+        table = _rows(load, design, entries) if len(entries) <= CANDIDATE_BLOCK else None
+        parts = list(_parts(other[entries]))
+        for i, a in enumerate(parts):
+            rows_a = _rows(load, design, entries[a]) if table is None else table[a]
+            for b in parts[i + 1 :]:
+                if other[entries[a.start]] == other[entries[b.start]]:
+                    continue
+                if max(place[entries[a]].max(), place[entries[b]].max()) < 0:
+                    continue
+                rows_b = _rows(load, design, entries[b]) if table is None else table[b]
+                _compare(design, lists, place, entries[a], entries[b], rows_a, rows_b)
+
+
+def _parts(levels: np.ndarray) -> Iterator[slice]:
+    """Return slices of sorted levels, none longer than a block and none of two levels."""
+    first = np.append(np.flatnonzero(np.diff(levels, prepend=levels[0] - 1)), len(levels))
+    for low, high in pairwise(first):
+        yield from (slice(start, min(start + LEVEL_BLOCK, high)) for start in range(low, high, LEVEL_BLOCK))
+
+
+def _compare(
+    design: Design,
+    lists: Lists,
+    place: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    rows_a: torch.Tensor,
+    rows_b: torch.Tensor,
+) -> None:
+    """Bring entries ``b`` into the lists of ``a`` and the reverse, by the fewest products."""
+    import torch
+
+    asked_a, asked_b = np.flatnonzero(place[a] >= 0), np.flatnonzero(place[b] >= 0)
+    both = len(a) * len(b) <= len(asked_a) * len(b) + len(asked_b) * len(a)
+    product = rows_a @ rows_b.T if both else None
+    shared = np.intersect1d(design.groups[a], design.groups[b], assume_unique=False)
+    for asked, mine, theirs, rows, candidates, found in (
+        (asked_a, a, b, rows_a, rows_b, product),
+        (asked_b, b, a, rows_b, rows_a, None if product is None else product.T),
+    ):
+        if not len(asked):
+            continue
+        block = found[asked] if found is not None else rows[asked] @ candidates.T
+        if len(shared):
+            own = design.groups[mine[asked], None] == design.groups[theirs]
+            block.masked_fill_(torch.from_numpy(own), -torch.inf)
+        lists.merge(place[mine[asked]], block, theirs)
 
 
 def _rows(load: Loader, design: Design, entries: np.ndarray) -> torch.Tensor:

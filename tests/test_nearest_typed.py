@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+import causalfm.metrics.nearest_typed as nearest
+from causalfm.metrics.design import Design
+from causalfm.metrics.nearest_typed import nearest_typed, unit_loader
+from causalfm.metrics.typed import OS, SO
+
+
+def sample(seed: int, n: int = 240) -> tuple[np.ndarray, Design]:
+    """Groups that lie in several classes and sites, of very unequal sizes, in two strata."""
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 5, n) * rng.integers(0, 9, n)
+    biology, confounder = rng.integers(0, 3, n), (groups + rng.integers(0, 2, n)) % 4
+    within = rng.integers(0, 2, n)
+    X = rng.standard_normal((n, 6)).astype(np.float32)
+    return X, Design(biology, confounder, groups, (), ("stain",), "", "", "", within)
+
+
+def brute(X: np.ndarray, design: Design, kind: int, query: int, width: int) -> np.ndarray:
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    same, other = (design.biology, design.confounder) if kind == SO else (design.confounder, design.biology)
+    fits = (same == same[query]) & (other != other[query]) & (design.within == design.within[query])
+    fits &= design.groups != design.groups[query]
+    found = np.sort((unit @ unit[query])[fits])[::-1][:width]
+    return np.pad(found, (0, width - len(found)), constant_values=-np.inf)
+
+
+@pytest.mark.parametrize("kind", [SO, OS])
+@pytest.mark.parametrize(
+    ("few", "block", "level"), [(1024, 2**14, 2**12), (1024, 50, 9), (0, 2**14, 2**12), (0, 50, 9)]
+)
+def test_both_searches_equal_a_full_sort(
+    kind: int, few: int, block: int, level: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nearest, "FEW", few)
+    monkeypatch.setattr(nearest, "CANDIDATE_BLOCK", block)
+    monkeypatch.setattr(nearest, "LEVEL_BLOCK", level)
+    X, design = sample(kind)
+    for queries in (np.arange(240), np.flatnonzero(np.random.default_rng(1).random(240) < 0.2)):
+        found = nearest_typed(unit_loader(X), design, kind, queries, 12, None, 5)
+        expected = [brute(X, design, kind, query, 12) for query in queries]
+        np.testing.assert_allclose(found.similarity, expected, atol=1e-6)
+        assert ((found.indices == -1) == (found.similarity == -np.inf)).all()
+        real = found.indices >= 0
+        unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+        again = np.einsum("ijk,ik->ij", unit[found.indices], unit[queries])
+        np.testing.assert_allclose(found.similarity[real], again[real], atol=1e-6)
