@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import croma
 import numpy as np
 import pandas as pd
@@ -12,6 +15,8 @@ from causalfm.graph import CausalGraph
 from causalfm.metrics import apd, confounded_schedule, nipd, performance_drop
 from causalfm.metrics.design import variance_of
 from causalfm.metrics.sweeps import STRENGTHS, fit_on_validation, probe_sweep
+
+PUBLISHED = Path(__file__).parent / "published" / "pathorob_apd.json"
 
 GRAPH = CausalGraph.standard(biology="tumour", technical="site", group="patient")
 FEW = (1e-2, 1.0)
@@ -39,6 +44,11 @@ def test_apd_and_nipd_are_those_of_croma(shape):
     v = np.r_[0.0, np.sort(rng.uniform(0.05, 0.95, shape[0] - 2)), 1.0]
     assert apd(accuracies) == pytest.approx(croma.apd(accuracies), abs=1e-12)
     assert nipd(accuracies, v, 0.5) == pytest.approx(croma.nipd(accuracies, v, 0.5), abs=1e-12)
+
+
+@pytest.mark.parametrize("case", json.loads(PUBLISHED.read_text())["cases"], ids=lambda case: case["name"])
+def test_apd_is_the_value_that_pathorob_published_for_its_accuracies(case):
+    assert apd(np.array(case["accuracies"])) == pytest.approx(case["apd"], abs=1e-14)
 
 
 def test_limits_of_apd_and_nipd():
