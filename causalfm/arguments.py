@@ -73,6 +73,32 @@ def check_type(value: Any, wanted: type, name: str, way_out: str) -> None:
         raise DataError(f"{name} must be {article} {wanted.__name__}, not {type(value).__name__}: {way_out}.")
 
 
+def check_flag(value: Any, name: str) -> None:
+    """Refuse what is not True or False: the text "no" would count as yes.
+
+    Raises
+    ------
+    DataError
+        Naming the argument and its value.
+    """
+    if type(value).__name__ not in ("bool", "bool_"):  # NumPy's own too
+        raise DataError(f"{name}={value!r}: choose True or False.")
+
+
+def columns_of(value: Any, name: str) -> tuple[str, ...]:
+    """Return one column name or several as a tuple.
+
+    Raises
+    ------
+    DataError
+        Neither, naming the argument and its value.
+    """
+    columns = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (None,)
+    if not all(isinstance(column, str) for column in columns):
+        raise DataError(f"{name}={value!r}: give a column name, a list of them, or () for none.")
+    return columns
+
+
 def did_you_mean(name: Any, options: Iterable[Any]) -> str:
     """Return `` Did you mean 'site'?`` for the nearest option, or nothing.
 

@@ -9,6 +9,7 @@ import pandas as pd
 from bad_data import SENTINEL, N, cohort, graph, matrix, table
 
 import causalfm as cfm
+from causalfm import metrics
 from causalfm.auditing import load_policy
 from causalfm.metrics.neighbourhood import robustness_index
 from causalfm.metrics.probes import readout
@@ -21,6 +22,81 @@ def invariance(**options):
 
 def index(**options):
     return lambda t: robustness_index(cohort(), graph(), **options)
+
+
+def metric(name, **options):
+    """Call a metric; ``neighbours`` may be options of a search, and ``rows`` what it is made on."""
+
+    def call(t):
+        given = dict(options)
+        if isinstance(given.get("neighbours"), dict):
+            search = {"k": 10, "exclude": "patient", "X": cohort().X, **given["neighbours"]}
+            search["exclude"] = cohort().factor(search["exclude"]).codes if search["exclude"] else None
+            given["neighbours"] = cfm.knn(search.pop("X"), search.pop("k"), **search)
+        return getattr(metrics, name)(cohort(), graph(), **given)
+
+    return call
+
+
+LISTED = ("robustness_index", "de_jong_ratio", "neighbour_scalars", "mari", "ilisi", "clisi", "kbet")
+GRAPHS = ("kbet_per_label", "graph_connectivity")
+DISTANCES = ("silhouette_label", "silhouette_batch", "bras", "isolated_labels")
+FAMILIES = (*LISTED, *GRAPHS, *DISTANCES, "croma", "pc_regression", "clustering_score", "reference_index")
+METRICS = {
+    **{
+        f"{name}: {argument} {value!r}": (metric(name, **{argument: value}), f"{argument}={value!r}")
+        for argument, names, values in (
+            ("k", (*LISTED, *GRAPHS), (0, -1, 2.5, "9", True)),
+            ("m", ("croma",), (0, 2.5, "5")),
+            ("tau", ("mari",), (0, -0.1, "1", float("nan"), float("inf"))),
+            ("alpha", ("croma", "kbet", "kbet_per_label"), (0, -0.1, "1", 1.0, float("nan"))),
+            ("max_k", ("mari", "de_jong_ratio"), (0, "9")),
+            ("design", ("mari", "croma"), ("pairs", None)),
+            ("metric", DISTANCES, ("manhattan", None)),
+            ("max_rows", ("bras", "clustering_score"), (0, "9")),
+            ("most_levels", ("isolated_labels",), (0, "1")),
+            ("exclude_groups", ("ilisi", "kbet", "graph_connectivity", "bras"), ("no", None, 2)),
+            ("balanced", ("clustering_score",), ("no",)),
+            ("runs", ("clustering_score",), (1, "3")),
+            ("cap", ("clustering_score",), (1, 2.5)),
+            ("fraction", ("reference_index",), (0, 2, "1", True, float("nan"))),
+            ("draws", ("reference_index",), (0, 1.5, "1")),
+            ("min_groups", ("reference_index", "clustering_score"), (1, 2.5, "3")),
+            ("kinds", ("silhouette_pass",), ([], "label", ["labels"])),
+            ("within", FAMILIES, (3, None)),
+            ("random_state", FAMILIES, (-1,)),
+        )
+        for name in names
+        for value in values
+    },
+    **{f"{name} of no column": (metric(name, confounder="sit"), "'sit'", "Did you mean 'site'?") for name in FAMILIES},
+    **{f"{name} of the biology": (metric(name, confounder="tumour"), "confounder='tumour'") for name in FAMILIES},
+    **{f"{name} of a list": (metric(name, confounder=["site"]), "confounder must be a str") for name in FAMILIES},
+    **{f"{name} within no column": (metric(name, within="sit"), "'sit'", "'site'?") for name in FAMILIES},
+    **{f"{name} within itself": (metric(name, within="site"), "within names ['site']") for name in FAMILIES},
+    **{f"{name}: k 70": (metric(name, k=70), "k=70", "up to 69") for name in (*LISTED, *GRAPHS)},
+    "croma: m 70": (metric("croma", m=70), "m=70", "smaller m"),
+    **{
+        f"{name} of {what}": (metric(name, neighbours=search, **({} if name == "croma" else {"k": 10})), *said)
+        for name in (*LISTED, *GRAPHS, "croma")
+        for what, search, said in (
+            ("no search", 3, ("neighbours must be a Neighbours", "knn(")),
+            ("a search of fewer rows", {"X": cohort().X[:60], "exclude": None}, ("60 rows", "has 72 rows")),
+            ("a search with the own patient", {"exclude": None}, ("own patient", "exclude=")),
+            ("a search without the own site", {"exclude": "site"}, ("lack rows of other patient", "knn(")),
+            ("a search of another encoder", {"X": cohort().X[:, ::-1] ** 3}, ("other embeddings", "knn(")),
+        )
+    },
+    **{
+        f"{name} of shorter lists": (metric(name, neighbours={"k": 5}, k=10), "k=5", "needs k=10")
+        for name in (*LISTED, *GRAPHS)
+    },
+    **{
+        f"{name} of some queries": (metric(name, neighbours={"queries": 30}, k=10), "30 of 72", "queries=")
+        for name in GRAPHS
+    },
+    **{f"{name} of no pass": (metric(name, passed=3), "passed", "silhouette_pass") for name in DISTANCES},
+}
 
 
 def effect(**options):
@@ -120,6 +196,7 @@ CASES = {
     "policy margin": (policy("version: 1\nname: p\neffect_ratio: -1\n"), "p.yaml", "effect_ratio", "-1"),
     "policy NaN": (policy("version: 1\nname: p\neffect_ratio: .nan\n"), "p.yaml", "effect_ratio", "nan"),
     "policy as a path": (lambda t: cfm.audit(cohort(), graph(), policy="p.yaml"), "policy", "load_policy"),
+    **METRICS,
     # --- files
     "no file": (lambda t: cfm.read(t.folder / "z.npz"), "z.npz", "check the path"),
     "empty file": (file("z.h5ad", b""), "z.h5ad", "empty"),

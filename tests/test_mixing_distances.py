@@ -29,7 +29,7 @@ from causalfm.metrics import (
     silhouette_pass,
 )
 from causalfm.metrics import silhouette_sums as passes
-from causalfm.metrics.components import explained_share
+from causalfm.metrics.explained import explained_share
 from causalfm.metrics.silhouette_widths import Comparison, silhouette_widths
 
 SILHOUETTES = [silhouette_label, silhouette_batch, bras, isolated_labels]
@@ -172,8 +172,12 @@ def test_one_pass_serves_all() -> None:
         alone, passed = metric(cohort, GRAPH, **options), metric(cohort, GRAPH, passed=shared, **options)
         assert (alone.value, alone.low, alone.high) == pytest.approx((passed.value, passed.low, passed.high), abs=1e-7)
         assert alone.chance == pytest.approx(passed.chance, abs=1e-6)
-    with pytest.raises(DataError, match="needed are 'site', 30 rows"):
-        bras(cohort[np.arange(30)], GRAPH, passed=shared)
+    other = cohort.replace(X=cohort.X + np.float32(0.1))  # another encoder on the same rows
+    for wrong in (cohort[np.arange(0, len(cohort), 2)], other):
+        with pytest.raises(DataError, match="other embeddings, rows or roles"):
+            bras(wrong, GRAPH, passed=shared)
+    with pytest.raises(DataError, match="but not bras"):
+        bras(cohort, GRAPH, passed=silhouette_pass(cohort, GRAPH, kinds=["label"]))
     with pytest.raises(DataError, match="silhouette_pass"):
         bras(cohort, GRAPH, passed=3)
 

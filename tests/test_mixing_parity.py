@@ -21,8 +21,8 @@ from causalfm.metrics import (
     silhouette_label,
 )
 from causalfm.metrics.batch_panels import kbet_tests
-from causalfm.metrics.components import explained_share
 from causalfm.metrics.connectivity import connected_shares
+from causalfm.metrics.explained import explained_share
 from causalfm.metrics.lisi_weights import lisi
 from causalfm.neighbours import knn
 

@@ -80,9 +80,10 @@ def test_no_typed_neighbour_is_undefined_with_a_reason() -> None:
 
 
 def test_ratios_without_a_denominator_are_undefined() -> None:
-    cohort = cohort_of(np.random.default_rng(0).standard_normal((40, 4)), B, S, range(40))
-    twin = np.arange(40) ^ 1  # same biology, other site
-    lists = Neighbours(twin[:, None], np.ones((40, 1), np.float32), np.arange(40), 1, 40)
+    rng = np.random.default_rng(0)
+    twins = rng.standard_normal((20, 9)).repeat(2, axis=0) + 1e-3 * rng.standard_normal((40, 9))
+    cohort = cohort_of(twins, B, S, range(40))  # each beside one of the same biology and another site
+    lists = knn(cohort.X, 1, exclude=codes_of(cohort, "patient")[0])
     ratio = de_jong_ratio(cohort, GRAPH, k=1, neighbours=lists, **RAW)
     assert np.isnan([ratio.value, ratio.low]).all()
     assert "no neighbour of the same confounder" in ratio.details["reason"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from causalfm.arguments import check_seed
+from causalfm.arguments import check_positive, check_seed, check_whole
 from causalfm.errors import DataError
 from causalfm.metrics.design import Design
 from causalfm.metrics.scopes import table_record
@@ -93,13 +93,13 @@ class Balance:
     random_state: int = 0
 
     def __post_init__(self) -> None:
-        draws = 1 if self.draws is None else self.draws
-        if not 0 < self.fraction <= 1 or self.min_groups < 2 or self.max_rows < self.min_groups or draws < 1:
-            raise DataError(
-                f"fraction={self.fraction}, min_groups={self.min_groups}, max_rows={self.max_rows}, draws={self.draws}:"
-                " needed are 0 < fraction <= 1, min_groups of at least 2, max_rows of at least min_groups, and at "
-                "least 1 draw."
-            )
+        check_positive(self.fraction, "fraction", "k as a share of the rows per cell, at most 1")
+        if self.fraction > 1:
+            raise DataError(f"fraction={self.fraction}: choose a share of the rows per cell of at most 1.")
+        check_whole(self.min_groups, "min_groups", 2, why="groups in each cell of a table")
+        check_whole(self.max_rows, "max_rows", self.min_groups, why="rows per cell, one of each group at least")
+        if self.draws is not None:
+            check_whole(self.draws, "draws", 1, why="draws per table; None chooses")
         check_seed(self.random_state)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.arguments import check_seed, check_whole
+from causalfm.arguments import check_flag, check_seed, check_whole
 from causalfm.metrics.balanced import Table, complete_tables
 from causalfm.metrics.bundles import bundle_influence, bundle_note, cell_bundles
 from causalfm.metrics.design import Design, design_cells, design_of, interval_of, variance_of
@@ -158,6 +158,7 @@ def clustering_score(
     Koemen, de Jong, Hense et al., Nature Communications 17, 5218 (2026).
     """
     check_seed(random_state)
+    check_flag(balanced, "balanced")
     check_whole(runs, "runs", 2)
     check_whole(cap, "cap", 2)
     check_whole(min_groups, "min_groups", 2)
@@ -188,6 +189,7 @@ def clustering_score(
     details["chance"] = f"mean over {PERMUTATIONS} permutations of the groups' cells on {CHANCE_RUNS} runs"
     influence = _influence(cells, bundle, value, scored)
     low, high, note = interval_of(value, influence, design.unit, index=False)
+    low, high = np.clip((low, high), -1.0, 1.0).tolist()
     if low == low:
         note = f"{bundle_note(note, design.unit, bundle)}, {BUNDLE_RUNS} runs each, number of clusters fixed"
     return mixing_estimate("clustering_score", value, chance, influence, design, details, interval=(low, high, note))

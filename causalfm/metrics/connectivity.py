@@ -14,7 +14,7 @@ from causalfm.errors import DataError
 from causalfm.metrics.bundles import bundle_influence, cell_bundles
 from causalfm.metrics.deletion import ListsTooShortError, Search
 from causalfm.metrics.design import Design, design_cells, design_of
-from causalfm.metrics.mixing import mixing_estimate, mixing_lists, noise_value
+from causalfm.metrics.mixing import mixing_estimate, mixing_lists, noise_value, refuse_ended
 from causalfm.metrics.typed_lists import Within
 from causalfm.neighbours import Neighbours
 from causalfm.results import Estimate, Influence
@@ -43,7 +43,13 @@ def connected_shares(indices: np.ndarray, queries: np.ndarray, codes: np.ndarray
     -------
     numpy.ndarray
         ``(L,)``; ``nan`` where a label has no query.
+
+    Raises
+    ------
+    DataError
+        Ended lists.
     """
+    refuse_ended(indices)
     same = codes[indices] == codes[queries, None]
     start = np.append(0, np.cumsum(same.sum(axis=1))).astype(np.int32)
     place = np.full(len(codes), -1, dtype=np.int32)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import sparse
 
+from causalfm.arguments import check_type, columns_of
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs, check_levels
 from causalfm.results import Influence
@@ -83,6 +84,7 @@ def design_of(
     """
     check_inputs(cohort, graph)
     name = graph.technical[0] if confounder is None else confounder
+    check_type(name, str, "confounder", "name one technical column")
     if name in (graph.biology, *graph.groups, graph.specimen):
         raise DataError(
             f"confounder={name!r} is the biology or a unit of the graph: choose a technical column, such as "
@@ -92,10 +94,10 @@ def design_of(
     groups = cohort.factor(graph.group, private=True)
     check_levels(biology, "biology")
     check_levels(other, "the confounder")
-    columns = graph.technical_ancestors(name) if within == "auto" else tuple(within)
+    columns = graph.technical_ancestors(name) if within == "auto" else columns_of(within, "within")
     if wrong := {name, graph.biology, *graph.groups} & set(columns):
         raise DataError(
-            f"within names {sorted(wrong)}: rows cannot be compared within what is measured, or within units."
+            f"within names {sorted(wrong)}: leave out what is measured, and units; rows are compared within causes."
         )
     strata = joint_factor(cohort, columns) if columns else None
     within_codes = np.zeros(len(cohort), dtype=np.int64) if strata is None else strata.codes

@@ -12,9 +12,10 @@ import numpy as np
 
 from causalfm.errors import DataError
 from causalfm.metrics.deletion import blocks
-from causalfm.metrics.mixing import level_masses
+from causalfm.metrics.mixing import level_masses, refuse_ended
 from causalfm.neighbours import Neighbours
 
+LEAST_WEIGHT = 1e-9  # share of a list's weight that must stay; rounding is far below
 LEAST_K = 6  # a perplexity of 1 sees the nearest neighbour only
 
 
@@ -51,13 +52,14 @@ def lisi(
     Raises
     ------
     DataError
-        ``k`` below 6, or a perplexity outside 1 to ``k``.
+        ``k`` below 6, a perplexity outside 1 to ``k``, or ended lists.
 
     References
     ----------
     Korsunsky et al., Fast, sensitive and accurate integration of single-cell data with Harmony, Nature Methods 16:1289
     (2019).
     """
+    refuse_ended(np.asarray(indices))
     used = np.asarray(indices) != np.asarray(queries)[:, None]
     n_levels = int(codes.max()) + 1
     weights = tuned_weights(np.asarray(distances), used, perplexity).weights
@@ -182,7 +184,8 @@ def simpson_without(
     channels : callable
         For :func:`causalfm.metrics.deletion.list_changes`; ``2 n_levels + 1`` of them.
     index : callable
-        ``index(at, change)``: Simpson indices of the lists at these places, unclipped.
+        ``index(at, change)``: Simpson indices of the lists at these places, unclipped. A list whose weight is all on
+        what is gone keeps its index: at its beta nothing can be said of the entries that come.
     """
     place = np.full(lists.n, -1)
     place[lists.queries] = np.arange(len(lists.queries))
@@ -194,7 +197,7 @@ def simpson_without(
         weight = np.exp(np.minimum(-tuned.beta[at] * (d - tuned.near[at]), 0.0)) / tuned.total[at] * used
         offset = d - tuned.mean[at]
         level = codes[part.indices]
-        out = np.zeros((*level.shape, 2 * n_levels + 1), dtype=np.float32)
+        out = np.zeros((*level.shape, 2 * n_levels + 1))
         np.put_along_axis(out, level[:, :, None], weight[:, :, None], axis=2)
         np.put_along_axis(out, n_levels + level[:, :, None], (weight * offset)[:, :, None], axis=2)
         out[:, :, -1] = weight * offset**2
@@ -206,6 +209,8 @@ def simpson_without(
 
     def index(at: np.ndarray, change: np.ndarray) -> np.ndarray:
         total = 1.0 + change[:, :n_levels].sum(axis=1)
+        told = total > LEAST_WEIGHT
+        total = np.where(told, total, 1.0)
         shares = (masses[at] + change[:, :n_levels]) / total[:, None]
         tilted = (slopes[at] + change[:, n_levels:-1]) / total[:, None]
         mean = tilted.sum(axis=1)
@@ -213,6 +218,6 @@ def simpson_without(
         gap = np.log(total) + tuned.beta[at] * mean  # the entropy's distance from its target
         step = np.where(tuned.beta[at] * response > 1e-9, gap / np.maximum(response, 1e-300), 0.0)
         moved = np.clip(shares - (tilted - shares * mean[:, None]) * step[:, None], 0.0, 1.0)
-        return np.asarray((moved**2).sum(axis=1))
+        return np.asarray(np.where(told, (moved**2).sum(axis=1), (masses[at] ** 2).sum(axis=1)))
 
     return channels, index

@@ -32,7 +32,8 @@ class Ratio:
     counted
         Channels of the denominator: the entries that an index is a share of.
     scale
-        ``"index"``: between 0 and 1, logit interval; ``"ratio"``: above 0, log interval; ``"line"``: any number.
+        ``"index"``: between 0 and 1, logit interval; ``"ratio"``: above 0, log interval; ``"margin"``: between -1
+        and 1, symmetric interval cut there.
     lacks
         What is missing where it is undefined.
     """
@@ -40,7 +41,7 @@ class Ratio:
     name: str
     of: Callable[[np.ndarray], np.ndarray]
     counted: tuple[int, ...]
-    scale: Literal["index", "ratio", "line"] = "index"
+    scale: Literal["index", "ratio", "margin"] = "index"
     lacks: str = "no typed neighbour"
 
 
@@ -166,8 +167,9 @@ def ratio_interval(
     nan = float("nan")
     if isinstance(influence, str):
         return nan, nan, influence
-    if ratio.scale == "line":
-        return interval_of(value, influence, unit, index=False)
+    if ratio.scale == "margin":
+        low, high, note = interval_of(value, influence, unit, index=False)
+        return *np.clip((low, high), -1.0, 1.0).tolist(), note
     if ratio.scale == "index":
         largest = None if 0 < value < 1 else largest_share(ratio.counted)
         return interval_of(value, influence, unit, largest_share=largest)

@@ -9,7 +9,10 @@ import numpy as np
 from causalfm.errors import DataError
 from causalfm.metrics.deletion import Search
 from causalfm.metrics.design import Design
-from causalfm.neighbours import Neighbours, knn
+from causalfm.neighbours import Neighbours, _unit_rows, knn
+
+CHECKED = 64, 2048  # queries and candidates on which a given search is checked: milliseconds
+CLOSE = 1e-4  # difference of cosines that rounding does not make
 
 
 def neighbour_lists(X: np.ndarray, design: Design, k: int, given: Neighbours | None = None) -> Neighbours:
@@ -35,7 +38,8 @@ def neighbour_lists(X: np.ndarray, design: Design, k: int, given: Neighbours | N
     Raises
     ------
     DataError
-        ``given`` does not fit the cohort or holds rows of the query's own group, or no stratum has ``k`` candidates.
+        ``given`` does not fit the cohort, holds rows of the query's own group or lacks others, or no stratum has ``k``
+        candidates.
     """
     if _stratified(design):
         rows = scored_rows(design, k)
@@ -58,7 +62,33 @@ def neighbour_lists(X: np.ndarray, design: Design, k: int, given: Neighbours | N
         raise DataError(
             f"neighbours hold rows of the query's own {design.unit}: search again with exclude= that column's codes."
         )
+    _refuse_other_search(X, design, given)
     return replace(given, k=k) if given.k > k else given
+
+
+def _refuse_other_search(X: np.ndarray, design: Design, given: Neighbours) -> None:
+    """Refuse lists of other embeddings, or that lack more than the own group; checked on a sample.
+
+    The similarity of nearest neighbours must be that of ``X``, and a row more similar than a list's last must be in it.
+    """
+    at, rows = (_spread(n, most) for n, most in zip((len(given.queries), given.n), CHECKED, strict=True))
+    query = given.queries[at]
+    unit, near = (_unit_rows(X[these])[0] for these in (query, given.indices[at, 0]))
+    other = np.abs(np.einsum("ij,ij->i", unit, near) - given.similarity[at, 0]) > CLOSE
+    nearer = unit @ _unit_rows(X[rows])[0].T > given.similarity[at, -1:] + CLOSE
+    nearer &= design.groups[rows] != design.groups[query, None]
+    listed = np.stack([np.isin(rows, one) for one in given.indices[at]])
+    if other.any() or (nearer & ~listed).any():
+        what = "are those of other embeddings" if other.any() else f"lack rows of other {design.unit} units"
+        raise DataError(
+            f"neighbours {what}: search again with knn(cohort.X, k, exclude=codes of {design.unit!r}), rows in the "
+            "order of the cohort."
+        )
+
+
+def _spread(n: int, most: int) -> np.ndarray:
+    """Return at most ``most`` of n positions, evenly spread."""
+    return np.arange(n) if n <= most else np.linspace(0, n - 1, most).astype(np.int64)
 
 
 def longer_lists(X: np.ndarray, design: Design, k: int) -> Search:

@@ -28,6 +28,7 @@ class Chance:
 
     summary: Summary
     how: str
+    error: float  # of the median, by the number of permutations
 
 
 def chance_margins(
@@ -54,8 +55,9 @@ def chance_margins(
         if len(values):
             found.append(summary_of(values, alpha))
     means = np.mean([(one.median, one.f0, one.ltm, one.quantile) for one in found], axis=0) if found else [np.nan] * 4
+    error = np.std([one.median for one in found], ddof=1) / len(found) ** 0.5 if len(found) > 1 else np.nan
     how = f"mean over {len(found)} permutations of the labels of {design.unit} units, {len(at)} queries each"
-    return Chance(Summary(*(float(v) for v in means)), how)
+    return Chance(Summary(*(float(v) for v in means)), how, float(error))
 
 
 def _relabelled(design: Design, random_state: int, times: int) -> Iterator[Design]:

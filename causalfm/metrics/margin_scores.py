@@ -13,7 +13,7 @@ from causalfm.results import Influence
 # Channels: not above 0, not above the median, the tail's influence, and the number of queries.
 F0 = Ratio("croma_f0", share([0], [3]), (3,), lacks="no margin")
 AT_MEDIAN = Ratio("croma", share([1], [3]), (3,), lacks="no margin")
-TAIL = Ratio("croma_ltm", share([2], [3]), (3,), "line", lacks="no margin")
+TAIL = Ratio("croma_ltm", share([2], [3]), (3,), "margin", lacks="no margin")
 
 
 @dataclass(frozen=True)

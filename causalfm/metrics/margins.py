@@ -188,6 +188,7 @@ def _estimate(
         "queries": margins.asked,
         "weights": "rows weigh equally",
         "chance": chance.how,
+        "chance_error": chance.error,
         "interval": note,
     }
     details |= _parts(layout, margins)

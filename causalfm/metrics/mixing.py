@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from causalfm.arguments import check_flag, check_type
 from causalfm.errors import DataError
 from causalfm.metrics.bundles import bundle_note
 from causalfm.metrics.deletion import Channels, Search, list_changes, take
@@ -46,6 +47,9 @@ def mixing_lists(
     DataError
         ``k`` beyond the candidates, or ``given`` does not fit.
     """
+    check_flag(exclude_groups, "exclude_groups")
+    if given is not None:
+        check_type(given, Neighbours, "neighbours", "search with knn(cohort.X, k, exclude=group codes)")
     if exclude_groups:
         return neighbour_lists(X, design, k, given), longer_lists(X, design, k)
     if given is not None:
@@ -68,18 +72,33 @@ def level_masses(indices: np.ndarray, weights: np.ndarray | None, codes: np.ndar
     Parameters
     ----------
     indices
-        ``(m, k)`` row positions, none of them ended.
+        ``(m, k)`` row positions.
     weights
         ``(m, k)``, or None to count.
     codes
         ``(n,)`` level of each row.
     n_levels
         Number of levels.
+
+    Raises
+    ------
+    DataError
+        Ended lists.
     """
+    refuse_ended(indices)
     m, k = indices.shape
     values = np.ones(m * k) if weights is None else weights.ravel()
     lists = sparse.csr_array((values, indices.ravel(), np.arange(0, m * k + 1, k)), shape=(m, len(codes)))
     return np.asarray(lists @ (codes[:, None] == np.arange(n_levels)).astype(np.float64))
+
+
+def refuse_ended(indices: np.ndarray) -> None:
+    """Refuse the places after a list's end, which NumPy would read as the last rows of the cohort."""
+    if ended := int((indices < 0).sum()):
+        raise DataError(
+            f"indices has {ended} entries below 0, where lists have ended: give the columns that all lists fill, "
+            "neighbours.indices[:, :neighbours.k]."
+        )
 
 
 def changes_in_parts(

@@ -64,10 +64,10 @@ def mixing_reference(
         What is missing where it cannot be scored.
     """
     ratio = Ratio(f"{name}_2x2", share([0], [1]), (1,), lacks=lacks)
-    seeds = iter(np.random.SeedSequence(random_state).generate_state(2**14))
+    seeds = np.random.default_rng(random_state)
 
     def scored(draw: Draw) -> Scored:
-        one, n_units = score(draw, int(next(seeds))), len(draw.owners)
+        one, n_units = score(draw, int(seeds.integers(2**32))), len(draw.owners)
         nothing = sparse.csr_array((n_units, n_units))
         if one is None or np.isnan(one.value + one.without.sum()):
             empty = np.zeros((n_units, 2))

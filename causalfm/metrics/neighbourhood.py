@@ -10,7 +10,7 @@ from causalfm.arguments import check_seed
 from causalfm.metrics.list_ratios import ListSums, Ratio, expected_of, list_sums, quotient, ratio_estimate, share
 from causalfm.metrics.list_report import described
 from causalfm.metrics.reference import reference_index
-from causalfm.metrics.typed import OS, SO, kind_channels, kind_counts, neighbour_kinds
+from causalfm.metrics.typed import OS, SO, check_reach, kind_channels, kind_counts, neighbour_kinds
 from causalfm.metrics.typed_lists import ListLength, Tables, TypedLists, Within, layout_of, typed_lists
 from causalfm.neighbours import Neighbours
 from causalfm.results import Estimate
@@ -47,7 +47,13 @@ def robustness_scores(
     -------
     numpy.ndarray
         ``(m,)`` between 0 and 1; ``nan`` without a typed neighbour.
+
+    Raises
+    ------
+    DataError
+        ``k`` beyond the lists.
     """
+    check_reach(neighbours, k)
     kinds = neighbour_kinds(neighbours, biology, confounder)[:, :k]
     heavy = 1.0 if weights is None else weights[:, :k]
     so, os = (((kinds == kind) * heavy).sum(axis=1, dtype=np.float64) for kind in (SO, OS))

@@ -23,7 +23,7 @@ from causalfm.metrics.list_ratios import (
 from causalfm.metrics.list_report import described
 from causalfm.metrics.lists import longer_lists
 from causalfm.metrics.reference import balanced_versions, list_scorer
-from causalfm.metrics.typed import OO, OS, SO, SS, kind_channels, kind_counts, neighbour_kinds
+from causalfm.metrics.typed import OO, OS, SO, SS, check_reach, kind_channels, kind_counts, neighbour_kinds
 from causalfm.metrics.typed_lists import ListLength, Tables, TypedLists, Within, layout_of, typed_lists
 from causalfm.neighbours import Neighbours
 from causalfm.results import Estimate
@@ -78,7 +78,14 @@ def kind_fractions(
     -------
     numpy.ndarray
         ``(len(ks), 4)``, rows add up to 1.
+
+    Raises
+    ------
+    DataError
+        A k beyond the lists.
     """
+    for k in ks:
+        check_reach(neighbours, k)
     counts = kind_counts(neighbour_kinds(neighbours, biology, confounder), ks)[0]
     return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 

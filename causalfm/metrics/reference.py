@@ -184,7 +184,8 @@ class _Version:
         met = np.zeros((len(self.spread.effects), len(totals)))
         for draw, one in zip(drawn, scored, strict=True):
             np.add.at(met, draw.owners, one.met)
-        self.met.append(met / totals[list(self.ratio.counted)].sum())
+        met /= totals[list(self.ratio.counted)].sum()
+        self.met[:] = [met + sum(self.met)]  # a running sum: tables may be many thousands
         self.spread.add([draw.owners for draw in drawn], [one.deletion for one in scored], self.ratio, totals)
 
     def estimate(self, design: Design, settings: dict[str, Any]) -> Estimate:
@@ -199,7 +200,7 @@ class _Version:
             return Estimate(self.ratio.name, nan, nan, nan, nan, n, len(used), design.unit, details)
         value = float(np.mean([record["value"] for record in self.records]))
         influence = self.spread.influence(used, len(self.records), design)
-        met = np.mean(self.met, axis=0)
+        met = self.met[0] / len(self.records)
 
         def largest_share(counted: Sequence[int]) -> float:
             return float(met[:, list(counted)].sum(axis=1).max())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.arguments import check_seed, check_whole
+from causalfm.arguments import check_flag, check_seed, check_whole
 from causalfm.errors import DataError
 from causalfm.metrics.bundles import cell_bundles
 from causalfm.metrics.design import Design, design_cells, design_of
@@ -25,6 +26,7 @@ KINDS = ("label", "batch", "bras")
 CHANCE_ROWS = 500  # scored under each permutation; distances are to all rows
 MOST_BUNDLES = 1500
 MAX_ROWS = 20_000
+MARKED = 256  # rows in a fingerprint
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,8 @@ class SilhouettePass:
         By kind: sums of scores and numbers of rows per part under permuted labels, ``(2, permutations, P)``.
     options
         Metric, exclusion, rows left out by sampling.
+    mark
+        Fingerprint of the embeddings and the roles that it was made from.
     """
 
     design: Design
@@ -51,11 +55,7 @@ class SilhouettePass:
     widths: dict[str, Widths]
     noise: dict[str, np.ndarray]
     options: dict[str, Any]
-
-    @property
-    def rows(self) -> int:
-        """Rows of the cohort, sampled or not."""
-        return len(self.design.groups) + int(self.options["rows_not_sampled"])
+    mark: str
 
 
 def silhouette_pass(
@@ -99,7 +99,10 @@ def silhouette_pass(
         Missing columns or values, one level only, unknown options, rows of zeros under ``"cosine"``.
     """
     check_seed(random_state)
+    check_flag(exclude_groups, "exclude_groups")
     check_whole(max_rows, "max_rows", 3)
+    if isinstance(kinds, str) or not kinds or not set(kinds) <= set(KINDS):
+        raise DataError(f"kinds={kinds!r}: choose a list of some of {', '.join(KINDS)}.")
     if metric not in METRICS:
         raise DataError(f"metric={metric!r} is not known: choose 'cosine' or 'euclidean'.")
     design = design_of(cohort, graph, confounder, within)
@@ -116,7 +119,16 @@ def silhouette_pass(
     )
     noise = _noise(prepared(X, metric), part, chosen, metric, exclude_groups, random_state)
     options = {"metric": metric, "exclude_groups": exclude_groups, "rows_not_sampled": len(cohort) - len(rows)}
-    return SilhouettePass(part, bundle, chosen, widths, noise, options)
+    return SilhouettePass(part, bundle, chosen, widths, noise, options, mark_of(cohort.X, design))
+
+
+def mark_of(X: np.ndarray, design: Design) -> str:
+    """Return a fingerprint of some rows and all roles."""
+    rows = np.linspace(0, len(X) - 1, min(len(X), MARKED)).astype(np.int64)
+    digest = hashlib.sha256(np.ascontiguousarray(X[rows], dtype=np.float64).tobytes())
+    for codes in (design.biology, design.confounder, design.groups, design.within):
+        digest.update(codes.astype(np.int64).tobytes())
+    return digest.hexdigest()
 
 
 def comparisons_of(

@@ -11,7 +11,7 @@ from causalfm.errors import DataError
 from causalfm.metrics.design import design_of
 from causalfm.metrics.distances import Metric
 from causalfm.metrics.silhouette_averages import averaged, silhouette_reference
-from causalfm.metrics.silhouette_sums import MAX_ROWS, SilhouettePass, silhouette_pass
+from causalfm.metrics.silhouette_sums import MAX_ROWS, SilhouettePass, mark_of, silhouette_pass
 from causalfm.metrics.typed_lists import Within
 from causalfm.results import Estimate
 from causalfm.strata import table
@@ -246,10 +246,13 @@ def _passed(
             random_state=random_state,
         )
     check_type(passed, SilhouettePass, "passed", "make it with silhouette_pass(cohort, graph)")
-    name = graph.technical[0] if confounder is None else confounder
-    if passed.design.confounder_name != name or passed.rows != len(cohort) or kind not in passed.widths:
+    if kind not in passed.widths:
+        raise DataError(f"passed has {', '.join(passed.widths)}, but not {kind}: make another, or leave it out.")
+    design = design_of(cohort, graph, confounder, within)
+    if passed.mark != mark_of(cohort.X, design):
+        made, names = passed.design, (design.biology_name, design.confounder_name)
         raise DataError(
-            f"passed was made for {passed.design.confounder_name!r}, {passed.rows} rows, {', '.join(passed.widths)}; "
-            f"needed are {name!r}, {len(cohort)} rows and {kind}. Leave it out, or make another."
+            f"passed was made from other embeddings, rows or roles ({made.biology_name} and {made.confounder_name}; "
+            f"asked are {' and '.join(names)}): leave it out, or make another from this cohort."
         )
     return passed

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from causalfm.arguments import check_whole
+from causalfm.errors import DataError
 from causalfm.metrics.deletion import Channels, blocks
 from causalfm.neighbours import Neighbours
 
@@ -47,6 +49,19 @@ def neighbour_kinds(neighbours: Neighbours, biology: np.ndarray, confounder: np.
         kind[index < 0] = -1
         kinds[rows] = kind
     return kinds
+
+
+def check_reach(neighbours: Neighbours, k: int) -> None:
+    """Refuse more neighbours than every list is sure to hold: some would be counted short.
+
+    Raises
+    ------
+    DataError
+        Naming both numbers.
+    """
+    check_whole(k, "k", 1)
+    if k > neighbours.k:
+        raise DataError(f"k={k}, but neighbours were searched with k={neighbours.k}: search again with knn(X, {k}).")
 
 
 def kind_counts(kinds: np.ndarray, ks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

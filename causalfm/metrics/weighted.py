@@ -13,7 +13,7 @@ from causalfm.metrics.deletion import blocks, take
 from causalfm.metrics.list_ratios import Ratio, expected_of, list_sums, quotient, ratio_estimate, share
 from causalfm.metrics.list_report import described
 from causalfm.metrics.reference import balanced_versions, list_scorer
-from causalfm.metrics.typed import OS, SO, Weigh, kind_channels, neighbour_kinds
+from causalfm.metrics.typed import OS, SO, Weigh, check_reach, kind_channels, neighbour_kinds
 from causalfm.metrics.typed_lists import ListLength, Tables, TypedLists, Within, layout_of, typed_lists
 from causalfm.neighbours import Neighbours
 from causalfm.results import Estimate
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
 RESOLUTION = 1e-6  # smallest cosine distance that float32 similarities of unit rows can tell from 0
+TAU = "a cosine distance, at which a neighbour weighs 1/e"
 MARI = Ratio("mari", share([0], [0, 1]), (0, 1))
 
 
@@ -72,7 +73,15 @@ def mari_scores(
     -------
     numpy.ndarray
         ``(m,)`` between 0 and 1; ``nan`` without a typed neighbour.
+
+    Raises
+    ------
+    DataError
+        ``k`` beyond the lists, or ``tau`` not above 0.
     """
+    check_reach(neighbours, k)
+    if tau is not None:
+        check_positive(tau, "tau", TAU)
     first = take(neighbours, slice(None), k)
     kinds = neighbour_kinds(first, biology, confounder)
     typed = (kinds == SO) | (kinds == OS)
@@ -126,7 +135,7 @@ def mari(
     """
     check_seed(random_state)
     if tau is not None:
-        check_positive(tau, "tau", "a cosine distance, at which a neighbour weighs 1/e")
+        check_positive(tau, "tau", TAU)
     layout = layout_of(cohort, graph, confounder, within, design)
     lists = None if layout.reason else typed_lists(cohort.X, layout, k, max_k, neighbours)
     nearest = 0.0 if lists is None else _nearest(lists)
