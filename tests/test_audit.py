@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 import causalfm as cfm
-from causalfm.auditing import Audit, load_policy
+from causalfm import metrics
+from causalfm.auditing import Audit, family, load_policy
+from causalfm.auditing.unseen_levels import unseen_levels
 from causalfm.cohort import Cohort
 from causalfm.datasets import tcga_hipt
 from causalfm.datasets.linear_scm import linear_scm
@@ -286,3 +288,48 @@ def test_a_collapsed_embedding_and_a_tiny_cohort_end_in_a_report() -> None:
     assert cfm.audit(cohort.replace(X=np.ones_like(cohort.X)), GRAPH).verdict != "pass"
     tiny, _ = linear_scm(n_groups=4, n_sites=2, rows_per_group=1, random_state=2)
     assert cfm.audit(tiny, GRAPH).exit_code == 3
+
+
+def test_measures_beside_the_headline(tcga_audit: Audit, tcga: Cohort) -> None:
+    """Clusters and collapse stand in the neighbourhood's table, levels left out of training beside the biology."""
+    rows = {row["measure"]: row for row in only(tcga_audit, "neighbourhood").details["other measures"]}
+    score = rows["clustering score"]
+    assert -1.0 < score["low"] < score["value"] < score["high"] < -0.5  # PathoROB's HIPT: clusters are not classes
+    assert score["note"].startswith("27 of 27 tables")
+    variance = rows["variance by case"]
+    assert 0.0 < variance["low"] < variance["value"] < 1.0
+    assert rows["own case among voters"]["value"] == pytest.approx(0.0, abs=0.01)  # 14 of 771 cases have two rows
+    for row in rows.values():
+        assert np.isfinite(row["low"]) or row["note"], row
+    biology = only(tcga_audit, "biology")
+    table = {row["center"]: row for row in biology.details["project_id at a center left out of training"]}
+    gap = metrics.transfer_gap(tcga, TCGA)
+    assert (table["mean of 4"]["gap"], table["mean of 4"]["low"]) == (gap.value, gap.low)
+    assert list(table) == ["mean of 4", *HOSPITALS, "a new level"]
+    worst = table["Indivumed"]
+    assert worst["note"] == "loses most"
+    assert worst["gap"] == worst["accuracy, level seen"] - worst["accuracy, level left out"] > 0.4
+    assert table["a new level"]["note"].startswith("cannot tell: 4 levels judged")
+    assert "most at Indivumed: 83% if it was in training, 25% if not" in biology.sentence
+    page = tcga_audit.to_html()
+    assert "project_id at a center left out of training" in page  # not "project id": it is the column's name
+
+
+def test_a_level_left_out_that_costs_nothing_or_cannot_be_judged() -> None:
+    cohort, _ = linear_scm(n_groups=80, n_sites=3, biology_effect=3.0, site_effect=0.0, random_state=3)
+    sentence, tables = unseen_levels(cohort, GRAPH, 0)
+    assert "is not shown to lose balanced accuracy" in sentence
+    assert "most at" not in sentence
+    alone = cohort.obs.assign(tumour=cohort.obs["site"].map(lambda s: f"class of {s}"))
+    sentence, tables = unseen_levels(cohort.replace(obs=alone), GRAPH, 0)
+    assert "cannot tell: no level of site holds two classes" in sentence
+    (row,) = tables["tumour at a site left out of training"]
+    assert row["note"].startswith("cannot tell")
+
+
+def test_collapse_of_large_cohorts_is_measured_on_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort, _ = linear_scm(n_groups=40, rows_per_group=5, d=8, random_state=3)
+    monkeypatch.setattr(family, "COLLAPSE_ROWS", 100)
+    rows = family._collapse(cohort, GRAPH, "site", 0)
+    assert [row["measure"] for row in rows] == ["own patient among voters", "variance by patient"]
+    assert all(row["note"].startswith("of 80 rows, as many of each patient") for row in rows)

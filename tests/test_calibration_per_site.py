@@ -208,7 +208,7 @@ def test_the_report_names_the_site_and_says_what_it_cannot_judge() -> None:
     rows = {row["site"]: row for row in found.details["calibration of the logistic probe by site"]}
     assert "of 4 levels of site (1 could not be judged), most in C: yes" in found.sentence
     assert re.search(r"yes \d\d points too high \[\+\d+, \+\d+\]", found.sentence)
-    assert "a site that was not in training is not spoken for" in found.sentence
+    assert "Where the site was in training, the" in found.sentence
     assert rows["B"]["note"] == "left out, of training too: too few patients of a class (no: 0 patient)"
     assert (rows["A"]["note"], rows["A"]["patients"]) == ("", 60)
     assert 0.1 < rows["A"]["temperature"] < 10

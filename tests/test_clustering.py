@@ -96,9 +96,18 @@ def test_balanced_tables_and_what_is_dropped() -> None:
     void = clustering_score(cohort, GRAPH, min_groups=13)
     assert np.isnan(void.value)
     assert void.details["reason"].startswith("cannot tell")
-    for wrong in ({"runs": 1}, {"cap": 1}, {"min_groups": 1}, {"max_rows": 2}, {"random_state": -1}):
+    for wrong in ({"runs": 1}, {"cap": 1}, {"min_groups": 1}, {"max_rows": 2}, {"random_state": -1}, {"max_tables": 0}):
         with pytest.raises(DataError, match=next(iter(wrong))):
             clustering_score(cohort, GRAPH, **wrong)
+
+
+def test_a_sample_of_tables_is_counted() -> None:
+    cohort = clustered(np.random.default_rng(4), [[6, 6, 6], [6, 6, 6]], biology=0.8, site=0.5)
+    whole = clustering_score(cohort, GRAPH, **FAST)
+    some = clustering_score(cohort, GRAPH, max_tables=2, **FAST)
+    assert (whole.details["tables_not_sampled"], some.details["tables_not_sampled"]) == (0, 1)
+    assert some.value == np.mean([table["value"] for table in some.details["tables"]])
+    assert len(some.details["tables"]) == 2
 
 
 def test_tables_within_the_cause_of_a_nested_factor() -> None:

@@ -18,6 +18,7 @@ import causalfm as cfm
 from causalfm import cli
 from causalfm.auditing import METRICS, Metric
 from causalfm.auditing.boards import compare_scores
+from causalfm.auditing.comparison_words import headline
 from causalfm.auditing.contrasting import contrast_all, influence_of_difference
 from causalfm.auditing.formatting import bounds
 from causalfm.datasets.linear_scm import linear_scm
@@ -333,6 +334,29 @@ def test_conclusions_come_from_the_numbers(compared) -> None:
     assert "no encoder is shown to be the best by the robustness index: copy" in nothing.headline[0]
 
 
+def board_of(metric: str, factor: str, values: dict[str, tuple[float, float, float]], chance: float = 0.5):
+    """A board whose contrasts are those of 30 patients with independent errors."""
+    scores = {}
+    for i, (name, (value, low, high)) in enumerate(values.items()):
+        influence = mean_influence(np.random.default_rng(i).standard_normal(30) / 10) if np.isfinite(value) else None
+        details = {} if np.isfinite(value) else {"reason": "cannot tell: too few"}
+        scores[name] = Estimate(metric, value, low, high, chance, 60, 30, "patient", details, influence)
+    return compare_scores(metric, Metric(metric, len), factor, scores, {})
+
+
+def test_prices_and_weak_encoders_are_what_the_boards_show() -> None:
+    nan = float("nan")
+    site = board_of("index", "site", {"a": (0.9, 0.8, 1.0), "b": (0.2, 0.1, 0.3), "c": (0.2, 0.1, 0.3)})
+    scanner = board_of("index", "scanner", {"a": (0.9, 0.8, 1.0), "b": (0.2, 0.1, 0.3), "c": (0.2, 0.1, 0.3)})
+    worse = board_of("biology", "tumour", {"a": (0.6, 0.51, 0.7), "b": (0.9, 0.8, 0.95), "c": (nan, nan, nan)})
+    text = " ".join(headline((site, scanner, worse), GRAPH))
+    assert "a is the best on site and scanner, but shown to be worse than another in the biology" in text
+    untold = board_of("biology", "tumour", {"a": (nan, nan, nan), "b": (0.9, 0.8, 0.95), "c": (0.7, 0.6, 0.8)})
+    text = " ".join(headline((site, untold), GRAPH))
+    assert "but shown to be worse" not in text  # a has no number there: nothing is shown of it
+    assert "a is not shown to carry tumour beyond chance" in text
+
+
 # --- refusals -------------------------------------------------------------------------------------------------------
 
 
@@ -366,6 +390,29 @@ def test_rows_that_differ_are_refused_without_ids(encoders, change, message) -> 
     with pytest.raises(DataError, match=message) as error:
         cfm.compare({"a": base, "b": change(plain)}, GRAPH, metrics=INDEX)
     assert "SENTINEL" not in str(error.value)
+
+
+def test_categories_in_another_order_pair_the_same_patients(encoders) -> None:
+    """Coded in its own order, the second table paired patients with others and had other tables, without a word."""
+    plain, centred = encoders["plain"], encoders["centred"]
+    obs = centred.obs.copy()
+    for column in ("patient", "tumour", "site"):
+        levels = sorted(obs[column].unique())
+        obs[column] = pd.Categorical(obs[column], categories=np.random.default_rng(1).permutation(levels))
+    asked = {"metrics": ["robustness_index", "reference_index", "biology_readout"]}
+    expected, found = (
+        cfm.compare({"a": plain, "b": other}, GRAPH, **asked).contrasts()
+        for other in (centred, centred.replace(obs=obs))
+    )
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_patient_numbers_beyond_those_of_floats_are_not_equal(encoders) -> None:
+    plain = encoders["plain"]
+    number = 2**60 + pd.factorize(plain.obs["patient"])[0]
+    a, b = (plain.replace(obs=plain.obs.assign(patient=number + shift)) for shift in (0, 1))
+    with pytest.raises(DataError, match="differ in column 'patient'"):
+        cfm.compare({"a": a, "b": b}, GRAPH, metrics=INDEX)
 
 
 def test_the_same_table_in_other_types_is_the_same(encoders) -> None:

@@ -246,3 +246,16 @@ def test_intervals_cover_new_patients():
     assert (covered >= stats.binom.ppf(0.001 / 4, 60, 0.93)).all()
     half = (values[:, :, 2] - values[:, :, 1]).mean(axis=0) / 2
     assert (half < 3.5 * values[:, :, 0].std(axis=0)).all()
+
+
+def test_pairs_without_spread_have_no_interval() -> None:
+    """Views that are equal: every pair is found whoever is left out. The pairs' intervals read 0 to 1."""
+    cohort = cohort_of(0, scanners=3)
+    same = cohort.replace(X=np.repeat(np.random.default_rng(1).standard_normal((30, 50)), 3, axis=0).astype("f4"))
+    found = paired_retrieval(same, GRAPH, k=3)
+    assert found.value == pytest.approx(1.0)
+    for part in (*found.details["pairs"], found.details["worst"], *found.details["strata"].values()):
+        assert np.isnan([part["low"], part["high"]]).all()
+    one = cohort.obs["scanner"].ne("S2") | cohort.obs["patient"].eq(f"{SECRET}-0")  # S2 saw one patient only
+    worst = paired_similarity(cohort[one.to_numpy()], GRAPH).details["worst"]
+    assert np.isnan([worst["low"], worst["high"]]).all()  # the pair without an interval could be the worst

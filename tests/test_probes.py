@@ -291,3 +291,19 @@ def test_rows_whose_neighbours_have_no_vote_count_as_wrong() -> None:
     assert found.details["recall"] == {"0": pytest.approx(14 / 15), "1": 1.0}
     assert found.details["rows_without_votes"] == 1
     assert "rows_without_votes" not in readout(noise_cohort(0), GRAPH, probe="knn").details
+
+
+def test_a_sample_of_rows_without_a_level_leaves_the_level_out() -> None:
+    """Three tiles of 2,000 in three of 40 patients: a sample of two each can lose the class (ValueError)."""
+    patient = np.repeat(np.arange(40), 50)
+    y = np.where((np.arange(2000) % 50 == 0) & (patient < 3), "rare", (patient % 2).astype(str))
+    obs = pd.DataFrame({"tumour": y, "site": patient // 2 % 2, "patient": patient}).astype(str)
+    cohort = Cohort(np.random.default_rng(0).standard_normal((2000, 6)).astype("f4"), obs)
+    found = readout(cohort, GRAPH, of="tumour", max_rows=80)
+    assert found.n == 80
+    assert found.details["left_out"] == ["rare: 0 patient among the rows drawn"]
+    assert sorted(found.details["recall"]) == ["0", "1"]
+    few = readout(cohort, GRAPH, of="tumour", max_rows=25)  # fewer rows than patients
+    assert (few.n, few.n_groups) == (25, 25)
+    with pytest.raises(DataError, match="among the 2 rows drawn"):
+        readout(cohort, GRAPH, of="tumour", max_rows=2)

@@ -13,7 +13,7 @@ from causalfm.auditing.comparison import Board, Comparison
 from causalfm.auditing.comparison_metrics import Metric, chosen_metrics
 from causalfm.auditing.comparison_words import CURVE, conclusions, headline, open_questions
 from causalfm.auditing.runner import Progress, provenance, refuse_missing_units
-from causalfm.auditing.same_rows import check_encoders, check_same_rows
+from causalfm.auditing.same_rows import check_encoders, check_same_rows, with_one_table
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
@@ -91,7 +91,8 @@ def compare(
     check_same_rows(cohorts, graph)
     if missing == "level":
         refuse_missing_units(next(iter(cohorts.values())), graph)
-    cohorts = {name: cohort.handle_missing(graph.columns, missing) for name, cohort in cohorts.items()}
+    same = with_one_table(cohorts, graph)
+    cohorts = {name: cohort.handle_missing(graph.columns, missing) for name, cohort in same.items()}
     graph.check(next(iter(cohorts.values())))
     say = _steps(progress, len(cohorts) * (1 + len(measures)) + 1)
     passes = {name: _search(name, cohort, graph, 1 if k == "auto" else k, say) for name, cohort in cohorts.items()}

@@ -138,7 +138,7 @@ def _chance(board: Board) -> str:
 def _weak(boards: Sequence[Board], graph: CausalGraph) -> Iterable[str]:
     """Name the encoders that are not shown to carry the biology: their other numbers say little."""
     for board in boards:
-        weak = [name for name, e in board.scores.items() if e.low <= e.chance]
+        weak = [name for name, e in board.scores.items() if np.isfinite(e.chance) and not e.low > e.chance]
         if board.factor == graph.biology and weak:
             few = f"{listing(weak)} {'is' if len(weak) == 1 else 'are'} not"
             who = "No encoder is" if len(weak) == len(board.scores) else few
@@ -151,13 +151,16 @@ def _weak(boards: Sequence[Board], graph: CausalGraph) -> Iterable[str]:
 def _prices(boards: Sequence[Board], graph: CausalGraph) -> Iterable[str]:
     """Say where an encoder that is best on a technical factor is worse on the biology."""
     biology = [board for board in boards if board.factor == graph.biology and board.standings]
-    best = {b.leaders()[0]: b.factor for b in boards if b.factor != graph.biology and len(b.leaders()) == 1}
-    for name, factor in best.items():
+    best: dict[str, list[str]] = {}
+    for board in boards:
+        if board.factor != graph.biology and len(leaders := board.leaders()) == 1:
+            best.setdefault(leaders[0], []).append(board.factor)
+    for name, factors in best.items():
         for board in biology:
-            if name in board.scores and name not in board.leaders():
+            if any(standing.encoder == name and not standing.may_be_best for standing in board.standings):
                 yield (
-                    f"{name} is the best on {factor}, but shown to be worse than another in the {board.title}: what is "
-                    "gained on one side is paid on the other."
+                    f"{name} is the best on {listing(dict.fromkeys(factors))}, but shown to be worse than another in "
+                    f"the {board.title}: what is gained on one side is paid on the other."
                 )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
+from causalfm.auditing.unseen_levels import unseen_levels
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
@@ -42,8 +43,8 @@ def biology_finding(
 ) -> Finding:
     """Answer whether a probe reads the biology beyond what the site gives away: one that does is enough.
 
-    Whether its probabilities mean the same in every site is told beside it, without a verdict: the margin would depend
-    on what the probabilities are used for.
+    Whether its probabilities mean the same in every site, and what it loses at levels left out of training, is told
+    beside it, without a verdict: the margin would depend on what the probe is used for.
     """
     weak = f"The embedding, or this cohort, is too weak for {graph.biology}"
     blank = Finding(
@@ -60,10 +61,12 @@ def biology_finding(
         return finding
     site = graph.technical[0]
     found = probe_calibration(cohort, graph, by=site, prediction=prediction, random_state=seed)
-    words = f"{finding.sentence} {_calibration_sentence(found, site)}"
+    lost, tables = unseen_levels(cohort, graph, seed)
     rows = [_calibration_row(estimate, site) for estimate in found]
     return dataclasses.replace(
-        finding, sentence=words, details={**finding.details, f"calibration of the logistic probe by {site}": rows}
+        finding,
+        sentence=f"{finding.sentence} {_calibration_sentence(found, site)} {lost}",
+        details={**finding.details, f"calibration of the logistic probe by {site}": rows, **tables},
     )
 
 
@@ -191,7 +194,7 @@ def _calibration_sentence(found: tuple[Estimate, ...], site: str) -> str:
             f"{100 * abs(worst.value):.0f} points too {'high' if worst.value > 0.0 else 'low'} "
             f"[{100 * worst.low:+.0f}, {100 * worst.high:+.0f}], were its classes equally frequent"
         )
-    return f"The logistic probe's probabilities are {words}; a {site} that was not in training is not spoken for."
+    return f"Where the {site} was in training, the logistic probe's probabilities are {words}."
 
 
 def differing_covariates(cohort: Cohort, graph: CausalGraph, factor: str) -> list[str]:

@@ -188,7 +188,7 @@ def environment(*, markdown: bool) -> Environment:
     # digits and brackets only: the one text of ours that Markdown's escaping would make hard to read
     environment.filters["interval"] = lambda finding: Markup(interval(finding))
     environment.tests |= {"table": _is_table, "pairs": lambda value: isinstance(value, Mapping)}
-    environment.globals |= {"marks": MARKS, "columns": _columns}
+    environment.globals |= {"marks": MARKS, "columns": _columns, "numeric": _numeric}
     return environment
 
 
@@ -211,8 +211,9 @@ def _markdown(value: Any) -> Any:
 
 
 def _label(key: object) -> str:
-    """Turn a key into words: ``n_groups`` -> ``n groups``."""
-    return clean(key).replace("_", " ")
+    """Turn a key into words: ``n_groups`` -> ``n groups``. One that is in words may hold a column's name: it stays."""
+    text = clean(key)
+    return text if " " in text else text.replace("_", " ")
 
 
 def _inline(value: Any) -> str:
@@ -238,3 +239,9 @@ def _is_table(value: Any) -> bool:
 def _columns(records: list[Mapping[str, Any]]) -> list[str]:
     """Return the keys of all records in order of first appearance."""
     return list(dict.fromkeys(key for record in records for key in record))
+
+
+def _numeric(records: list[Mapping[str, Any]]) -> list[str]:
+    """Return the keys that hold numbers and what is missing, so that the first record does not decide alone."""
+    held = {key: [record[key] for record in records if record.get(key) is not None] for key in _columns(records)}
+    return [key for key, values in held.items() if values and all(isinstance(v, (int, float)) for v in values)]

@@ -61,6 +61,16 @@ def check_same_rows(cohorts: Mapping[str, Cohort], graph: CausalGraph) -> None:
                 )
 
 
+def with_one_table(cohorts: Mapping[str, Cohort], graph: CausalGraph) -> dict[str, Cohort]:
+    """Give all cohorts the first one's columns of the graph, which are equal in value.
+
+    Levels of another type or category order would be coded in another order: units would be paired with others.
+    """
+    base = next(iter(cohorts.values()))
+    columns = {name: base.column(name).array for name in graph.columns}
+    return {name: cohort.replace(obs=cohort.obs.assign(**columns)) for name, cohort in cohorts.items()}
+
+
 def _check_ids(a: pd.Index, b: pd.Index, pair: str) -> None:
     """Refuse ids in another order, or other ids; numbered rows have none."""
     if isinstance(a, pd.RangeIndex) or isinstance(b, pd.RangeIndex):
@@ -78,7 +88,9 @@ def _check_ids(a: pd.Index, b: pd.Index, pair: str) -> None:
 def _equal(a: pd.Series, b: pd.Series) -> np.ndarray:
     """Compare two columns row by row: as numbers if both hold numbers, else as text; missing equals missing."""
     empty = a.isna().to_numpy() & b.isna().to_numpy()
-    if pd.api.types.is_numeric_dtype(a) and pd.api.types.is_numeric_dtype(b):
+    numbers = pd.api.types.is_numeric_dtype(a) and pd.api.types.is_numeric_dtype(b)
+    whole = pd.api.types.is_integer_dtype(a) and pd.api.types.is_integer_dtype(b)
+    if numbers and not whole:  # numbers of patients beyond 2^53 would be equal as floats
         same = a.to_numpy(dtype=np.float64, na_value=np.nan) == b.to_numpy(dtype=np.float64, na_value=np.nan)
     else:
         same = np.asarray(a.astype(object).map(str), dtype=object) == np.asarray(

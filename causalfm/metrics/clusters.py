@@ -108,6 +108,7 @@ def clustering_score(
     balanced: bool = True,
     min_groups: int = 3,
     max_rows: int = 100,
+    max_tables: int | None = None,
     random_state: int = 0,
 ) -> Estimate:
     """Measure whether clusters found without labels follow the biology or the confounder: PathoROB's clustering score.
@@ -135,8 +136,10 @@ def clustering_score(
         Groups that every cell of a table must have.
     max_rows
         Rows per cell of a balanced table at most, for cost.
+    max_tables
+        Tables at most; beyond it a random sample, the others are counted. None: all of them.
     random_state
-        Seed of the draws and permutations. The seeds of k-means are those of the published score.
+        Seed of the tables sampled, of draws and permutations. The seeds of k-means are those of the published score.
 
     Returns
     -------
@@ -163,9 +166,14 @@ def clustering_score(
     check_whole(cap, "cap", 2)
     check_whole(min_groups, "min_groups", 2)
     check_whole(max_rows, "max_rows", min_groups)
+    if max_tables is not None:
+        check_whole(max_tables, "max_tables", 1)
     design = design_of(cohort, graph, confounder, within)
     tables, dropped = complete_tables(design, 1.0, min_groups, max_rows)
-    drawn = []
+    drawn, complete = [], len(tables)
+    if max_tables is not None and complete > max_tables:
+        chosen = np.random.default_rng(random_state).choice(complete, max_tables, replace=False)
+        tables = [tables[i] for i in np.sort(chosen)]
     for number, table in enumerate(tables):
         rng = np.random.default_rng([random_state, number])
         drawn.append(np.sort(table.draw(rng) if balanced else _all_rows(design, table)))
@@ -179,7 +187,7 @@ def clustering_score(
     ]
     details: dict[str, Any] = {"runs": runs, "cap": cap, "balanced": balanced, "dropped": dropped}
     details |= {"tables": [one.record for one in scored], "at_cap": sum(one.record["at_cap"] for one in scored)}
-    details["weights"] = "tables weigh equally, rows within them"
+    details |= {"weights": "tables weigh equally, rows within them", "tables_not_sampled": complete - len(tables)}
     if not scored:
         reason = f"no two levels of {design.biology_name} and two of {design.confounder_name} have {min_groups} "
         reason += f"{design.unit} units in each of their four cells"

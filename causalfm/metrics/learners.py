@@ -145,7 +145,7 @@ def fit_logistic(
 
     X, test = _standardise(X, weights, test)
     if X.shape[1] > len(X):
-        axes = np.linalg.svd(X, full_matrices=False)[2].T
+        axes = np.linalg.qr(X.T)[0]
         X, test = X @ axes, test @ axes
     weights = _balance_levels(y, weights)
     out = []

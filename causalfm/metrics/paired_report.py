@@ -147,7 +147,9 @@ def _reach(value: float, influence: Influence, level: float, floor: float) -> tu
     if (influence.strata >= 0).sum() < 2:
         return NAN, NAN
     variance, df = variance_of(influence)
-    half = float(stats.t.ppf(0.5 + level / 2.0, df)) * variance**0.5 if variance > NO_SPREAD else NAN
+    if not variance > NO_SPREAD:
+        return NAN, NAN
+    half = float(stats.t.ppf(0.5 + level / 2.0, df)) * variance**0.5
     return max(floor, value - half), min(1.0, value + half)
 
 
@@ -162,9 +164,14 @@ def _record(score: Score, joint: float, floor: float) -> dict[str, Any]:
 
 
 def _worst(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """Name the pair of views with the least score; bounds for the least of all, whichever it is."""
+    """Name the pair of views with the least score; bounds for the least of all, whichever it is.
+
+    A pair without an interval could be the least one, unless its score is the largest that there is.
+    """
     least = min(records, key=lambda record: record["value"])
-    ends = {key: min((r[key] for r in records if r[key] == r[key]), default=NAN) for key in ("low", "high")}
+    known = [r for r in records if r["low"] == r["low"]]
+    told = known and all(r["low"] == r["low"] or r["value"] >= 1.0 for r in records)
+    ends = {key: min(r[key] for r in known) if told else NAN for key in ("low", "high")}
     return {key: least[key] for key in ("a", "b", "differs", "value", "chance")} | ends
 
 

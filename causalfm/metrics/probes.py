@@ -110,8 +110,8 @@ def readout(
     n_splits
         Folds.
     max_rows
-        Beyond it ``"logistic"`` and ``"network"`` use a random sample, as many rows of every patient; the others are
-        counted.
+        Beyond it ``"logistic"`` and ``"network"`` use a random sample, as many rows of every patient (one each of a
+        sample of patients, if there are more of these); the others are counted.
     random_state
         Seed of the folds, of the sample and of the network's first weights.
 
@@ -191,21 +191,23 @@ def predict(
     check_levels(target, "the factor to read")
     if beyond is None:
         beyond = (graph.technical[0],) if of == graph.biology else (graph.biology, *graph.technical_ancestors(of))
-    held = groups_per_level(target.codes, groups.codes, target.n_levels)
+    drawn = np.arange(len(cohort))
+    if probe != "knn":
+        drawn = sample_rows(drawn, groups.codes, max_rows, random_state)
+    held = groups_per_level(target.codes[drawn], groups.codes[drawn], target.n_levels)
     kept = np.flatnonzero(held >= 2)
     if len(kept) < 2:
+        where = "" if len(drawn) == len(cohort) else f" among the {len(drawn)} rows drawn: choose a larger max_rows"
         raise DataError(
-            f"column {of!r}: a read-out needs two levels with two {graph.group}s each; {len(kept)} has them."
+            f"column {of!r}: a read-out needs two levels with two {graph.group}s each; {len(kept)} has them{where}."
         )
-    rows = np.flatnonzero(np.isin(target.codes, kept))
-    eligible = len(rows)
-    if probe != "knn":
-        rows = _sample_rows(rows, groups.codes[rows], max_rows, random_state)
+    rows, eligible = drawn[np.isin(target.codes[drawn], kept)], int(np.isin(target.codes, kept).sum())
     y = np.searchsorted(kept, target.codes[rows])
     used, g = np.unique(groups.codes[rows], return_inverse=True)
     units = np.full(groups.n_levels, -1)
     units[used] = np.arange(len(used))
     context = joint_factor(cohort, beyond).codes[rows]
+    unit = graph.group if len(drawn) == len(cohort) else f"{graph.group} among the rows drawn"
     details: dict[str, Any] = {
         "probe": probe,
         "uniform": 1.0 / len(kept),
@@ -213,7 +215,7 @@ def predict(
         "rows_not_sampled": eligible - len(rows),
         "weights": f"{graph.group}s equal",
         "levels": [target.levels[i] for i in kept],
-        "left_out": [f"{target.levels[i]}: {held[i]} {graph.group}" for i in range(target.n_levels) if i not in kept],
+        "left_out": [f"{target.levels[i]}: {held[i]} {unit}" for i in range(target.n_levels) if i not in kept],
     }
     silent = np.empty(0, dtype=np.int64)
     if probe == "knn":
@@ -229,13 +231,31 @@ def predict(
     return Prediction(graph.group, probabilities, y, context, g, weights, rows, silent, units, details)
 
 
-def _sample_rows(rows: np.ndarray, groups: np.ndarray, max_rows: int, random_state: int) -> np.ndarray:
-    """Keep all rows, or as many from each group as ``max_rows`` allows, at least one; ascending."""
-    order = np.lexsort((np.random.default_rng(random_state).random(len(rows)), groups))
+def sample_rows(rows: np.ndarray, groups: np.ndarray, max_rows: int, random_state: int) -> np.ndarray:
+    """Keep all rows, or ``max_rows`` at most: as many random ones of each group, or one each of random groups.
+
+    Parameters
+    ----------
+    rows, groups
+        ``(n,)`` row positions and codes of their groups.
+    max_rows
+        Rows at most.
+    random_state
+        Seed.
+
+    Returns
+    -------
+    numpy.ndarray
+        Ascending.
+    """
+    if len(rows) <= max_rows:
+        return np.sort(rows)
+    rng = np.random.default_rng(random_state)
+    order = np.lexsort((rng.random(len(rows)), groups))
     starts = np.r_[True, np.diff(groups[order]) != 0]
     rank = np.arange(len(rows)) - np.maximum.accumulate(np.where(starts, np.arange(len(rows)), 0))
-    limit = max(1, max_rows // int(starts.sum())) if len(rows) > max_rows else len(rows)
-    return np.asarray(np.sort(rows[order[rank < limit]]))
+    kept = rows[order[rank < max(1, max_rows // int(starts.sum()))]]
+    return np.sort(kept if len(kept) <= max_rows else rng.choice(kept, max_rows, replace=False))
 
 
 def _knn_votes(

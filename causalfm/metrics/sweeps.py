@@ -152,7 +152,7 @@ def _in_span(Z: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Rotate rows into the span of the training rows, where it has fewer dimensions: no L2-penalised fit changes."""
     if len(train) >= Z.shape[1]:
         return Z
-    return np.asarray(Z @ np.linalg.svd(Z[train], full_matrices=False)[2].T)
+    return np.asarray(Z @ np.linalg.qr(Z[train].T)[0])
 
 
 @dataclass(frozen=True, eq=False)
