@@ -231,6 +231,16 @@ def test_pc_regression_is_the_sum_over_components() -> None:
     assert explained_share(X, codes, strata) == pytest.approx(again / sum((part**2).sum() for part in left), abs=1e-10)
 
 
+@pytest.mark.parametrize("factor", [1e200, 1e-200])
+def test_the_scale_of_the_numbers_does_not_matter(factor: float) -> None:
+    cohort = sample(counts=((4, 4), (4, 4)))
+    far = cohort.replace(X=cohort.X.astype(np.float64) * factor)
+    for metric in (pc_regression, silhouette_batch):
+        options = {"standardised": False} | ({"metric": "euclidean"} if metric is silhouette_batch else {})
+        near, other = metric(cohort, GRAPH, **options), metric(far, GRAPH, **options)
+        assert (other.value, other.low, other.high) == pytest.approx((near.value, near.low, near.high), abs=1e-5)
+
+
 def test_what_a_patient_adds_to_pc_regression_is_exact() -> None:
     cohort = sample(counts=((8, 6, 1), (5, 7, 6)))
 

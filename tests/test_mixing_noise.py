@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mixing_samples import DESIGNS, GRAPH, NESTED, clustered, three_factors
+from mixing_samples import DESIGNS, GRAPH, NESTED, clustered, cohort_of, three_factors
 
 from causalfm.metrics import (
     bras,
@@ -56,6 +56,14 @@ def test_chance_has_its_closed_form_where_rows_are_independent() -> None:
     assert silhouette_label(cohort, GRAPH, **RAW).chance < 0.5  # the nearest of five other classes is near by chance
     large = clustered(np.random.default_rng(1), [[50, 50], [50, 50]], tiles=1, patient=0)
     assert kbet(large, GRAPH, k=12, **RAW).chance == pytest.approx(0.95, abs=0.03)  # of the test's own level
+
+
+def test_random_batches_give_what_the_field_reports() -> None:
+    rng = np.random.default_rng(4)
+    X, site = rng.standard_normal((600, 10)), rng.integers(0, 3, 600)
+    cohort = cohort_of(X, rng.integers(0, 2, 600), site, np.arange(600))
+    assert ilisi(cohort, GRAPH, k=90, exclude_groups=False, **RAW).value == pytest.approx(0.844, abs=0.03)  # and not 1
+    assert kbet(cohort, GRAPH, k=50, exclude_groups=False, **RAW).value == pytest.approx(0.98, abs=0.03)
 
 
 @pytest.mark.parametrize("metric", [ilisi, clisi, kbet, silhouette_label, silhouette_batch, bras, pc_regression])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 from scipy.special import chdtrc, chdtri
 
-from causalfm.metrics.deletion import Channels, ListsTooShortError, Search
+from causalfm.metrics.deletion import Channels, ListsTooShortError, Search, pair_sums
 from causalfm.metrics.mixing import changes_in_parts, level_masses
 from causalfm.neighbours import Neighbours
 
@@ -113,18 +114,21 @@ class Panel:
 
     def _flips(self, codes: np.ndarray, counts: np.ndarray, expected: _Expected) -> sparse.csr_array:
         """Count lists that pass or fail because a group's rows are replaced in them."""
-        n_groups, n_levels = int(self.groups.max()) + 1, counts.shape[1]
+        n_levels = counts.shape[1]
         place = np.full(self.lists.n, -1)
         place[self.lists.queries] = np.arange(len(counts))
-        pairs = sparse.csr_array((n_groups, n_groups))
         parts = changes_in_parts(self.lists, self.groups, _level_channels(codes, n_levels), self.search, n_levels)
-        for query, unit, change in parts:
-            base, composition = counts[place[query]], expected.of_group[unit]
-            inverse, critical = expected.inverse[composition], expected.critical[composition]
-            before, after = (((c**2) * inverse).sum(axis=1) - self.lists.k <= critical for c in (base, base + change))
-            step = after.astype(float) - before
-            pairs = pairs + sparse.csr_array((step, (self.groups[query], unit)), shape=pairs.shape)
-        return pairs
+
+        def steps() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+            for query, unit, change in parts:
+                base, composition = counts[place[query]], expected.of_group[unit]
+                inverse, critical = expected.inverse[composition], expected.critical[composition]
+                before, after = (
+                    ((c**2) * inverse).sum(axis=1) - self.lists.k <= critical for c in (base, base + change)
+                )
+                yield query, unit, (after.astype(float) - before)[:, None]
+
+        return pair_sums(steps(), self.groups, 1)[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,7 +105,7 @@ def kbet(
     details |= {"queries": scored, "left_out": len(found.queries) - scored}
     details["weights"] = "rows weigh equally, as in the published index"
     if not panels:
-        return no_estimate("kbet", f"one level only within every level of {design.within_names}", design, details)
+        return no_estimate("kbet", f"one level only within each of {' x '.join(design.within_names)}", design, details)
 
     def score(codes: np.ndarray) -> float:
         return float(np.concatenate([panel.accepted(codes, alpha) for panel in panels]).mean())

@@ -13,7 +13,7 @@ from causalfm.errors import DataError
 from causalfm.metrics.balanced import Draw
 from causalfm.metrics.bundles import bundle_influence, cell_bundles
 from causalfm.metrics.design import Design, design_cells, design_of
-from causalfm.metrics.distances import row_blocks
+from causalfm.metrics.distances import row_blocks, safe_scale
 from causalfm.metrics.mixing import PERMUTATIONS, mixing_estimate, no_estimate, permuted_codes
 from causalfm.metrics.mixing_reference import DrawScore, mixing_reference, permuted_once
 from causalfm.metrics.typed_lists import Within
@@ -242,13 +242,14 @@ class _Between:
 
 
 def _unit_sums(X: np.ndarray, unit: np.ndarray, n_units: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return sums ``(U, d)`` and sums of squares ``(U,)`` of the units' rows about the mean of all rows.
+    """Return sums ``(U, d)`` and sums of squares ``(U,)`` of the units' rows about the mean of all rows, scaled.
 
     ``unit (r, n)`` may place every row in several units.
     """
-    mean = sum((block.sum(axis=0) for _, block in row_blocks(X)), np.zeros(X.shape[1])) / len(X)
+    scale = safe_scale(X)
+    mean = sum((block.sum(axis=0) for _, block in row_blocks(X, scale)), np.zeros(X.shape[1])) / len(X)
     total, squares = np.zeros((n_units, X.shape[1])), np.zeros(n_units)
-    for rows, block in row_blocks(X):
+    for rows, block in row_blocks(X, scale):
         centred = block - mean
         centred[np.abs(centred) <= 1e-13 * np.abs(mean)] = 0.0  # rounding of the mean is no variance
         where = unit[:, rows].ravel(), np.tile(np.arange(len(block)), len(unit))

@@ -18,12 +18,12 @@ def prepared(X: np.ndarray, metric: Metric) -> np.ndarray:
     """Return float32 rows: of unit length for cosine; about their mean, on a common scale, for Euclidean."""
     out = np.empty(X.shape, dtype=np.float32)
     scale, mean, zero = 0, np.zeros(X.shape[1]), []
-    if metric == "euclidean":  # squares neither overflow nor vanish
-        scale = -int(np.frexp(max(float(np.abs(block).max()) for _, block in row_blocks(X)))[1])
-        mean = sum((np.ldexp(block, scale).sum(axis=0) for _, block in row_blocks(X)), mean) / len(X)
-    for rows, block in row_blocks(X):
+    if metric == "euclidean":
+        scale = safe_scale(X)
+        mean = sum((block.sum(axis=0) for _, block in row_blocks(X, scale)), mean) / len(X)
+    for rows, block in row_blocks(X, scale):
         if metric == "euclidean":
-            out[rows] = np.ldexp(block, scale) - mean
+            out[rows] = block - mean
             continue
         peak = np.abs(block).max(axis=1, keepdims=True)
         zero.extend((np.flatnonzero(peak[:, 0] == 0) + rows.start).tolist())
@@ -37,12 +37,17 @@ def prepared(X: np.ndarray, metric: Metric) -> np.ndarray:
     return out
 
 
-def row_blocks(X: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield float64 rows, about 64 MiB at a time."""
+def safe_scale(X: np.ndarray) -> int:
+    """Return the power of two by which squares neither overflow nor vanish."""
+    return -int(np.frexp(max(float(np.abs(block).max()) for _, block in row_blocks(X)))[1])
+
+
+def row_blocks(X: np.ndarray, scale: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield float64 rows times ``2 ** scale``, about 64 MiB at a time."""
     step = max(1, 2**23 // X.shape[1])
     for start in range(0, len(X), step):
         rows = slice(start, min(start + step, len(X)))
-        yield rows, np.asarray(X[rows], dtype=np.float64)
+        yield rows, np.ldexp(np.asarray(X[rows], dtype=np.float64), scale)
 
 
 def distance_blocks(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from scipy import sparse
 from causalfm.arguments import check_seed, check_whole
 from causalfm.metrics.balanced import Draw
 from causalfm.metrics.bundles import unit_effects
-from causalfm.metrics.deletion import ListsTooShortError, Search, take
+from causalfm.metrics.deletion import ListsTooShortError, Search, pair_sums, take
 from causalfm.metrics.design import Design, design_of, t_quantile, variance_of
 from causalfm.metrics.lisi_weights import LEAST_K, Tuned, distances_of, simpson_index, simpson_without, tuned_weights
 from causalfm.metrics.mixing import (
@@ -181,7 +181,7 @@ def _estimate(
     }
     details["weights"] = "rows weigh equally, as in the published index"
     if not len(scored):
-        return no_estimate(name, f"one level only within every level of {design.within_names}", design, details)
+        return no_estimate(name, f"one level only within each of {' x '.join(design.within_names)}", design, details)
     kept = take(found, scored, found.indices.shape[1])
     scores = _Scores.of(kept, codes, levels[scored])
     values = scores.values(codes)
@@ -244,16 +244,17 @@ def _changes(
     scores: _Scores, search: Search, groups: np.ndarray, step: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> sparse.csr_array:
     """Add up what each group's absence changes in other groups' lists: ``step(list, new value)``, ``(G, G)``."""
-    lists, n_groups, n_levels = scores.lists, int(groups.max()) + 1, int(scores.codes.max()) + 1
+    lists, n_levels = scores.lists, int(scores.codes.max()) + 1
     place = np.full(lists.n, -1)
     place[lists.queries] = np.arange(len(lists.queries))
     channels, index = simpson_without(lists, scores.tuned, scores.codes, n_levels)
-    total = sparse.csr_array((n_groups, n_groups))
-    for query, unit, change in changes_in_parts(lists, groups, channels, search, 2 * n_levels + 1):
-        at = place[query]
-        steps = step(at, rescaled(index(at, change), scores.levels[at]))
-        total = total + sparse.csr_array((steps, (groups[query], unit)), shape=total.shape)
-    return total
+
+    def steps() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        for query, unit, change in changes_in_parts(lists, groups, channels, search, 2 * n_levels + 1):
+            at = place[query]
+            yield query, unit, step(at, rescaled(index(at, change), scores.levels[at]))[:, None]
+
+    return pair_sums(steps(), groups, 1)[0]
 
 
 def _reference(X: np.ndarray, design: Design, name: str, random_state: int) -> Estimate:
