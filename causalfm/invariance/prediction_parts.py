@@ -160,8 +160,8 @@ def parts_at_equal_scores(asked: Asked) -> tuple[list[Part], list[str]]:
     rows = np.isin(factor.codes, kept)
     y = np.eye(label.n_levels)[label.codes[rows]][:, asked.judged]
     s = np.eye(factor.n_levels)[factor.codes[rows]][:, kept]
-    basis = spline_basis(asked.probabilities[rows][:, asked.judged])
     groups = np.unique(unit.codes[rows], return_inverse=True)[1]
+    basis = spline_basis(asked.probabilities[rows][:, asked.judged], int(groups.max()) + 1)
     _, p_value = independence_test(
         s,
         y,
