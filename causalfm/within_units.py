@@ -111,7 +111,7 @@ class WithinUnits:
         parts = (C @ self.U).reshape(len(self), -1)
         residuals = (C @ self.residuals()).reshape(len(self), -1)
         df = self._df(C)
-        if df <= 1.0:
+        if df < 1.0 + TOLERANCE:
             raise DataError(
                 f"{len(self)} units that show several levels leave {df:.1f} degrees of freedom, not more than one. "
                 "Collect units that show the rarer levels, or leave these levels out."

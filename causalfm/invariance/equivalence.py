@@ -28,6 +28,14 @@ WORDS: dict[Verdict, str] = {
     "cannot tell": "It is not settled whether all levels of {of} lie within {margin:g} times the distance between "
     "classes of {biology}",
 }
+DOSE_WORDS: dict[Verdict, str] = {
+    "pass": "One standard deviation of {of} moves the embedding by less than {margin:g} times the distance between "
+    "classes of {biology}",
+    "fail": "One standard deviation of {of} moves the embedding by more than {margin:g} times the distance between "
+    "classes of {biology}",
+    "cannot tell": "It is not settled whether one standard deviation of {of} moves the embedding by more than "
+    "{margin:g} times the distance between classes of {biology}",
+}
 
 
 def equivalence_test(
@@ -50,7 +58,8 @@ def equivalence_test(
     Parameters
     ----------
     cohort, graph, of, effect, given, minimum
-        See :func:`causalfm.invariance_test`; in a paired design distances are measured within patients.
+        See :func:`causalfm.invariance_test`. In a paired design distances are measured within patients; of a continuous
+        factor the distance is what one standard deviation of it moves.
     margin
         Largest acceptable distance between two levels, in units of the root mean square distance between two classes of
         biology.
@@ -97,7 +106,8 @@ def equivalence_test(
     bounds = contrasts.margin_bounds(margin)
     verdict = verdict_against(bounds[0], bounds[1], 0.0)
     names = " to ".join(units.level.levels[i] for i in pair)
-    words = WORDS[verdict].format(of=posed.found.factor, margin=margin, biology=graph.biology)
+    table = DOSE_WORDS if posed.found.continuous else WORDS
+    words = table[verdict].format(of=posed.found.factor, margin=margin, biology=graph.biology)
     sentence = f"{words}: {names} decides (p = {p_value:.3g} for a larger distance)."
     if np.isnan(p_value):
         reason = contrasts.no_biology or "the distance between classes is not told from zero"

@@ -122,7 +122,7 @@ def self_check(
     Raises
     ------
     GraphError, NotIdentifiedError, DataError
-        As the test itself; also ``clusters`` that cut units, and a question without an answer.
+        As the test itself; also ``clusters`` that cut units, a question without an answer, a continuous factor.
 
     Notes
     -----
@@ -146,6 +146,8 @@ def self_check(
     question = posed.question
     if question is None:
         raise DataError(f"there is no test to check. {posed.base.sentence}")
+    if posed.found.continuous:
+        raise DataError(f"{posed.found.factor} is continuous: this check shifts levels. Bin it with pandas.cut.")
     owner = cluster_of_units(cohort, graph, clusters)
     tested = posed.method(question)
     contrasts = contrast_units(tested.units, graph.biology, minimum)
