@@ -30,11 +30,12 @@ Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def square_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Squared Euclidean distances between the rows of ``a (n, d)`` and ``b (m, d)``, ``(n, m)``."""
-    out = np.asarray(a @ b.T)
+    out: np.ndarray = a @ b.T
     out *= -2.0
     out += (a**2).sum(axis=1)[:, None]
     out += (b**2).sum(axis=1)
-    return np.maximum(out, 0.0, out=out)
+    np.maximum(out, 0.0, out=out)
+    return out
 
 
 def gaussian_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:

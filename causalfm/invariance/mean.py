@@ -95,7 +95,7 @@ def mean_null(
     design = mean_design(units, similarity)
     Y = design.off(units.Z[design.keep])
     if len(Y) < Y.shape[1]:  # only the inner products of patients matter
-        Y = np.linalg.qr(Y.T, mode="r").T
+        Y = np.asarray(np.linalg.qr(Y.T, mode="r")).T
     filled = dimensions_filled(Y) if studentise else None
     observed = float(design.statistic(design.squares(design.places(np.arange(len(Y))[None]), Y)[0], filled)[0])
     null = [

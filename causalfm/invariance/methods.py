@@ -11,6 +11,7 @@ import numpy as np
 
 from causalfm.cohort import Cohort
 from causalfm.dose_units import DoseUnits, dose_units
+from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.invariance.doses import dose_gcm_test, dose_kernel_test, slope_test
 from causalfm.invariance.generalised_covariance import gcm_test
@@ -20,7 +21,7 @@ from causalfm.invariance.mean import informative, mean_null
 from causalfm.invariance.paired_test import sign_flip_test
 from causalfm.invariance.two_sample_classifier import classifier_test
 from causalfm.paired_units import PairedUnits, paired_units
-from causalfm.positivity import MIN_GROUPS
+from causalfm.positivity import MIN_GROUPS, complete_table
 from causalfm.resampling import permutation_p_value
 from causalfm.strata import stratify
 from causalfm.units import Units, patient_units
@@ -112,8 +113,9 @@ def kernel_method(question: Question, *, kernel: str, between_levels: bool) -> T
     units, features = kernel_units(cohort, graph, of, question.given, kernel, random_state=question.random_state)
     if complete_table(units.counts(), question.minimum) is None:
         raise DataError(
-            f"no two levels of {units.level.name} have {question.minimum} {units.unit}s each that hold the same classes "
-            f"of {graph.biology}, so that distributions within classes cannot be compared. method='mean' can compare."
+            f"no two levels of {units.level.name} have {question.minimum} {units.unit}s each that hold the same "
+            f"classes of {graph.biology}, so that distributions within classes cannot be compared: choose method='mean', "
+            "which compares class by class."
         )
     ordinal = len(of) == 1 and graph.kind(of[0], cohort) == "ordinal"
     similarity = level_similarity(units.level.n_levels, kernel, ordinal=ordinal) if between_levels else None
