@@ -51,7 +51,8 @@ class Units(Strata):
         """Return the units after a linear map ``(d, r)`` of the embedding."""
         contrasts = self.contrasts
         if contrasts is not None:
-            contrasts = (contrasts.reshape(-1, len(matrix)) @ matrix).reshape(len(contrasts), -1)
+            stacked = contrasts.shape[1] // len(matrix)
+            contrasts = (contrasts.reshape(-1, len(matrix)) @ matrix).reshape(len(contrasts), stacked * matrix.shape[1])
         return dataclasses.replace(self, Z=self.Z @ matrix, contrasts=contrasts)
 
 
@@ -168,7 +169,7 @@ def _within_patients(cells: CellSums, G: int, B: int, *, alike: bool) -> tuple[n
     Z = np.zeros((G, means.shape[1]))
     np.add.at(Z, owner, share[share > 0][:, None] * (means - classes @ effects))
     full = means[(n_cells == B)[owner]].reshape(-1, B, means.shape[1])
-    return Z, np.asarray(helmert(B) @ full).reshape(len(full), -1)
+    return Z, np.asarray(helmert(B) @ full).reshape(len(full), (B - 1) * means.shape[1])
 
 
 def _by_classes_held(strata: Strata, held: np.ndarray, biology: Factor) -> Strata:
