@@ -186,7 +186,7 @@ def _overlap(cohort: Cohort, graph: CausalGraph, name: str, given: Sequence[str]
         if nested:
             why = f"every level of {nested} has a single value of {name}: {name} cannot be told from {nested}"
     elif given_away := _given_away(cohort, doses, kept):
-        why = f"{given_away} gives {name} away within strata: a comparison would rest on extrapolation alone"
+        why = f"within strata {given_away} gives {name} away: a comparison would rest on extrapolation alone"
     else:
         why = ""
     if why:
