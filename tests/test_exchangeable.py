@@ -92,7 +92,7 @@ def test_biology_that_hospitals_do_not_share_cannot_be_taken_off() -> None:
     apart = np.where(cohort.obs["site"].isin(["site10", "site11"]), "z", cohort.obs["tumour"])
     found = ask(cohort.replace(obs=cohort.obs.assign(tumour=apart)))
     assert found.verdict == "cannot tell"
-    assert "tumour cannot be told from site: too little of them is seen within one" in found.sentence
+    assert "Too little of tumour is seen within single levels of site to tell them apart." in found.sentence
 
 
 def test_bad_questions() -> None:

@@ -225,7 +225,7 @@ def _overlap(cohort: Cohort, graph: CausalGraph, layout: Layout, given: Sequence
     elif best.patients < MIN_UNITS:
         why = f"{best.patients} levels of {unit} can be compared, fewer than {MIN_UNITS}"
     elif not _told_within(cohort, graph, layout):
-        why = f"{' and '.join(layout.within)} cannot be told from {unit}: too little of them is seen within one"
+        why = f"too little of {' and '.join(layout.within)} is seen within single levels of {unit} to tell them apart"
     if why or best is None:
         sentence = f"{why[:1].upper()}{why[1:]}."
         return Overlap(factor.name, tuple(given), "cannot tell", sentence, False, (), (), (why,), None, minimum, unit)

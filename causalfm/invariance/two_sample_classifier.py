@@ -2,8 +2,8 @@
 
 The classifier is a linear discriminant with Ledoit and Wolf's shrinkage, fitted without the patients it judges. It
 finds shifts in directions in which patients vary little, which a comparison of means does not look for: among 80
-patients who vary by 5 in six directions and by 1 in two, a shift by 1.5 in one of the latter was found in 50 % (``mean``
-and ``gcm`` 8 %). Where they vary by 30 the shrinkage hides it from the classifier, too.
+patients who vary by 5 in six directions and by 1 in two, a shift by 1.5 in one of the latter was found in 50 %
+(``mean`` and ``gcm`` 8 %). Where they vary by 30 the shrinkage hides it from the classifier, too.
 """
 
 from __future__ import annotations
