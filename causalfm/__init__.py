@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from causalfm.estimators import Effect as Effect
     from causalfm.estimators import effect as effect
     from causalfm.graph import CausalGraph as CausalGraph
+    from causalfm.invariance import equivalence_test as equivalence_test
     from causalfm.invariance import invariance_test as invariance_test
+    from causalfm.invariance import self_check as self_check
     from causalfm.io import read as read
     from causalfm.io import write as write
     from causalfm.map_drawing import plot_map as plot_map
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from causalfm.neighbours import knn as knn
     from causalfm.results import Estimate as Estimate
     from causalfm.results import TestResult as TestResult
+    from causalfm.trimming import common_support as common_support
 
 __version__ = "0.1.0"
 
@@ -39,13 +42,16 @@ _NAMES = {
     "Neighbours": "causalfm.neighbours",
     "TestResult": "causalfm.results",
     "audit": "causalfm.auditing",
+    "common_support": "causalfm.trimming",
     "compare": "causalfm.auditing",
     "effect": "causalfm.estimators",
+    "equivalence_test": "causalfm.invariance",
     "invariance_test": "causalfm.invariance",
     "knn": "causalfm.neighbours",
     "plot_comparison": "causalfm.comparison_plot",
     "plot_map": "causalfm.map_drawing",
     "read": "causalfm.io",
+    "self_check": "causalfm.invariance",
     "write": "causalfm.io",
 }
 _FOLDERS = ("auditing", "estimators", "extraction", "invariance", "metrics")

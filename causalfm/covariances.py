@@ -66,7 +66,9 @@ class CellCovariances:
         return out
 
 
-def cell_covariances(residuals: np.ndarray, codes: np.ndarray, n_cells: int, n_covariates: int = 0) -> CellCovariances:
+def cell_covariances(
+    residuals: np.ndarray, codes: np.ndarray, n_cells: int, n_covariates: int = 0, *, df: np.ndarray | None = None
+) -> CellCovariances:
     """Summarise the within-cell covariances.
 
     Parameters
@@ -79,6 +81,8 @@ def cell_covariances(residuals: np.ndarray, codes: np.ndarray, n_cells: int, n_c
         Number of cells.
     n_covariates
         Regression terms fitted beside the cell means; their degrees of freedom are taken from all cells in proportion.
+    df
+        ``(C,)`` degrees of freedom where they are known better than by counting patients less one.
 
     Returns
     -------
@@ -92,7 +96,8 @@ def cell_covariances(residuals: np.ndarray, codes: np.ndarray, n_cells: int, n_c
     possible value ``tr(S)^2 / d``.
     """
     count = np.bincount(codes, minlength=n_cells).astype(float)
-    df = (count - 1.0) * (1.0 - n_covariates / max(1.0, (count - 1.0).sum()))
+    if df is None:
+        df = (count - 1.0) * (1.0 - n_covariates / max(1.0, (count - 1.0).sum()))
     trace = np.bincount(codes, (residuals**2).sum(axis=1), n_cells) / df
     onehot = np.eye(n_cells)[codes]
     product = np.zeros((n_cells, n_cells))

@@ -254,9 +254,9 @@ class CausalGraph:
         role = (self.biology, *self.technical)
         return self.kinds.get(column) or infer_kind(cohort.column(column), factor=column in role)
 
-    def check(self, cohort: Cohort) -> None:
+    def check(self, cohort: Cohort, *, doses: bool = False) -> None:
         """Refuse a cohort that does not fit the graph: see :func:`causalfm.graph_checks.check_cohort`."""
-        check_cohort(self, cohort)
+        check_cohort(self, cohort, doses=doses)
 
     def varies_within_group(self, cohort: Cohort, column: str) -> int:
         """Count the independent units in which a column takes more than one value."""

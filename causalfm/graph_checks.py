@@ -92,7 +92,7 @@ def _validate_roles(graph: CausalGraph) -> None:
             )
 
 
-def check_cohort(graph: CausalGraph, cohort: Cohort) -> None:
+def check_cohort(graph: CausalGraph, cohort: Cohort, *, doses: bool = False) -> None:
     """Refuse a cohort that does not fit the graph.
 
     Parameters
@@ -101,6 +101,8 @@ def check_cohort(graph: CausalGraph, cohort: Cohort) -> None:
         Declared graph.
     cohort
         Embeddings and table.
+    doses
+        Whether the caller answers continuous technical factors.
 
     Raises
     ------
@@ -120,7 +122,7 @@ def check_cohort(graph: CausalGraph, cohort: Cohort) -> None:
     for name in graph.measured:
         _check_numbers(cohort, name)
     for name in (graph.biology, *graph.technical):
-        _check_factor(graph, cohort, name)
+        _check_factor(graph, cohort, name, dose=doses and name != graph.biology)
     for name in graph.covariates:
         _check_covariate(graph, cohort, name)
     _check_nesting(graph, cohort)
@@ -238,14 +240,20 @@ def infer_kind(column: pd.Series, *, factor: bool = False) -> Kind:
     return "categorical" if few else "continuous"
 
 
-def _check_factor(graph: CausalGraph, cohort: Cohort, name: str) -> None:
+def _check_factor(graph: CausalGraph, cohort: Cohort, name: str, *, dose: bool) -> None:
     kind = graph.kind(name, cohort)
     role = "biology" if name == graph.biology else "a technical factor"
+    if kind == "continuous" and dose:
+        if cohort.column(name).nunique() < 2:
+            where = f"in all {len(cohort)} rows"
+            raise DataError(f"column {name!r} is {role} and the same {where}: nothing can be compared.")
+        return
     if kind == "continuous":
         what = "dates" if pd.api.types.is_datetime64_any_dtype(cohort.column(name).dtype) else "numbers"
         declared = "declared" if name in graph.kinds else f"taken as ({cohort.column(name).nunique()} different {what})"
         raise DataError(
-            f"column {name!r} is {role} and {declared} continuous, which this version does not answer: bin it with "
+            f"column {name!r} is {role} and {declared} continuous, which "
+            f"{'nothing' if name == graph.biology else 'only invariance_test'} answers in this version: bin it with "
             f"pandas.cut, declare it as a covariate, or, if the values are codes, pass "
             f"kinds={{{name!r}: 'categorical'}}."
         )

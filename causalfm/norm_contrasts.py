@@ -66,16 +66,25 @@ def linear_bounds(
     G. Y. Zou and A. Donner, Statistics in Medicine 27 (2008) 1693-1702.
     """
     x, y = max(a.value, 0.0), factor * max(b.value, 0.0)
+    low = x - y - _reach(x - a.bound(level), factor * b.bound(1.0 - level) - y, _correlation(a, b, cells))
+    return x - y, low, upper_bound(a, b, factor, cells, level)
+
+
+def upper_bound(a: SquaredNorm, b: SquaredNorm, factor: float, cells: CellCovariances | None, level: float) -> float:
+    """Return the upper bound of ``a - factor * b`` alone: see :func:`linear_bounds`."""
+    x, y = max(a.value, 0.0), factor * max(b.value, 0.0)
+    return x - y + _reach(a.bound(1.0 - level) - x, y - factor * b.bound(level), _correlation(a, b, cells))
+
+
+def _correlation(a: SquaredNorm, b: SquaredNorm, cells: CellCovariances | None) -> float:
     spread = np.sqrt(a.variance * b.variance)
-    correlation = -1.0 if cells is None or spread <= 0.0 else covariance(a, b, cells) / spread
-    x_low, x_high = x - a.bound(level), a.bound(1.0 - level) - x
-    y_low, y_high = y - factor * b.bound(level), factor * b.bound(1.0 - level) - y
+    return -1.0 if cells is None or spread <= 0.0 else float(np.clip(covariance(a, b, cells) / spread, -1.0, 1.0))
 
-    def reach(p: float, q: float) -> float:
-        p, q = max(p, 0.0), max(q, 0.0)
-        return float(np.sqrt(max(p**2 + q**2 - 2.0 * np.clip(correlation, -1.0, 1.0) * p * q, 0.0)))
 
-    return x - y, x - y - reach(x_low, y_high), x - y + reach(x_high, y_low)
+def _reach(p: float, q: float, correlation: float) -> float:
+    """Combine two distances from estimate to bound by the estimates' correlation."""
+    p, q = max(p, 0.0), max(q, 0.0)
+    return float(np.sqrt(max(p**2 + q**2 - 2.0 * correlation * p * q, 0.0)))
 
 
 def fieller(a: SquaredNorm, b: SquaredNorm, cells: CellCovariances, level: float = 0.95) -> tuple[float, float, float]:

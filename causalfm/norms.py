@@ -8,7 +8,7 @@ are needed only through ``tr(S_c)``, ``tr(S_c S_c')`` and ``gamma S_c gamma'``, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -42,6 +42,8 @@ class SquaredNorm:
         ``(J, G)`` the contrasts, including the factor ``sqrt(scale)``.
     gamma
         ``(J, d)`` the estimated contrasts, including the factor ``sqrt(scale)``.
+    bounds
+        Bounds found so far, by probability: the distance between classes is set against every pair of levels.
     """
 
     value: float
@@ -55,6 +57,7 @@ class SquaredNorm:
     variance: float
     weights: np.ndarray
     gamma: np.ndarray
+    bounds: dict[float, float] = field(default_factory=dict, repr=False)
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Two-sided interval of the squared norm, found by inverting the quadratic statistic and truncated at 0."""
@@ -74,6 +77,11 @@ class SquaredNorm:
         float
             The bound, at least 0.
         """
+        if probability not in self.bounds:
+            self.bounds[probability] = self._invert(probability)
+        return self.bounds[probability]
+
+    def _invert(self, probability: float) -> float:
         if self.noise <= 0.0:
             return max(self.value, 0.0)  # patients of a cell do not differ: nothing to be uncertain about
         nodes = stats.t.ppf((np.arange(N_NODES) + 0.5) / N_NODES, self.df_directional)

@@ -12,6 +12,8 @@ import numpy as np
 from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
+from causalfm.matching import told_apart
+from causalfm.pairing import Pairing, pair_rows
 from causalfm.results import Result, Verdict
 from causalfm.strata import Strata, stratify, varies_within
 
@@ -63,6 +65,10 @@ class Overlap(Result):
         Least patients per cell.
     nested_in
         Technical parent that determines the factor, if there is one.
+    paired
+        True if levels are compared within units that were seen at several of them.
+    continuous
+        True if the factor has values in place of levels: see :func:`causalfm.dosing.comparable_doses`.
     """
 
     factor: str
@@ -76,6 +82,8 @@ class Overlap(Result):
     table: CompleteTable | None
     minimum: int
     nested_in: str | None = None
+    paired: bool = False
+    continuous: bool = False
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the one row of this check."""
@@ -86,7 +94,8 @@ class Overlap(Result):
     @property
     def target(self) -> str:
         """Population that a comparison over this table holds for."""
-        return f"{', '.join(self.levels)}, standardised over {'; '.join(self.strata)}"
+        how = "; ".join(self.strata)
+        return f"{', '.join(self.levels)}, {how if self.paired else f'standardised over {how}'}"
 
 
 def complete_table(counts: np.ndarray, minimum: int = MIN_GROUPS) -> CompleteTable | None:
@@ -144,17 +153,21 @@ def overlap(
     -------
     Overlap
         With verdict, what is left out and why. Continuous conditioning columns are adjusted for by regression; they
-        only need a range common to all compared levels.
+        only need a range common to all compared levels. If most patients were seen at several levels, levels are
+        compared within patients, every pair of them in at least ``minimum`` patients.
 
     Raises
     ------
     DataError
-        ``minimum`` below 3, or a factor that varies within patients.
+        ``minimum`` below 3, or a factor that varies within a few patients only.
     """
     check_whole(minimum, "minimum", MIN_GROUPS, why="independent units that the variance of a cell needs")
+    nested = next((p for p in nesting_parents(cohort, graph, of) if p in given), None)
+    pairing = pair_rows(cohort, graph, of, given)
+    if pairing is not None:
+        return _paired_overlap(pairing, tuple(given), minimum, nested)
     strata = stratify(cohort, graph, of, given)
     name = strata.level.name
-    nested = next((p for p in nesting_parents(cohort, graph, of) if p in given), None)
     best = complete_table(strata.counts(), minimum)
     if best is None:
         if nested:
@@ -164,9 +177,8 @@ def overlap(
             why = f"no stratum of {where} holds two levels of {name} with {minimum} {strata.unit}s each"
         sentence = _capital(why) + "."
         return Overlap(name, tuple(given), "cannot tell", sentence, False, (), (), (why,), None, minimum, nested)
-    apart = [c for c in strata.continuous if not _common_range(cohort, strata, best, c)]
-    if apart:
-        why = f"the ranges of {', '.join(apart)} at the compared levels of {name} have nothing in common"
+    if apart := told_apart(cohort, strata, inside(strata, best)):
+        why = f"the ranges of {' and '.join(strata.continuous)} at {apart} have nothing in common"
         sentence = f"{_capital(why)}: a comparison would rest on extrapolation alone."
         return Overlap(name, tuple(given), "cannot tell", sentence, False, (), (), (why,), None, minimum, nested)
     levels = tuple(strata.level.levels[i] for i in best.levels)
@@ -214,7 +226,8 @@ def nesting_parents(cohort: Cohort, graph: CausalGraph, of: Sequence[str]) -> li
     if len(of) != 1:
         return []
     child = cohort.factor(of[0])
-    parents = [cohort.factor(p) for p in graph.technical_ancestors(of[0])]
+    ancestors = graph.technical_ancestors(of[0])
+    parents = [cohort.factor(p) for p in ancestors if graph.kind(p, cohort) != "continuous"]
     return [p.name for p in parents if not varies_within(child.codes, p).any()]
 
 
@@ -223,12 +236,35 @@ def inside(strata: Strata, kept: CompleteTable) -> np.ndarray:
     return np.isin(strata.level.codes, kept.levels) & np.isin(strata.stratum, kept.strata)
 
 
-def _common_range(cohort: Cohort, strata: Strata, kept: CompleteTable, column: str) -> bool:
-    """Say whether some value of a continuous covariate lies within the range of every compared level."""
-    groups, rows = strata.groups, inside(strata, kept)
-    values = np.bincount(groups.codes, cohort.numeric(column), groups.n_levels) / groups.counts()
-    parts = [values[rows & (strata.level.codes == level)] for level in kept.levels]
-    return bool(max(part.min() for part in parts) <= min(part.max() for part in parts))
+def _paired_overlap(pairing: Pairing, given: tuple[str, ...], minimum: int, nested: str | None) -> Overlap:
+    """Which levels can be compared within units, each its own control."""
+    factor, unit = pairing.level, pairing.groups.name
+    levels = pairing.compared(minimum)
+    same = f" and {', '.join(pairing.columns)}" if pairing.columns else ""
+    if not levels:
+        why = f"no two levels of {factor.name} are seen together in {minimum} {unit}s, within the same {unit}{same}"
+        sentence = _capital(why) + "."
+        return Overlap(
+            factor.name, given, "cannot tell", sentence, False, (), (), (why,), None, minimum, nested, paired=True
+        )
+    used = int(pairing.informative(levels).sum())
+    names = tuple(factor.levels[i] for i in levels)
+    where = f"within {used} {unit}s"
+    sentence = f"{_capital(factor.name)} is compared between {', '.join(names)} {where}, each its own control."
+    out = tuple(
+        f"{factor.name}={level}: not seen beside every compared level in {minimum} {unit}s"
+        for i, level in enumerate(factor.levels)
+        if i not in levels
+    )
+    if out:
+        sentence = f"Cannot be compared between levels of {factor.name}: {'; '.join(out)}. {sentence}"
+    if idle := pairing.groups.n_levels - used:
+        sentence += f" The other {idle} {unit}s show no two of these levels within the same {unit}{same}: no part."
+    verdict: Verdict = "cannot tell" if out else "pass"
+    table = CompleteTable(levels, (), used)
+    return Overlap(
+        factor.name, given, verdict, sentence, True, names, (where,), out, table, minimum, nested, paired=True
+    )
 
 
 def _left_out(strata: Strata, kept: CompleteTable, minimum: int) -> list[str]:

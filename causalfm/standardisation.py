@@ -13,7 +13,7 @@ import numpy as np
 
 from causalfm.covariances import CellCovariances, cell_covariances
 from causalfm.errors import DataError
-from causalfm.norm_contrasts import fieller, linear_bounds
+from causalfm.factor_contrasts import Contrasts
 from causalfm.norms import SquaredNorm, squared_norm
 from causalfm.positivity import MIN_GROUPS, CompleteTable, complete_table, inside
 from causalfm.strata import table
@@ -52,76 +52,19 @@ class Design:
 
 
 @dataclass(frozen=True, eq=False)
-class Contrasts:
-    """All contrasts of one factor over one complete table.
+class Standardised(Contrasts):
+    """Contrasts between patients over one complete table.
 
     Attributes
     ----------
     design
         The patients.
-    levels
-        Positions of the compared levels.
-    joint
-        Mean squared distance over all pairs of levels.
-    pairs
-        ``{(a, b): SquaredNorm}`` over pairs of positions in the units' levels.
-    biology
-        Mean squared distance over all pairs of classes, standardised over the levels; None with ``no_biology``.
-    no_biology
-        Why there is no biology to measure against.
-    shared
-        True if factor and biology are estimated from the same patients' means, so that their covariance is known.
     """
 
     design: Design
-    levels: tuple[int, ...]
-    joint: SquaredNorm
-    pairs: dict[tuple[int, int], SquaredNorm]
-    biology: SquaredNorm | None
-    no_biology: str
-    shared: bool
-
-    def ratio(self) -> tuple[float, float, float]:
-        """Ratio of squared distances factor : biology with its 95 % interval; ``nan`` if biology is not told from zero.
-
-        Fieller's interval where the covariance is known; else (biology varying within patients) the two norms' 97.5 %
-        intervals are combined, which is conservative.
-        """
-        nothing = (float("nan"),) * 3
-        if self.biology is None:
-            return nothing
-        if self.shared:
-            return fieller(self.joint, self.biology, self.design.cells)
-        (low, high), (b_low, b_high) = self.joint.interval(0.975), self.biology.interval(0.975)
-        return (self.joint.value / self.biology.value, low / b_high, high / b_low) if b_low > 0 else nothing
-
-    def margin_bounds(self, margin: float, level: float = 0.95) -> tuple[float, float]:
-        """Simultaneous bounds of the largest ``|pair|^2 - margin^2 |biology|^2``.
-
-        Parameters
-        ----------
-        margin
-            Margin in units of the biology distance.
-        level
-            Confidence of each one-sided statement.
-
-        Returns
-        -------
-        low, high : float
-            ``high < 0``: every pair is below the margin (intersection-union). ``low > 0``: some pair is above it
-            (Bonferroni over the pairs). ``nan`` if biology is not told from zero.
-        """
-        if self.biology is None or self.biology.interval()[0] <= 0.0:
-            return float("nan"), float("nan")
-        lows, highs = [], []
-        cells = self.design.cells if self.shared else None
-        for pair in self.pairs.values():
-            highs.append(linear_bounds(pair, self.biology, margin**2, cells, level)[2])
-            lows.append(linear_bounds(pair, self.biology, margin**2, cells, 1.0 - (1.0 - level) / len(self.pairs))[1])
-        return max(lows), max(highs)
 
 
-def contrast_levels(units: Units, biology: str, minimum: int = MIN_GROUPS) -> Contrasts:
+def contrast_levels(units: Units, biology: str, minimum: int = MIN_GROUPS) -> Standardised:
     """Estimate all contrasts of a factor over the largest complete table.
 
     Parameters
@@ -135,7 +78,7 @@ def contrast_levels(units: Units, biology: str, minimum: int = MIN_GROUPS) -> Co
 
     Returns
     -------
-    Contrasts
+    Standardised
         Joint and pairwise squared distances, and the biology's.
 
     Raises
@@ -154,8 +97,19 @@ def contrast_levels(units: Units, biology: str, minimum: int = MIN_GROUPS) -> Co
         )
         for i, j in itertools.combinations(range(len(means)), 2)
     }
-    norm, why, shared = _biology_norm(units, design, biology, minimum)
-    return Contrasts(design, best.levels, joint_norm(design, means), pairs, norm, why, shared)
+    within = units.contrasts is not None
+    norm, why = within_norm(units) if within else biology_norm(units, design, biology, minimum)
+    return Standardised(
+        levels=best.levels,
+        joint=joint_norm(design, means),
+        pairs=pairs,
+        biology=norm,
+        no_biology=why,
+        cells=None if within else design.cells,
+        groups=design.rows,
+        in_pair={pair: int(np.isin(design.level, pair).sum()) for pair in pairs},
+        design=design,
+    )
 
 
 def build_design(units: Units, kept: CompleteTable) -> Design:
@@ -235,13 +189,28 @@ def joint_norm(design: Design, means: np.ndarray) -> SquaredNorm:
     return squared_norm(design.Z, design.adjust(helmert(levels) @ means), design.cells, scale=2.0 / (levels - 1))
 
 
-def _biology_norm(units: Units, design: Design, biology: str, minimum: int) -> tuple[SquaredNorm | None, str, bool]:
-    """Mean squared distance between classes on the same patients, standardised over the other columns of the table."""
-    if units.contrasts is not None:
-        return (*_within_norm(units), False)
+def biology_norm(units: Units, design: Design, biology: str, minimum: int) -> tuple[SquaredNorm | None, str]:
+    """Mean squared distance between classes on the same patients, standardised over the other columns of the table.
+
+    Parameters
+    ----------
+    units, design
+        All patients, and those of the table.
+    biology
+        Name of the biology column; constant within patients.
+    minimum
+        Least patients per cell.
+
+    Returns
+    -------
+    norm : SquaredNorm or None
+        None if there is nothing to measure against.
+    why : str
+        The reason, else empty.
+    """
     names = [f.name for f in units.conditioning]
     if biology not in names:
-        return None, f"{biology} is not among the conditioning columns", True
+        return None, f"{biology} is not among the conditioning columns"
     at = names.index(biology)
     classes = units.stratum_columns[design.stratum, at]
     others = np.concatenate(
@@ -252,13 +221,13 @@ def _biology_norm(units: Units, design: Design, biology: str, minimum: int) -> t
     best = complete_table(table(codes.reshape(-1), classes, (len(rest), n_classes)), minimum)
     if best is None:
         why = f"no level of {units.level.name} holds two levels of {biology} with {minimum} {units.unit}s each"
-        return None, why, True
+        return None, why
     means = standardised_means(classes, best.levels, codes.reshape(-1), best.strata)
-    return joint_norm(design, means), "", True
+    return joint_norm(design, means), ""
 
 
-def _within_norm(units: Units) -> tuple[SquaredNorm | None, str]:
-    """Mean squared distance between classes from within-patient contrasts."""
+def within_norm(units: Units) -> tuple[SquaredNorm | None, str]:
+    """Mean squared distance between classes from within-patient contrasts, or None and why there is none."""
     contrasts = np.asarray(units.contrasts)
     if len(contrasts) < MIN_GROUPS or units.within is None:
         return None, f"fewer than {MIN_GROUPS} {units.unit}s hold rows of every class"

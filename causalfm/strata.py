@@ -16,14 +16,9 @@ if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
 
-PAIRED = (
-    "a paired design, each {unit} its own control. Means of {unit}s at different levels cannot be compared, and this "
-    "version has no contrast within {unit}s; read-outs, which leave whole {unit}s out, do answer. Keep one level per "
-    "{unit}"
-)
 FEW = (
     "means of {unit}s at different levels are compared, so that each can be at one level only. Leave those {unit}s "
-    "out, or keep one level of each"
+    "out, keep one level of each, or keep those {unit}s alone: each is then its own control"
 )
 
 
@@ -116,7 +111,7 @@ def stratify(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Seque
     cohort, graph
         Data and declared graph.
     of
-        Tested factor; several are crossed into one.
+        Tested factor; several are crossed into one, none is one level for all.
     given
         Conditioning columns.
 
@@ -131,8 +126,8 @@ def stratify(cohort: Cohort, graph: CausalGraph, of: Sequence[str], given: Seque
         The factor, or a conditioning column other than biology, varies within patients.
     """
     groups = cohort.factor(graph.group, private=True)
-    factor = joint_factor(cohort, of)
-    _refuse_varying(factor, groups, PAIRED if is_paired(factor.codes, groups) else FEW)
+    factor = joint_factor(cohort, of) if names(of) else Factor("all", np.zeros(len(cohort), dtype=np.int64), ("all",))
+    _refuse_varying(factor, groups, FEW)
     first = np.full(groups.n_levels, len(cohort))
     np.minimum.at(first, groups.codes, np.arange(len(cohort)))
     strata: list[Factor] = []

@@ -12,12 +12,13 @@ from causalfm.arrows import EMBEDDING, names
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, GraphError
 from causalfm.estimators.sensitivity import Sensitivity, vector_sensitivity
+from causalfm.factor_contrasts import Contrasts
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.norms import SquaredNorm
+from causalfm.paired_units import PairedUnits, contrast_units, paired_units
 from causalfm.positivity import MIN_GROUPS, Overlap, comparable_set
 from causalfm.results import Estimate, Result
-from causalfm.standardisation import Contrasts, contrast_levels
 from causalfm.units import Units, patient_units
 
 
@@ -54,7 +55,7 @@ class Effect(Result):
     ratio: Estimate
     overlap: Overlap
     details: Mapping[str, Any] = field(default_factory=dict)
-    _source: tuple[Contrasts, Units] | None = field(default=None, repr=False, compare=False)
+    _source: tuple[Contrasts, Units | PairedUnits] | None = field(default=None, repr=False, compare=False)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row per compared level other than the reference."""
@@ -104,6 +105,7 @@ def effect(
         Level the others are compared with; default the first compared level.
     estimator
         ``"standardisation"``: saturated in the categorical columns of the set, additive splines in the continuous ones.
+        Where most patients were seen at several levels: contrasts within patients.
     minimum
         Least patients per cell.
     confirm
@@ -119,7 +121,7 @@ def effect(
     GraphError, NotIdentifiedError
         No valid set under the graph, or DoWhy disagrees with ours.
     DataError
-        Unknown outcome, estimator or reference; a factor that varies within patients.
+        Unknown outcome, estimator or reference; a factor that varies within a few patients only.
 
     Notes
     -----
@@ -152,8 +154,12 @@ def effect(
         raise DataError(
             f"reference={reference!r} is not a compared level of {found.factor}: {', '.join(found.levels)}."
         )
-    units = patient_units(cohort, graph, factors, found.given)
-    contrasts = contrast_levels(units, graph.biology, minimum)
+    units: Units | PairedUnits
+    if found.paired:
+        units = paired_units(cohort, graph, factors, found.given, minimum)
+    else:
+        units = patient_units(cohort, graph, factors, found.given)
+    contrasts = contrast_units(units, graph.biology, minimum)
     details["no_biology"] = contrasts.no_biology
     return _with_numbers(units, contrasts, found, reference, estimator, details)
 
@@ -174,14 +180,14 @@ def _without_numbers(found: Overlap, estimator: str, n: int, unit: str, details:
 
 
 def _with_numbers(
-    units: Units,
+    units: Units | PairedUnits,
     contrasts: Contrasts,
     found: Overlap,
     reference: str,
     estimator: str,
     details: Mapping[str, Any],
 ) -> Effect:
-    n, n_groups = int(units.size[contrasts.design.rows].sum()), len(contrasts.design.Z)
+    n, n_groups = int(units.size[contrasts.groups].sum()), len(contrasts.groups)
     biology = None
     if contrasts.biology is not None:
         biology = _estimate("biology_mean_squared_distance", contrasts.biology, n, n_groups, units.unit)
@@ -201,7 +207,7 @@ def _with_numbers(
     )
 
 
-def _level_rows(contrasts: Contrasts, units: Units, reference: str) -> list[dict[str, Any]]:
+def _level_rows(contrasts: Contrasts, units: Units | PairedUnits, reference: str) -> list[dict[str, Any]]:
     rows = []
     for (a, b), norm in contrasts.pairs.items():
         pair = [units.level.levels[a], units.level.levels[b]]
@@ -217,7 +223,7 @@ def _level_rows(contrasts: Contrasts, units: Units, reference: str) -> list[dict
                 "low": low,
                 "high": high,
                 **_distance(norm, low, high),
-                "n_groups": int(np.isin(contrasts.design.level, (a, b)).sum()),
+                "n_groups": contrasts.in_pair[a, b],
                 "unit": units.unit,
             }
         )

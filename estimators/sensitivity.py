@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from causalfm.factor_contrasts import Contrasts
+from causalfm.paired_units import PairedUnits
 from causalfm.results import Result
-from causalfm.standardisation import Contrasts
+from causalfm.standardisation import Standardised
 from causalfm.units import Units
 
 
@@ -73,7 +75,7 @@ def robustness_value(partial_f2: float) -> float:
     return float((np.sqrt(f2**2 + 4.0 * f2) - f2) / 2.0)
 
 
-def vector_sensitivity(contrasts: Contrasts, units: Units) -> Sensitivity:
+def vector_sensitivity(contrasts: Contrasts, units: Units | PairedUnits) -> Sensitivity:
     """Robustness value of the pair of levels with the largest distance.
 
     Parameters
@@ -91,8 +93,12 @@ def vector_sensitivity(contrasts: Contrasts, units: Units) -> Sensitivity:
     ``|bias|^2 <= R2_D R2_Y / (1 - R2_D) * tr var(Y) / var(D)``, residual variances within strata (Cinelli and Hazlett
     for every dimension, summed). The benchmark is theirs with ``k = 1``: both
     ``R2`` of the hidden cause equal the odds ``R2 / (1 - R2)`` of the declared strata, for the pair of levels and for
-    the embedding within levels.
+    the embedding within levels. In a paired design causes that are constant within a patient are held fixed, so that
+    the value is about causes that change within patients: ``f^2 = |effect|^2 / (tr(Gamma) df)``, their squared t over
+    its degrees of freedom; there is no benchmark.
     """
+    if not isinstance(contrasts, Standardised):
+        return _within_sensitivity(contrasts, units)
     design = contrasts.design
     (a, b), norm = max(contrasts.pairs.items(), key=lambda item: item[1].value)
     rows = np.isin(design.level, (a, b))
@@ -121,6 +127,24 @@ def vector_sensitivity(contrasts: Contrasts, units: Units) -> Sensitivity:
         share = "all" if like >= 1.0 else f"{like:.0%}"
         sentence += f" One as strong as all that is declared could account for {share} of it."
     return Sensitivity(pair, value, low, like, sentence)
+
+
+def _within_sensitivity(contrasts: Contrasts, units: Units | PairedUnits) -> Sensitivity:
+    """Robustness value of a paired contrast."""
+    (a, b), norm = max(contrasts.pairs.items(), key=lambda item: item[1].value)
+    pair = (units.level.levels[a], units.level.levels[b])
+    nothing = float("nan")
+    if norm.noise <= 0.0:
+        return Sensitivity(
+            pair, nothing, nothing, nothing, f"{units.unit}s do not differ: no sensitivity.".capitalize()
+        )
+    value, low = (robustness_value(x / (norm.noise * norm.df_directional)) for x in (norm.value, norm.interval()[0]))
+    sentence = (
+        f"What is constant within a {units.unit} is held fixed. A cause that changes within {units.unit}s must "
+        f"explain {value:.0%} of both the assignment to {pair[0]} or {pair[1]} and the remaining variance within "
+        f"{units.unit}s to account for the whole distance ({low:.0%} for its lower bound)."
+    )
+    return Sensitivity(pair, value, low, nothing, sentence)
 
 
 def _group_mean(values: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -7,12 +7,14 @@ The seeds are fixed (0, 1, 2, ...). The bands are binomial at 99.9 %, corrected 
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from experiments.calibration import __main__ as command
-from experiments.calibration.designs import COVERAGE_COHORTS, SIZE_COHORTS, Cell, cells, planned
+from experiments.calibration.designs import Cell, cells, peers, planned
+from experiments.calibration.invariance_methods import TESTS
 from experiments.calibration.measures import COSTLY, measure
 from experiments.calibration.page import page
 from experiments.calibration.study import load, record_path, run
@@ -132,6 +134,7 @@ def test_a_rehearsal_leaves_the_committed_page_alone(tmp_path: Path, monkeypatch
     monkeypatch.setattr(command, "DOCS", tmp_path / "docs")
     monkeypatch.setattr(command, "cells", lambda: [tiny(2)])
     monkeypatch.setattr(command, "planned", list)
+    monkeypatch.setattr(command, "peers", list)
     command.main(["--share", "0.5", "--workers", "1", "--records", str(tmp_path)])
     assert len(load(tiny(2), tmp_path)) == 1
     assert not (tmp_path / "docs").exists()
@@ -166,9 +169,10 @@ def test_the_page_is_written_from_the_table_and_every_cell_is_there() -> None:
     assert page(table) == (ROOT / "docs" / "calibration.md").read_text(encoding="utf-8")
     present = {(row.measure, row.design) for row in table.itertuples()}
     assert present == {(cell.measure, cell.name) for cell in cells()}
+    full = {(cell.measure, cell.name): cell.cohorts for cell in cells()}
     for row in table[table["reading"] != "comparison"].itertuples():
-        full = SIZE_COHORTS if row.measure == "mean_test" else COVERAGE_COHORTS
-        assert row.cohorts == (COSTLY if "margin" in row.quantity else full), (row.design, row.quantity)
+        wanted = COSTLY if "margin" in row.quantity else full[row.measure, row.design]
+        assert row.cohorts == wanted, (row.design, row.quantity)
 
 
 def test_what_fails_in_the_committed_study_is_listed_as_open() -> None:
@@ -191,3 +195,37 @@ def test_cells_of_the_families_are_measured(cell: Cell) -> None:
     rows = {row["quantity"]: row for row in summarise_cell(cell, {0: found})}
     assert len(rows) >= 7
     assert any(row["answered"] == 1 for row in rows.values())
+
+
+METHOD_CELLS = {cell.name: cell for cell in planned() if cell.measure == "methods"}
+
+
+@pytest.mark.parametrize(
+    "name", ["variance by site, no effect", "biology within patient, no effect", "balanced, effect"]
+)
+def test_all_methods_of_the_invariance_test_are_measured(name: str) -> None:
+    cell = METHOD_CELLS[name]
+    found = {seed: measure(cell.measure, dict(cell.design), {}, seed, False) for seed in range(4)}
+    rows = {row["quantity"]: row for row in summarise_cell(cell, found)}
+    assert list(rows) == ["mean", "mmd", "energy", "hsic", "dcorr", "gcm", "c2st"]
+    assert all(row["answered"] == 4 for row in rows.values())
+    readings = {method: row["reading"] for method, row in rows.items()}
+    if name == "variance by site, no effect":
+        assert {readings[m] for m in ("mmd", "energy", "hsic", "dcorr")} == {"not a null for this method"}
+        assert rows["mmd"]["share"] > rows["mean"]["share"]
+    else:
+        assert "not a null for this method" not in readings.values()
+    assert ({row["kind"] for row in rows.values()} == {"power"}) is (name == "balanced, effect")
+
+
+def test_other_software_is_measured_and_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(TESTS, "dowhy kernel")  # takes long to import; the study runs it
+    cell = next(cell for cell in peers() if cell.name == "balanced, no effect")
+    small = Cell(cell.measure, cell.name, {**cell.design, "n_groups": 16, "rows_per_group": 4, "d": 4}, 1)
+    np.random.seed(1)  # noqa: NPY002 - some peers draw from it
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    first, same = (measure("peers", dict(small.design), {}, 0, False) for _ in range(2))
+    assert first == same
+    assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    assert len(first) == 4
+    assert {row["reading"] for row in summarise_cell(small, {0: first})} == {"comparison"}

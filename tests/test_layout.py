@@ -26,16 +26,24 @@ NOUNS = {
 } | {
     "arguments",
     "arrows",
+    "dosing",
     "graph",
     "graph_checks",
     "identification",
+    "matching",
+    "pairing",
     "selection",
     "separation",
+    "trimming",
 }
 ENGINES = {"moments", "resampling", "neighbours", "units", "standardisation"} | {
     "covariances",
     "norms",
     "norm_contrasts",
+    "dose_units",
+    "factor_contrasts",
+    "paired_units",
+    "within_units",
 }
 MEMBERS = {
     "nouns": NOUNS,

@@ -177,7 +177,7 @@ def test_biology_within_patients_is_measured_within_them() -> None:
         units = units_of(cohort)
         contrasts = contrast_levels(units, "tumour")
         assert contrasts.biology is not None
-        assert not contrasts.shared
+        assert contrasts.cells is None
         values.append((contrasts.joint.value, contrasts.biology.value))
     assert units.n_strata == 1
     error = np.std(values, axis=0) / np.sqrt(60)

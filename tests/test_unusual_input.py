@@ -158,20 +158,21 @@ def test_biology_within_patients():
 
 
 def test_scanners_within_patients_are_a_paired_design():
-    c, _ = linear_scm(n_groups=24, rows_per_group=2, d=8, site_effect=1.5, n_sites=2, random_state=2)
+    settings = {"rows_per_group": 2, "d": 8, "site_effect": 1.5, "n_sites": 2, "random_state": 2}
+    c, _ = linear_scm(n_groups=24, biology_effect=3.0, **settings)
     X = c.X.copy()
     X[::2, 0] += 6.0
     paired = c.replace(X=X, obs=c.obs.assign(scanner=["P", "Q"] * 24))
     g = cfm.CausalGraph.standard(biology="tumour", technical=["site", "scanner"], group="patient")
     audit = cfm.audit(paired, g)
     found = {f.question: f for f in audit.findings if f.factor == "scanner"}
-    assert found["readout"].verdict == "fail"  # read-outs answer
-    for question in ("overlap", "invariance", "effect"):
-        assert found[question].verdict == "cannot tell"
-        assert "24 of 24 patients" in found[question].sentence
-        assert "paired design" in found[question].sentence
+    assert [found[q].verdict for q in ("overlap", "readout", "invariance", "effect")] == ["pass", *["fail"] * 3]
+    assert "within 24 patients, each its own control" in found["overlap"].sentence
+    assert (found["overlap"].value, found["invariance"].n_groups, found["effect"].n) == (1.0, 24, 48)
+    assert found["effect"].low < 2.0 < found["effect"].high  # 6 against 3
+    assert "sign flips of patients" in found["invariance"].sentence
     assert {f.question for f in audit.findings if f.factor == "site"} >= {"overlap", "invariance", "effect"}
-    assert "paired design" in audit.to_html()
+    assert "each its own control" in audit.to_html()
 
 
 def test_one_hospital_that_scanned_its_slides_again_is_a_paired_design():
@@ -185,10 +186,8 @@ def test_one_hospital_that_scanned_its_slides_again_is_a_paired_design():
     found = {f.question: f for f in cfm.audit(cfm.Cohort(X, obs), g).findings}
     assert (found["readout"].verdict, found["biology"].verdict) == ("fail", "pass")
     assert np.isfinite([found["neighbourhood"].low, found["neighbourhood"].high]).all()
-    for question in ("overlap", "invariance", "effect"):
-        assert found[question].verdict == "cannot tell"
-        assert "40 of 40 patients" in found[question].sentence
-        assert "paired design" in found[question].sentence
+    assert [found[q].verdict for q in ("overlap", "invariance", "effect")] == ["pass", "fail", "fail"]
+    assert found["effect"].low < 6.0 / 4.0 < found["effect"].high
     few = obs.assign(scanner=obs["scanner"].where(patient % 3 == 0, "P"))  # 14 of 40 patients
     with pytest.raises(cfm.errors.DataError, match="leave these patients out, keep one level of each"):
         cfm.audit(cfm.Cohort(X, few), g)

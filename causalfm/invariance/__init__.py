@@ -1,5 +1,21 @@
 """Invariance tests: is the embedding independent of a technical factor, given what it may depend on."""
 
 from causalfm.invariance.decision import invariance_test
+from causalfm.invariance.equivalence import equivalence_test
+from causalfm.invariance.falsification import falsify_graph
+from causalfm.invariance.placebos import placebo
+from causalfm.invariance.predictions import prediction_invariance
+from causalfm.invariance.self_checks import SelfCheck, self_check
+from causalfm.invariance.several import TestFamily, invariance_tests
 
-__all__ = ["invariance_test"]
+__all__ = [
+    "SelfCheck",
+    "TestFamily",
+    "equivalence_test",
+    "falsify_graph",
+    "invariance_test",
+    "invariance_tests",
+    "placebo",
+    "prediction_invariance",
+    "self_check",
+]

@@ -8,16 +8,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from causalfm.arguments import check_positive, check_seed, check_whole
-from causalfm.arrows import names
+from causalfm.arguments import check_positive
 from causalfm.cohort import Cohort
-from causalfm.errors import DataError, GraphError
+from causalfm.dose_units import DoseUnits
+from causalfm.factor_contrasts import Contrasts
 from causalfm.graph import CausalGraph
-from causalfm.graph_checks import check_inputs
-from causalfm.invariance.methods import METHODS, Question, Tested
-from causalfm.positivity import MIN_GROUPS, Overlap, comparable_set
-from causalfm.results import CAVEAT, Estimate, TestResult, Verdict, verdict_against
-from causalfm.standardisation import Contrasts, contrast_levels
+from causalfm.invariance.exchangeable_units import pose_exchangeable
+from causalfm.invariance.methods import Tested
+from causalfm.invariance.posing import Posed, pose
+from causalfm.paired_units import PairedUnits, contrast_units
+from causalfm.positivity import MIN_GROUPS, Overlap
+from causalfm.results import Estimate, TestResult, Verdict, verdict_against
+from causalfm.standardisation import Standardised
 from causalfm.units import Units
 
 ALPHA = 0.05
@@ -27,6 +29,13 @@ MARGIN_WORDS: dict[Verdict, str] = {
     "classes.",
     "cannot tell": "; whether the largest distance is above or below {margin:g} times that between classes is not "
     "settled.",
+}
+
+DOSE_WORDS: dict[Verdict, str] = {
+    "pass": "; a change by one standard deviation moves it by less than {margin:g} times the distance between classes.",
+    "fail": "; a change by one standard deviation moves it by more than {margin:g} times the distance between classes.",
+    "cannot tell": "; whether a change by one standard deviation moves it by more or less than {margin:g} times the "
+    "distance between classes is not settled.",
 }
 
 
@@ -41,6 +50,7 @@ def invariance_test(
     margin: float | None = None,
     n_permutations: int = 999,
     minimum: int = MIN_GROUPS,
+    exchangeable: str | None = None,
     random_state: int = 0,
 ) -> TestResult:
     """Test whether the embedding depends on a technical factor, given what it may depend on.
@@ -66,6 +76,10 @@ def invariance_test(
         Permutations of patients.
     minimum
         Least patients per cell.
+    exchangeable
+        Technical factor, such as the site, within whose levels ``of`` is constant: its levels become the units, and
+        what else they do to the embedding is taken as exchangeable between levels of ``of``. At least eight are
+        needed, three at each level compared; ``method="mean"`` only.
     random_state
         Seed of the permutations.
 
@@ -89,71 +103,48 @@ def invariance_test(
     squared distance minus ``margin^2`` times the biology's is below zero, fail if a lower bound is above it (Bonferroni
     over pairs).
     """
-    if method not in METHODS:
-        raise DataError(f"method={method!r} is not known: choose method={' or '.join(map(repr, METHODS))}.")
-    check_whole(n_permutations, "n_permutations", 1, why="999 resolve a p-value of 0.001")
-    check_seed(random_state)
     if margin is not None:
         check_positive(margin, "margin", "it is a share of the distance between classes; None asks without a margin")
-    check_inputs(cohort, graph)
-    graph.check(cohort)
-    factors = names(of)
-    question = graph.invariance(factors, effect)
-    valid = question.valid if isinstance(given, str) and given == "auto" else (_own_set(question.valid, given),)
-    found = comparable_set(cohort, graph, factors, valid, minimum)
-    base = TestResult(
-        statistic=float("nan"),
-        p_value=float("nan"),
-        effect=None,
-        verdict="cannot tell",
-        sentence=found.sentence,
-        of=found.factor,
-        given=found.given,
-        effect_kind=effect,
-        method=method,
-        n=len(cohort),
-        n_groups=cohort.factor(graph.group, private=True).n_levels,
-        unit=graph.group,
-        details={
-            "valid_sets": [list(s) for s in question.valid],
-            "question": question.sentence,
-            "overlap": found.to_dict(),
-            "margin": margin,
-            "n_permutations": n_permutations,
-            "caveat": CAVEAT,
-        },
-    )
-    if not question.recoverable:
-        return dataclasses.replace(base, sentence=f"Cannot tell: {question.sentence}")
-    if not found.comparable:
-        return dataclasses.replace(base, sentence=_nothing_to_compare(found, factors))
-    tested = METHODS[method](Question(cohort, graph, factors, found.given, n_permutations, random_state))
-    return _decide(base, tested, contrast_levels(tested.units, graph.biology, minimum), found, margin)
+    details = {"margin": margin}
+    if exchangeable is None:
+        posed = pose(cohort, graph, of, effect, given, method, n_permutations, minimum, random_state, details)
+    else:
+        posed = pose_exchangeable(
+            cohort, graph, of, effect, given, method, n_permutations, minimum, random_state, details, exchangeable
+        )
+    return answer(posed, graph.biology, minimum, margin)[0]
 
 
-def _nothing_to_compare(found: Overlap, factors: Sequence[str]) -> str:
-    if not found.nested_in:
-        return f"Cannot tell. {found.sentence}"
-    hint = f"Ask the joint question of={[found.nested_in, *factors]} instead."
-    return f"Cannot tell {found.factor} from {found.nested_in}. {found.sentence} {hint}"
+def answer(posed: Posed, biology: str, minimum: int, margin: float | None) -> tuple[TestResult, Tested | None]:
+    """Run the test of a question, if it can be, and decide.
+
+    Parameters
+    ----------
+    posed
+        The question.
+    biology
+        Name of the biology column.
+    minimum, margin
+        See :func:`invariance_test`.
+
+    Returns
+    -------
+    result : TestResult
+        The answer.
+    tested : Tested or None
+        Outcome of the method, with its draws.
+    """
+    if posed.question is None:
+        return posed.base, None
+    tested = posed.method(posed.question)
+    return _decide(posed.base, tested, contrast_units(tested.units, biology, minimum), posed.found, margin), tested
 
 
 def _decide(base: TestResult, tested: Tested, contrasts: Contrasts, found: Overlap, margin: float | None) -> TestResult:
     """Add the test, the size of the effect, the bounds and the verdict they give."""
     units = tested.units
-    n_groups = len(contrasts.design.Z)
-    low, high = contrasts.joint.interval()
-    effect = Estimate(
-        name="mean_squared_distance",
-        value=contrasts.joint.value,
-        low=low,
-        high=high,
-        chance=0.0,
-        n=int(units.size[contrasts.design.rows].sum()),
-        n_groups=n_groups,
-        unit=units.unit,
-        details={"target": found.target},
-    )
+    effect = size_of_effect(units, contrasts, found)
+    low = effect.low
     details: dict[str, Any] = {
         **base.details,
         "target": found.target,
@@ -171,7 +162,7 @@ def _decide(base: TestResult, tested: Tested, contrasts: Contrasts, found: Overl
         partly = verdict == "pass" and bool(found.left_out)  # a pass must hold for every level
         a, b = max(contrasts.pairs, key=lambda pair: contrasts.pairs[pair].value)
         pair = f"{units.level.levels[a]} to {units.level.levels[b]}"
-        ending = MARGIN_WORDS[verdict].format(margin=margin, pair=pair)
+        ending = (DOSE_WORDS if found.continuous else MARGIN_WORDS)[verdict].format(margin=margin, pair=pair)
         if np.isnan(bounds[0]):
             ending += f" {contrasts.no_biology or 'The distance between classes is not told from zero'}."
         if partly:
@@ -180,7 +171,7 @@ def _decide(base: TestResult, tested: Tested, contrasts: Contrasts, found: Overl
     given = f" given {', '.join(found.given)}" if found.given else ""
     depends = low > 0 or tested.p_value <= ALPHA
     seen = f"The {tested.subject} depends on {{}}{{}}" if depends else "No dependence on {}{} was found"
-    numbers = f"(p = {tested.p_value:.3g}, {details['n_permutations']} permutations of {units.unit}s)"
+    numbers = f"(p = {tested.p_value:.3g}, {details['n_permutations']} {tested.draws} of {units.unit}s)"
     return dataclasses.replace(
         base,
         statistic=tested.statistic,
@@ -189,17 +180,36 @@ def _decide(base: TestResult, tested: Tested, contrasts: Contrasts, found: Overl
         verdict=verdict,
         sentence=f"{seen.format(found.factor, given)} {numbers}{ending}",
         n=effect.n,
-        n_groups=n_groups,
+        n_groups=effect.n_groups,
         details=details,
     )
 
 
-def _per_level(units: Units, contrasts: Contrasts) -> list[dict[str, Any]]:
+def size_of_effect(units: Units | PairedUnits, contrasts: Contrasts, found: Overlap) -> Estimate:
+    """Return the mean squared distance between the compared levels, or the squared slope, as an estimate."""
+    low, high = contrasts.joint.interval()
+    return Estimate(
+        name="squared_slope_per_sd" if found.continuous else "mean_squared_distance",
+        value=contrasts.joint.value,
+        low=low,
+        high=high,
+        chance=0.0,
+        n=int(units.size[contrasts.groups].sum()),
+        n_groups=len(contrasts.groups),
+        unit=units.unit,
+        details={"target": found.target},
+    )
+
+
+def _per_level(units: Units | PairedUnits, contrasts: Contrasts) -> list[dict[str, Any]]:
     """Size and dispersion of each compared level: both differ between sites, and both can be mistaken for an effect.
 
     Dispersion is the root of the trace of the patient covariance within cells, averaged over the level's cells with
-    their degrees of freedom as weights.
+    their degrees of freedom as weights. In a paired design levels share their patients: sizes only.
     """
+    if isinstance(units, PairedUnits | DoseUnits):
+        return units.per_level()
+    assert isinstance(contrasts, Standardised)
     design, cells = contrasts.design, contrasts.design.cells
     level_of_cell = np.zeros(cells.n_cells, dtype=np.int64)
     level_of_cell[cells.codes] = design.level
@@ -215,12 +225,3 @@ def _per_level(units: Units, contrasts: Contrasts) -> list[dict[str, Any]]:
             }
         )
     return out
-
-
-def _own_set(valid: Sequence[tuple[str, ...]], given: str | Sequence[str]) -> tuple[str, ...]:
-    wanted = set(names(given))
-    for candidate in valid:
-        if set(candidate) == wanted:
-            return candidate
-    shown = "; ".join("{" + ", ".join(s) + "}" for s in valid)
-    raise GraphError(f"given={sorted(wanted)} is not a valid conditioning set under this graph. Valid: {shown}.")

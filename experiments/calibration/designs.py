@@ -12,6 +12,8 @@ from typing import Any
 FIRST_SEED = 1_000_000
 SIZE_COHORTS = 2000
 COVERAGE_COHORTS = 1000
+POWER_COHORTS = 500
+PEER_COHORTS = 40  # some peers take seconds each
 
 NULLS: dict[str, dict[str, Any]] = {
     "balanced": {},
@@ -34,6 +36,13 @@ UNEVEN: dict[str, dict[str, Any]] = {
     "small sites vary more": {"groups_by_site": 4.0, "variance_by_site": 3.0},
     "small sites vary less": {"groups_by_site": -0.8, "variance_by_site": 3.0},
     "small sites bring more tiles": {"groups_by_site": 4.0, **NULLS["size by site"]},
+}
+# Power is looked at where there are effects; what else is true of a design stays.
+EFFECT = {"site_effect": 0.4}
+POWER = {
+    "balanced": NULLS["balanced"],
+    "site depends on biology": NULLS["site depends on biology"],
+    "small sites bring more tiles": UNEVEN["small sites bring more tiles"],
 }
 # The metric families, and contrasts of two encoders, at these numbers of patients.
 GROUPS = (15, 40, 150)
@@ -108,8 +117,25 @@ def cells() -> list[Cell]:
 
 
 def planned() -> list[Cell]:
-    """Return the cells of the metric families: run with the study, not yet on the page because records are missing."""
+    """Return the cells that are run with the study but not yet on the page because records are missing.
+
+    These are the metric families, and all methods of the invariance test.
+    """
     families = ("neighbourhood", "mixing", "contrast")
-    return [
+    out = [
         Cell(family, f"{n} patients", {**SMALL, "n_groups": n}, COVERAGE_COHORTS) for family in families for n in GROUPS
     ]
+    for name, design in {**NULLS, **UNEVEN}.items():
+        out.append(Cell("methods", f"{name}, no effect", {"n_groups": 64, **design}, SIZE_COHORTS))
+    for name, design in POWER.items():
+        out.append(Cell("methods", f"{name}, effect", {"n_groups": 64, **design, **EFFECT}, POWER_COHORTS))
+    return out
+
+
+def peers() -> list[Cell]:
+    """Return the cells of other software: few cohorts, run only where it is installed."""
+    out = []
+    for name, design in POWER.items():
+        for words, effect in (("no effect", {}), ("effect", EFFECT)):
+            out.append(Cell("peers", f"{name}, {words}", {"n_groups": 64, **design, **effect}, PEER_COHORTS))
+    return out

@@ -24,6 +24,7 @@ from causalfm.neighbours import knn
 from causalfm.standardisation import Contrasts, contrast_levels
 from causalfm.units import patient_units
 from experiments.calibration.families import contrast_p_values, mixing_intervals, neighbourhood_intervals
+from experiments.calibration.invariance_methods import p_values_of_methods, p_values_of_peers
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
 NO_AGE = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
@@ -101,6 +102,8 @@ MEASURES: dict[str, Callable[..., Values]] = {
     "neighbourhood": neighbourhood_intervals,
     "mixing": mixing_intervals,
     "contrast": contrast_p_values,
+    "methods": p_values_of_methods,
+    "peers": p_values_of_peers,
 }
 
 

@@ -21,6 +21,8 @@ SPREADS = 3.0  # a norm further from zero than this many standard deviations mus
 # What lies outside its band, with the reason as far as it is known. A test keeps this list equal to the table.
 OPEN: dict[tuple[str, str, str], str] = {}
 COMPARISONS = ("unstudentised", "rows as units")
+DISTRIBUTIONS = ("mmd", "energy", "hsic", "dcorr")  # find any difference between sites, that of spread included
+NOT_A_NULL = "not a null for this method"
 COLUMNS = (
     "measure",
     "design",
@@ -50,10 +52,11 @@ def summarise(cells: Sequence[Cell], folder: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``share`` is a rejection share (kind ``size``), a share of intervals that hold the truth (``coverage``) or of
-        verdicts that are wrong where the truth lies on the margin (``error``); ``answered`` the cohorts it is taken
-        over. ``reading`` says how it lies to the band of the statistical specification; ``comparison`` marks the
-        versions that are there to be compared with. ``truth``, ``mean`` and median ``width`` are for intervals.
+        ``share`` is a rejection share (kind ``size``, or ``power`` where there is something to find), a share of
+        intervals that hold the truth (``coverage``) or of verdicts that are wrong where the truth lies on the margin
+        (``error``); ``answered`` the cohorts it is taken over. ``reading`` says how it lies to the band of the
+        statistical specification; ``comparison`` marks the versions that are there to be compared with. ``truth``,
+        ``mean`` and median ``width`` are for intervals.
     """
     rows = [row for cell in cells for row in summarise_cell(cell, load(cell, folder))]
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -72,7 +75,7 @@ def summarise_cell(cell: Cell, records: Records) -> list[dict[str, Any]]:
 def _rows(cell: Cell, quantity: str, values: np.ndarray) -> list[dict[str, Any]]:
     base = {"measure": cell.measure, "design": cell.name, "quantity": quantity, "cohorts": len(values)}
     if values.ndim == 1:
-        return [_share(base, "size", values[~np.isnan(values)] <= ALPHA, quantity)]
+        return [_rejections(cell, base, quantity, values[~np.isnan(values)] <= ALPHA)]
     value, low, high, truth = values.T
     answered = ~np.isnan(low)
     if quantity == "margin":
@@ -90,6 +93,18 @@ def _rows(cell: Cell, quantity: str, values: np.ndarray) -> list[dict[str, Any]]
         above = (low > 1.0 / cell.design["n_sites"])[answered]
         rows.append(_share({**base, "quantity": f"{quantity}, above chance"}, "error", above, quantity))
     return rows
+
+
+def _rejections(cell: Cell, base: dict[str, Any], quantity: str, rejected: np.ndarray) -> dict[str, Any]:
+    """Size of a test; its power, which has no band, where sites shift; neither where they differ by spread alone."""
+    row = _share(base, "size", rejected, quantity)
+    if cell.measure in ("methods", "peers") and cell.design.get("site_effect"):
+        return {**row, "kind": "power", "reading": "power"}
+    if cell.measure == "peers":
+        return {**row, "reading": "comparison"}
+    if cell.measure == "methods" and quantity in DISTRIBUTIONS and cell.design.get("variance_by_site"):
+        return {**row, "kind": "power", "reading": NOT_A_NULL}
+    return row
 
 
 def _nothing_to_read(cell: Cell, quantity: str) -> bool:
