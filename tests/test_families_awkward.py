@@ -24,6 +24,7 @@ from causalfm.metrics.lisi_weights import distances_of, lisi
 from causalfm.metrics.mixing_reference import DrawScore
 from causalfm.metrics.neighbourhood import robustness_scores
 from causalfm.metrics.ratios import kind_fractions
+from causalfm.metrics.silhouette_widths import Comparison, silhouette_widths
 from causalfm.metrics.weighted import mari_scores
 from causalfm.neighbours import knn
 
@@ -257,6 +258,25 @@ def test_intervals_end_where_the_metric_does() -> None:
     before = clustered(rng, [[3, 3], [3, 3]], site=0.5)
     after = before.replace(X=rng.standard_normal(before.X.shape))
     assert metrics.pcr_comparison(before, after, GRAPH).high <= 1
+
+
+def test_parts_of_a_patient_are_taken_away_one_by_one() -> None:
+    """A patient scanned at two sites is two units of a balanced table, each with its own sums of distances."""
+    rng = np.random.default_rng(4)
+    groups, part = np.repeat(np.arange(8), 4), np.tile([0, 0, 1, 1], 8)
+    X, label = rng.standard_normal((32, 5)), groups % 2
+    same = Comparison(np.zeros(32, dtype=np.int64), label, 2)
+    found = silhouette_widths(X, groups, {"label": same}, bundles=2 * groups + part)["label"]
+    for unit in range(16):
+        left = np.flatnonzero(2 * groups + part != unit)
+        one = Comparison(same.outer[left], label[left], 2)
+        values = silhouette_widths(X[left], groups[left], {"label": one})["label"].values
+        change = np.bincount(label[left], values - found.values[left], 2)
+        np.testing.assert_allclose(found.sums[:, unit], change, atol=1e-5)
+    b, s, p = np.array([(p // 6, t % 2, p) for p in range(12) for t in range(4)]).T  # everybody at both sites
+    cohort = cohort_of(rng.standard_normal((48, 5)) + np.eye(5)[b], b, s, p)
+    standard = metrics.silhouette_label(cohort, GRAPH, exclude_groups=False).details["standardised"]
+    assert standard.low < standard.value < standard.high
 
 
 def test_more_tables_than_were_foreseen(monkeypatch) -> None:
