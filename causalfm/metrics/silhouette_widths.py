@@ -129,12 +129,12 @@ def silhouette_widths(
     """
     clusters = np.stack([c.joint for c in comparisons.values()])
     cell = np.unique(clusters, axis=1, return_inverse=True)[1].reshape(-1)
-    order = np.lexsort((groups, cell))
-    pair = np.stack([cell, groups])[:, order]
+    taken = groups if bundles is None else bundles
+    order = np.lexsort((taken, groups, cell))
+    pair = np.stack([cell, groups, taken])[:, order]  # a group may be taken away in parts
     starts = np.flatnonzero(np.r_[True, (pair[:, 1:] != pair[:, :-1]).any(axis=0)])
     size, owner = np.diff(np.append(starts, len(groups))), pair[1, starts]
     unit = np.repeat(np.arange(len(starts)), size)
-    taken = groups if bundles is None else bundles
     frames = {name: _Frame(c, taken, order, starts) for name, c in comparisons.items()}
     for rows, distances in distance_blocks(prepared(X, metric)[order], metric):
         sums = np.add.reduceat(distances, starts, axis=1).astype(np.float64)
