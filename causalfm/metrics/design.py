@@ -13,7 +13,7 @@ from scipy import sparse
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs, check_levels
 from causalfm.results import Influence
-from causalfm.strata import joint_factor
+from causalfm.strata import confounder_of, joint_factor
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -82,12 +82,7 @@ def design_of(
         another role.
     """
     check_inputs(cohort, graph)
-    name = graph.technical[0] if confounder is None else confounder
-    if name in (graph.biology, *graph.groups, graph.specimen):
-        raise DataError(
-            f"confounder={name!r} is the biology or a unit of the graph: choose a technical column, such as "
-            f"{graph.technical[0]!r}."
-        )
+    name = confounder_of(graph, confounder)
     biology, other = cohort.factor(graph.biology), cohort.factor(name)
     groups = cohort.factor(graph.group, private=True)
     check_levels(biology, "biology")
