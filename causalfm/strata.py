@@ -163,3 +163,21 @@ def _cross(strata: list[Factor], n: int) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(n, dtype=np.int64), np.zeros((1, 0), dtype=np.int64)
     columns, codes = np.unique(np.stack([f.codes for f in strata], axis=1), axis=0, return_inverse=True)
     return codes.reshape(-1), columns
+
+
+def confounder_of(graph: CausalGraph, name: str | None, what: str = "confounder") -> str:
+    """Return the column asked about, by default the first technical factor; units would be named in results.
+
+    Raises
+    ------
+    DataError
+        The biology or a unit.
+    """
+    if name is None:
+        return graph.technical[0]
+    if name in (graph.biology, *graph.groups, graph.specimen):
+        raise DataError(
+            f"{what}={name!r} is the biology or a unit of the graph: choose a technical column, such as "
+            f"{graph.technical[0]!r}."
+        )
+    return name

@@ -216,3 +216,122 @@ CASES = {
     "too many fields": (file("t.csv", b"patient\n" + f"{SENTINEL},1\n".encode() * N), "t.csv", "header"),
     "truncated gzip": (file("t.csv.gz", gzip.compress(table().to_csv().encode())[:99]), "t.csv.gz", "again"),
 }
+
+
+def downstream(**options):
+    return lambda t: metrics.performance_drop(cohort(), graph(), **options)
+
+
+def schedule(**options):
+    return lambda t: metrics.confounded_schedule(cohort(), graph(), **options)
+
+
+def scanned_twice():
+    """Every tissue seen at both sites."""
+    rows = np.arange(N)
+    columns = {"site": np.array(["A", "B"])[rows % 2], "tile": [f"{SENTINEL}-{row // 2}" for row in rows]}
+    columns |= {"patient": [f"{SENTINEL}-{row // 4}" for row in rows], "tumour": np.array(["x", "y"])[rows // 4 % 2]}
+    return cohort(**columns)
+
+
+def paired(measure, **options):
+    return lambda t: measure(scanned_twice(), graph(specimen="tile"), **options)
+
+
+def judged(change=None, **options):
+    codes = np.arange(6) % 2
+    parts = {"probabilities": np.full((6, 2), 0.5), "y": codes, "by": codes, "groups": np.arange(6)} | (change or {})
+    return lambda t: metrics.calibration_by_level(*parts.values(), **{"minimum": 2, **options})
+
+
+def other_rows(t):
+    plan = metrics.confounded_schedule(cohort(), graph())
+    return metrics.performance_drop(cohort()[np.arange(N)[::-1]], graph(), schedule=plan)
+
+
+CASES |= {
+    # --- metrics
+    **{
+        f"schedule with {name} {value}": (schedule(**{name: value}), f"{name}={value!r}", "whole number")
+        for name in ("groups_per_class", "steps", "rows_per_group", "validation", "test", "max_rows")
+        for value in (0, 2.5, "3", True)
+    },
+    "schedule of a million steps": (schedule(steps=10**6), "steps=1000000", "fewer steps"),
+    "schedule of a number of classes": (schedule(classes=3), "classes=3", "at least two different"),
+    "schedule of one level": (schedule(levels=["A", "A"]), "levels=", "at least two different"),
+    "schedule of patients": (schedule(confounder="patient"), "confounder='patient'", "'site'"),
+    **{
+        f"drop with strengths {value}": (downstream(strengths=value), f"strengths={value!r}", "ascending")
+        for value in ((), (0,), (-1, 1), ("a",), (float("nan"),), (1, 0.1), 3.0, "12")
+    },
+    "drop of no schedule": (downstream(schedule=3), "schedule must be a Schedule", "confounded_schedule"),
+    "drop along another's rows": (other_rows, "other rows", "confounded_schedule"),
+    "drop of two deals": (downstream(repeats=2), "repeats=2", "at least 3"),
+    "gap between patients": (
+        lambda t: metrics.transfer_gap(cohort(), graph(), confounder="patient"),
+        "confounder='patient'",
+        "'site'",
+    ),
+    "gap between classes": (
+        lambda t: metrics.transfer_gap(cohort(), graph(), confounder="tumour"),
+        "confounder='tumour'",
+        "'site'",
+    ),
+    "gap of neighbours": (lambda t: metrics.transfer_gap(cohort(), graph(), probe="knn"), "probe='knn'", "choose"),
+    "calibration by patient": (
+        lambda t: metrics.probe_calibration(cohort(), graph(), by="patient"),
+        "by='patient'",
+        "'site'",
+    ),
+    "calibration of no prediction": (
+        lambda t: metrics.probe_calibration(cohort(), graph(), prediction=3),
+        "prediction must be a Prediction",
+        "predict",
+    ),
+    "read-out within by no search": (
+        lambda t: metrics.readout_within(cohort(), graph(), neighbours=3),
+        "neighbours must be",
+        "knn(",
+    ),
+    "collapse with too many votes": (lambda t: metrics.feature_collapse(cohort(), graph(), k=72), "k=72", "up to 71"),
+    "collapse within patients": (
+        lambda t: metrics.feature_collapse(cohort(), graph(), confounder="patient"),
+        "confounder='patient'",
+        "'site'",
+    ),
+    "clusters of no table": (
+        lambda t: metrics.clustering_score(cohort(), graph(), max_tables=0),
+        "max_tables=0",
+        "at least 1",
+    ),
+    **{
+        f"{measure.__name__} {name}": (case, *parts)
+        for measure in (metrics.paired_similarity, metrics.paired_retrieval)
+        for name, case, *parts in (
+            ("without tissue", lambda t, f=measure: f(cohort(), graph()), "no specimen", "specimen=..."),
+            ("of patients", paired(measure, confounder="patient"), "'patient'", "'site'"),
+        )
+    },
+    "retrieval of nothing": (paired(metrics.paired_retrieval, k=0), "k=0", "at least 1"),
+    "retrieval of more than there is": (paired(metrics.paired_retrieval, k=72), "k=72", "at most 36"),
+    "retrieval of one tissue": (paired(metrics.paired_retrieval, max_specimens=1), "max_specimens=1", "at least 2"),
+    "drop of text": (lambda t: metrics.apd([["a", "b"], ["c", "d"]]), "accuracies", "pass numbers"),
+    "degradation along text": (lambda t: metrics.nipd(np.full((2, 3), 0.8), "x", 0.5), "cramers_v", "pass numbers"),
+    "degradation to no chance": (lambda t: metrics.nipd(np.full((2, 3), 0.8), [0, 1], "a"), "chance", "pass numbers"),
+    "calibration of one column": (judged({"probabilities": np.full(6, 0.5)}), "shape (6,)", "must be numbers"),
+    "calibration of nothing": (judged({"probabilities": np.zeros((0, 2))}), "shape (0, 2)", "must be numbers"),
+    "calibration of names": (judged({"y": np.array(["x", "y"] * 3)}), "class codes", "cohort.factor(name).codes"),
+    "calibration of groups below 0": (judged({"groups": np.arange(6) - 1}), "group codes", "from 0"),
+    "calibration of few units": (judged(minimum=1), "minimum=1", "at least 2"),
+    "calibration with a broken seed": (judged(random_state=-1), "random_state=-1", "whole number"),
+    "comparison about nothing": (
+        lambda t: cfm.compare({"a": cohort(), "b": cohort()}, graph(), confounder=[]),
+        "confounder names no column",
+        "give",
+    ),
+    "comparison by a number": (
+        lambda t: cfm.compare({"a": cohort(), "b": cohort()}, graph(), metrics=3),
+        "no measure 3",
+        "choose from",
+    ),
+}

@@ -147,7 +147,7 @@ def test_two_of_three_classes_are_judged_among_themselves() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"minimum": 1}, "needs at least 2 units"),
+        ({"minimum": 1}, "minimum=1: choose a whole number of at least 2"),
         ({"names": []}, "level codes run from 0 to 0; there are 0"),
         ({"classes": ["a"]}, "1 class names for 2 columns"),
     ],

@@ -86,6 +86,8 @@ def compare(
         check_whole(k, "k", 1, why="neighbours per row")
     measures = chosen_metrics(metrics)
     factors = list(dict.fromkeys(graph.technical if confounder is None else names(confounder)))
+    if not factors:
+        raise DataError("confounder names no column: give a technical factor, or leave it out for all.")
     if wrong := [name for name in factors if name not in graph.technical]:
         raise DataError(f"confounder names {wrong[0]!r}, which is no technical factor: {', '.join(graph.technical)}.")
     check_same_rows(cohorts, graph)

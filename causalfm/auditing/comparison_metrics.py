@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -155,7 +155,7 @@ def chosen_metrics(wanted: Sequence[str] | Mapping[str, Metric | Callable[..., E
         if wrong := [name for name, metric in found.items() if not callable(metric.measure)]:
             raise DataError(f"metrics[{wrong[0]!r}] cannot be called: give a function of (cohort, graph).")
     else:
-        asked = [wanted] if isinstance(wanted, str) else list(wanted)
+        asked = [wanted] if isinstance(wanted, str) else list(wanted) if isinstance(wanted, Iterable) else [wanted]
         if unknown := [name for name in asked if name not in METRICS]:
             near = did_you_mean(unknown[0], METRICS)
             raise DataError(f"there is no measure {unknown[0]!r}: choose from {', '.join(METRICS)}.{near}")

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
+from causalfm.arguments import check_seed, check_whole
 from causalfm.errors import DataError
 from causalfm.results import Estimate
 
@@ -81,10 +82,14 @@ def calibration_by_level(
     probability forecasts, Climate Dynamics 39:655, 2012. Van Calster et al., Calibration: the Achilles heel of
     predictive analytics, BMC Medicine 17:230, 2019.
     """
-    probabilities = np.asarray(probabilities, dtype=np.float64)
+    check_seed(random_state)
+    check_whole(minimum, "minimum", 2, why="an interval needs 2 units")
+    probabilities, y, by, groups = (np.asarray(part) for part in (probabilities, y, by, groups))
+    _check(probabilities, y, by, groups)
+    probabilities = probabilities.astype(np.float64)
     names = [str(i) for i in range(int(by.max()) + 1)] if names is None else names
     classes = [str(i) for i in range(probabilities.shape[1])] if classes is None else classes
-    _check(probabilities, y, by, groups, len(names), len(classes), minimum)
+    _check_names(probabilities, y, by, len(names), len(classes))
     parts = [_part(probabilities, y, groups, np.flatnonzero(by == i), minimum, balanced) for i in range(len(names))]
     looks = sum(len(part.offsets) for part in parts)
     rng = np.random.default_rng(random_state)
@@ -109,30 +114,33 @@ class _Part:
         return np.arange(len(self.judged)) if len(self.judged) > 2 else np.arange(1, len(self.judged))
 
 
-def _check(
-    probabilities: np.ndarray,
-    y: np.ndarray,
-    by: np.ndarray,
-    groups: np.ndarray,
-    n_names: int,
-    n_classes: int,
-    minimum: int,
-) -> None:
-    n, wide = probabilities.shape
-    if minimum < 2:
-        raise DataError(f"minimum={minimum}: an interval needs at least 2 units.")
+def _check(probabilities: np.ndarray, y: np.ndarray, by: np.ndarray, groups: np.ndarray) -> None:
+    if probabilities.ndim != 2 or probabilities.dtype.kind not in "fiu" or not probabilities.size:
+        raise DataError(
+            f"probabilities must be numbers, rows by classes; they have shape {probabilities.shape} and type "
+            f"{probabilities.dtype}."
+        )
+    n = len(probabilities)
     if not len(y) == len(by) == len(groups) == n:
         raise DataError(f"{n} rows of probabilities, but {len(y)} classes, {len(by)} levels and {len(groups)} groups.")
+    for what, codes in (("class", y), ("level", by), ("group", groups)):
+        if codes.ndim != 1 or codes.dtype.kind not in "iu" or codes.min() < 0:
+            raise DataError(f"{what} codes must be whole numbers from 0, such as cohort.factor(name).codes.")
     off = np.flatnonzero(
-        ~(np.abs(probabilities.sum(axis=1) - 1.0) < 1e-3) | (probabilities < 0.0).any(axis=1)  # also catches nan
+        ~(np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1.0) < 1e-3)
+        | (probabilities < 0.0).any(axis=1)  # also catches nan
     )
     if len(off):
         raise DataError(
             f"{len(off)} rows of probabilities are negative, missing or do not add up to one (first: row {off[0]}): "
             "pass the probabilities of all classes."
         )
+
+
+def _check_names(probabilities: np.ndarray, y: np.ndarray, by: np.ndarray, n_names: int, n_classes: int) -> None:
+    wide = probabilities.shape[1]
     for what, codes, size in (("class", y, wide), ("level", by, n_names)):
-        if codes.min() < 0 or codes.max() >= size:
+        if codes.max() >= size:
             raise DataError(f"{what} codes run from {codes.min()} to {codes.max()}; there are {size}.")
     if n_classes != wide:
         raise DataError(f"{n_classes} class names for {wide} columns of probabilities.")

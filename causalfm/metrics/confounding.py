@@ -42,6 +42,10 @@ def confounded_tables(n_classes: int, n_levels: int, groups_per_class: int, step
             f"groups_per_class={groups_per_class}: {n_classes} classes at {n_levels} levels need a multiple of {unit} "
             "to start without any association and end with a complete one."
         )
+    few = f"steps={steps}: {groups_per_class} groups per class do not make {steps} tables whose association grows at "
+    few += "each step. Ask for fewer steps, or for more groups."
+    if steps > n_classes * groups_per_class + 1:  # each step moves a group at least
+        raise DataError(few)
     start = np.broadcast_to(end.mean(axis=0), end.shape)
     order = (end.argmax(axis=1)[:, None] + np.arange(n_levels)) % n_levels
     tables = np.empty((steps, n_classes, n_levels), dtype=np.int64)
@@ -50,10 +54,7 @@ def confounded_tables(n_classes: int, n_levels: int, groups_per_class: int, step
         whole = np.floor(np.round(exact.cumsum(axis=1), 9) + 0.5)
         np.put_along_axis(table, order, np.diff(whole, axis=1, prepend=0.0).astype(np.int64), axis=1)
     if (np.diff([cramers_v(table)[0] for table in tables]) <= 0.0).any():
-        raise DataError(
-            f"steps={steps}: {groups_per_class} groups per class do not make {steps} tables whose association grows at "
-            "each step. Ask for fewer steps, or for more groups."
-        )
+        raise DataError(few)
     return tables
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from scipy import sparse
 
-from causalfm.arguments import check_type, columns_of
+from causalfm.arguments import columns_of
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs, check_levels
 from causalfm.results import Influence
-from causalfm.strata import joint_factor
+from causalfm.strata import confounder_of, joint_factor
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -83,13 +83,7 @@ def design_of(
         another role.
     """
     check_inputs(cohort, graph)
-    name = graph.technical[0] if confounder is None else confounder
-    check_type(name, str, "confounder", "name one technical column")
-    if name in (graph.biology, *graph.groups, graph.specimen):
-        raise DataError(
-            f"confounder={name!r} is the biology or a unit of the graph: choose a technical column, such as "
-            f"{graph.technical[0]!r}."
-        )
+    name = confounder_of(graph, confounder)
     biology, other = cohort.factor(graph.biology), cohort.factor(name)
     groups = cohort.factor(graph.group, private=True)
     check_levels(biology, "biology")

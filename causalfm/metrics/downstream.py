@@ -5,15 +5,17 @@ APD and nIPD from accuracies, and the sweep that makes the accuracies from any c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.arguments import check_seed, check_whole
+from causalfm.arguments import check_seed, check_type, check_whole
 from causalfm.errors import DataError
-from causalfm.metrics.design import stratified_variance, t_interval, t_quantile
+from causalfm.metrics.design import design_of, stratified_variance, t_interval, t_quantile
 from causalfm.metrics.schedules import confounded_schedule
 from causalfm.metrics.sweeps import STRENGTHS, Sweep, probe_sweep
 from causalfm.metrics.training_sets import Schedule
@@ -74,7 +76,7 @@ def nipd(accuracies: np.ndarray, cramers_v: np.ndarray, chance: float) -> float:
     ----------
     Grisi, van der Laak, Litjens, arXiv 2607.25497 (2026).
     """
-    accuracies, v = _matrix(accuracies), np.asarray(cramers_v, dtype=np.float64)
+    accuracies, v = _matrix(accuracies), _floats(cramers_v, "cramers_v")
     if v.shape != (len(accuracies),) or not (
         np.isclose(v[0], 0.0) and np.isclose(v[-1], 1.0) and (np.diff(v) > 0).all()
     ):
@@ -83,7 +85,7 @@ def nipd(accuracies: np.ndarray, cramers_v: np.ndarray, chance: float) -> float:
             f"it holds {v.size}: {v.ravel()[:8].tolist()}."
         )
     mean = accuracies.mean(axis=1)
-    if not 0.0 <= chance < mean[0]:
+    if not 0.0 <= float(_floats(chance, "chance")) < mean[0]:
         raise DataError(f"chance={chance}, first mean accuracy {mean[0]:.4g}: without skill nothing can be lost.")
     return float(_trapezoids(v) @ (mean - mean[0]) / (mean[0] - chance))
 
@@ -151,16 +153,49 @@ def performance_drop(
     """
     check_seed(random_state)
     check_whole(repeats, "repeats", 3, why="their spread is part of the interval")
+    _check_strengths(strengths)
     if schedule is None:
         schedule = confounded_schedule(cohort, graph, confounder=confounder)
-    if len(schedule.y) != len(cohort):
-        raise DataError(
-            f"the schedule was made for {len(schedule.y)} rows and the cohort has {len(cohort)}: plan it again."
-        )
+    _check_schedule(schedule, cohort, graph, confounder)
     sweeps = probe_sweep(cohort.X, schedule, repeats=repeats, strengths=strengths, random_state=random_state)
     return tuple(
         e for domain, sweep in zip(("id", "ood"), sweeps, strict=True) for e in _estimates(domain, sweep, schedule)
     )
+
+
+def _check_strengths(strengths: Any) -> None:
+    values = list(strengths) if isinstance(strengths, Sequence) and not isinstance(strengths, str) else []
+    number = all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
+    if not values or not number or not all(0.0 < a < b for a, b in zip(values, [*values[1:], math.inf], strict=True)):
+        raise DataError(
+            f"strengths={strengths!r}: give inverse penalties above 0 in ascending order, such as (0.1, 1)."
+        )
+
+
+def _check_schedule(schedule: Schedule, cohort: Cohort, graph: CausalGraph, confounder: str | None) -> None:
+    """Refuse a schedule of other rows: with the same number of them it would train on wrong classes without a word."""
+    check_type(schedule, Schedule, "schedule", "make one with causalfm.metrics.confounded_schedule(cohort, graph)")
+    if confounder not in (None, schedule.confounder):
+        raise DataError(f"confounder={confounder!r}, but the schedule is about {schedule.confounder!r}: name one only.")
+    if len(schedule.y) != len(cohort):
+        raise DataError(
+            f"the schedule was made for {len(schedule.y)} rows and the cohort has {len(cohort)}: plan it again."
+        )
+    design = design_of(cohort, graph, schedule.confounder, within=())
+    about = (graph.biology, schedule.biology, schedule.classes, schedule.y, design.biology_levels, design.biology)
+    levels = schedule.levels, schedule.level, design.confounder_levels, design.confounder
+    same = about[0] == about[1] and _placed_alike(*about[2:]) and _placed_alike(*levels)
+    if not same or not np.array_equal(schedule.groups, design.groups):
+        raise DataError(
+            f"the schedule was made for other rows: {graph.biology}, {schedule.confounder} or {graph.group} differ, or "
+            "are in another order. Make it again with confounded_schedule for this cohort."
+        )
+
+
+def _placed_alike(chosen: Sequence[str], place: np.ndarray, names: Sequence[str], codes: np.ndarray) -> bool:
+    """Whether rows are planned for the level that they have: its position among those chosen, -1 for others."""
+    where = np.array([chosen.index(name) if name in chosen else -1 for name in names])
+    return set(chosen) <= set(names) and np.array_equal(where[codes], place)
 
 
 def _estimates(domain: str, sweep: Sweep, schedule: Schedule) -> tuple[Estimate, Estimate]:
@@ -243,10 +278,17 @@ def _trapezoids(v: np.ndarray) -> np.ndarray:
 
 
 def _matrix(accuracies: np.ndarray) -> np.ndarray:
-    accuracies = np.asarray(accuracies, dtype=np.float64)
+    accuracies = _floats(accuracies, "accuracies")
     if accuracies.ndim != 2 or len(accuracies) < 2 or not accuracies.shape[1] or not np.isfinite(accuracies).all():
         raise DataError(
             f"accuracies must be finite, steps by repeats, with at least two steps; they have shape {accuracies.shape}"
             f" and {int((~np.isfinite(accuracies)).sum())} values that are not finite."
         )
     return accuracies
+
+
+def _floats(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{name} holds what is no number: pass numbers.") from None

@@ -129,7 +129,10 @@ def paired_retrieval(
         scores.append(_retrieval(U, pair, chosen, k, design.n_groups))
     if all(score.reason for score in scores):
         most = max(len(pair.left) for pair in design.pairs)
-        raise DataError(f"k={k} is larger than the candidates: at most {most} specimens are in both views of a pair.")
+        raise DataError(
+            f"k={k} is larger than the candidates: at most {most} specimens are in both views of a pair. Choose a "
+            "smaller k."
+        )
     details = {"biology": graph.biology, "k": k, "specimens_not_sampled": left_out}
     return paired_estimate("paired_retrieval", "paired_rank", design, scores, details, index=True)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from causalfm.arguments import check_seed, check_whole
+from causalfm.arguments import check_seed, check_type, check_whole
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs, check_levels
@@ -186,6 +186,8 @@ def predict(
     check_whole(n_splits, "n_splits", 2)
     check_whole(max_rows, "max_rows", 1)
     check_seed(random_state)
+    if neighbours is not None:
+        check_type(neighbours, Neighbours, "neighbours", "search with knn(cohort.X, k, exclude=group codes)")
     of = graph.technical[0] if of is None else of
     target, groups = cohort.factor(of), cohort.factor(graph.group, private=True)
     check_levels(target, "the factor to read")

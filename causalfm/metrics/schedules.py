@@ -146,7 +146,7 @@ def _chosen(names: Sequence[str] | None, known: Sequence[str], what: str, column
     """Return the positions of the names among the known levels, all by default."""
     if names is None:
         return list(range(len(known)))
-    if isinstance(names, str) or len(names) < 2 or len(set(names)) < len(names):
+    if not isinstance(names, Sequence) or isinstance(names, str) or len(names) < 2 or len(set(names)) < len(names):
         raise DataError(f"{what}={names!r}: give at least two different values of {column!r}.")
     for name in names:
         if name not in known:

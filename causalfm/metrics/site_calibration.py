@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.arguments import check_whole
+from causalfm.arguments import check_type, check_whole
+from causalfm.graph_checks import check_inputs
 from causalfm.metrics.calibration import SMALLEST, calibration_by_level, slope_of
 from causalfm.metrics.learners import groups_per_level
 from causalfm.metrics.probes import Prediction, Probe, predict
 from causalfm.metrics.recall import cell_balance
 from causalfm.positivity import CompleteTable, complete_table
 from causalfm.results import Estimate
+from causalfm.strata import confounder_of
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -71,14 +73,17 @@ def probe_calibration(
     Raises
     ------
     DataError
-        No read-out is possible, or ``minimum`` is under 2.
+        No read-out is possible, ``minimum`` is under 2, or ``by`` has another role.
 
     Notes
     -----
     Holds for new patients of the levels seen in training, not for a new hospital.
     """
     check_whole(minimum, "minimum", 2, why="an interval needs two units")
-    by = graph.technical[0] if by is None else by
+    check_inputs(cohort, graph)
+    by = confounder_of(graph, by, "by")
+    if prediction is not None:
+        check_type(prediction, Prediction, "prediction", "make one with causalfm.metrics.probes.predict")
     settings: dict[str, Any] = {"of": graph.biology, "probe": probe, "beyond": (by,), "random_state": random_state}
     p = predict(cohort, graph, **settings) if prediction is None else prediction
     classes, levels = cohort.factor(graph.biology), cohort.factor(by)

@@ -11,11 +11,13 @@ from scipy import stats
 
 from causalfm.arguments import check_whole
 from causalfm.errors import DataError
+from causalfm.graph_checks import check_inputs
 from causalfm.metrics.design import t_quantile, variance_of
 from causalfm.metrics.learners import cross_fitted, grouped_folds, groups_per_level
 from causalfm.metrics.probes import Prediction, Probe, predict, score, unit_influence
 from causalfm.metrics.recall import balanced_accuracy, discordance_floor, pair_share, recall_effects
 from causalfm.results import Estimate
+from causalfm.strata import confounder_of
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -74,7 +76,7 @@ def transfer_gap(
     Raises
     ------
     DataError
-        No read-out is possible, or a probe that cannot leave levels out.
+        No read-out is possible, a probe that cannot leave levels out, or a confounder with another role.
 
     Notes
     -----
@@ -84,7 +86,8 @@ def transfer_gap(
     if probe == "knn":
         raise DataError("probe='knn': the gap compares trained probes; choose 'logistic' or 'network'.")
     check_whole(minimum, "minimum", 2, why="an interval needs two units")
-    name = graph.technical[0] if confounder is None else confounder
+    check_inputs(cohort, graph)
+    name = confounder_of(graph, confounder)
     levels = cohort.factor(name).levels
     splits = int(np.clip(len(levels), *FOLDS)) if n_splits is None else n_splits
     settings: dict[str, Any] = {"of": graph.biology, "probe": probe, "beyond": (name,), "random_state": random_state}
