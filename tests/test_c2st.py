@@ -1,5 +1,7 @@
 """The classifier two-sample test: its classifier step by step, its null distribution, its size."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,6 +84,23 @@ def test_equals_its_definition(given: tuple[str, ...], monkeypatch: pytest.Monke
     assert found.auc_chance == pytest.approx(null[:, 0].mean())
     assert found.chance == pytest.approx(null[:, 1].mean())
     assert found.p_value == (1 + np.sum(null[:, 0] >= found.statistic - 1e-12)) / 13
+
+
+def test_an_error_in_the_effect_of_classes_within_patients_is_not_found() -> None:
+    """Patients keep it times their share of the class, and sites hold other shares: it must not tell them apart."""
+    units = units_of(biology_within_group=True, confounding=0.7, rows_per_group=(4, 8), n_sites=2)
+    assert units.within is not None
+    patient, tumour = units.groups.codes, units.within.codes
+    share = np.bincount(patient, tumour) / np.bincount(patient)
+    wrong = dataclasses.replace(units, Z=units.Z + 5.0 * share[:, None])
+    sites = np.array([share[units.level.codes == s].mean() for s in (0, 1)])
+    assert abs(sites[0] - sites[1]) > 0.3
+    order = module._anonymous_order
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_anonymous_order", lambda Z, seed: order(units.Z, seed))
+        found, other = (classifier_test(u, n_draws=49) for u in (units, wrong))
+    assert other.statistic == pytest.approx(found.statistic)
+    np.testing.assert_allclose(other.null, found.null)
 
 
 def test_folds_hold_every_level_of_every_stratum() -> None:

@@ -144,3 +144,13 @@ def test_collapsed_embeddings_and_every_patient_alike(method: str) -> None:
             ask(flat, method)
         return
     assert ask(flat, method).verdict == "cannot tell"
+
+
+@every_method
+def test_nested_groups_are_tested_by_the_coarsest(method: str) -> None:
+    cohort = scm(site_effect=0.6, rows_per_group=6)
+    slide = cohort.obs["patient"] + np.array(["a", "b"])[np.arange(len(cohort)) % 2]
+    nested = CausalGraph.standard(biology="tumour", technical="site", group=["slide", "patient"])
+    found, plain = ask(cohort.replace(obs=cohort.obs.assign(slide=slide)), method, nested), ask(cohort, method)
+    assert (found.p_value, found.statistic, found.unit) == (plain.p_value, plain.statistic, "patient")
+    assert found.n_groups == 36

@@ -1,4 +1,8 @@
-"""Invariance tests: is the embedding independent of a technical factor, given what it may depend on."""
+"""Invariance tests: is the embedding independent of a technical factor, given what it may depend on.
+
+Methods of :func:`invariance_test`: ``mean`` (shifts of means), ``gcm`` (the largest linear dependence), ``c2st`` (a
+classifier), ``mmd`` and ``energy`` (distributions), ``hsic`` and ``dcorr`` (distributions, levels weighed by a kernel).
+"""
 
 from causalfm.invariance.decision import invariance_test
 from causalfm.invariance.equivalence import equivalence_test

@@ -68,12 +68,13 @@ def invariance_test(
     given
         ``"auto"``: the largest valid set that leaves something to compare. A set of one's own must be valid.
     method
-        ``"mean"``: studentised difference of patient means, patients permuted within strata.
+        What is compared, see Notes: shifts of means (``"mean"``, ``"gcm"``, ``"c2st"``) or whole distributions
+        (``"mmd"``, ``"energy"``, ``"hsic"``, ``"dcorr"``).
     margin
         Largest acceptable distance between two levels, in units of the root mean square distance between two classes of
         biology. None: the test can fail (an effect is there) but never pass.
     n_permutations
-        Permutations of patients.
+        Permutations of patients, or flips of their signs.
     minimum
         Least patients per cell.
     exchangeable
@@ -101,7 +102,39 @@ def invariance_test(
     -----
     The verdict rests on bounds, never on the p-value alone: pass if the upper 95 % bound of the *largest* pair's
     squared distance minus ``margin^2`` times the biology's is below zero, fail if a lower bound is above it (Bonferroni
-    over pairs).
+    over pairs). It is the same for ``mean``, ``gcm`` and ``c2st``; kernel methods measure it in their features.
+
+    In every method patients are the units and weigh equally, categorical columns of the conditioning set form strata,
+    and continuous ones are regressed out with splines, assumed to act additively. Patients are assumed independent.
+
+    ``mean``
+        Shifts of the mean embedding, by the sum of squares between levels, studentised by each cell's variance;
+        patients permuted within strata [1]_. Levels may differ in spread and in rows per patient.
+    ``mmd``, ``energy``
+        Any difference between distributions: the same statistic of the patients' mean features of a Gaussian kernel
+        [2]_ or of the distance kernel [3]_. Finds different spread and shape too, so that it rejects where patients of
+        one level vary more. Exact features up to 1,024 rows, landmarks beyond.
+    ``hsic``, ``dcorr``
+        As these two, levels weighed by a kernel between them [2]_ [3]_: the order of an ordinal factor is used, and a
+        continuous factor is answered.
+    ``gcm``
+        Linear: the largest generalised covariance of a level and a dimension of the embedding, given leave-one-patient-
+        out regressions [4]_; signs of residuals flipped, assumed about symmetric, or patients many. Finds a shift in
+        one of many dimensions and names it.
+    ``c2st``
+        A classifier, linear with a shrunken covariance, judged on patients left out [5]_; signs flipped as in ``gcm``.
+        Finds shifts in directions in which patients vary little.
+
+    A continuous factor is answered by ``mean`` (slope), ``hsic``, ``dcorr`` and ``gcm``; a factor that varies within
+    patients by ``mean``, ``mmd`` and ``energy``, each patient its own control, signs flipped.
+
+    References
+    ----------
+    .. [1] Chung and Romano, Ann. Statist. 41 (2013) 484-507; :func:`causalfm.invariance.mean.mean_test`.
+    .. [2] Gretton et al., J. Mach. Learn. Res. 13 (2012) 723-773 (MMD); NIPS 20 (2008) 585-592 (HSIC).
+    .. [3] Sejdinovic et al., Ann. Statist. 41 (2013) 2263-2291.
+    .. [4] Shah and Peters, Ann. Statist. 48 (2020) 1514-1538.
+    .. [5] Lopez-Paz and Oquab, ICLR 2017; Kim et al., Ann. Statist. 49 (2021) 411-434.
     """
     if margin is not None:
         check_positive(margin, "margin", "it is a share of the distance between classes; None asks without a margin")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -19,42 +18,17 @@ from causalfm.cohort import Cohort, Factor
 from causalfm.dosing import is_dose
 from causalfm.errors import DataError, GraphError, positions
 from causalfm.graph import CausalGraph
+from causalfm.invariance.exchangeable_means import Layout, centred, exchangeable_units, unit_of_patients
 from causalfm.invariance.mean import informative, mean_test
 from causalfm.invariance.methods import Question, Tested
 from causalfm.invariance.posing import Posed, check_question, sets_to_try, unanswered
 from causalfm.matching import covariate_means
 from causalfm.positivity import CompleteTable, Overlap, complete_table
-from causalfm.strata import joint_factor, stratify, table, varies_within
-from causalfm.units import Units, helmert, patient_units
+from causalfm.strata import joint_factor, stratify, varies_within
+from causalfm.units import Units
 
 MIN_UNITS = 8  # levels of the exchangeable factor: below, one odd hospital decides
-
-
-@dataclass(frozen=True, eq=False)
-class Layout:
-    """The units of one question.
-
-    Attributes
-    ----------
-    unit
-        The exchangeable factor, row by row.
-    level
-        The tested factor, one code per unit.
-    stratum
-        ``(S,)`` combination of the conditioning columns that are constant within units.
-    between, within
-        Names of the conditioning columns that are constant within all units, and of the others.
-    """
-
-    unit: Factor
-    level: Factor
-    stratum: np.ndarray
-    between: tuple[str, ...]
-    within: tuple[str, ...]
-
-    def counts(self) -> np.ndarray:
-        """Units per stratum and level, ``(W, L)``."""
-        return table(self.stratum, self.level.codes, (int(self.stratum.max()) + 1, self.level.n_levels))
+MAX_SHARED = 0.1  # of the chance differences between levels may come from the error of what was taken off
 
 
 def pose_exchangeable(
@@ -119,58 +93,32 @@ def pose_exchangeable(
     base = dataclasses.replace(
         base, n_groups=layout.unit.n_levels, unit=exchangeable, sentence=f"Cannot tell. {found.sentence}"
     )
-    run = partial(_mean_method, layout=layout)
     if not question.recoverable:
+        run = partial(_mean_method, units=None)
         return Posed(dataclasses.replace(base, sentence=f"Cannot tell: {question.sentence}"), found, None, run)
+    units, shared = exchangeable_units(cohort, graph, layout) if found.comparable else (None, 0.0)
+    if shared > MAX_SHARED:
+        why = _shared_words(layout, shared)
+        found = dataclasses.replace(found, verdict="cannot tell", comparable=False, sentence=why, table=None)
+        base = dataclasses.replace(base, sentence=f"Cannot tell. {why}")
+    if units is not None:
+        base = dataclasses.replace(base, details={**base.details, "shared_error": shared})
+    run = partial(_mean_method, units=units)
     asked = Question(cohort, graph, factors, found.given, n_permutations, random_state, minimum)
     return Posed(base, found, asked if found.comparable else None, run)
 
 
-def exchangeable_units(cohort: Cohort, graph: CausalGraph, layout: Layout) -> Units:
-    """Average patients to units, after taking off what varies within units.
-
-    Parameters
-    ----------
-    cohort, graph
-        Data and declared graph.
-    layout
-        The units.
-
-    Returns
-    -------
-    Units
-        One row per level of the exchangeable factor; patients weigh equally within it. The effects of biology and
-        covariates are estimated within units, so that nothing that differs between units enters them.
-
-    Notes
-    -----
-    Assumption: within units, biology and covariates act alike everywhere.
-    """
-    patients = patient_units(cohort, graph, (), layout.within)
-    unit = _unit_of_patients(cohort, graph, layout)
-    S = layout.unit.n_levels
-    columns = np.concatenate([np.eye(patients.n_strata)[patients.stratum], patients.covariates], axis=1)
-    columns -= columns.mean(axis=0)
-    slopes = np.linalg.lstsq(_centred(columns, unit, S), _centred(patients.Z, unit, S), rcond=None)[0]
-    rows = np.bincount(layout.unit.codes, minlength=S)
-    codes = np.unique(layout.stratum, return_inverse=True)[1]
-    return Units(
-        level=layout.level,
-        stratum=codes,
-        stratum_columns=np.arange(int(codes.max()) + 1)[:, None][:, :0],
-        conditioning=(),
-        continuous=(),
-        within=cohort.factor(graph.biology) if graph.biology in layout.within else None,
-        groups=layout.unit,
-        Z=_means(patients.Z - columns @ slopes, unit, S),
-        covariates=np.zeros((S, 0)),
-        contrasts=_class_contrasts(patients, graph.biology, unit, S),
-        size=rows,
+def _shared_words(layout: Layout, shared: float) -> str:
+    columns = " and ".join(layout.within)
+    return (
+        f"The effect of {columns}, which is taken off, is known too badly from within levels of {layout.unit.name}: "
+        f"its error adds {shared:.0%} to what differs between levels of {layout.level.name} by chance, more than the "
+        f"{MAX_SHARED:.0%} that the test bears. More patients per {layout.unit.name} are needed."
     )
 
 
-def _mean_method(question: Question, *, layout: Layout) -> Tested:
-    units = exchangeable_units(question.cohort, question.graph, layout)
+def _mean_method(question: Question, *, units: Units | None) -> Tested:
+    assert units is not None  # asked only where it was laid out
     statistic, p_value = mean_test(units, n_permutations=question.n_permutations, random_state=question.random_state)
     return Tested(statistic, p_value, units, "mean embedding", {"tested_groups": int(informative(units).sum())})
 
@@ -255,43 +203,10 @@ def _left_out(layout: Layout, best: CompleteTable, minimum: int) -> tuple[str, .
 def _told_within(cohort: Cohort, graph: CausalGraph, layout: Layout) -> bool:
     """Whether every contrast of the conditioning columns is seen within units."""
     strata = stratify(cohort, graph, (), layout.within)
-    unit = _unit_of_patients(cohort, graph, layout)
+    unit = unit_of_patients(cohort, graph, layout)
     columns = np.concatenate([np.eye(strata.n_strata)[strata.stratum], covariate_means(cohort, strata)], axis=1)
     columns -= columns.mean(axis=0)
     columns = columns[:, columns.any(axis=0)]
     columns /= np.linalg.norm(columns, axis=0)
-    inside = _centred(columns, unit, layout.unit.n_levels)
+    inside = centred(columns, unit, layout.unit.n_levels)
     return bool(np.linalg.matrix_rank(inside, tol=1e-6) == np.linalg.matrix_rank(columns, tol=1e-6))
-
-
-def _unit_of_patients(cohort: Cohort, graph: CausalGraph, layout: Layout) -> np.ndarray:
-    groups = cohort.factor(graph.group, private=True)
-    varies = varies_within(layout.unit.codes, groups)
-    if varies.any():
-        raise DataError(
-            f"{varies.sum()} {groups.name}s are seen at several levels of {layout.unit.name!r}: keep one level of each."
-        )
-    return np.asarray(layout.unit.codes[np.unique(groups.codes, return_index=True)[1]])
-
-
-def _class_contrasts(patients: Units, biology: str, unit: np.ndarray, S: int) -> np.ndarray | None:
-    """Contrasts between classes within the units that hold all classes, as in :class:`causalfm.units.Units`."""
-    classes = [f for f in patients.conditioning if f.name == biology]
-    if not classes:
-        return None
-    B = classes[0].n_levels
-    cells = unit * B + classes[0].codes
-    full = (np.bincount(cells, minlength=S * B).reshape(S, B) > 0).all(axis=1)
-    with np.errstate(invalid="ignore"):
-        means = _means(patients.Z, cells, S * B).reshape(S, B, -1)[full]
-    return np.asarray(helmert(B) @ means).reshape(len(means), -1)
-
-
-def _means(values: np.ndarray, codes: np.ndarray, n: int) -> np.ndarray:
-    total = np.zeros((n, values.shape[1]))
-    np.add.at(total, codes, values)
-    return np.asarray(total / np.bincount(codes, minlength=n)[:, None])
-
-
-def _centred(values: np.ndarray, codes: np.ndarray, n: int) -> np.ndarray:
-    return np.asarray(values - _means(values, codes, n)[codes])

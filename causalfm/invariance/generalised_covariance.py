@@ -93,7 +93,8 @@ def max_gcm(
     Without ``refit`` the products themselves are multiplied, which forgets that residuals of few units are tied by the
     regression: at 20 to 64 patients and 32 to 1,024 dimensions true nulls were rejected in 0.5 to 11 % by signs, 0 to
     6.5 % by Webb's weights, 0 to 2.5 % by normal ones. With ``refit`` it was 2.7 to 7.7 % by signs and 4 to 9 % by
-    Webb's (18 designs, 200 to 400 cohorts each).
+    Webb's (18 designs, 200 to 400 cohorts each). The published normal multipliers of standardised products rejected
+    20 % at 24 patients, permuted labels 10 % with a covariate (docs/adr/0010-sign-flips.md).
 
     Assumptions: units are independent; residuals are about symmetric (exact for signs) or units are many.
 
