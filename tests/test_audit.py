@@ -191,7 +191,7 @@ BAD = {
         lambda: cfm.audit(bad(site=with_gaps), graph_of(), missing="guess"),
         "error.*level.*drop",
     ),
-    "no such method": (lambda: cfm.invariance_test(bad(), graph_of(), of="site", method="mmd"), "method='mean'"),
+    "no such method": (lambda: cfm.invariance_test(bad(), graph_of(), of="site", method="fisher"), "method='mean'"),
     "no such estimator": (lambda: cfm.effect(bad(), graph_of(), treatment="site", estimator="aipw"), "standardisation"),
     "no such outcome": (lambda: cfm.effect(bad(), graph_of(), treatment="site", outcome="age"), "outcome='Z'"),
     "no such reference": (lambda: cfm.effect(bad(), graph_of(), treatment="site", reference="x"), "site0"),

@@ -87,8 +87,8 @@ def falsify_graph(
     check_seed(random_state)
     graph.check(cohort)
     claims = implied_independences(graph)
-    least = max(1, int(np.ceil(len(claims) / ALPHA)) - 1)
-    check_whole(n_permutations, "n_permutations", least, why=f"{len(claims)} independences are tested together")
+    why = f"{len(claims)} independences are tested together"
+    check_whole(n_permutations, "n_permutations", fewest_permutations(graph), why=why)
     columns = {name: _per_unit(cohort, graph, name) for name in graph.measured}
     tests = _holm([_tested(claim, columns, cohort, graph, n_permutations, random_state) for claim in claims])
     failed = [test.sentence for test in tests if test.verdict == "fail"]
@@ -99,12 +99,19 @@ def falsify_graph(
             "The declared graph implies no independence among its columns: any two are joined, or share a cause that "
             "is not measured. No table can contradict it."
         )
+    elif not told:
+        sentence = f"None of the {len(tests)} independences that the declared graph implies can be tested here."
     elif not failed:
         sentence = (
             f"The table contradicts none of the {told} independences among its columns that could be tested, of "
             f"{len(tests)} that the declared graph implies. This does not confirm the graph."
         )
     return Falsification(worst([test.verdict for test in tests]), sentence, tuple(tests))
+
+
+def fewest_permutations(graph: CausalGraph) -> int:
+    """Return how many permutations Holm's correction needs: with fewer nothing could be significant."""
+    return max(1, int(np.ceil(len(implied_independences(graph)) / ALPHA)) - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +161,8 @@ def _tested(
             random_state=random_state,
         )
         if np.isnan(p_value):
-            reason = f"{claim.a} or {claim.b} does not vary{' given ' * bool(claim.given)}{', '.join(claim.given)}"
+            within = f" given {', '.join(claim.given)}" if claim.given else ""
+            reason = f"{claim.a} or {claim.b} does not vary, or differs in every {graph.group},{within}".rstrip(",")
     return TestResult(
         statistic=association,
         p_value=p_value,

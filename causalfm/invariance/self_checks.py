@@ -31,6 +31,7 @@ NULLS, FEWEST, SLOW = 200, 50, 40  # null cohorts; where one is large; of method
 BUDGET = 2e10  # multiplications of 200 null cohorts of 800 patients in 192 dimensions and 16 cells: five seconds
 ON_MEANS = ("mean", "mmd", "energy", "hsic", "dcorr")  # tests of the means of embeddings or features
 COARSE = 8  # points of a power curve where each costs much
+ROUNDING = 1e-20  # of squares
 NOTHING = (float("nan"),) * 3
 
 
@@ -122,7 +123,8 @@ def self_check(
     Raises
     ------
     GraphError, NotIdentifiedError, DataError
-        As the test itself; also ``clusters`` that cut units, a question without an answer, a continuous factor.
+        As the test itself; also ``clusters`` that cut units, a question without an answer, a continuous factor, an
+        embedding that does not vary within cells.
 
     Notes
     -----
@@ -151,6 +153,9 @@ def self_check(
     owner = cluster_of_units(cohort, graph, clusters)
     tested = posed.method(question)
     contrasts = contrast_units(tested.units, graph.biology, minimum)
+    patients = tested.units.patients if isinstance(tested.units, PairedUnits) else tested.units
+    if contrasts.joint.noise <= ROUNDING * float((patients.Z**2).mean()):
+        raise DataError(f"X does not vary between {graph.group}s of a cell: there is no noise to make null cohorts of.")
     classes = _distance_between_classes(contrasts)
     p_values, n, points = _nulls(posed, question, tested, owner, n_nulls)
     rejected = int((p_values("random", 0.0) <= ALPHA).sum())
@@ -230,15 +235,21 @@ def _nulls(
     of_unit[groups.codes] = clusters.codes
     B, seed, units = question.n_permutations, question.random_state, tested.units
     if isinstance(units, PairedUnits):
-        n = NULLS if n_nulls == "auto" else n_nulls
+        each = float(B) * len(units.within) ** 2
+        n = int(np.clip(BUDGET / each, FEWEST, NULLS)) if n_nulls == "auto" else n_nulls
         return paired_nulls(units.within, of_unit[units.within.units], n, B, seed), n, GRID
     if posed.base.method in ON_MEANS:
-        G, d = units.Z.shape
-        each = float(B) * int((units.counts() > 0).sum()) * G * min(G, d)
+        each = null_work(units.counts(), units.Z.shape[1], B)
         n = int(np.clip(BUDGET / each, FEWEST, NULLS)) if n_nulls == "auto" else n_nulls
         return mean_nulls(units, of_unit, n, B, seed, tested.similarity), n, GRID
     n = SLOW if n_nulls == "auto" else n_nulls
     return row_nulls(question, posed.method, clusters.codes, n), n, COARSE
+
+
+def null_work(counts: np.ndarray, d: int, n_permutations: int) -> float:
+    """Multiplications that one null cohort takes, for units ``counts (strata, levels)`` in ``d`` dimensions."""
+    G = int(counts.sum())
+    return float(n_permutations) * int((counts > 0).sum()) * G * min(G, d)
 
 
 def _distance_between_classes(contrasts: Contrasts) -> float:
