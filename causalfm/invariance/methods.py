@@ -114,8 +114,8 @@ def kernel_method(question: Question, *, kernel: str, between_levels: bool) -> T
     if complete_table(units.counts(), question.minimum) is None:
         raise DataError(
             f"no two levels of {units.level.name} have {question.minimum} {units.unit}s each that hold the same "
-            f"classes of {graph.biology}, so that distributions within classes cannot be compared: choose method='mean' "
-            "which compares class by class."
+            f"classes of {graph.biology}, so that distributions within classes cannot be compared: choose "
+            "method='mean', which compares class by class."
         )
     ordinal = len(of) == 1 and graph.kind(of[0], cohort) == "ordinal"
     similarity = level_similarity(units.level.n_levels, kernel, ordinal=ordinal) if between_levels else None

@@ -131,8 +131,8 @@ def self_check(
     A null cohort is made of the residuals from the cell means (biology and other strata x factor) with a new error of
     each cell's mean, each cluster's times a random sign. Every cluster keeps its number of rows, its spread and what
     its rows have in common. Null cohorts that permute labels would assume that the test's units are exchangeable, and
-    so find 4 % where the true size is 97 %. Residuals without the new error are correlated, and would find 10 % where
-    the size is 5 %, where cells are small or dimensions many.
+    so find 4 % where the true size is 97 %. Residuals without the new error are correlated, and would find 14 % where
+    the size is 5 %, where cells are small and uneven and dimensions many (docs/adr/0012).
 
     What it cannot see: dependence between clusters, and skewness, which flipping removes. In a paired design with its
     own unit the test is exact for such nulls; there only the power is informative. Levels of a null cohort have equal
@@ -168,7 +168,8 @@ def self_check(
     seen = tuple(x / classes for x in found[worst]) if verdict != "fail" else NOTHING
     sentence = f"The test rejects {rejected / n:.1%} [{low:.1%}, {high:.1%}] of {n} null cohorts at {ALPHA:.0%}"
     if verdict == "fail":
-        sentence += f": with {graph.group}s as its unit it is not valid on this design."
+        cause = f"with {graph.group}s as its unit it is" if clusters else "cells or levels vary unlike, and it is"
+        sentence += f": {cause} not valid on this design."
     else:
         sentence += f". {_detectable_words(seen, found[worst], graph.biology)}"
     return SelfCheck(
