@@ -63,7 +63,9 @@ def test_a_p_value_that_does_not_hold_here_is_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(wrong, lambda units, own, n, *rest: lambda *_: np.where(np.arange(n) % 2, 0.01, 0.5))
     found = finding(cfm.audit(cohort, ONE), "invariance", "site")
     assert found.verdict == "fail"  # by the bounds
-    assert "cells or levels vary unlike, and it is not valid on this design. Do not rely on its p-value" in found.sentence
+    assert (
+        "cells or levels vary unlike, and it is not valid on this design. Do not rely on its p-value" in found.sentence
+    )
 
 
 def test_no_check_where_it_would_take_too_long_or_nothing_varies(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 from causalfm.cohort import Cohort
-from causalfm.errors import DataError
+from causalfm.errors import DataError, GraphError
 from causalfm.graph import CausalGraph
 from causalfm.invariance import prediction_invariance
 from causalfm.invariance.score_gaps import equal_score_gaps
@@ -331,6 +331,8 @@ def test_rows_and_columns_are_brought_into_order() -> None:
         (lambda p: pd.concat([p, p.iloc[3:4].rename(index=lambda i: "secret-x")]), "1 of .* id that is not in the coh"),
         (lambda p: p.assign(t0=p["t0"] + 0.1), r"do not add up to one in \d+ of \d+ rows of the cohort \(rows 0, 1, 2"),
         (lambda p: p.assign(t1=p["t1"].where(p.index != p.index[4])), r"1 of \d+ rows of the cohort \(row 4\)"),
+        (lambda p: p.assign(t0=np.inf, t1=-np.inf), r"\d+ of \d+ rows of the cohort \(rows 0, 1"),
+        (lambda p: p.set_index([p.index, p.index]), "index of other levels than the cohort's table"),
         (lambda p: p.to_numpy(), "predictions must be a DataFrame, not ndarray"),
         (lambda p: p.assign(t0="high"), "predictions holds text"),
     ],
@@ -343,6 +345,8 @@ def test_bad_predictions(change, message) -> None:
 
 
 def test_bad_settings() -> None:
+    with pytest.raises(GraphError, match="'tumour' is what is predicted"):
+        ask(scored(0, 24), of="tumour")
     for settings, message in (
         ({"kind": "fairness"}, "kind='fairness' is not known: choose 'auto' or one of 'independence'"),
         ({"margin": 0.0}, "margin=0.0: choose a finite number above 0"),

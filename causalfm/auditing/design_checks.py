@@ -42,8 +42,8 @@ def checked(
     Returns
     -------
     Finding
-        With the check in ``details["self-check"]``. The verdict stays, for it rests on bounds: they know every cell's own
-        covariance, which the permutation does not.
+        With the check in ``details["self-check"]``. The verdict stays, for it rests on bounds: they know the covariance
+        of every cell, which the permutation does not.
     """
     overlap = result.details["overlap"]
     if result.effect is None or overlap["continuous"]:
