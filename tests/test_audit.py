@@ -52,7 +52,6 @@ def test_on_tcga_the_hospital_dominates(tcga_audit: Audit) -> None:
     check = only(tcga_audit, "invariance").details["self-check"]
     assert check["size at 5%"]["low"] < 0.07
     assert 0.1 < check["distance seen with 80% power"]["value"] < 0.2
-    assert sum(tcga_audit.provenance["timings"].values()) < 120.0  # about 10 s of one core; machines differ
     effect = only(tcga_audit, "effect")
     assert effect.low > 1.0  # the hospital moves the embedding further than the cancer does
     assert effect.details["dowhy_confirms"] is True
