@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
-from causalfm.errors import DataError
+from causalfm.errors import DataError, GraphError
 
 SEEDS = 2**32 - 1  # the largest that scikit-learn takes
 
@@ -112,3 +112,15 @@ def did_you_mean(name: Any, options: Iterable[Any]) -> str:
     known = {str(option).strip().casefold(): str(option) for option in options}
     near = difflib.get_close_matches(str(name).strip().casefold(), known, n=1)
     return f" Did you mean {known[near[0]]!r}?" if near else ""
+
+
+def sets_to_try(valid: Sequence[tuple[str, ...]], given: Literal["auto"] | Sequence[str]) -> Sequence[tuple[str, ...]]:
+    """Return the valid conditioning sets, or the one asked for; one that is not valid under the graph is refused."""
+    if isinstance(given, str) and given == "auto":
+        return valid
+    wanted = {given} if isinstance(given, str) else set(given)
+    for candidate in valid:
+        if set(candidate) == wanted:
+            return (candidate,)
+    shown = "; ".join("{" + ", ".join(s) + "}" for s in valid)
+    raise GraphError(f"given={sorted(wanted)} is not a valid conditioning set under this graph. Valid: {shown}.")

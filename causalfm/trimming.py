@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from causalfm.arguments import sets_to_try
 from causalfm.arrows import names
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
@@ -124,7 +125,7 @@ def common_support(
     Raises
     ------
     GraphError, NotIdentifiedError
-        No conditioning set under the graph.
+        No conditioning set under the graph, or a ``given`` that is none.
     DataError
         The cohort does not fit the graph; a factor that varies within patients.
 
@@ -140,9 +141,7 @@ def common_support(
     graph.check(cohort)
     factors = names(of)
     refuse_numbers(cohort, graph, factors)
-    auto = isinstance(given, str) and given == "auto"
-    valid = graph.invariance(factors).valid if auto else (names(given),)
-    found = comparable_set(cohort, graph, factors, valid, minimum)
+    found = comparable_set(cohort, graph, factors, sets_to_try(graph.invariance(factors).valid, given), minimum)
     if found.paired:
         raise DataError(f"{found.sentence} There is nothing to trim: ask the question of the cohort as it is.")
     strata = stratify(cohort, graph, factors, found.given)

@@ -51,6 +51,9 @@ def test_on_tcga_the_hospital_dominates(tcga_audit: Audit) -> None:
         assert curve[k] == pytest.approx(value, abs=1e-9)
     assert near.details["as published (whole cohort)"]["chance"] == pytest.approx(0.489, abs=5e-4)
     assert near.chance == pytest.approx(0.5)
+    check = only(tcga_audit, "invariance").details["self-check"]
+    assert check["size at 5%"]["low"] < 0.07
+    assert 0.1 < check["distance seen with 80% power"]["value"] < 0.2
     effect = only(tcga_audit, "effect")
     assert effect.low > 1.0  # the hospital moves the embedding further than the cancer does
     assert effect.details["dowhy_confirms"] is True
@@ -193,7 +196,7 @@ BAD = {
         lambda: cfm.audit(bad(site=with_gaps), graph_of(), missing="guess"),
         "error.*level.*drop",
     ),
-    "no such method": (lambda: cfm.invariance_test(bad(), graph_of(), of="site", method="mmd"), "method='mean'"),
+    "no such method": (lambda: cfm.invariance_test(bad(), graph_of(), of="site", method="fisher"), "method='mean'"),
     "no such estimator": (lambda: cfm.effect(bad(), graph_of(), treatment="site", estimator="aipw"), "standardisation"),
     "no such outcome": (lambda: cfm.effect(bad(), graph_of(), treatment="site", outcome="age"), "outcome='Z'"),
     "no such reference": (lambda: cfm.effect(bad(), graph_of(), treatment="site", reference="x"), "site0"),

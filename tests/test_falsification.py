@@ -13,7 +13,7 @@ from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.invariance import falsify_graph
 from causalfm.invariance.implied import implied_independences
-from causalfm.invariance.residual_products import encode, independence_test, normal_scores, spline_basis
+from causalfm.invariance.residual_products import _flipped, encode, independence_test, normal_scores, spline_basis
 from causalfm.separation import latent_dag
 
 ROLES = {"biology": "tumour", "group": "patient"}
@@ -240,11 +240,11 @@ def test_what_cannot_be_tested_says_why() -> None:
     found = falsify_graph(nested, STANDARD)
     assert [t.sentence for t in found.tests] == [
         "The declared graph implies tumour independent of scanner given site: cannot tell, tumour or scanner does not "
-        "vary given site.",
-        "The declared graph implies scanner independent of age given site: cannot tell, scanner or age does not vary "
-        "given site.",
+        "vary, or differs in every patient, given site.",
+        "The declared graph implies scanner independent of age given site: cannot tell, scanner or age does not vary, "
+        "or differs in every patient, given site.",
     ]
-    assert found.sentence.startswith("The table contradicts none of the 0 independences")
+    assert found.sentence == "None of the 2 independences that the declared graph implies can be tested here."
     moved = cohort.obs.copy()
     twice = moved.index[moved["patient"].duplicated()][0]
     moved.loc[twice, "age"] += 1.0
@@ -252,6 +252,24 @@ def test_what_cannot_be_tested_says_why() -> None:
     assert varying.tests[1].sentence.endswith("cannot tell, age varies within patients.")
     assert not np.isnan(varying.tests[0].p_value)
     assert "secret" not in json.dumps(varying.to_dict())
+
+
+def test_a_level_for_every_patient_cannot_be_tested() -> None:
+    """Whatever is permuted, sixty sites of one patient each explain everything: no p-value of 1, but none."""
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame({"site": np.arange(60), "tumour": rng.integers(0, 2, 60), "patient": np.arange(60)})
+    found = falsify_graph(Cohort(np.ones((60, 1)), obs), CausalGraph("{tumour, site} -> Z", technical="site", **ROLES))
+    assert np.isnan(found.tests[0].p_value)
+    assert found.tests[0].sentence.endswith("tumour or site does not vary, or differs in every patient.")
+
+
+def test_flips_in_batches_are_the_flips() -> None:
+    rng = np.random.default_rng(0)
+    U, V, groups = rng.standard_normal((40, 2)), rng.standard_normal((40, 3)), np.arange(40) // 2
+    signs = np.random.default_rng(7).choice([-1.0, 1.0], (150, 20))
+    sums = np.stack([U[groups == g].T @ V[groups == g] for g in range(20)])
+    expected = (np.einsum("bg,gpq->bpq", signs, sums) ** 2).sum(axis=(1, 2))
+    assert _flipped(U, V, groups, 150, 7) == pytest.approx(expected)
 
 
 def test_holm_by_hand() -> None:

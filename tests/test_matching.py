@@ -7,7 +7,7 @@ import pytest
 from statsmodels.discrete.discrete_model import MNLogit
 
 from causalfm.cohort import Cohort
-from causalfm.errors import DataError
+from causalfm.errors import DataError, GraphError
 from causalfm.graph import CausalGraph
 from causalfm.invariance import invariance_test
 from causalfm.invariance.mean import mean_test
@@ -220,6 +220,16 @@ def test_matching_starts_again_when_cells_fall_short() -> None:
         propensities((alone.obs["site"] == "B").to_numpy(int), alone.obs[["age"]].to_numpy()),
     )
     assert support.kept == x_only.sum() == frame.loc["tumour=x", "kept"].sum()
+
+
+def test_a_set_of_ones_own_must_be_valid() -> None:
+    cohort = cohort_of(AGES)
+    for given in (["tumour"], ["patient"]):  # age stays open; no node of the graph
+        with pytest.raises(
+            GraphError, match=r"is not a valid conditioning set under this graph\. Valid: \{tumour, age\}"
+        ):
+            common_support(cohort, GRAPH, of="site", given=given)
+    assert common_support(cohort, GRAPH, of="site", given=["age", "tumour"]).kept > 0
 
 
 def test_refusal_and_warning() -> None:

@@ -22,12 +22,13 @@ class Finding(Result):
     Attributes
     ----------
     question
-        Key of the question: ``"overlap"``, ``"invariance"``, ``"effect"``, ``"neighbourhood"``, ``"readout"`` or
-        ``"biology"``.
+        Key of the question: ``"overlap"``, ``"invariance"``, ``"effect"``, ``"neighbourhood"``, ``"readout"``,
+        ``"biology"`` or, if the table contradicts the declared graph, ``"graph"``.
     title
         The question in words, for instance ``"Do neighbours share the biology or the site?"``.
     factor
-        Technical factor the question is about (several joined with `` + ``); the biology column for ``"biology"``.
+        Technical factor the question is about (several joined with `` + ``); the biology column for ``"biology"``,
+        ``"declared graph"`` for ``"graph"``.
     verdict, sentence
         The answer, and the answer in words.
     value, low, high

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from causalfm.auditing.design_checks import checked
 from causalfm.auditing.family import neighbourhood_family
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
@@ -120,7 +121,7 @@ def _neighbourhood_sentence(found: Estimate, reference: Estimate, biology: str, 
 
 
 def invariance_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy: Policy, seed: int) -> Finding:
-    """Answer whether the mean embedding is invariant to the factor, given the graph's set."""
+    """Answer whether the mean embedding is invariant to the factor, given the graph's set, and what could be seen."""
     result = invariance_test(
         cohort,
         graph,
@@ -133,14 +134,15 @@ def invariance_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], po
     joint = result.effect
     size = None if joint is None else {"value": joint.value, "low": joint.low, "high": joint.high}
     kept = ("valid_sets", "question", "n_permutations", "tested_groups", "per_level", "caveat")
-    return Finding(
+    draws = "sign-flip" if result.details["overlap"]["paired"] else "permutation"
+    finding = Finding(
         question="invariance",
         title=f"Is the embedding invariant to {result.of}, given {', '.join(result.given) or 'nothing'}?",
         factor=result.of,
         verdict=result.verdict,
         sentence=result.sentence,
         value=result.p_value,
-        quantity="p-value of the permutation test (the verdict rests on the largest pair, not on p)",
+        quantity=f"p-value of the {draws} test (the verdict rests on the largest pair, not on p)",
         n=result.n,
         n_groups=result.n_groups,
         unit=result.unit,
@@ -153,6 +155,7 @@ def invariance_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], po
             "mean squared distance": size,
         },
     )
+    return checked(finding, result, cohort, graph, of, seed)
 
 
 def effect_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy: Policy) -> Finding:

@@ -13,6 +13,7 @@ from causalfm import __version__
 from causalfm.arguments import check_seed, check_type
 from causalfm.arrows import names
 from causalfm.auditing import questions, reading
+from causalfm.auditing.design_checks import graph_check
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.cohort import Cohort
@@ -81,7 +82,8 @@ def audit(
     cohort = cohort.handle_missing(graph.columns, missing)
     graph.check(cohort)
     neighbours: list[Neighbours] = []
-    steps = _steps(cohort, graph, policy, neighbours, random_state)
+    notes: list[str] = []
+    steps = _steps(cohort, graph, policy, neighbours, notes, random_state)
     findings: list[Finding] = []
     timings: dict[str, float] = {}
     for done, (name, step) in enumerate(steps):
@@ -99,7 +101,7 @@ def audit(
         graph=graph,
         policy=policy.to_dict(),
         data=_data(cohort, graph),
-        assumptions=(*_assumptions(graph, findings), *similar_levels(cohort, graph)),
+        assumptions=(*_assumptions(graph, findings, notes), *similar_levels(cohort, graph)),
         provenance=provenance(random_state, time.perf_counter() - started, timings),
     )
 
@@ -111,8 +113,10 @@ def refuse_missing_units(cohort: Cohort, graph: CausalGraph) -> None:
         refuse_missing(cohort.column(name), name, way_out)
 
 
-def _steps(cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: list[Neighbours], seed: int) -> list[Step]:
-    """List the steps; the neighbour pass runs once, for all metrics."""
+def _steps(
+    cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: list[Neighbours], notes: list[str], seed: int
+) -> list[Step]:
+    """List the steps; the neighbour pass runs once, for all metrics. What the graph survives goes to the notes."""
     groups = cohort.factor(graph.group, private=True)
 
     def search() -> list[Finding]:
@@ -121,7 +125,13 @@ def _steps(cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: list[
         neighbours.append(knn(cohort.X, k, exclude=groups.codes, reserve=min(k, shortest - k)))
         return []
 
+    def confront() -> list[Finding]:
+        found, note = graph_check(cohort, graph, policy, seed)
+        notes.append(note)
+        return found
+
     steps: list[Step] = [
+        ("declared graph", confront),
         ("nearest neighbours", search),
         (f"biology: {graph.biology}", lambda: [reading.biology_finding(cohort, graph, policy, neighbours[0], seed)]),
     ]
@@ -193,8 +203,11 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     Returns
     -------
     str
-        Names the factors that dominate or exceed a margin, or what could not be told.
+        Names the factors that dominate or exceed a margin, or what could not be told; a contradicted graph comes last.
     """
+    if any(f.question == "graph" for f in findings):
+        rest = headline([f for f in findings if f.question != "graph"], graph)
+        return f"{rest} The table contradicts the declared graph: what was concluded from it is open."
     parts = []
     for factor in dict.fromkeys(f.factor for f in findings if f.question != "biology"):
         mine = {f.question: f for f in findings if f.factor == factor}
@@ -242,12 +255,12 @@ def _data(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
     return {**body, **{f"info_{key}": plain(value) for key, value in cohort.info.items()}}
 
 
-def _assumptions(graph: CausalGraph, findings: list[Finding]) -> tuple[str, ...]:
+def _assumptions(graph: CausalGraph, findings: list[Finding], notes: list[str]) -> tuple[str, ...]:
     unit = graph.group
     out = [
         CAVEAT,
         *(f"{f.factor}: {f.details['sensitivity']['sentence']}" for f in findings if "sensitivity" in f.details),
-        f"The declared graph is true: {graph}.",
+        f"The declared graph is true: {graph}. {' '.join(notes)}".rstrip(),
         f"{unit.capitalize()}s are independent of each other and the unit of every interval and test; intervals are "
         f"for these levels and new {unit}s, not for a new hospital.",
         "Margins were fixed before the run. Intervals are 95%; a margin is exceeded or kept only if the whole "

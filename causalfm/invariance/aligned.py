@@ -47,13 +47,17 @@ def aligned_predictions(predictions: pd.DataFrame, cohort: Cohort, label: str) -
             f"predictions {' and '.join(parts) or 'has a column twice'}: it needs one column of probabilities for each "
             f"level of {label!r} ({', '.join(levels)})."
         )
+    if predictions.index.nlevels != cohort.obs.index.nlevels:
+        raise DataError(f"predictions has an index of other levels than the cohort's table: make it with {way_out}.")
     _check_rows(predictions.index, cohort.obs.index)
     try:
         table = predictions.loc[cohort.obs.index].to_numpy(dtype=np.float64)
     except (TypeError, ValueError):
         raise DataError("predictions holds text or missing values: every entry is a probability.") from None
     table = table[:, [columns.index(c) for c in levels]]
-    off = ~(np.abs(table.sum(axis=1) - 1.0) < ROUNDING) | (table < 0.0).any(axis=1)  # the first also catches nan
+    finite = np.isfinite(table).all(axis=1)
+    off = ~finite | (table < 0.0).any(axis=1)
+    off[finite] |= np.abs(table[finite].sum(axis=1) - 1.0) >= ROUNDING
     if off.any():
         raise DataError(
             f"predictions are negative, missing or do not add up to one in {off.sum()} of {len(off)} rows of the "

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from causalfm.arguments import sets_to_try
 from causalfm.arrows import EMBEDDING, Arrows, names, render_arrows
 from causalfm.cohort import Cohort, Factor
 from causalfm.dosing import is_dose
@@ -21,7 +22,7 @@ from causalfm.graph import CausalGraph
 from causalfm.invariance.exchangeable_means import Layout, centred, exchangeable_units, unit_of_patients
 from causalfm.invariance.mean import informative, mean_test
 from causalfm.invariance.methods import Question, Tested
-from causalfm.invariance.posing import Posed, check_question, sets_to_try, unanswered
+from causalfm.invariance.posing import Posed, check_question, unanswered
 from causalfm.matching import covariate_means
 from causalfm.positivity import CompleteTable, Overlap, complete_table
 from causalfm.strata import joint_factor, stratify, varies_within

@@ -38,7 +38,7 @@ def sign_flip_test(within: WithinUnits, *, n_flips: int = 999, random_state: int
     variances, the numbers of rows and the levels missed, and with noise that differs between levels. Where they are
     skewed it is valid for many units, because flips keep the covariance of the sum.
 
-    Assumptions: units are independent; rows of a block differ in the factor only.
+    Assumptions: units are independent; rows of a block differ in the factor only. Why so: docs/adr/0011.
 
     References
     ----------

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from causalfm.arguments import check_seed, check_whole
+from causalfm.arguments import check_seed, check_whole, sets_to_try
 from causalfm.arrows import names
 from causalfm.cohort import Cohort
 from causalfm.dosing import comparable_doses, is_dose
-from causalfm.errors import DataError, GraphError
+from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.identification import Adjustment
@@ -153,15 +153,3 @@ def _nothing_to_compare(found: Overlap, factors: Sequence[str]) -> str:
     if found.continuous:
         hint = f"Ask of={found.nested_in!r} instead."
     return f"Cannot tell {found.factor} from {found.nested_in}. {found.sentence} {hint}"
-
-
-def sets_to_try(valid: Sequence[tuple[str, ...]], given: Literal["auto"] | Sequence[str]) -> Sequence[tuple[str, ...]]:
-    """Return the valid conditioning sets, or the one asked for."""
-    if isinstance(given, str) and given == "auto":
-        return valid
-    wanted = set(names(given))
-    for candidate in valid:
-        if set(candidate) == wanted:
-            return (candidate,)
-    shown = "; ".join("{" + ", ".join(s) + "}" for s in valid)
-    raise GraphError(f"given={sorted(wanted)} is not a valid conditioning set under this graph. Valid: {shown}.")

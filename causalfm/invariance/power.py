@@ -35,7 +35,7 @@ def power_curve(p_values: PValues, direction: str, scale: float, points: int = G
         return float((p_values(direction, distance) <= ALPHA).mean())
 
     top = max(scale, 1e-12)
-    for _ in range(40):
+    for _ in range(20):  # to three thousand times the guess: beyond it nothing would be seen
         if power(top) >= 0.99:
             break
         top *= 1.5

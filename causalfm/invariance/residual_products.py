@@ -45,7 +45,8 @@ def independence_test(
     -------
     association, p_value : float
         Share of variance in common, 0 to 1: the square of Cramer's V for two categorical columns without conditions,
-        the squared (partial) correlation of two numbers. ``nan`` twice if a column does not vary within strata.
+        the squared (partial) correlation of two numbers. ``nan`` twice if a column does not vary within strata, or has
+        as many values as there are patients: the statistic is then the same for every permutation.
 
     Notes
     -----
@@ -68,7 +69,8 @@ def independence_test(
     for values in (root[:, None] * x, root[:, None] * y):
         parts.append(orthonormal(values - conditions @ (conditions.T @ values), float(np.linalg.norm(values))))
     U, V = parts
-    if not U.shape[1] or not V.shape[1]:
+    free = len(x) - conditions.shape[1]
+    if not U.shape[1] or not V.shape[1] or (groups is None and max(U.shape[1], V.shape[1]) >= free):
         return float("nan"), float("nan")
     observed = float(((U.T @ V) ** 2).sum())
     if groups is None and not covariates.shape[1]:
@@ -85,13 +87,13 @@ def _permuted(U: np.ndarray, V: np.ndarray, strata: np.ndarray, n_permutations: 
 
 
 def _flipped(U: np.ndarray, V: np.ndarray, groups: np.ndarray, n_flips: int, random_state: int) -> np.ndarray:
-    signs = np.random.default_rng(random_state).choice([-1.0, 1.0], (n_flips, int(groups.max()) + 1))
-    total = np.zeros(n_flips)
-    for column in U.T:
-        products = np.zeros((signs.shape[1], V.shape[1]))
-        np.add.at(products, groups, column[:, None] * V)
-        total += ((signs @ products) ** 2).sum(axis=1)
-    return total
+    products = np.zeros((int(groups.max()) + 1, U.shape[1] * V.shape[1]))
+    np.add.at(products, groups, (U[:, :, None] * V[:, None, :]).reshape(len(U), -1))
+    rng, total = np.random.default_rng(random_state), []
+    for start in range(0, n_flips, BATCH):  # all signs at once would not fit where every row is a patient
+        signs = rng.choice([-1.0, 1.0], (min(BATCH, n_flips - start), len(products)))
+        total.append(((signs @ products) ** 2).sum(axis=1))
+    return np.concatenate(total)
 
 
 def encode(values: np.ndarray, *, categorical: bool) -> np.ndarray:

@@ -31,6 +31,7 @@ NULLS, FEWEST, SLOW = 200, 50, 40  # null cohorts; where one is large; of method
 BUDGET = 2e10  # multiplications of 200 null cohorts of 800 patients in 192 dimensions and 16 cells: five seconds
 ON_MEANS = ("mean", "mmd", "energy", "hsic", "dcorr")  # tests of the means of embeddings or features
 COARSE = 8  # points of a power curve where each costs much
+ROUNDING = 1e-20  # of squares
 NOTHING = (float("nan"),) * 3
 
 
@@ -122,15 +123,16 @@ def self_check(
     Raises
     ------
     GraphError, NotIdentifiedError, DataError
-        As the test itself; also ``clusters`` that cut units, a question without an answer, a continuous factor.
+        As the test itself; also ``clusters`` that cut units, a question without an answer, a continuous factor, an
+        embedding that does not vary within cells.
 
     Notes
     -----
     A null cohort is made of the residuals from the cell means (biology and other strata x factor) with a new error of
     each cell's mean, each cluster's times a random sign. Every cluster keeps its number of rows, its spread and what
     its rows have in common. Null cohorts that permute labels would assume that the test's units are exchangeable, and
-    so find 4 % where the true size is 97 %. Residuals without the new error are correlated, and would find 10 % where
-    the size is 5 %, where cells are small or dimensions many.
+    so find 4 % where the true size is 97 %. Residuals without the new error are correlated, and would find 14 % where
+    the size is 5 %, where cells are small and uneven and dimensions many (docs/adr/0012).
 
     What it cannot see: dependence between clusters, and skewness, which flipping removes. In a paired design with its
     own unit the test is exact for such nulls; there only the power is informative. Levels of a null cohort have equal
@@ -151,6 +153,9 @@ def self_check(
     owner = cluster_of_units(cohort, graph, clusters)
     tested = posed.method(question)
     contrasts = contrast_units(tested.units, graph.biology, minimum)
+    patients = tested.units.patients if isinstance(tested.units, PairedUnits) else tested.units
+    if contrasts.joint.noise <= ROUNDING * float((patients.Z**2).mean()):
+        raise DataError(f"X does not vary between {graph.group}s of a cell: there is no noise to make null cohorts of.")
     classes = _distance_between_classes(contrasts)
     p_values, n, points = _nulls(posed, question, tested, owner, n_nulls)
     rejected = int((p_values("random", 0.0) <= ALPHA).sum())
@@ -163,7 +168,8 @@ def self_check(
     seen = tuple(x / classes for x in found[worst]) if verdict != "fail" else NOTHING
     sentence = f"The test rejects {rejected / n:.1%} [{low:.1%}, {high:.1%}] of {n} null cohorts at {ALPHA:.0%}"
     if verdict == "fail":
-        sentence += f": with {graph.group}s as its unit it is not valid on this design."
+        cause = f"with {graph.group}s as its unit it is" if clusters else "cells or levels vary unlike, and it is"
+        sentence += f": {cause} not valid on this design."
     else:
         sentence += f". {_detectable_words(seen, found[worst], graph.biology)}"
     return SelfCheck(
@@ -230,15 +236,21 @@ def _nulls(
     of_unit[groups.codes] = clusters.codes
     B, seed, units = question.n_permutations, question.random_state, tested.units
     if isinstance(units, PairedUnits):
-        n = NULLS if n_nulls == "auto" else n_nulls
+        each = float(B) * len(units.within) ** 2
+        n = int(np.clip(BUDGET / each, FEWEST, NULLS)) if n_nulls == "auto" else n_nulls
         return paired_nulls(units.within, of_unit[units.within.units], n, B, seed), n, GRID
     if posed.base.method in ON_MEANS:
-        G, d = units.Z.shape
-        each = float(B) * int((units.counts() > 0).sum()) * G * min(G, d)
+        each = null_work(units.counts(), units.Z.shape[1], B)
         n = int(np.clip(BUDGET / each, FEWEST, NULLS)) if n_nulls == "auto" else n_nulls
         return mean_nulls(units, of_unit, n, B, seed, tested.similarity), n, GRID
     n = SLOW if n_nulls == "auto" else n_nulls
     return row_nulls(question, posed.method, clusters.codes, n), n, COARSE
+
+
+def null_work(counts: np.ndarray, d: int, n_permutations: int) -> float:
+    """Multiplications that one null cohort takes, for units ``counts (strata, levels)`` in ``d`` dimensions."""
+    G = int(counts.sum())
+    return float(n_permutations) * int((counts > 0).sum()) * G * min(G, d)
 
 
 def _distance_between_classes(contrasts: Contrasts) -> float:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from causalfm.arrows import EMBEDDING
-from causalfm.errors import NotIdentifiedError
+from causalfm.errors import GraphError, NotIdentifiedError
 from causalfm.separation import latent_dag, null_edges, without
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def signature(graph: CausalGraph, of: Sequence[str]) -> Signature:
     Raises
     ------
     GraphError
-        A factor that is no measured node.
+        A factor that is no measured node, or the biology itself.
 
     Notes
     -----
@@ -84,6 +84,8 @@ def signature(graph: CausalGraph, of: Sequence[str]) -> Signature:
     ----------
     Veitch, D'Amour, Yadlowsky, Eisenstein: Counterfactual invariance to spurious correlations. NeurIPS 2021.
     """
+    if graph.biology in of:
+        raise GraphError(f"{graph.biology!r} is what is predicted: of= names technical factors.")
     try:
         valid: Sets = graph.invariance(of).valid
     except NotIdentifiedError:
