@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.calibration.rescans import PAIRED
+
 FIRST_SEED = 1_000_000
 SIZE_COHORTS = 2000
 COVERAGE_COHORTS = 1000
@@ -38,11 +40,49 @@ UNEVEN: dict[str, dict[str, Any]] = {
     "small sites bring more tiles": {"groups_by_site": 4.0, **NULLS["size by site"]},
 }
 # Power is looked at where there are effects; what else is true of a design stays.
-EFFECT = {"site_effect": 0.4}
+EFFECT = {"site_effect": 0.25}
 POWER = {
     "balanced": NULLS["balanced"],
     "site depends on biology": NULLS["site depends on biology"],
     "small sites bring more tiles": UNEVEN["small sites bring more tiles"],
+}
+# Farthest levels exactly the margin apart.
+EQUIVALENCE: dict[str, dict[str, Any]] = {
+    "two sites": {"n_groups": 60, "n_sites": 2, "d": 4, "site_effect": 0.6, "rows_per_group": 2},
+    "three sites, site depends on biology": {
+        "n_groups": 72,
+        "n_sites": 3,
+        "d": 16,
+        "site_effect": 0.8,
+        "biology_effect": 1.2,
+        "confounding": 0.4,
+        "rows_per_group": (1, 4),
+    },
+    "variance by site": {
+        "n_groups": 80,
+        "n_sites": 2,
+        "d": 8,
+        "site_effect": 0.6,
+        "biology_effect": 1.5,
+        "variance_by_site": 2.0,
+        "confounding": 0.3,
+    },
+    "two scanners within patients": {
+        "n_groups": 30,
+        "n_sites": 2,
+        "d": 8,
+        "n_scanners": 2,
+        "scanner_effect": 0.4,
+        "biology_effect": 2.0,
+    },
+}
+DOSES: dict[str, dict[str, Any]] = {  # of the age
+    "balanced": {},
+    "site depends on biology, age on site": {"confounding": 0.5, "age_by_site": 1.0, "site_effect": 0.8},
+    "unequal tiles": {"rows_per_group": (1, 20)},
+    "variance by site, age on site": {"variance_by_site": 3.0, "age_by_site": 1.0},
+    "24 patients": {"n_groups": 24, "n_sites": 2},
+    "high dimension": {"d": 256, "decay": 0.5},
 }
 # The metric families, and contrasts of two encoders, at these numbers of patients.
 GROUPS = (15, 40, 150)
@@ -129,6 +169,12 @@ def planned() -> list[Cell]:
         out.append(Cell("methods", f"{name}, no effect", {"n_groups": 64, **design}, SIZE_COHORTS))
     for name, design in POWER.items():
         out.append(Cell("methods", f"{name}, effect", {"n_groups": 64, **design, **EFFECT}, POWER_COHORTS))
+    for name, design in PAIRED.items():
+        full = {"n_groups": 40, "n_scanners": 2, "d": 16, "biology_effect": 2.0, **design}
+        out.append(Cell("paired", f"{name}, no effect", full, SIZE_COHORTS))
+        out.append(Cell("paired", f"{name}, effect", {**full, "scanner_effect": 0.5}, COVERAGE_COHORTS))
+    out += [Cell("equivalence", name, design, SIZE_COHORTS) for name, design in EQUIVALENCE.items()]
+    out += [Cell("dose", name, {"n_groups": 64, **design}, SIZE_COHORTS) for name, design in DOSES.items()]
     return out
 
 

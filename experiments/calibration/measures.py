@@ -25,6 +25,8 @@ from causalfm.standardisation import Contrasts, contrast_levels
 from causalfm.units import patient_units
 from experiments.calibration.families import contrast_p_values, mixing_intervals, neighbourhood_intervals
 from experiments.calibration.invariance_methods import p_values_of_methods, p_values_of_peers
+from experiments.calibration.rescans import rescanned
+from experiments.calibration.within_patients import dose_p_values, equivalence_values, paired_values
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
 NO_AGE = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
@@ -104,6 +106,9 @@ MEASURES: dict[str, Callable[..., Values]] = {
     "contrast": contrast_p_values,
     "methods": p_values_of_methods,
     "peers": p_values_of_peers,
+    "paired": paired_values,
+    "equivalence": equivalence_values,
+    "dose": dose_p_values,
 }
 
 
@@ -124,7 +129,8 @@ def measure(name: str, design: dict[str, Any], options: dict[str, Any], seed: in
     dict
         A p-value, or ``[value, low, high, truth]``, by name.
     """
-    cohort, truth = linear_scm(**design, random_state=seed)
+    draw = rescanned if "n_scanners" in design else linear_scm
+    cohort, truth = draw(**design, random_state=seed)
     return MEASURES[name](cohort, truth, seed, first, design, **options)
 
 

@@ -57,6 +57,21 @@ SECTIONS = {
         f"for them. *effect*: the root mean square distance between two sites is {EFFECT['site_effect']}, that between "
         "the two classes 1, as are the standard deviations of patients and of rows.",
     ),
+    "paired": (
+        "Scanners that vary within patients",
+        "Share of cohorts with p <= .05 where scanners do not differ, and share of intervals of the squared distance "
+        "between scanners that hold the truth (*effect*: root mean square distance .5; patients answer each scanner in "
+        "their own way, by .7).",
+    ),
+    "equivalence": (
+        "Equivalence",
+        "Share of cohorts in which `equivalence_test` gives p <= .05 where the farthest two levels lie exactly the "
+        "margin apart. Below 5 % is expected: the distance between classes is uncertain too, and every pair must pass.",
+    ),
+    "dose": (
+        "Continuous factors",
+        "Share of cohorts with p <= .05 for the age as a technical factor, given class and site, where it does nothing.",
+    ),
     "peers": (
         "Other software on the same cohorts",
         "Share of cohorts with p <= .05. hyppo's Dcorr gets embeddings less the mean of their class; dowhy's kernel "

@@ -84,7 +84,7 @@ def _rows(cell: Cell, quantity: str, values: np.ndarray) -> list[dict[str, Any]]
     target = np.where(np.isnan(truth), np.nanmean(value[answered]) if answered.any() else np.nan, truth)
     inside = ((low - 1e-12 <= target) & (target <= high + 1e-12))[answered]
     spread = float(value[answered].std()) if answered.any() else float("nan")
-    near_zero = bool(cell.measure == "effect" and target[0] < SPREADS * spread)
+    near_zero = bool(cell.measure in ("effect", "paired") and target[0] < SPREADS * spread)
     few = int(cell.design.get("n_groups", 80)) <= FEW_PATIENTS
     row = _share(base, "coverage", inside, quantity, near_zero=near_zero, few=few)
     mean, width = (value[answered].mean(), np.median((high - low)[answered])) if answered.any() else (np.nan, np.nan)
@@ -102,7 +102,8 @@ def _rejections(cell: Cell, base: dict[str, Any], quantity: str, rejected: np.nd
         return {**row, "kind": "power", "reading": "power"}
     if cell.measure == "peers":
         return {**row, "reading": "comparison"}
-    if cell.measure == "methods" and quantity in DISTRIBUTIONS and cell.design.get("variance_by_site"):
+    spread = cell.design.get("variance_by_site") if cell.measure == "methods" else cell.design.get("spread_by_scanner")
+    if quantity in DISTRIBUTIONS and spread:
         return {**row, "kind": "power", "reading": NOT_A_NULL}
     return row
 
