@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from experiments.calibration import __main__ as command
-from experiments.calibration.designs import Cell, cells, peers, planned
+from experiments.calibration.designs import Cell, cells, peers
 from experiments.calibration.invariance_methods import TESTS
 from experiments.calibration.measures import COSTLY, measure
 from experiments.calibration.page import page
@@ -133,8 +133,6 @@ def test_a_record_of_another_design_is_not_used(tmp_path: Path) -> None:
 def test_a_rehearsal_leaves_the_committed_page_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "DOCS", tmp_path / "docs")
     monkeypatch.setattr(command, "cells", lambda: [tiny(2)])
-    monkeypatch.setattr(command, "planned", list)
-    monkeypatch.setattr(command, "peers", list)
     command.main(["--share", "0.5", "--workers", "1", "--records", str(tmp_path)])
     assert len(load(tiny(2), tmp_path)) == 1
     assert not (tmp_path / "docs").exists()
@@ -189,7 +187,7 @@ def test_the_full_study_gives_the_committed_table(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found, committed, atol=2e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("cell", [cell for cell in planned() if cell.name == "15 patients"], ids=lambda cell: cell.key)
+@pytest.mark.parametrize("cell", [cell for cell in cells() if cell.name == "15 patients"], ids=lambda cell: cell.key)
 def test_cells_of_the_families_are_measured(cell: Cell) -> None:
     found = measure(cell.measure, dict(cell.design), dict(cell.options), 0, False)
     rows = {row["quantity"]: row for row in summarise_cell(cell, {0: found})}
@@ -197,7 +195,7 @@ def test_cells_of_the_families_are_measured(cell: Cell) -> None:
     assert any(row["answered"] == 1 for row in rows.values())
 
 
-METHOD_CELLS = {cell.name: cell for cell in planned() if cell.measure == "methods"}
+METHOD_CELLS = {cell.name: cell for cell in cells() if cell.measure == "methods"}
 
 
 @pytest.mark.parametrize(
@@ -216,6 +214,23 @@ def test_all_methods_of_the_invariance_test_are_measured(name: str) -> None:
     else:
         assert "not a null for this method" not in readings.values()
     assert ({row["kind"] for row in rows.values()} == {"power"}) is (name == "balanced, effect")
+
+
+@pytest.mark.parametrize(
+    ("key", "quantities"),
+    [
+        ("paired-ten-patients-no-effect", {"joint", "one pair", "mean", "mmd", "energy"}),
+        ("paired-same-tiles-scanned-again-effect", {"joint", "one pair"}),
+        ("equivalence-two-scanners-within-patients", {"equivalence"}),
+        ("equivalence-variance-by-site", {"equivalence"}),
+        ("dose-24-patients", {"mean", "hsic", "dcorr", "gcm"}),
+    ],
+)
+def test_paired_designs_equivalence_and_doses_are_measured(key: str, quantities: set[str]) -> None:
+    rows = short(key, 3)
+    assert set(rows) == quantities
+    assert all(row["answered"] == 3 for row in rows.values())
+    assert {row["kind"] for name, row in rows.items() if name in ("joint", "one pair")} <= {"coverage"}
 
 
 def test_other_software_is_measured_and_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from causalfm.neighbours import Loader, Neighbours, knn
 from causalfm.results import Estimate
 
 PERMUTATIONS = 10
-QUERIES = 2000  # a sample of the rows is enough for the value that chance gives
+QUERIES = 1000  # a sample of the rows is enough for the value that chance gives
 
 
 @dataclass(frozen=True)

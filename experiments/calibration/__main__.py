@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from experiments.calibration.designs import cells, peers, planned
+from experiments.calibration.designs import cells
 from experiments.calibration.invariance_methods import peers_installed
 from experiments.calibration.page import write_page
 from experiments.calibration.study import run
@@ -27,11 +27,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--records", type=Path, default=RECORDS)
     parser.add_argument("--docs", type=Path, help="folder of the page; default docs/ for the whole study, else none")
     options = parser.parse_args(arguments)
-    compared = peers() if peers_installed() else []
-    if not compared:
+    study = [cell for cell in cells() if cell.measure != "peers" or peers_installed()]
+    if len(study) < len(cells()):
         print("the software to compare with (hyppo, dowhy, causal-learn) is not installed: its cells are left out")
     run(
-        [cell for cell in [*cells(), *planned(), *compared] if options.only in cell.key],
+        [cell for cell in study if options.only in cell.key],
         options.records,
         share=options.share,
         workers=options.workers,

@@ -129,6 +129,11 @@ class Cell:
 
 def cells() -> list[Cell]:
     """Return the whole study."""
+    return [*_effects_and_indices(), *_families(), *_methods(), *_within_patients(), *peers()]
+
+
+def _effects_and_indices() -> list[Cell]:
+    """Return the cells of the mean test, the effect, the robustness index and the read-outs."""
     nulls = {**NULLS, **UNEVEN}
     out = [Cell("mean_test", name, {"n_groups": 64, **design}, SIZE_COHORTS) for name, design in nulls.items()]
     for name, design in nulls.items():
@@ -156,19 +161,25 @@ def cells() -> list[Cell]:
     return out
 
 
-def planned() -> list[Cell]:
-    """Return the cells that are run with the study but not yet on the page because records are missing.
-
-    These are the metric families, and all methods of the invariance test.
-    """
+def _families() -> list[Cell]:
+    """Return the cells of the metric families and of contrasts between encoders."""
     families = ("neighbourhood", "mixing", "contrast")
-    out = [
+    return [
         Cell(family, f"{n} patients", {**SMALL, "n_groups": n}, COVERAGE_COHORTS) for family in families for n in GROUPS
     ]
-    for name, design in {**NULLS, **UNEVEN}.items():
-        out.append(Cell("methods", f"{name}, no effect", {"n_groups": 64, **design}, SIZE_COHORTS))
-    for name, design in POWER.items():
-        out.append(Cell("methods", f"{name}, effect", {"n_groups": 64, **design, **EFFECT}, POWER_COHORTS))
+
+
+def _methods() -> list[Cell]:
+    """Return the cells of all methods of the invariance test."""
+    nulls = {**NULLS, **UNEVEN}
+    size = [Cell("methods", f"{n}, no effect", {"n_groups": 64, **d}, SIZE_COHORTS) for n, d in nulls.items()]
+    power = [Cell("methods", f"{n}, effect", {"n_groups": 64, **d, **EFFECT}, POWER_COHORTS) for n, d in POWER.items()]
+    return size + power
+
+
+def _within_patients() -> list[Cell]:
+    """Return the cells of paired designs, equivalence and continuous factors."""
+    out = []
     for name, design in PAIRED.items():
         full = {"n_groups": 40, "n_scanners": 2, "d": 16, "biology_effect": 2.0, **design}
         out.append(Cell("paired", f"{name}, no effect", full, SIZE_COHORTS))

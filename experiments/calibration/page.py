@@ -70,7 +70,7 @@ SECTIONS = {
     ),
     "dose": (
         "Continuous factors",
-        "Share of cohorts with p <= .05 for the age as a technical factor, given class and site, where it does nothing.",
+        "Share of cohorts with p <= .05 for the age as a technical factor that does nothing, given class and site.",
     ),
     "peers": (
         "Other software on the same cohorts",
