@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from causalfm.arguments import check_type
 from causalfm.arrows import names
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError, positions
@@ -175,6 +176,7 @@ def confounder_of(graph: CausalGraph, name: str | None, what: str = "confounder"
     """
     if name is None:
         return graph.technical[0]
+    check_type(name, str, what, "name one technical column")
     if name in (graph.biology, *graph.groups, graph.specimen):
         raise DataError(
             f"{what}={name!r} is the biology or a unit of the graph: choose a technical column, such as "
