@@ -34,6 +34,7 @@ benchmark: $(VENV)/.dev
 	$(BIN)/python -m experiments.benchmarks.neighbours
 	$(BIN)/python -m experiments.benchmarks.families
 	$(BIN)/python -m experiments.benchmarks.families --queries
+	$(BIN)/python -m experiments.benchmarks.invariance
 	$(BIN)/python -m experiments.benchmarks.readers --slides 200
 
 clean:
