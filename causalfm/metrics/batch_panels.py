@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import chdtrc, chdtri
 
-from causalfm.metrics.deletion import Channels, ListsTooShortError, Search, pair_sums
+from causalfm.metrics.deletion import ByLevel, LevelChannels, ListsTooShortError, Search, pair_sums
 from causalfm.metrics.mixing import changes_in_parts, level_masses
 from causalfm.neighbours import Neighbours
 
@@ -152,9 +152,9 @@ class _Expected:
         return cls(of_group.reshape(-1), _inverse(shares, k), critical, freedom)
 
 
-def _level_channels(codes: np.ndarray, n_levels: int) -> Channels:
-    def channels(part: Neighbours) -> np.ndarray:
-        level = np.where(part.indices < 0, -1, codes[part.indices])
-        return np.asarray(level[:, :, None] == np.arange(n_levels))
+def _level_channels(codes: np.ndarray, n_levels: int) -> LevelChannels:
+    def channels(part: Neighbours) -> ByLevel:
+        inside = part.indices >= 0
+        return ByLevel(inside[:, :, None].astype(np.float32), np.where(inside, codes[part.indices], 0), n_levels)
 
     return channels

@@ -15,8 +15,30 @@ DENSE = 2**23  # pairs of units that are added up in a full array: 64 MiB per ch
 
 # ``search(queries, reserve)`` gives the neighbours of these row positions with ``k + reserve`` columns.
 Search = Callable[[np.ndarray, int], Neighbours]
+
+
+@dataclass(frozen=True, eq=False)
+class ByLevel:
+    """Numbers that are summed apart for each level of an entry: ``c x n_levels`` channels, level by level in each.
+
+    Attributes
+    ----------
+    values
+        ``(m, width, c)``; of ended entries no level counts.
+    levels
+        ``(m, width)`` codes below ``n_levels``.
+    n_levels
+        Number of levels.
+    """
+
+    values: np.ndarray
+    levels: np.ndarray
+    n_levels: int
+
+
 # ``channels(neighbours)`` gives ``(m, width, c)`` numbers, one per list entry and channel; 0 where a list has ended.
 Channels = Callable[[Neighbours], np.ndarray]
+LevelChannels = Callable[[Neighbours], ByLevel]
 
 
 class ListsTooShortError(Exception):
@@ -96,7 +118,7 @@ def deletion_of(
 
 
 def list_changes(
-    neighbours: Neighbours, units: np.ndarray, k: int, channels: Channels, search: Search
+    neighbours: Neighbours, units: np.ndarray, k: int, channels: Channels | LevelChannels, search: Search
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Say how the sums over a query's first ``k`` neighbours change when all rows of one unit are gone.
 
@@ -191,7 +213,7 @@ def blocks(n: int, width: int) -> Iterator[slice]:
 
 
 def _refill(
-    indices: np.ndarray, units: np.ndarray, values: np.ndarray, k: int
+    indices: np.ndarray, units: np.ndarray, values: np.ndarray | ByLevel, k: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Say, for each (list, unit), what the unit's absence changes; and mark the lists that end too early to tell.
 
@@ -215,22 +237,59 @@ def _refill(
     short[row[touched & (end >= (owner >= 0).sum(1)[row])]] = True
     use = np.flatnonzero(touched & ~short[row])
     entry, of_run = before_end // width * width + position.ravel()[before_end], run[before_end]
-    row, new_end = row[use], row[use] * width + end[use]
-    old_end = row * width + k - 1
+    old_end = row[use] * width + k - 1
+    summed = _sums_by_level if isinstance(values, ByLevel) else _sums
+    change = summed(values, entry, of_run, use, old_end, removed, len(starts))  # type: ignore[arg-type]
+    return row[use], unit[use].astype(np.int64), change, short
+
+
+def _sums(
+    values: np.ndarray,
+    entry: np.ndarray,
+    of_run: np.ndarray,
+    use: np.ndarray,
+    old_end: np.ndarray,
+    removed: np.ndarray,
+    n_runs: int,
+) -> np.ndarray:
+    """Sum what comes after the old end of each used run, less all of the unit's entries."""
     change = np.empty((len(use), values.shape[2]))
     for channel in range(values.shape[2]):
         value = values[:, :, channel]
-        gone = np.bincount(of_run, value.ravel()[entry], len(starts))
+        gone = np.bincount(of_run, value.ravel()[entry], n_runs)
         running = value.cumsum(axis=1, dtype=np.float64).ravel()
-        change[:, channel] = running[new_end] - running[old_end] - gone[use]
-    return row, unit[use].astype(np.int64), change, short
+        change[:, channel] = running[old_end + removed[use]] - running[old_end] - gone[use]
+    return change
+
+
+def _sums_by_level(
+    values: ByLevel,
+    entry: np.ndarray,
+    of_run: np.ndarray,
+    use: np.ndarray,
+    old_end: np.ndarray,
+    removed: np.ndarray,
+    n_runs: int,
+) -> np.ndarray:
+    """Do the same level by level: the entries that come and go are few beside all entries times all levels."""
+    used = np.full(n_runs, -1)
+    used[use] = np.arange(len(use))
+    going = used[of_run] >= 0
+    entry, of_gone = entry[going], used[of_run[going]]
+    coming = removed[use]
+    of_new = np.repeat(np.arange(len(use)), coming)
+    new = np.repeat(old_end + 1 - np.cumsum(coming) + coming, coming) + np.arange(len(of_new))
+    level, n_levels = values.levels.ravel(), values.n_levels
+    at = np.concatenate([of_new * n_levels + level[new], of_gone * n_levels + level[entry]])
+    out = []
+    for channel in range(values.values.shape[2]):
+        value = values.values[:, :, channel].ravel()
+        out.append(np.bincount(at, np.concatenate([value[new], -value[entry]]), len(use) * n_levels))
+    return np.concatenate([one.reshape(len(use), n_levels) for one in out], axis=1)
 
 
 def _by_unit(owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order each list by unit: position and unit of the entries, equal units by position.
-
-    Unit and position are packed into one number: sorting plain numbers is over ten times faster than argsort.
-    """
+    """Order each list by unit, then position: packed into one number, since sorting plain numbers is ten times faster."""
     width = owner.shape[1]
     bits = (width - 1).bit_length()
     small = np.int32 if (int(owner.max()) + 2) << bits < 2**31 else np.int64

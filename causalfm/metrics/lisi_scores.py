@@ -254,7 +254,7 @@ def _changes(
     channels, index = simpson_without(lists, scores.tuned, scores.codes, n_levels)
 
     def steps() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        for query, unit, change in changes_in_parts(lists, groups, channels, search, 2 * n_levels + 1):
+        for query, unit, change in changes_in_parts(lists, groups, channels, search, 3 * n_levels):
             at = place[query]
             yield query, unit, step(at, rescaled(index(at, change), scores.levels[at]))[:, None]
 

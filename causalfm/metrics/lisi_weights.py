@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalfm.errors import DataError
-from causalfm.metrics.deletion import blocks
+from causalfm.metrics.deletion import ByLevel, LevelChannels, blocks
 from causalfm.metrics.mixing import level_masses, refuse_ended
 from causalfm.neighbours import Neighbours
 
@@ -163,7 +163,7 @@ def _moments(
 
 def simpson_without(
     lists: Neighbours, tuned: Tuned, codes: np.ndarray, n_levels: int
-) -> tuple[Callable[[Neighbours], np.ndarray], Callable[[np.ndarray, np.ndarray], np.ndarray]]:
+) -> tuple[LevelChannels, Callable[[np.ndarray, np.ndarray], np.ndarray]]:
     """Return what to sum over lists, and Simpson's index of a list from the change of these sums.
 
     The weights of the entries that come and go are exact at the list's beta; beta itself makes one Newton step towards
@@ -182,7 +182,7 @@ def simpson_without(
     Returns
     -------
     channels : callable
-        For :func:`causalfm.metrics.deletion.list_changes`; ``2 n_levels + 1`` of them.
+        For :func:`causalfm.metrics.deletion.list_changes`; ``3 n_levels`` of them.
     index : callable
         ``index(at, change)``: Simpson indices of the lists at these places, unclipped. A list whose weight is all on
         what is gone keeps its index: at its beta nothing can be said of the entries that come.
@@ -190,18 +190,14 @@ def simpson_without(
     place = np.full(lists.n, -1)
     place[lists.queries] = np.arange(len(lists.queries))
 
-    def channels(part: Neighbours) -> np.ndarray:
+    def channels(part: Neighbours) -> ByLevel:
         at = place[part.queries][:, None]
         used = (part.indices >= 0) & (part.indices != part.queries[:, None])
         d = distances_of(np.where(used, part.similarity, 0.0))
         weight = np.exp(np.minimum(-tuned.beta[at] * (d - tuned.near[at]), 0.0)) / tuned.total[at] * used
         offset = d - tuned.mean[at]
-        level = codes[part.indices]
-        out = np.zeros((*level.shape, 2 * n_levels + 1))
-        np.put_along_axis(out, level[:, :, None], weight[:, :, None], axis=2)
-        np.put_along_axis(out, n_levels + level[:, :, None], (weight * offset)[:, :, None], axis=2)
-        out[:, :, -1] = weight * offset**2
-        return out
+        values = np.stack([weight, weight * offset, weight * offset**2], axis=2)
+        return ByLevel(values, np.where(part.indices < 0, 0, codes[part.indices]), n_levels)
 
     masses = level_masses(lists.indices[:, : lists.k], tuned.weights, codes, n_levels)
     offsets = np.where(tuned.weights > 0, distances_of(lists.similarity[:, : lists.k]) - tuned.mean[:, None], 0.0)
@@ -212,9 +208,9 @@ def simpson_without(
         told = total > LEAST_WEIGHT
         total = np.where(told, total, 1.0)
         shares = (masses[at] + change[:, :n_levels]) / total[:, None]
-        tilted = (slopes[at] + change[:, n_levels:-1]) / total[:, None]
+        tilted = (slopes[at] + change[:, n_levels : 2 * n_levels]) / total[:, None]
         mean = tilted.sum(axis=1)
-        response = tuned.beta[at] * ((tuned.spread[at] + change[:, -1]) / total - mean**2)
+        response = tuned.beta[at] * ((tuned.spread[at] + change[:, 2 * n_levels :].sum(axis=1)) / total - mean**2)
         gap = np.log(total) + tuned.beta[at] * mean  # the entropy's distance from its target
         step = np.where(tuned.beta[at] * response > 1e-9, gap / np.maximum(response, 1e-300), 0.0)
         moved = np.clip(shares - (tilted - shares * mean[:, None]) * step[:, None], 0.0, 1.0)

@@ -12,7 +12,7 @@ from scipy import sparse
 from causalfm.arguments import check_flag, check_type
 from causalfm.errors import DataError
 from causalfm.metrics.bundles import bundle_note
-from causalfm.metrics.deletion import Channels, Search, list_changes, take
+from causalfm.metrics.deletion import Channels, LevelChannels, Search, list_changes, take
 from causalfm.metrics.design import Design, design_cells, interval_of
 from causalfm.metrics.lists import longer_lists, neighbour_lists
 from causalfm.neighbours import Neighbours
@@ -102,7 +102,7 @@ def refuse_ended(indices: np.ndarray) -> None:
 
 
 def changes_in_parts(
-    lists: Neighbours, groups: np.ndarray, channels: Channels, search: Search, n_channels: int
+    lists: Neighbours, groups: np.ndarray, channels: Channels | LevelChannels, search: Search, n_channels: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Say what each group's absence changes in the lists of others, some lists at a time where channels are many."""
     step = max(1, CHANNEL_VALUES // (lists.indices.shape[1] * n_channels))
