@@ -14,6 +14,7 @@ import numpy as np
 
 from causalfm.arguments import check_seed, check_whole
 from causalfm.errors import DataError, positions
+from causalfm.symmetric_pass import symmetric_candidates, worthwhile
 
 if TYPE_CHECKING:
     import torch
@@ -116,15 +117,30 @@ def knn(
     members, offsets = np.argsort(groups, kind="stable"), np.append(0, np.cumsum(np.bincount(groups)))
     indices = np.full((len(rows), k + reserve), -1, dtype=np.int64)
     similarity = np.full((len(rows), k + reserve), -np.inf, dtype=np.float32)
-    order = np.argsort(groups[rows], kind="stable")  # queries of one group together: its exclusion is one fill
+    left = np.arange(len(rows))
+    if queries is None and device in (None, "cpu") and not isinstance(X, np.memmap) and worthwhile(n, width):
+        left = _all_at_once(load(slice(0, n)), groups, width, indices, similarity)
+    order = left[np.argsort(groups[rows[left]], kind="stable")]  # queries of one group together: one fill excludes it
     columns = min(n, COLUMN_BLOCK)
-    step = max(1, min(len(rows), BLOCK_ENTRIES // columns))
-    buffer = torch.empty(step * columns, dtype=torch.float32, device=device or "cpu")
-    for start in range(0, len(rows), step):
+    step = max(1, min(len(order), BLOCK_ENTRIES // columns))
+    buffer = torch.empty(step * columns if len(order) else 0, dtype=torch.float32, device=device or "cpu")
+    for start in range(0, len(order), step):
         block = order[start : start + step]
         best, where = _search(load, rows[block], groups, lambda g: members[offsets[g] : offsets[g + 1]], width, buffer)
         similarity[block, : best.shape[1]], indices[block, : where.shape[1]] = best, where
     return Neighbours(indices, similarity, rows, k, n)
+
+
+def _all_at_once(
+    table: torch.Tensor, groups: np.ndarray, width: int, indices: np.ndarray, similarity: np.ndarray
+) -> np.ndarray:
+    """Write the lists of all queries but a few, whose positions are returned."""
+    left = []
+    for rows, value, where, unsure in symmetric_candidates(table, groups, width):
+        best, column = _top(value, width)
+        indices[rows, :width], similarity[rows, :width] = where.gather(1, column).numpy(), best.numpy()
+        left.append(unsure)
+    return np.concatenate(left)
 
 
 def _search(

@@ -36,7 +36,7 @@ NOUNS = {
     "separation",
     "trimming",
 }
-ENGINES = {"moments", "resampling", "neighbours", "units", "standardisation"} | {
+ENGINES = {"moments", "resampling", "neighbours", "symmetric_pass", "units", "standardisation"} | {
     "covariances",
     "norms",
     "norm_contrasts",

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import causalfm.neighbours as engine
+import causalfm.symmetric_pass as symmetric_pass
 from causalfm.errors import DataError
 from causalfm.neighbours import knn
 
@@ -162,3 +163,48 @@ def test_runs_on_torch_and_numpy_alone() -> None:
         "assert knn(np.eye(5) + 0.1, 2).indices.shape == (5, 2)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.fixture
+def many_tiles(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Small tables are searched tile by tile as large ones are; gives the numbers of queries left to the plain way."""
+    left: list[int] = []
+    whole = engine._all_at_once
+
+    def counted(*arguments) -> np.ndarray:
+        found = whole(*arguments)
+        left.append(len(found))
+        return found
+
+    monkeypatch.setattr(symmetric_pass, "SAMPLE", 60)
+    monkeypatch.setattr(symmetric_pass, "TILE", 70)
+    monkeypatch.setattr(engine, "_all_at_once", counted)
+    return left
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tiles_give_the_same_lists(seed: int, many_tiles: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    groups = rng.permutation(np.repeat(np.arange(60), 5)) if seed % 2 else np.arange(300) // 5
+    X = rng.standard_normal((300, 8)) + 0.8 * rng.standard_normal((60, 8))[groups]
+    for width in (1, 12, 30):
+        np.testing.assert_array_equal(knn(X, width, exclude=groups).indices, brute(X, width, groups))
+    np.testing.assert_array_equal(knn(X, 20).indices, brute(X, 20))
+    assert len(many_tiles) == 4
+    assert 0 < sum(many_tiles) < 600  # some thresholds are too high: those queries are searched again
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tiles_keep_ties_and_what_they_cannot_answer(seed: int, many_tiles: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    X, groups = tied_rows(rng, 300), rng.integers(0, 30, 300)
+    groups[rng.random(300) < 0.3] = 30  # a group of many rows
+    for k in (1, 10, 25):
+        np.testing.assert_array_equal(knn(X, k, exclude=groups).indices, brute(X, k, groups))
+    assert len(many_tiles) == 3
+    one = np.append(
+        np.zeros(280, dtype=int), np.arange(1, 21)
+    )  # most queries have 20 candidates, hardly one in the sample
+    found = knn(X, 15, exclude=one, reserve=15)
+    np.testing.assert_array_equal(found.indices, brute(X, 30, one))
+    assert many_tiles[-1] >= 280

@@ -289,7 +289,7 @@ def _sums_by_level(
 
 
 def _by_unit(owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Order each list by unit, then position: packed into one number, since sorting plain numbers is ten times faster."""
+    """Order each list by unit, then position: packed in one number, since plain numbers sort ten times faster."""
     width = owner.shape[1]
     bits = (width - 1).bit_length()
     small = np.int32 if (int(owner.max()) + 2) << bits < 2**31 else np.int64
