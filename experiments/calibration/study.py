@@ -10,6 +10,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from experiments.calibration.designs import FIRST_SEED, Cell
 
 CHUNK = 20
@@ -34,9 +36,8 @@ def run(cells: Sequence[Cell], folder: Path, *, share: float = 1.0, workers: int
         Processes; the processors by default.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = "1"  # inherited by the workers: one thread each
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+    # one thread each: NumPy is loaded already, so that variables of the environment would come too late
+    with ProcessPoolExecutor(workers or os.cpu_count(), initializer=threadpool_limits, initargs=(1,)) as pool:
         stale = [pool.submit(_is_stale, cell, folder) for cell in cells]
         for cell, changed in zip(cells, stale, strict=True):
             if changed.result():
