@@ -223,7 +223,7 @@ def test_all_methods_of_the_invariance_test_are_measured(name: str) -> None:
         ("paired-same-tiles-scanned-again-effect", {"joint", "one pair"}),
         ("equivalence-two-scanners-within-patients", {"equivalence"}),
         ("equivalence-variance-by-site", {"equivalence"}),
-        ("dose-24-patients", {"mean", "hsic", "dcorr", "gcm"}),
+        ("dose-balanced", {"mean", "hsic", "dcorr", "gcm"}),
     ],
 )
 def test_paired_designs_equivalence_and_doses_are_measured(key: str, quantities: set[str]) -> None:
