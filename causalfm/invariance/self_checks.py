@@ -250,7 +250,7 @@ def _nulls(
 def null_work(counts: np.ndarray, d: int, n_permutations: int) -> float:
     """Multiplications that one null cohort takes, for units ``counts (strata, levels)`` in ``d`` dimensions."""
     G = int(counts.sum())
-    return float(n_permutations) * int((counts > 0).sum()) * G * min(G, d)
+    return (float(n_permutations) * int((counts > 0).sum()) + G) * G * min(G, d)
 
 
 def _distance_between_classes(contrasts: Contrasts) -> float:
