@@ -92,7 +92,7 @@ def test_ratio_of_the_variances_of_sums_over_pairs(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(("d", "q"), [(8, 2), (8, 5), (200, 5)])
 def test_covariates_leave_products_unbiased(d: int, q: int) -> None:
-    """Five among 21 patients: not allowing for what they tie together misses by 75 % at d = 200."""
+    """Five among 21 patients: by their degrees of freedom alone products were four times too large."""
     rng, onehot = np.random.default_rng(1), np.eye(2)[np.repeat([0, 1], [9, 12])]
     covariates = rng.standard_normal((21, q))
     basis = np.linalg.qr(covariates - onehot @ ((onehot.T @ covariates) / onehot.sum(axis=0)[:, None]))[0]
