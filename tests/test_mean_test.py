@@ -8,6 +8,7 @@ from scipy import stats
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.invariance.mean import informative, mean_test
+from causalfm.invariance.unlike_covariances import excess_variance
 from causalfm.resampling import permutation_p_value, permutations_within
 from causalfm.units import Units, patient_units
 
@@ -71,6 +72,17 @@ def dimensions_filled(R: np.ndarray) -> float:
     return values.sum() ** 2 / (values**2).sum()
 
 
+def excess(R: np.ndarray, level: np.ndarray, stratum: np.ndarray, covariates: np.ndarray) -> float:
+    """What the observed score has fewer dimensions by; the estimate itself: tests/test_unlike_covariances.py."""
+    strata, levels = np.eye(stratum.max() + 1)[stratum], np.eye(level.max() + 1)[level]
+    cell = np.unique(stratum * 9 + level, return_inverse=True)[1]
+    D = np.eye(cell.max() + 1)[cell]
+    P = D.T @ (hat(np.column_stack([strata, levels])) - hat(strata)) @ D
+    columns = np.column_stack([D, covariates])
+    basis = np.linalg.svd(hat(columns) - hat(D))[0][:, : np.linalg.matrix_rank(columns) - D.shape[1]]
+    return excess_variance(R - hat(columns) @ R, D, strata, P, basis)
+
+
 def test_the_statistic_is_the_normal_score_of_an_f_value() -> None:
     """Two sites, no strata: F is Welch's t squared, with one and Satterthwaite's degrees of freedom."""
     cohort = cohort_of(1, [[6, 9]], d=1, shift=5.0, spread=3.0)
@@ -91,6 +103,9 @@ def test_equals_the_definition(given: tuple[str, ...], studentise: bool) -> None
     R = units.Z - hat(design) @ units.Z  # Freedman and Lane: residuals are permuted, then lose the covariates again
     filled = dimensions_filled(R) if studentise else None
     observed = slow_statistic(R, level, stratum, units.covariates, filled)
+    if studentise:
+        fewer = filled / excess(R, level, stratum, units.covariates)
+        observed = min(observed, slow_statistic(R, level, stratum, units.covariates, fewer))
     null = []
     for moved in np.concatenate(list(permutations_within(stratum, 99, 5))):
         permuted = np.empty_like(R)

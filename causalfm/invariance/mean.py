@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalfm.invariance.unlike_covariances import excess_variance
 from causalfm.resampling import permutation_p_value, permutations_within
 from causalfm.strata import table
 from causalfm.units import Units
@@ -56,6 +57,10 @@ def mean_test(
     statistic is the normal score of F at f1 and f2 (Paulson). Without f2, a small site with much spread, whose ``t_c``
     is hardly known, was rejected in 7.9 % of true nulls. It does not change under rotation.
 
+    Where the cells' covariances differ in direction, the observed ``Q`` varies more than the permuted ones. The score
+    of the data has ``k`` divided by the ratio of their variances (:mod:`causalfm.invariance.unlike_covariances`) where
+    that lowers it. The ratio is about 1 elsewhere. Of nulls made of TCGA's hospitals 8-10 % were rejected without it.
+
     With a similarity, ``Q`` is the numerator of HSIC, ``sum_gh L_gh <z_g, z_h>`` over pairs of patients with ``L`` the
     similarity of their levels centred within strata: the same with another ``P``.
 
@@ -64,8 +69,8 @@ def mean_test(
     permutation and once more after it (Freedman and Lane), so that observed and permuted values lose the same
     directions.
 
-    Assumptions: patients are independent; covariates act additively and smoothly; the covariances of the levels differ
-    by a factor only (else the test is approximate).
+    Assumptions: patients are independent; covariates act additively and smoothly. The test is exact where patients are
+    exchangeable within strata, else approximate.
 
     References
     ----------
@@ -97,7 +102,8 @@ def mean_null(
     if len(Y) < Y.shape[1]:  # only the inner products of patients matter
         Y = np.asarray(np.linalg.qr(Y.T, mode="r")).T
     filled = dimensions_filled(Y) if studentise else None
-    observed = float(design.statistic(design.squares(design.places(np.arange(len(Y))[None]), Y)[0], filled)[0])
+    squares = design.squares(design.places(np.arange(len(Y))[None]), Y)[0]
+    observed = float(design.observed(squares, filled, 1.0 if filled is None else design.excess(Y))[0])
     null = [
         design.statistic(design.squares(design.places(moved), Y)[0], filled)
         for moved in permutations_within(design.stratum, n_permutations, random_state, batch=design.batch(Y.shape[1]))
@@ -134,6 +140,12 @@ class MeanDesign:
         """Take stratum means and covariates off the embeddings ``(K, d)`` of the patients used."""
         Y = _residual(Z, self.strata)
         return np.asarray(Y - self.basis @ (self.basis.T @ Y))
+
+    def excess(self, Y: np.ndarray) -> float:
+        """Variance of the observed statistic of patients ``(K, d)`` over that of permuted ones, where above 1."""
+        basis = _orthonormal(_residual(self.basis, self.onehot))
+        R = _residual(Y, self.onehot)
+        return excess_variance(R - basis @ (basis.T @ R), self.onehot, self.strata, self.P, basis)
 
     def batch(self, d: int) -> int:
         """Permutations that fit into memory at once."""
@@ -195,6 +207,13 @@ class MeanDesign:
         first = ((t @ self.P**2) * t).sum(axis=-1) / filled
         second = t**2 @ (own**2 / (n - 1.0)) / filled
         return _normal_score(between / expected, first, second)
+
+    def observed(
+        self, squares: tuple[np.ndarray, np.ndarray], filled: float | np.ndarray | None, excess: float | np.ndarray
+    ) -> np.ndarray:
+        """Return the scores of data that vary more than their permutations: with fewer dimensions, if that is less."""
+        plain = self.statistic(squares, filled)
+        return plain if filled is None else np.minimum(plain, self.statistic(squares, filled / excess))
 
 
 def mean_design(units: Units, similarity: np.ndarray | None = None) -> MeanDesign:

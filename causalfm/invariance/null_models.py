@@ -60,20 +60,23 @@ def mean_nulls(
     unit = float(np.sqrt((rows.residuals**2).sum() / len(level))) or 1.0
     rng = np.random.default_rng([random_state, 1])
     found: dict[str, list[np.ndarray]] = {name: [] for name in DIRECTIONS}
-    filled = []
+    filled, excess = np.zeros((2, n_nulls, 1))
     for i, seed in enumerate(rng.integers(2**32, size=n_nulls).tolist()):
         Y = design.off(rows.draw(rng))
         moves = permutations_within(design.stratum, n_permutations, seed, batch=n_permutations)
         places = design.places(np.concatenate([np.arange(len(Y))[None], *moves]))
-        filled.append(dimensions_filled(Y))
+        filled[i] = dimensions_filled(Y)
+        excess[i] = design.excess(Y)  # of residuals, which shifts of levels leave as they are
         for name, part in _coefficients(design, Y, {k: v[i] for k, v in shifts.items()}, level, places, unit).items():
             found[name].append(part)
     coefficients = {name: np.stack(parts) for name, parts in found.items()}
-    dimensions = np.array(filled)[:, None]
 
     def p_values(direction: str, distance: float) -> np.ndarray:
         squares = coefficients[direction] @ np.array([1.0, distance, distance**2])
-        return exceeding_share(design.statistic((squares[..., 0], squares[..., 1:]), dimensions))
+        between, within = squares[..., 0], squares[..., 1:]
+        found = design.statistic((between, within), filled)
+        found[:, :1] = design.observed((between[:, :1], within[:, :1]), filled, excess)
+        return exceeding_share(found)
 
     return p_values
 
