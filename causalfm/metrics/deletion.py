@@ -238,8 +238,8 @@ def _refill(
     use = np.flatnonzero(touched & ~short[row])
     entry, of_run = before_end // width * width + position.ravel()[before_end], run[before_end]
     old_end = row[use] * width + k - 1
-    summed = _sums_by_level if isinstance(values, ByLevel) else _sums
-    change = summed(values, entry, of_run, use, old_end, removed, len(starts))  # type: ignore[arg-type]
+    found = entry, of_run, use, old_end, removed, len(starts)
+    change = _sums_by_level(values, *found) if isinstance(values, ByLevel) else _sums(values, *found)
     return row[use], unit[use].astype(np.int64), change, short
 
 

@@ -77,7 +77,7 @@ def families(cohort: Cohort, lists: Neighbours) -> dict[str, Callable[[], object
 
 
 def side_by_side(asked: dict[str, Callable[[], object]]) -> None:
-    """Measure all with as many at once as there are threads, as an audit does."""
+    """Measure all, as many at once as there are threads; an audit asks one after the other."""
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for done in [pool.submit(ask) for ask in asked.values()]:
             done.result()
