@@ -18,7 +18,7 @@ SAMPLE = 2048  # columns; below four times as many rows there is nothing to be g
 SURPLUS = 1.6  # rows kept, as a multiple of the list's length
 MOST = 8.0  # the same, at which a query is given up
 HITS_MIB = 256  # held for all queries
-TILE = 5000  # rows by columns of one product: 100 MiB
+TILE = 2000  # rows by columns of one product: 15 MiB, which caches hold while it is looked through
 
 Hits = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]
 

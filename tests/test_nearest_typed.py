@@ -3,7 +3,7 @@ import pytest
 
 import causalfm.metrics.nearest_typed as nearest
 from causalfm.metrics.design import Design
-from causalfm.metrics.nearest_typed import nearest_typed, unit_loader
+from causalfm.metrics.nearest_typed import Wanted, nearest_typed, unit_loader
 from causalfm.metrics.typed import OS, SO
 
 
@@ -38,7 +38,7 @@ def test_both_searches_equal_a_full_sort(
     monkeypatch.setattr(nearest, "LEVEL_BLOCK", level)
     X, design = sample(kind)
     for queries in (np.arange(240), np.flatnonzero(np.random.default_rng(1).random(240) < 0.2)):
-        found = nearest_typed(unit_loader(X), design, kind, queries, 12, None, 5)
+        found = nearest_typed(unit_loader(X), [Wanted(design, kind, queries)], 12, 5)[0]
         expected = [brute(X, design, kind, query, 12) for query in queries]
         np.testing.assert_allclose(found.similarity, expected, atol=1e-6)
         assert ((found.indices == -1) == (found.similarity == -np.inf)).all()

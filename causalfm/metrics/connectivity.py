@@ -59,9 +59,11 @@ def connected_shares(indices: np.ndarray, queries: np.ndarray, codes: np.ndarray
     edges.has_canonical_format = True  # lists hold no row twice; spares a sort
     part = connected_components(edges, directed=True, connection="strong")[1]
     size = np.bincount(part)
+    label = np.empty(len(size), dtype=np.int64)
+    label[part] = codes[queries]
     rows = np.bincount(codes[queries], minlength=int(codes.max()) + 1)
     largest = np.zeros(len(rows))
-    np.maximum.at(largest, codes[queries], size[part])
+    np.maximum.at(largest, label, size)
     return np.asarray(np.divide(largest, rows, out=np.full(len(rows), np.nan), where=rows > 0))
 
 

@@ -11,7 +11,7 @@ from causalfm.metrics.deletion import Search
 from causalfm.metrics.design import Design
 from causalfm.neighbours import Neighbours, _unit_rows, knn
 
-CHECKED = 64, 2048  # queries and candidates on which a given search is checked: milliseconds
+CHECKED = 64, 1024  # queries and candidates on which a given search is checked: milliseconds
 CLOSE = 1e-4  # difference of cosines that rounding does not make
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,7 +12,7 @@ from scipy import sparse
 from causalfm.metrics.deletion import Deletion, list_changes, pair_sums, take
 from causalfm.metrics.design import Design
 from causalfm.metrics.list_ratios import quotient
-from causalfm.metrics.nearest_typed import nearest_typed
+from causalfm.metrics.nearest_typed import Wanted, nearest_typed
 from causalfm.metrics.typed import OS, SO, candidates
 from causalfm.metrics.weighted import RESOLUTION, cosine_distances
 from causalfm.neighbours import Loader, Neighbours
@@ -63,21 +64,41 @@ def margins_of(
     reserve
         Entries beyond m; None: 3 m.
     """
-    width = m + (3 * m if reserve is None else reserve)
-    enough = candidates(design.biology, design.confounder, design.groups, design.within)[queries][:, [SO, OS]] >= m
-    use = np.flatnonzero(enough.all(axis=1))
-    part = None if shared is None else take(shared, use, shared.indices.shape[1])
-    lists = [nearest_typed(load, design, kind, queries[use], width, part, m) for kind in (SO, OS)]
-    sums = np.stack([cosine_distances(one)[:, :m].sum(axis=1) for one in lists], axis=1).reshape(len(use), 2)
+    return margins_of_each(load, [design], m, queries, shared, reserve)[0]
+
+
+def margins_of_each(
+    load: Loader,
+    designs: Sequence[Design],
+    m: int,
+    queries: np.ndarray,
+    shared: Neighbours | None,
+    reserve: int | None = None,
+) -> list[Margins]:
+    """Do the same for designs that differ by their labels, in one search."""
+    wanted, counted = [], []
+    for design in designs:
+        enough = candidates(design.biology, design.confounder, design.groups, design.within)[queries][:, [SO, OS]] >= m
+        use = np.flatnonzero(enough.all(axis=1))
+        part = None if shared is None else take(shared, use, shared.indices.shape[1])
+        wanted += [Wanted(design, kind, queries[use], part) for kind in (SO, OS)]
+        counted.append(enough)
+    lists = nearest_typed(load, wanted, m + (3 * m if reserve is None else reserve), m)
+    return [_margins(so, os, m, enough) for so, os, enough in zip(lists[::2], lists[1::2], counted, strict=True)]
+
+
+def _margins(so: Neighbours, os: Neighbours, m: int, enough: np.ndarray) -> Margins:
+    """Margins from the lists of the queries that have ``enough (q, 2)`` candidates of both types."""
+    sums = np.stack([cosine_distances(one)[:, :m].sum(axis=1) for one in (so, os)], axis=1).reshape(-1, 2)
     values = margin(sums, m)
     told = np.isfinite(values)
     undefined = {
         "no m SO candidates": float((~enough[:, 0]).mean()),
         "no m OS candidates": float((enough[:, 0] & ~enough[:, 1]).mean()),
-        "all at distance 0": float((~told).sum() / max(1, len(queries))),
+        "all at distance 0": float((~told).sum() / max(1, len(enough))),
     }
-    so, os = (take(one, np.flatnonzero(told), width) for one in lists)
-    return Margins(values[told], sums[told], so, os, len(queries), undefined)
+    so, os = (take(one, np.flatnonzero(told), one.indices.shape[1]) for one in (so, os))
+    return Margins(values[told], sums[told], so, os, len(enough), undefined)
 
 
 def margin(sums: np.ndarray, m: int) -> np.ndarray:
@@ -179,7 +200,8 @@ def _padded(lists: Neighbours, n: int) -> Neighbours:
 
 
 def _padded_search(load: Loader, design: Design, kind: int, m: int, queries: np.ndarray, reserve: int) -> Neighbours:
-    return replace(_padded(nearest_typed(load, design, kind, queries, m + reserve, None, m), len(design.groups)), k=m)
+    found = nearest_typed(load, [Wanted(design, kind, queries)], m + reserve, m)[0]
+    return replace(_padded(found, len(design.groups)), k=m)
 
 
 def _distance_or_end(n: int, lists: Neighbours) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from causalfm.metrics.balanced import Balance, Draw, complete_tables, draws_of, number_of_draws
 from causalfm.metrics.deletion import take
 from causalfm.metrics.design import Design
-from causalfm.metrics.margin_lists import margin_changes, margins_of, mean_deletion
+from causalfm.metrics.margin_lists import margin_changes, margins_of, margins_of_each, mean_deletion
 from causalfm.metrics.margin_scores import AT_MEDIAN, F0, TAIL, Summary, median_interval, score_columns, summary_of
 from causalfm.metrics.mixing import permuted_codes
 from causalfm.metrics.nearest_typed import unit_loader
@@ -49,11 +49,9 @@ def chance_margins(
     if len(queries) > QUERIES:
         at = np.sort(np.random.default_rng(random_state).choice(len(queries), QUERIES, replace=False))
     part = None if shared is None else take(shared, at, shared.indices.shape[1])
-    found = []
-    for labels in _relabelled(design, random_state, PERMUTATIONS):
-        values = margins_of(load, labels, m, queries[at], part, 0).values
-        if len(values):
-            found.append(summary_of(values, alpha))
+    labels = list(_relabelled(design, random_state, PERMUTATIONS))
+    margins = margins_of_each(load, labels, m, queries[at], part, 0)
+    found = [summary_of(one.values, alpha) for one in margins if len(one.values)]
     means = np.mean([(one.median, one.f0, one.ltm, one.quantile) for one in found], axis=0) if found else [np.nan] * 4
     error = np.std([one.median for one in found], ddof=1) / len(found) ** 0.5 if len(found) > 1 else np.nan
     how = f"mean over {len(found)} permutations of the labels of {design.unit} units, {len(at)} queries each"

@@ -145,9 +145,13 @@ def permuted_codes(
     stratum = np.empty(len(size), dtype=np.int64)
     stratum[unit] = strata
     ordered = codes[np.lexsort((codes, unit))]
+    alike = bool((ordered[start] == ordered[start + size - 1]).all())  # units of one label each: no rows to shuffle
     rng = np.random.default_rng(random_state)
     for batch in permutations_within(stratum, n_permutations, random_state, batch=n_permutations):
         for partner in batch:
+            if alike:
+                yield ordered[start][partner][unit]
+                continue
             order = np.lexsort((rng.random(len(codes)), unit))
             place = np.arange(len(codes)) - start[unit[order]]
             source = partner[unit[order]]
