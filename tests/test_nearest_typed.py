@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -26,14 +28,16 @@ def brute(X: np.ndarray, design: Design, kind: int, query: int, width: int) -> n
     return np.pad(found, (0, width - len(found)), constant_values=-np.inf)
 
 
+@pytest.mark.parametrize("many", [1, 8])  # 1: everything nearer is put aside, however much it is
 @pytest.mark.parametrize("kind", [SO, OS])
 @pytest.mark.parametrize(
     ("few", "block", "level"), [(1024, 2**14, 2**12), (1024, 50, 9), (0, 2**14, 2**12), (0, 50, 9)]
 )
 def test_both_searches_equal_a_full_sort(
-    kind: int, few: int, block: int, level: int, monkeypatch: pytest.MonkeyPatch
+    kind: int, few: int, block: int, level: int, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nearest, "FEW", few)
+    monkeypatch.setattr(nearest, "MANY", many)
     monkeypatch.setattr(nearest, "CANDIDATE_BLOCK", block)
     monkeypatch.setattr(nearest, "LEVEL_BLOCK", level)
     X, design = sample(kind)
@@ -46,3 +50,17 @@ def test_both_searches_equal_a_full_sort(
         unit = X / np.linalg.norm(X, axis=1, keepdims=True)
         again = np.einsum("ijk,ik->ij", unit[found.indices], unit[queries])
         np.testing.assert_allclose(found.similarity[real], again[real], atol=1e-6)
+
+
+@pytest.mark.parametrize("few", [0, 1024])
+def test_one_search_for_several_labellings_equals_one_search_each(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearest, "FEW", few)
+    X, design = sample(3)
+    labels = [design, replace(design, biology=design.biology[::-1]), replace(design, confounder=design.biology)]
+    queries = [np.arange(240), np.arange(0, 240, 7), np.arange(0, 0)]
+    wanted = [Wanted(one, kind, asked) for one, asked in zip(labels, queries, strict=True) for kind in (SO, OS)]
+    together = nearest_typed(unit_loader(X), wanted, 9, 5)
+    for ask, found in zip(wanted, together, strict=True):
+        alone = nearest_typed(unit_loader(X), [ask], 9, 5)[0]
+        np.testing.assert_array_equal(found.indices, alone.indices)
+        np.testing.assert_allclose(found.similarity, alone.similarity, atol=1e-6)

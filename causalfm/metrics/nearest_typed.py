@@ -258,10 +258,7 @@ def _compare(
     ):
         if not len(asked):
             continue
-        if found is None:
-            block = rows[asked] @ candidates.T
-        else:
-            block = found if len(asked) == len(mine) else found[asked]
+        block = rows[asked] @ candidates.T if found is None else found if len(asked) == len(mine) else found[asked]
         if len(shared):
             own = design.groups[mine[asked], None] == design.groups[theirs]
             block = block.masked_fill(torch.from_numpy(own), -torch.inf)

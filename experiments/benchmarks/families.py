@@ -1,8 +1,10 @@
 """The metric families with intervals from one neighbour pass, beside the bare products and croma without intervals.
 
-``python -m experiments.benchmarks.families [--n 20000] [--d 1536] [--queries] [--fast] [--out FILE]``
+``python -m experiments.benchmarks.families [--n 20000] [--d 1536] [--strength 0.3] [--queries] [--fast] [--out FILE]``
 
-``--queries`` times 2,000 sampled queries against 200,000 memory-mapped rows instead.
+``--queries`` times 2,000 sampled queries against 200,000 memory-mapped rows instead. ``--strength`` is the size of
+class, site and patient beside noise of 1 per dimension. At 0.3 neighbour lists hold one class and site only: the
+hardest case for a search by type, but a median that no patient can change has no interval. At 0.1 they are mixed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from causalfm import metrics
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.neighbours import Neighbours, knn
+from causalfm.results import Estimate
 from experiments.benchmarks.neighbours import bare_products, peak_mib, seconds
 
 ROWS_PER_GROUP = 50
@@ -33,6 +36,7 @@ K, RESERVE = (
     ROWS_PER_GROUP,
 )  # the longest list that is asked for, and what the absence of one group can take from it
 CLASSES, SITES = 4, 5
+STRENGTH = 0.3
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
 
 
@@ -45,9 +49,11 @@ def table_of(n: int, rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame({name: np.char.add(name[0], codes.astype(str)) for name, codes in names.items()})
 
 
-def fill(X: np.ndarray, obs: pd.DataFrame, rng: np.random.Generator, step: int = 10_000) -> None:
+def fill(
+    X: np.ndarray, obs: pd.DataFrame, rng: np.random.Generator, strength: float = STRENGTH, step: int = 10_000
+) -> None:
     """Write embeddings in which class, site and patient are there, block by block."""
-    parts = [(obs[name].astype("category").cat.codes.to_numpy(), 0.3) for name in ("tumour", "site", "patient")]
+    parts = [(obs[name].astype("category").cat.codes.to_numpy(), strength) for name in ("tumour", "site", "patient")]
     centres = [size * rng.standard_normal((int(codes.max()) + 1, X.shape[1])) for codes, size in parts]
     for start in range(0, len(X), step):
         rows = slice(start, start + step)
@@ -62,7 +68,7 @@ def search(cohort: Cohort) -> Neighbours:
     return knn(cohort.X, K, exclude=cohort.factor("patient", private=True).codes, reserve=RESERVE)
 
 
-def families(cohort: Cohort, lists: Neighbours) -> dict[str, Callable[[], object]]:
+def families(cohort: Cohort, lists: Neighbours) -> dict[str, Callable[[], Estimate]]:
     """Return what measures the six families with intervals."""
     given: dict[str, Any] = {"neighbours": lists, "standardised": False}
     return {
@@ -76,7 +82,7 @@ def families(cohort: Cohort, lists: Neighbours) -> dict[str, Callable[[], object
     }
 
 
-def side_by_side(asked: dict[str, Callable[[], object]]) -> None:
+def side_by_side(asked: dict[str, Callable[[], Estimate]]) -> None:
     """Measure all, as many at once as there are threads; an audit asks one after the other."""
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for done in [pool.submit(ask) for ask in asked.values()]:
@@ -104,7 +110,7 @@ def croma_seconds(cohort: Cohort) -> dict[str, float]:
     }
 
 
-def measure(n: int, d: int, repeats: int) -> dict[str, Any]:
+def measure(n: int, d: int, repeats: int, strength: float = STRENGTH) -> dict[str, Any]:
     """Time everything in turn; the medians count.
 
     Parameters
@@ -113,16 +119,18 @@ def measure(n: int, d: int, repeats: int) -> dict[str, Any]:
         Rows and dimensions.
     repeats
         Runs of the products and of ours; the peer runs once.
+    strength
+        Of class, site and patient.
 
     Returns
     -------
     dict
-        Seconds, ratios to the products and to the peer, peak memory in MiB.
+        Seconds, ratios to the products and to the peer, values with intervals, peak memory in MiB.
     """
     rng = np.random.default_rng(0)
     obs = table_of(n, rng)
     X = np.empty((n, d), dtype=np.float32)
-    fill(X, obs, rng)
+    fill(X, obs, rng, strength)
     cohort, before = Cohort(X, obs), peak_mib()
     spent: dict[str, list[float]] = {}
     found: list[Neighbours] = []
@@ -137,6 +145,7 @@ def measure(n: int, d: int, repeats: int) -> dict[str, Any]:
         clock("all metrics side by side", partial(side_by_side, asked))
         for name, ask in asked.items():
             clock(f"{name} alone", ask)
+    estimates = {name: [getattr(ask(), at) for at in ("value", "low", "high", "chance")] for name, ask in asked.items()}
     peak = peak_mib()
     ours = {name: statistics.median(times) for name, times in spent.items()}
     peer, bare = croma_seconds(cohort), ours.pop("bare products")
@@ -145,12 +154,15 @@ def measure(n: int, d: int, repeats: int) -> dict[str, Any]:
     return {
         "n": n,
         "d": d,
+        "strength": strength,
         "repeats": repeats,
         "threads": torch.get_num_threads(),
         "product_seconds": bare,
         "seconds": ours,
+        "estimates": estimates,
         "total_seconds": total,
         "ratio_to_products": total / bare,
+        "ratio_one_after_the_other": (sum(ours.values()) - ours["all metrics side by side"]) / bare,
         "peer_seconds": peer,
         "peer_over_all_of_ours": sum(peer.values()) / total,
         "peer_over_the_same_three": sum(peer.values()) / three,
@@ -195,6 +207,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Metric families beside bare matrix products and croma.")
     parser.add_argument("--n", type=int, default=20_000)
     parser.add_argument("--d", type=int, default=1536)
+    parser.add_argument("--strength", type=float, default=STRENGTH, help="of class, site and patient")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--queries", action="store_true", help="2,000 queries of 200,000 memory-mapped rows")
     parser.add_argument("--fast", action="store_true", help="n=2000, d=64: seconds")
@@ -205,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
         result = sampled(n, d, m)
     else:
         n, d = (2000, 64) if options.fast else (options.n, options.d)
-        result = measure(n, d, 1 if options.fast else options.repeats)
+        result = measure(n, d, 1 if options.fast else options.repeats, options.strength)
     text = json.dumps(result, indent=2)
     print(text)
     if options.out:
