@@ -19,12 +19,7 @@ FEW_COVERAGE = 0.90  # with at most FEW_PATIENTS patients
 FEW_PATIENTS = 20
 SPREADS = 3.0  # a norm further from zero than this many standard deviations must not be covered too often either
 # What lies outside its band, with the reason as far as it is known. A test keeps this list equal to the table.
-OPEN: dict[tuple[str, str, str], str] = {
-    ("methods", "biology within patient, no effect", "c2st"): (
-        "the error of the class effect is shared by patients of like class shares. Shares are regressed out, which "
-        "took 10.0 % to 7.2 %, less than one standard error from the band; what the classifier still sees is not known"
-    ),
-}
+OPEN: dict[tuple[str, str, str], str] = {}
 COMPARISONS = ("unstudentised", "rows as units")
 DISTRIBUTIONS = ("mmd", "energy", "hsic", "dcorr")  # find any difference between sites, that of spread included
 NOT_A_NULL = "not a null for this method"
