@@ -5,6 +5,7 @@ classifier), ``mmd`` and ``energy`` (distributions), ``hsic`` and ``dcorr`` (dis
 """
 
 from causalfm.invariance.decision import invariance_test
+from causalfm.invariance.dowhy_falsification import dowhy_falsification
 from causalfm.invariance.equivalence import equivalence_test
 from causalfm.invariance.falsification import falsify_graph
 from causalfm.invariance.placebos import placebo
@@ -15,6 +16,7 @@ from causalfm.invariance.several import TestFamily, invariance_tests
 __all__ = [
     "SelfCheck",
     "TestFamily",
+    "dowhy_falsification",
     "equivalence_test",
     "falsify_graph",
     "invariance_test",

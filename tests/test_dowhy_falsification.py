@@ -1,0 +1,66 @@
+"""DoWhy's opinion of a graph: from another process, within a time limit, for graphs it is made for."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causalfm import CausalGraph, Cohort
+from causalfm.errors import DataError, GraphError
+from causalfm.invariance import dowhy_falsification
+
+ROLES = {"biology": "grade", "technical": ["scanner"], "group": "patient"}
+CHAIN = CausalGraph("dose -> grade; grade -> age; age -> scanner; {dose, grade, age, scanner} -> Z", **ROLES)
+WRONG = CausalGraph("dose -> age; age -> scanner; scanner -> grade; {dose, grade, age, scanner} -> Z", **ROLES)
+
+
+def chain(n: int = 60) -> Cohort:
+    """Patients with two rows each; every column follows from the one before it, and from it alone."""
+    rng = np.random.default_rng(0)
+    dose = rng.standard_normal(n)
+    grade = np.where(dose + 0.5 * rng.standard_normal(n) > 0, "high", "low")
+    age = 60 + 6 * (grade == "high") + 3 * rng.standard_normal(n)
+    scanner = np.where(age + 2 * rng.standard_normal(n) > 63, "P1000", "S60")
+    patient = [f"secret{i}" for i in range(n)]
+    obs = pd.DataFrame({"dose": dose, "grade": grade, "age": age, "scanner": scanner, "patient": patient})
+    return Cohort(rng.standard_normal((2 * n, 3)), pd.concat([obs, obs], ignore_index=True))
+
+
+def test_dowhy_tells_a_wrong_graph_from_a_right_one_and_leaves_the_random_state() -> None:
+    cohort = chain()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002 - what must stay as it is
+    right, wrong = (dowhy_falsification(cohort, graph, seconds=300, n_permutations=20) for graph in (CHAIN, WRONG))
+    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+    assert right.n_groups == 60
+    assert right.statistic < 0.2 < wrong.statistic
+    assert right.p_value < wrong.p_value
+    assert right.verdict == "cannot tell"
+    assert wrong.verdict == ("fail" if wrong.details["falsified"] else "cannot tell")
+    assert "local Markov conditions" in wrong.sentence
+
+
+def test_dowhy_is_stopped_when_its_time_is_up() -> None:
+    found = dowhy_falsification(chain(), CHAIN, seconds=0.2)
+    assert found.verdict == "cannot tell"
+    assert "stopped after 0.2 s with 60 patients" in found.sentence
+    assert np.isnan(found.p_value)
+
+
+@pytest.mark.parametrize(
+    ("graph", "says"),
+    [
+        (CausalGraph.standard(biology="grade", technical=["scanner"], group="patient"), "unmeasured common cause"),
+        (CausalGraph("grade -> dose; {grade, scanner} -> Z", selected="dose", **ROLES), "rows are selected by dose"),
+    ],
+)
+def test_graphs_that_dowhy_would_misjudge_are_refused(graph: CausalGraph, says: str) -> None:
+    with pytest.raises(GraphError, match=says):
+        dowhy_falsification(chain(20), graph)
+
+
+def test_bad_arguments_and_columns_that_vary_within_patients() -> None:
+    for wrong in ({"seconds": 0}, {"n_permutations": 5}, {"random_state": -1}):
+        with pytest.raises(DataError):
+            dowhy_falsification(chain(20), CHAIN, **wrong)
+    cohort = chain(20)
+    varying = cohort.replace(obs=cohort.obs.assign(age=np.arange(40.0)))
+    assert "age varies within patients" in dowhy_falsification(varying, CHAIN).sentence
