@@ -1,0 +1,135 @@
+"""Rows under an intervention: abduct the noise, change the causes, predict ``Z``; and the error of doing so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalfm.errors import DataError
+from causalfm.scm.fitted import Fitted
+from causalfm.scm.parents import Values
+from causalfm.validation import row_blocks
+
+
+def predict_rows(X: np.ndarray, fitted: Fitted, source: Values, target: Values) -> np.ndarray:
+    """Return the counterfactual embeddings ``(n, d)``, float64 for float64 input and else float32.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)`` as seen, may be a memory map; read in blocks.
+    fitted
+        The model.
+    source, target
+        Parents of ``Z`` as seen and after the intervention. Rows whose parents do not change stay as they are.
+    """
+    dtype = np.float64 if X.dtype == np.float64 else np.float32
+    out = np.empty(X.shape, dtype=dtype)
+    parents = fitted.mean.parents
+    for rows in row_blocks(X):
+        out[rows] = X[rows]
+        block = out[rows]
+        before, after = source[rows], target[rows]
+        splines = parents.splines(before.numbers), parents.splines(after.numbers)
+        for at, a, b in transitions(before, after):
+            moved = parents.rows(Values(np.stack([a, b]), np.zeros((2, 0))), splines=False) @ fitted.mean.coefficients
+            slopes = fitted.mean.coefficients[1 : 1 + parents.n_splines]
+            residual = block[at] - (moved[0] + splines[0][at] @ slopes).astype(dtype)
+            shift = (moved[1] - moved[0] + (splines[1][at] - splines[0][at]) @ slopes).astype(dtype)
+            block[at] += fitted.noise.change(residual, a, b) + shift
+    return out
+
+
+def transitions(before: Values, after: Values) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield the rows of each change of parents, with the level codes before and after; unchanged rows are left out."""
+    changed = (before.levels != after.levels).any(axis=1) | (before.numbers != after.numbers).any(axis=1)
+    rows = np.flatnonzero(changed)
+    if not len(rows):
+        return
+    both = np.concatenate([before.levels[rows], after.levels[rows]], axis=1)
+    distinct, where = np.unique(both, axis=0, return_inverse=True)
+    order = np.argsort(where.reshape(-1), kind="stable")
+    ends = np.cumsum(np.bincount(where.reshape(-1)))
+    k = before.levels.shape[1]
+    for pair, start, stop in zip(distinct, [0, *ends[:-1]], ends, strict=True):
+        yield rows[order[start:stop]], pair[:k], pair[k:]
+
+
+@dataclass(frozen=True, eq=False)
+class RowErrors:
+    """Errors of counterfactual rows: parameter uncertainty only, under the coupling that is stated.
+
+    Attributes
+    ----------
+    coupling
+        What ties a row to its counterfactual; not identified without pairs, and not part of the intervals.
+    n, d
+        Rows and dimensions.
+
+    Notes
+    -----
+    Rows that change in the same way share their error: it does not average out over them. The noise that was abducted
+    for other nodes (which scanner) is taken as known.
+    """
+
+    coupling: str
+    fitted: Fitted
+    X: np.ndarray
+    counterfactual: np.ndarray
+    source: Values
+    target: Values
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return len(self.X)
+
+    @property
+    def d(self) -> int:
+        """Dimensions."""
+        return int(self.X.shape[1])
+
+    def standard_error(self, rows: Any = slice(None)) -> np.ndarray:
+        """Return standard errors ``(rows, d)`` of the counterfactual embeddings of the rows, a slice or positions."""
+        return self._errors(rows)[0]
+
+    def interval(self, rows: Any = slice(None), level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return lower and upper ends ``(rows, d)`` in each dimension; infinite where one patient decides alone."""
+        error, quantile = self._errors(rows, level)
+        with np.errstate(invalid="ignore"):
+            half = np.where(np.isinf(quantile)[:, None], np.inf, quantile[:, None] * error)
+        return self.counterfactual[rows] - half, self.counterfactual[rows] + half
+
+    def _errors(self, rows: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        which = np.arange(self.n)[rows]
+        before, after = self.source[which], self.target[which]
+        error, quantile = np.zeros((len(which), self.d)), np.zeros(len(which))
+        parents, mean = self.fitted.mean.parents, self.fitted.mean
+        for at, a, b in transitions(before, after):
+            form = self.fitted.noise.scale_error(a, b)
+            if form is None:
+                raise DataError(
+                    "this mechanism has no intervals for rows: choose mechanism='additive', 'location-scale' or "
+                    "'interaction', or ask contrast(), whose interval needs no coupling."
+                )
+            factor, log_variance = form
+            pairs = np.concatenate([parents.rows(before[at]), parents.rows(after[at])], axis=1)
+            distinct, where = np.unique(pairs, axis=0, return_inverse=True)
+            w, v = distinct[:, : parents.width], distinct[:, parents.width :]
+            if np.allclose(factor, 1.0, rtol=0, atol=1e-12):
+                variance = self.fitted.error.variance(v - w)
+            else:
+                cross = self.fitted.error.covariance(v, w)
+                variance = (
+                    self.fitted.error.variance(v) - 2 * factor * cross + factor**2 * self.fitted.error.variance(w)
+                )
+            variance = np.maximum(variance, 0.0)[where.reshape(-1)]
+            if np.any(log_variance):
+                residual = self.X[which[at]] - (w @ mean.coefficients)[where.reshape(-1)]
+                variance = variance + (factor * residual) ** 2 * log_variance
+            error[at] = np.sqrt(variance)
+            quantile[at] = self.fitted.error.quantiles(v - w, level)[where.reshape(-1)]
+        return error, quantile

@@ -1,0 +1,196 @@
+"""What a structural causal model learns from a cohort: two passes over the rows, nothing of a single patient kept."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from causalfm.arrows import EMBEDDING
+from causalfm.cohort import Cohort, Factor
+from causalfm.errors import DataError, NotIdentifiedError
+from causalfm.scm.cells import lay_out
+from causalfm.scm.density import Density, fit_density
+from causalfm.scm.exogenous import NodeTable, node_table
+from causalfm.scm.interaction import shrink_interactions
+from causalfm.scm.interventions import refuse_confounded
+from causalfm.scm.mechanisms import Mechanism, Noise
+from causalfm.scm.parents import parents_of_embedding
+from causalfm.scm.principal import directions, n_directions, residual_sample
+from causalfm.scm.regression import MeanModel, fit_mean
+from causalfm.scm.residuals import residual_moments
+from causalfm.scm.sampling_error import SamplingError
+
+if TYPE_CHECKING:
+    from causalfm.graph import CausalGraph
+
+MAX_REGRESSORS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fitted model.
+
+    Attributes
+    ----------
+    mean, noise, error, density
+        Of ``Z`` given its parents.
+    tables
+        Categorical nodes with categorical parents.
+    columns, levels
+        Categorical measured nodes and their levels.
+    joint, patients
+        ``(J, k)`` combinations of these that occur and the patients in each.
+    numbers
+        ``(J, m)`` means of the continuous parents of ``Z`` in each, and ``(m, m)`` covariance within.
+    spline_means
+        ``(J, q)`` mean spline columns in each.
+    n, n_groups, fingerprint
+        Rows, independent units, and the hash of what was fitted.
+    """
+
+    mean: MeanModel
+    noise: Noise
+    error: SamplingError
+    density: Density
+    tables: Mapping[str, NodeTable]
+    columns: tuple[str, ...]
+    levels: tuple[tuple[str, ...], ...]
+    joint: np.ndarray
+    patients: np.ndarray
+    numbers: np.ndarray
+    within: np.ndarray
+    spline_means: np.ndarray
+    n: int
+    n_groups: int
+    fingerprint: str
+
+    def known(self, name: str) -> tuple[str, ...] | None:
+        """Levels of a categorical node; None for a number."""
+        return dict(zip(self.columns, self.levels, strict=True)).get(name)
+
+    def crossed_patients(self, a: str, b: str) -> np.ndarray:
+        """Patients per level of ``a`` and level of ``b``."""
+        i, j = self.columns.index(a), self.columns.index(b)
+        out = np.zeros((len(self.levels[i]), len(self.levels[j])))
+        np.add.at(out, (self.joint[:, i], self.joint[:, j]), self.patients)
+        return out
+
+
+def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitted:
+    """Fit all nodes.
+
+    Parameters
+    ----------
+    cohort, graph
+        Data and declared graph.
+    mechanism
+        How the noise of ``Z`` carries over.
+
+    Returns
+    -------
+    Fitted
+        See there.
+
+    Raises
+    ------
+    GraphError, NotIdentifiedError
+        No parents of ``Z``, or parents with an unmeasured common cause with it.
+    DataError
+        More regressors than patients, or too many.
+    """
+    graph.check(cohort)
+    if not graph.parents(EMBEDDING):
+        raise NotIdentifiedError(f"nothing causes {EMBEDDING} in this graph: add arrows into it.\nGraph: {graph}")
+    refuse_confounded(graph, EMBEDDING)
+    parents = parents_of_embedding(cohort, graph, crossed=mechanism.crossed)
+    groups = cohort.factor(graph.group, private=True)
+    if parents.width > MAX_REGRESSORS or groups.n_levels < 3:
+        raise DataError(
+            f"{groups.n_levels} {graph.group}s and {parents.width} regressors (levels, crossed levels, splines) make "
+            f"no model: at least 3 {graph.group}s and at most {MAX_REGRESSORS} regressors. Merge rare levels."
+        )
+    values = parents.read(cohort)
+    cells = lay_out(values, groups, parents)
+    mean, gram = fit_mean(cohort.X, parents, values, cells.row_weight)
+    sample = residual_sample(cohort.X, mean, values, cells)
+    k = n_directions(cohort.d, groups.n_levels)
+    basis, _, variance = directions(sample.residual, sample.weight, k)
+    moments = residual_moments(cohort.X, mean, values, cells, basis, variance)
+    error = moments.error
+    if mechanism.crossed:
+        patient_variance = float(error.moment[: len(cells.levels)].sum()) / groups.n_levels
+        mean, _ = shrink_interactions(mean, gram, patient_variance, parents.n_main)
+        error = error.after(mean.inverse @ gram)
+    noise = mechanism.fit(moments, parents)
+    total = float(moments.square.sum() / moments.count.sum())
+    columns = tuple(n for n in graph.measured if graph.kind(n, cohort) != "continuous")
+    factors = [cohort.factor(name) for name in columns]
+    joint, at = np.unique(np.stack([f.codes for f in factors], axis=1), axis=0, return_inverse=True)
+    at = at.reshape(-1)
+    weight = cells.row_weight
+    patients = np.bincount(at, weight)
+    numbers = _means(values.numbers, at, weight)
+    left = (values.numbers - numbers[at]) * np.sqrt(weight / weight.sum())[:, None]
+    return Fitted(
+        mean=mean,
+        noise=noise,
+        error=error,
+        density=fit_density(sample, values.levels[sample.rows], noise, k, total),
+        tables=_tables(cohort, graph, dict(zip(columns, factors, strict=True)), groups),
+        columns=columns,
+        levels=tuple(f.levels for f in factors),
+        joint=joint,
+        patients=patients,
+        numbers=numbers,
+        within=left.T @ left,
+        spline_means=_means(parents.splines(values.numbers), at, weight),
+        n=len(cohort),
+        n_groups=groups.n_levels,
+        fingerprint=cohort.fingerprint(graph.columns),
+    )
+
+
+def _means(values: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    sums = [np.bincount(codes, weight * column) for column in values.T]
+    return np.stack(sums, axis=1) / np.bincount(codes, weight)[:, None] if sums else np.zeros((codes.max() + 1, 0))
+
+
+def _tables(cohort: Cohort, graph: CausalGraph, factors: Mapping[str, Factor], groups: Factor) -> dict[str, NodeTable]:
+    """Tables of the categorical nodes whose measured parents are all categorical, and at least one."""
+    out = {}
+    for name, factor in factors.items():
+        parents = graph.parents(name)
+        if parents and all(p in factors for p in parents):
+            ordinal = graph.kind(name, cohort) == "ordinal"
+            out[name] = node_table(factor, [factors[p] for p in parents], groups, ordinal=ordinal)
+    return out
+
+
+def undetermined_message(fitted: Fitted, graph: CausalGraph, do: Mapping[str, object], rows: int) -> str:
+    """Say, with the table, that a contrast is not determined by the design."""
+    factor = next((n for n in do if n != graph.biology and n in fitted.columns), graph.technical[0])
+    other = graph.biology
+    counts = fitted.crossed_patients(factor, other)
+    best = None
+    for a, b in itertools.permutations(fitted.columns, 2):  # a factor that determines another hides its effect
+        if a == factor and bool(((fitted.crossed_patients(a, b) > 0).sum(axis=1) == 1).all()):
+            best = b
+            if b == graph.biology:
+                break
+    if best is not None:
+        other, counts = best, fitted.crossed_patients(factor, best)
+    names, others = (fitted.known(n) or () for n in (factor, other))
+    lines = [
+        f"{level}: " + ", ".join(f"{o} {c:g}" for o, c in zip(others[:6], row, strict=False))
+        for level, row in zip(names[:6], np.round(counts, 1), strict=False)
+    ]
+    shown = "; ".join(f"{k}={v}" for k, v in do.items())
+    return (
+        f"do({shown}) is not identified on this design for {rows} rows: {factor} and {other} (or other causes of Z) "
+        f"cannot be told apart. {graph.group.capitalize()}s by {factor} and {other}: {'; '.join(lines)}"
+        f"{' ...' if len(names) > 6 else ''}. Add {graph.group}s that hold the missing combinations, or merge levels."
+    )

@@ -1,0 +1,145 @@
+"""Gaussian optimal transport: levels shift the mean and reshape the residual in its principal subspace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalfm.scm.parents import Parents
+from causalfm.scm.residuals import Residuals
+from causalfm.scm.scales import level_scales, shrink_logs
+
+MOST_OWN = 0.99  # share of a level's own covariance: the rest keeps the maps invertible
+
+
+@dataclass(frozen=True, eq=False)
+class TransportedNoise:
+    """``z' = mean(x') + A(x') A(x)^-1 (z - mean(x))``, ``A(x)`` the product over factors of transport maps.
+
+    Attributes
+    ----------
+    basis
+        ``(d, k)`` orthonormal principal directions.
+    maps
+        Per factor ``(L, k, k)``: optimal transport from the pooled Gaussian to that of the level.
+    logs
+        Per factor ``(L, 1)``: log variance of the level outside the subspace, relative to the pooled one.
+    """
+
+    basis: np.ndarray
+    maps: tuple[np.ndarray, ...]
+    logs: tuple[np.ndarray, ...]
+
+    def map(self, levels: np.ndarray) -> np.ndarray:
+        """``A(x)`` inside the subspace, ``(k, k)``."""
+        out = np.eye(self.basis.shape[1])
+        for maps, code in zip(self.maps, levels, strict=True):
+            out = out @ maps[code]
+        return out
+
+    def log_outside(self, levels: np.ndarray) -> float:
+        """Log scale outside the subspace."""
+        return 0.5 * float(sum(log[code, 0] for log, code in zip(self.logs, levels, strict=True)))
+
+    def change(self, residual: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Reshape inside the subspace, stretch outside of it."""
+        outside = float(np.exp(self.log_outside(target) - self.log_outside(source)))
+        inside = self.map(target) @ np.linalg.inv(self.map(source)) - outside * np.eye(self.basis.shape[1])
+        basis = self.basis.astype(residual.dtype)
+        moved = (residual @ basis) @ (self.basis @ inside).T.astype(residual.dtype)
+        return np.asarray(moved + residual * residual.dtype.type(outside - 1.0))
+
+    def whiten(self, residual: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the noise on the pooled scale."""
+        back, outside = np.linalg.inv(self.map(levels)), self.log_outside(levels)
+        t = residual @ self.basis
+        noise = (residual - t @ self.basis.T) * np.exp(-outside) + t @ (self.basis @ back).T
+        d, k = self.basis.shape
+        return noise, float(np.linalg.slogdet(back)[1]) - (d - k) * outside
+
+    def colour(self, noise: np.ndarray, levels: np.ndarray) -> np.ndarray:
+        """Reshape and stretch pooled noise."""
+        outside = float(np.exp(self.log_outside(levels)))
+        inside = self.map(levels) - outside * np.eye(self.basis.shape[1])
+        return np.asarray((noise @ self.basis) @ (self.basis @ inside).T + (outside - 1.0) * noise)
+
+    def scale_error(self, source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """No form per dimension."""
+        return None
+
+    def tensors(self) -> Mapping[str, np.ndarray]:
+        """Directions, maps and scales."""
+        out = {"transport_basis": self.basis}
+        for f, (maps, log) in enumerate(zip(self.maps, self.logs, strict=True)):
+            out |= {f"transport_map_{f}": maps, f"transport_log_{f}": log}
+        return out
+
+
+class OptimalTransport:
+    """Least movement from a level to the pooled Gaussian and on to the other level.
+
+    The maps go through the pooled Gaussian: direct maps between pairs of levels do not compose, and do(a) then do(b)
+    would not be do(b).
+    """
+
+    coupling = "optimal transport of Gaussian residuals by way of the pooled residual"
+    crossed = False
+
+    def fit(self, moments: Residuals, parents: Parents) -> TransportedNoise:
+        """Learn the covariance of each level within the principal subspace, one factor after the other."""
+        pooled = moments.product.sum(axis=0) / moments.count.sum()
+        eigenvalues, vectors = np.linalg.eigh(pooled)
+        root = np.sqrt(np.maximum(eigenvalues, 1e-12 * max(float(eigenvalues[-1]), 1e-300)))
+        basis, cells = moments.basis @ vectors, vectors.T @ moments.product @ vectors
+        maps = []
+        for f, size in enumerate(parents.sizes):
+            codes = moments.levels[:, f]
+            of_level = [_transport(cells[codes == c], moments.count[codes == c], root, moments) for c in range(size)]
+            maps.append(np.stack(of_level))
+            back = np.linalg.inv(maps[-1])[codes]
+            cells = back @ cells @ back.transpose(0, 2, 1)
+        return TransportedNoise(basis, tuple(maps), tuple(_outside(moments, parents)))
+
+    def restore(self, tensors: Mapping[str, np.ndarray], parents: Parents) -> TransportedNoise:
+        """Rebuild from saved arrays."""
+        n = range(len(parents.sizes))
+        maps, logs = (tuple(tensors[f"transport_{name}_{f}"] for f in n) for name in ("map", "log"))
+        return TransportedNoise(tensors["transport_basis"], maps, logs)
+
+
+def _transport(products: np.ndarray, count: np.ndarray, root: np.ndarray, moments: Residuals) -> np.ndarray:
+    """Map from the pooled Gaussian, of standard deviations ``root (k,)``, to that of a level, shrunken to the identity.
+
+    The level's covariance in units of the pooled one differs from the identity by signal and by noise; a Gaussian has
+    ``(k + k**2) / n`` of noise, ``n`` the rows that the spread of patients is worth. The share of signal is kept.
+    """
+    k, n = len(root), float(count.sum())
+    if n <= 0:
+        return np.eye(k)
+    apart = products.sum(axis=0) / n / np.outer(root, root) - np.eye(k)
+    noise = (k + k**2) * moments.spread_inside / (2.0 * n)
+    share = min(MOST_OWN, max(0.0, 1.0 - noise / max(float((apart**2).sum()), 1e-300)))
+    covariance = (np.eye(k) + share * apart) * np.outer(root, root)
+    middle = _square_root(covariance * np.outer(root, root))
+    return np.asarray(middle / np.outer(root, root))
+
+
+def _square_root(matrix: np.ndarray) -> np.ndarray:
+    eigenvalues, vectors = np.linalg.eigh(matrix)
+    return np.asarray((vectors * np.sqrt(np.maximum(eigenvalues, 0.0))) @ vectors.T)
+
+
+def _outside(moments: Residuals, parents: Parents) -> list[np.ndarray]:
+    """Log variances outside the subspace, one number per level: no direction there is preferred."""
+    rest = moments.square.sum(axis=1) - np.trace(moments.product, axis1=1, axis2=2)
+    scale = float(moments.square.sum())
+    if float(rest.sum()) <= 1e-9 * scale:  # the subspace is all there is
+        return [np.zeros((size, 1)) for size in parents.sizes]
+    logs = level_scales(np.maximum(rest, 0.0)[:, None], moments.count, moments.levels, parents.sizes)
+    out = []
+    for f, log in enumerate(logs):
+        patients = np.bincount(moments.levels[:, f], moments.count, len(log))
+        out.append(shrink_logs(log, patients, 0.0, moments.spread_outside)[0])
+    return out

@@ -1,0 +1,95 @@
+"""Scales of the residual per level, shrunken towards the pooled scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+STEPS = 50
+TOLERANCE = 1e-8
+
+
+def level_scales(square: np.ndarray, count: np.ndarray, levels: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    """Fit variances that multiply over factors.
+
+    Parameters
+    ----------
+    square
+        ``(C, d)`` sums of squared residuals per cell.
+    count
+        ``(C,)`` patients.
+    levels
+        ``(C, k)`` codes of the cells.
+    sizes
+        Levels of each of the ``k`` factors.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        ``(L, d)`` log variance of each level relative to the pooled one, per factor.
+
+    Notes
+    -----
+    Proportional fitting: the estimating equations of a gamma model with log link. The levels of a factor have log
+    variances that average to 0, patients weighing equally.
+    """
+    total = square.sum(axis=0)
+    base = np.where(total > 0, total, 1.0) / count.sum()
+    logs = [np.zeros((size, square.shape[1])) for size in sizes]
+    for _ in range(STEPS):
+        moved = 0.0
+        for f, size in enumerate(sizes):
+            others = sum((logs[g][levels[:, g]] for g in range(len(sizes)) if g != f), np.zeros(square.shape))
+            onehot = np.eye(size)[:, levels[:, f]]
+            patients = onehot @ count
+            seen = onehot @ (square / np.exp(others) / base) / np.maximum(patients, 1e-300)[:, None]
+            new = np.log(np.maximum(seen, 1e-12))
+            new -= patients @ new / patients.sum()
+            moved = max(moved, float(np.abs(new - logs[f]).max(initial=0.0)))
+            logs[f] = new
+        if moved < TOLERANCE or len(sizes) == 1:
+            break
+    return logs
+
+
+def shrink_logs(
+    logs: np.ndarray, patients: np.ndarray, spread: float, spread_all: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shrink log variances: each level's mean over dimensions towards 0, each dimension towards its level's mean.
+
+    Parameters
+    ----------
+    logs
+        ``(L, d)`` log variances relative to the pooled ones.
+    patients
+        ``(L,)``.
+    spread, spread_all
+        Squared coefficients of variation of a patient's mean square, in one dimension and averaged over dimensions.
+
+    Returns
+    -------
+    shrunken : numpy.ndarray
+        ``(L, d)`` posterior means.
+    variance : numpy.ndarray
+        ``(L, d)`` posterior variances.
+    """
+    patients = np.maximum(patients, 1e-300)
+    noise, noise_all = spread / patients, np.full(len(patients), spread_all) / patients
+    level = logs.mean(axis=1)
+    own = logs - level[:, None]
+    share_all = _reliability(level[:, None], noise_all)
+    share = _reliability(own, noise) if logs.shape[1] > 1 else np.zeros(len(patients))
+    shrunken = (share_all * level)[:, None] + share[:, None] * own
+    variance = (share_all * noise_all + share * noise)[:, None] + np.zeros_like(logs)
+    return shrunken, variance
+
+
+def _reliability(values: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Share of each level's variation that is signal: method of moments over levels and dimensions."""
+    levels = len(values)
+    if levels < 2:
+        return np.zeros(levels)
+    seen = float((values**2).mean()) * levels / (levels - 1)
+    signal = max(0.0, seen - float(noise.mean()))
+    return np.asarray(signal / np.maximum(signal + noise, 1e-300))

@@ -1,0 +1,86 @@
+"""Whether the design holds what an intervention asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalfm.errors import DataError
+from causalfm.positivity import MIN_GROUPS
+from causalfm.scm.fitted import Fitted, undetermined_message
+from causalfm.scm.parents import Values
+
+if TYPE_CHECKING:
+    from causalfm.graph import CausalGraph
+
+
+def refuse_unsupported(
+    fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any], source: Values, target: Values, *, assume: str | None
+) -> None:
+    """Refuse rows whose change of parents the design does not determine, or only by adding effects up.
+
+    Parameters
+    ----------
+    fitted, graph
+        Model and graph.
+    do
+        The intervention, for messages.
+    source, target
+        Parents of ``Z`` before and after.
+    assume
+        ``"additive"`` allows combinations of biology and a changed factor that were not seen.
+
+    Raises
+    ------
+    DataError
+        Naming the combinations and the rows.
+    """
+    parents = fitted.mean.parents
+    both = np.concatenate([source.levels, target.levels], axis=1)
+    distinct, first, count = np.unique(both, axis=0, return_index=True, return_counts=True)
+    k = len(parents.categorical)
+    none = np.zeros((len(distinct), 0))
+    before, after = (parents.rows(Values(part, none), splines=False) for part in (distinct[:, :k], distinct[:, k:]))
+    after[:, 1 : 1 + parents.n_splines] += parents.splines(target.numbers[first])
+    after[:, 1 : 1 + parents.n_splines] -= parents.splines(source.numbers[first])
+    open_ = fitted.mean.undetermined(after - before)
+    if open_.any():
+        raise DataError(undetermined_message(fitted, graph, do, int(count[open_].sum())))
+    beyond = [name for name in do if name in parents.continuous and not _inside(parents.knots, parents, name, target)]
+    if beyond:
+        low, _, high = parents.knots[parents.continuous.index(beyond[0])]
+        raise DataError(
+            f"do({beyond[0]}={do[beyond[0]]}) lies beyond what was seen, {low:g} to {high:g}: choose a value within."
+        )
+    if assume is None and graph.biology in parents.categorical:
+        _refuse_unseen(fitted, graph, distinct, count)
+
+
+def _inside(knots: np.ndarray, parents: Any, name: str, target: Values) -> bool:
+    j = parents.continuous.index(name)
+    values = target.numbers[:, j]
+    return bool((values >= knots[j, 0]).all() and (values <= knots[j, 2]).all())
+
+
+def _refuse_unseen(fitted: Fitted, graph: CausalGraph, distinct: np.ndarray, count: np.ndarray) -> None:
+    parents = fitted.mean.parents
+    k, biology = len(parents.categorical), parents.categorical.index(graph.biology)
+    classes, classes_before = distinct[:, k + biology], distinct[:, biology]
+    for j, name in enumerate(parents.categorical):
+        if j == biology or name not in graph.technical:
+            continue
+        patients = fitted.crossed_patients(name, graph.biology)
+        moved = (distinct[:, j] != distinct[:, k + j]) | (classes != classes_before)
+        few = moved & (patients[distinct[:, k + j], classes] < MIN_GROUPS - 1e-6)
+        if few.any():
+            pairs = sorted(
+                {(parents.levels[j][a], parents.levels[biology][b]) for a, b in distinct[few][:, [k + j, k + biology]]}
+            )
+            shown = "; ".join(f"{name}={a} with {graph.biology}={b}" for a, b in pairs[:4])
+            raise DataError(
+                f"{int(count[few].sum())} rows would move to combinations with fewer than {MIN_GROUPS} {graph.group}s "
+                f"in the fit ({shown}{' and others' if len(pairs) > 4 else ''}). Leave these rows out, or pass "
+                "EmbeddingSCM(..., assume='additive') if effects add up there as elsewhere."
+            )
