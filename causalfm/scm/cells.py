@@ -52,7 +52,8 @@ class Cells:
 
     def rows(self, parents: Parents) -> np.ndarray:
         """Regressors of each share ``(K, p)``, splines averaged."""
-        out = parents.rows(Values(self.levels, np.zeros((len(self.levels), 0))), splines=False)[self.cell]
+        every = parents.rows(Values(self.levels, np.zeros((len(self.levels), 0))), splines=False)
+        out = np.array(every[self.cell])
         out[:, 1 : 1 + self.splines.shape[1]] = self.splines
         return out
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 
 from causalfm.errors import DataError
@@ -80,7 +79,7 @@ def interventional_contrast(
     DataError
         A level never seen, a node that cannot be predicted, or a contrast that the design leaves open.
     """
-    plans = [_plan(fitted, graph, side) for side in (do, reference)]
+    plans = [plan(fitted, graph, side) for side in (do, reference)]
     means = [expected_regressors(fitted, graph, *plan) for plan in plans]
     difference = (means[0][0] - means[1][0])[None]
     if fitted.mean.undetermined(difference).any():
@@ -105,7 +104,7 @@ def interventional_contrast(
     )
 
 
-def _plan(fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any]) -> tuple[dict[str, int], list[str]]:
+def plan(fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any]) -> tuple[dict[str, int], list[str]]:
     """Codes that are set, and nodes that follow."""
     follow, codes = changed_nodes(graph, do), {}
     for name, value in do.items():
@@ -170,28 +169,3 @@ def _share_error(
     weight, each = shares[shares > 0], np.stack(effects)
     centre = weight @ each
     return np.asarray(weight @ (each - centre) ** 2 / n)
-
-
-def draw_parents(
-    fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any], n: int, rng: np.random.Generator
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Draw the measured nodes of ``n`` independent units under an intervention.
-
-    Returns
-    -------
-    codes
-        Per categorical column ``(n,)``.
-    numbers
-        ``(n, m)`` continuous parents of ``Z``: Gaussian around the mean of the unit's levels.
-    """
-    codes, follow = _plan(fitted, graph, do) if do else ({}, [])
-    at = rng.choice(len(fitted.joint), n, p=fitted.patients / fitted.patients.sum())
-    drawn = {name: fitted.joint[at, i] for i, name in enumerate(fitted.columns)}
-    drawn |= {name: np.full(n, code) for name, code in codes.items()}
-    for node in [m for m in nx.topological_sort(nx.DiGraph(graph.edges)) if m in follow]:
-        table = fitted.tables[node]
-        drawn[node] = table.predict(rng.random(n), np.stack([drawn[p] for p in table.parents], axis=1))
-    numbers = fitted.numbers[at]
-    if numbers.shape[1]:
-        numbers = numbers + rng.multivariate_normal(np.zeros(numbers.shape[1]), fitted.within, n)
-    return drawn, numbers

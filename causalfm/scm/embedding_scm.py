@@ -7,22 +7,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-import pandas as pd
 
 from causalfm.arguments import check_flag, check_seed, check_whole
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs
-from causalfm.scm.contrasts import InterventionalContrast, draw_parents, interventional_contrast
+from causalfm.scm.contrasts import InterventionalContrast, interventional_contrast
 from causalfm.scm.counterfactuals import RowErrors, predict_rows
+from causalfm.scm.draws import draw_rows, log_density
 from causalfm.scm.fitted import Fitted, fit_model
-from causalfm.scm.interventions import intervene, levels_as
+from causalfm.scm.interventions import intervene
 from causalfm.scm.mechanisms import mechanism_named
 from causalfm.scm.packing import graph_header, pack, unpack
-from causalfm.scm.parents import Values
 from causalfm.scm.storage import read_model, write_model
 from causalfm.scm.support import refuse_unsupported
-from causalfm.validation import row_blocks
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -217,29 +215,7 @@ class EmbeddingSCM:
         """
         check_whole(n, "n", 1)
         check_seed(random_state)
-        fitted, do = self.fitted, do or {}
-        parents, rng = fitted.mean.parents, np.random.default_rng(random_state)
-        codes, numbers = draw_parents(fitted, self.graph, do, n, rng)
-        values = Values(np.stack([codes[c] for c in parents.categorical], axis=1), numbers)
-        before = fitted.joint[:, [fitted.columns.index(c) for c in parents.categorical]]
-        if do:
-            start = Values(before[np.zeros(n, dtype=np.int64)], numbers)
-            refuse_unsupported(fitted, self.graph, do, start, values, assume=self.assume)
-        X = np.empty((n, len(fitted.density.basis)), dtype=np.float32)
-        for rows in row_blocks(X):
-            X[rows] = self._draw(values[rows], rng)
-        text = pd.Series("", index=range(n), dtype=object)
-        table = {name: levels_as(text, fitted.known(name) or (), codes[name]) for name in fitted.columns}
-        table |= {name: pd.Series(numbers[:, j]) for j, name in enumerate(parents.continuous)}
-        table[self.graph.group] = pd.Series([f"drawn {i}" for i in range(n)], dtype=object)
-        return Cohort(X, pd.DataFrame(table), {"source": "EmbeddingSCM", "do": {k: str(v) for k, v in do.items()}})
-
-    def _draw(self, values: Values, rng: np.random.Generator) -> np.ndarray:
-        fitted = self.fitted
-        noise = fitted.density.draw(len(values.levels), rng)
-        for rows, levels in _by_levels(values):
-            noise[rows] += fitted.noise.colour(noise[rows], levels)
-        return np.asarray(noise + fitted.mean.parents.rows(values) @ fitted.mean.coefficients)
+        return draw_rows(self.fitted, self.graph, do or {}, n, np.random.default_rng(random_state), self.assume)
 
     def log_likelihood(self, cohort: Cohort) -> np.ndarray:
         """Log density of each row given its parents: low where an image lies outside of what the model knows.
@@ -262,15 +238,7 @@ class EmbeddingSCM:
         fitted = self.fitted
         check_inputs(cohort, self.graph)
         self._check_width(cohort)
-        parents = fitted.mean.parents
-        values, out = parents.read(cohort), np.empty(len(cohort))
-        for rows in row_blocks(cohort.X):
-            here = values[rows]
-            residual = np.asarray(cohort.X[rows], dtype=np.float64) - parents.rows(here) @ fitted.mean.coefficients
-            for at, levels in _by_levels(here):
-                noise, log_det = fitted.noise.whiten(residual[at], levels)
-                out[rows.start + at] = fitted.density.log(noise) + log_det
-        return out
+        return log_density(cohort.X, fitted, fitted.mean.parents.read(cohort))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to one safetensors file, whole or not at all; no id and no row of a patient is in it.
@@ -310,9 +278,3 @@ class EmbeddingSCM:
         d = self.fitted.mean.coefficients.shape[1]
         if cohort.d != d:
             raise DataError(f"X has {cohort.d} dimensions and the model {d}: use embeddings of the same encoder.")
-
-
-def _by_levels(values: Values) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Rows of each combination of levels."""
-    distinct, where = np.unique(values.levels, axis=0, return_inverse=True)
-    return [(np.flatnonzero(where.reshape(-1) == c), levels) for c, levels in enumerate(distinct)]

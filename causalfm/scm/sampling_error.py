@@ -1,8 +1,8 @@
 """Errors of the coefficients: a sandwich clustered by patient, kept as one number per cell and dimension.
 
 For patients that stay in one cell the middle of the sandwich is ``sum_c f_c f_c' Q_c``: regressors of the cell times
-the sum of the patients' squared residuals. Splines and patients seen in several cells add terms ``f_a f_b' Q_ab``. Nothing
-of a single patient is kept, and a variance is one matrix product.
+the sum of the patients' squared residuals. Splines and patients seen in several cells add terms ``f_a f_b' Q_ab``.
+Nothing of a single patient is kept, and a variance is one matrix product.
 """
 
 from __future__ import annotations
