@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from causalfm.scm.mechanisms import Move
 from causalfm.scm.parents import Parents
 from causalfm.scm.residuals import Residuals
 
@@ -13,7 +14,7 @@ from causalfm.scm.residuals import Residuals
 class SharedNoise:
     """``z' = z + mean(x') - mean(x)``."""
 
-    def change(self, residual: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    def change(self, residual: np.ndarray, moves: Sequence[Move]) -> np.ndarray:
         """Add nothing: only the mean changes."""
         return np.zeros((1, 1), dtype=residual.dtype)
 

@@ -28,18 +28,30 @@ def predict_rows(X: np.ndarray, fitted: Fitted, source: Values, target: Values) 
     """
     dtype = np.float64 if X.dtype == np.float64 else np.float32
     out = np.empty(X.shape, dtype=dtype)
-    parents = fitted.mean.parents
+    parents, coefficients = fitted.mean.parents, fitted.mean.coefficients
     for rows in row_blocks(X):
         out[rows] = X[rows]
         block = out[rows]
         before, after = source[rows], target[rows]
-        splines = parents.splines(before.numbers), parents.splines(after.numbers)
-        for at, a, b in transitions(before, after):
-            moved = parents.rows(Values(np.stack([a, b]), np.zeros((2, 0))), splines=False) @ fitted.mean.coefficients
-            slopes = fitted.mean.coefficients[1 : 1 + parents.n_splines]
-            residual = block[at] - (moved[0] + splines[0][at] @ slopes).astype(dtype)
-            shift = (moved[1] - moved[0] + (splines[1][at] - splines[0][at]) @ slopes).astype(dtype)
-            block[at] += fitted.noise.change(residual, a, b) + shift
+        groups = list(transitions(before, after))
+        if not groups:
+            continue
+        at = np.concatenate([where for where, _, _ in groups])
+        ends = np.cumsum([len(where) for where, _, _ in groups])
+        moves = [(slice(e - len(w), e), a, b) for (w, a, b), e in zip(groups, ends, strict=True)]
+        residual, shift = block[at], np.empty((len(at), X.shape[1]), dtype=dtype)
+        for part, a, b in moves:
+            mean = parents.rows(Values(np.stack([a, b]), np.zeros((2, 0))), splines=False) @ coefficients
+            residual[part] -= mean[0].astype(dtype)
+            shift[part] = mean[1] - mean[0]
+        if parents.n_splines:
+            slopes = coefficients[1 : 1 + parents.n_splines]
+            first, last = (parents.splines(side.numbers[at]) for side in (before, after))
+            residual -= (first @ slopes).astype(dtype)
+            if (first != last).any():
+                shift += ((last - first) @ slopes).astype(dtype)
+        shift += fitted.noise.change(residual, moves)
+        block[at] += shift
     return out
 
 

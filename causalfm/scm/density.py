@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalfm.scm.mechanisms import Noise
-from causalfm.scm.principal import Sample, directions
+from causalfm.scm.principal import Sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Density:
         return np.asarray(noise + (np.sqrt(self.inside) * rng.standard_normal((n, k)) - t) @ self.basis.T)
 
 
-def fit_density(sample: Sample, levels: np.ndarray, noise: Noise, k: int, total: float) -> Density:
+def fit_density(sample: Sample, levels: np.ndarray, noise: Noise, basis: np.ndarray, total: float) -> Density:
     """Estimate the density of the noise behind a sample of residuals.
 
     Parameters
@@ -57,8 +57,8 @@ def fit_density(sample: Sample, levels: np.ndarray, noise: Noise, k: int, total:
         ``(s, p)`` level codes of the parents of ``Z`` of its rows.
     noise
         The mechanism.
-    k
-        Number of directions.
+    basis
+        ``(d, k)`` principal directions of the residual; taken for those of the noise.
     total
         Sum over dimensions of the residual variance, corrected for the coefficients fitted: the sample's is not.
 
@@ -72,10 +72,11 @@ def fit_density(sample: Sample, levels: np.ndarray, noise: Noise, k: int, total:
     for code, cell in enumerate(distinct):
         rows = np.flatnonzero(where.reshape(-1) == code)
         whitened[rows] = noise.whiten(sample.residual[rows], cell)[0]
-    basis, inside, diagonal = directions(whitened, sample.weight, k)
+    along, (d, k) = whitened @ basis, basis.shape
+    inside, vectors = np.linalg.eigh(along.T @ (along * sample.weight[:, None]))
     seen = float(sample.weight @ (sample.residual**2).sum(axis=1))
     grow = total / seen if seen > 0 else 1.0
-    floor = 1e-9 * max(float(inside[0]), 1e-300)
-    d = len(basis)
-    outside = (float(diagonal.sum()) - float(inside.sum())) / (d - k) if k < d else float(inside[-1])
-    return Density(basis, np.maximum(inside, floor) * grow, max(outside, floor) * grow)
+    floor = 1e-9 * max(float(inside[-1]), 1e-300)
+    whole = float(sample.weight @ (whitened**2).sum(axis=1))
+    outside = (whole - float(inside.sum())) / (d - k) if k < d else float(inside[0])
+    return Density(basis @ vectors, np.maximum(inside, floor) * grow, max(outside, floor) * grow)

@@ -113,12 +113,13 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
             f"{groups.n_levels} {graph.group}s and {parents.width} regressors (levels, crossed levels, splines) make "
             f"no model: at least 3 {graph.group}s and at most {MAX_REGRESSORS} regressors. Merge rare levels."
         )
+    if not parents.categorical:
+        raise DataError("no categorical node causes Z: counterfactuals move rows between levels. Bin a number.")
     values = parents.read(cohort)
     cells = lay_out(values, groups, parents)
     mean, gram = fit_mean(cohort.X, parents, values, cells.row_weight)
     sample = residual_sample(cohort.X, mean, values, cells)
-    k = n_directions(cohort.d, groups.n_levels)
-    basis, _, variance = directions(sample.residual, sample.weight, k)
+    basis, variance = directions(sample.residual, sample.weight, n_directions(cohort.d, groups.n_levels))
     moments = residual_moments(cohort.X, mean, values, cells, basis, variance)
     error = moments.error
     if mechanism.crossed:
@@ -139,7 +140,7 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
         mean=mean,
         noise=noise,
         error=error,
-        density=fit_density(sample, values.levels[sample.rows], noise, k, total),
+        density=fit_density(sample, values.levels[sample.rows], noise, basis, total),
         tables=_tables(cohort, graph, dict(zip(columns, factors, strict=True)), groups),
         columns=columns,
         levels=tuple(f.levels for f in factors),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from causalfm.scm.mechanisms import Move
 from causalfm.scm.parents import Parents
 from causalfm.scm.residuals import Residuals
 from causalfm.scm.scales import level_scales, shrink_logs
@@ -34,9 +35,13 @@ class ScaledNoise:
         """Log scale of a combination of levels."""
         return np.asarray(0.5 * sum((log[c] for log, c in zip(self.logs, levels, strict=True)), np.zeros(1)))
 
-    def change(self, residual: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    def change(self, residual: np.ndarray, moves: Sequence[Move]) -> np.ndarray:
         """Stretch the residual."""
-        return np.asarray(residual * (self.factor(source, target) - 1.0).astype(residual.dtype))
+        out = np.empty_like(residual)
+        for rows, source, target in moves:
+            factor = (self.factor(source, target) - 1.0).astype(residual.dtype)
+            np.multiply(residual[rows], factor, out=out[rows])
+        return out
 
     def whiten(self, residual: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, float]:
         """Divide by the scales of the levels."""

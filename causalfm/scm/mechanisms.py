@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,8 @@ from causalfm.errors import DataError
 from causalfm.scm.parents import Parents
 from causalfm.scm.residuals import Residuals
 
+Move = tuple[slice, np.ndarray, np.ndarray]  # rows, source and target
+
 
 class Noise(Protocol):
     """A fitted mechanism. ``source`` and ``target`` are ``(k,)`` level codes of the categorical parents of ``Z``.
@@ -20,8 +22,8 @@ class Noise(Protocol):
     nothing, so that do(a) then do(b) is do(b).
     """
 
-    def change(self, residual: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """Return what is added to ``residual (n, d)`` when its rows move from ``source`` to ``target``."""
+    def change(self, residual: np.ndarray, moves: Sequence[Move]) -> np.ndarray:
+        """Return what is added to ``residual (n, d)`` when its rows move from their source to their target."""
 
     def whiten(self, residual: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the noise behind ``residual (n, d)`` at ``levels``, and the log determinant of the map to it."""

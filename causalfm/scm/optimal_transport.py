@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from causalfm.scm.mechanisms import Move
 from causalfm.scm.parents import Parents
 from causalfm.scm.residuals import Residuals
 from causalfm.scm.scales import level_scales, shrink_logs
@@ -43,13 +44,23 @@ class TransportedNoise:
         """Log scale outside the subspace."""
         return 0.5 * float(sum(log[code, 0] for log, code in zip(self.logs, levels, strict=True)))
 
-    def change(self, residual: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    def change(self, residual: np.ndarray, moves: Sequence[Move]) -> np.ndarray:
         """Reshape inside the subspace, stretch outside of it."""
-        outside = float(np.exp(self.log_outside(target) - self.log_outside(source)))
-        inside = self.map(target) @ np.linalg.inv(self.map(source)) - outside * np.eye(self.basis.shape[1])
-        basis = self.basis.astype(residual.dtype)
-        moved = (residual @ basis) @ (self.basis @ inside).T.astype(residual.dtype)
-        return np.asarray(moved + residual * residual.dtype.type(outside - 1.0))
+        dtype = residual.dtype
+        basis, back = self.basis.astype(dtype), self._back(moves)
+        along = residual @ basis
+        stretch = np.empty((len(residual), 1), dtype=dtype)
+        for rows, source, target in moves:
+            outside = float(np.exp(self.log_outside(target) - self.log_outside(source)))
+            inside = self.map(target) @ back[source.tobytes()] - outside * np.eye(len(basis.T))
+            along[rows] = along[rows] @ inside.T.astype(dtype)
+            stretch[rows] = outside - 1.0
+        return np.asarray(along @ basis.T + residual * stretch)
+
+    def _back(self, moves: Sequence[Move]) -> dict[bytes, np.ndarray]:
+        """Inverse map of each source."""
+        sources = {source.tobytes(): source for _, source, _ in moves}
+        return {key: np.linalg.inv(self.map(source)) for key, source in sources.items()}
 
     def whiten(self, residual: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the noise on the pooled scale."""

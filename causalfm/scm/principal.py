@@ -12,13 +12,13 @@ from causalfm.scm.cells import Cells
 from causalfm.scm.parents import Values
 from causalfm.scm.regression import MeanModel, regressors
 
-SAMPLE = 4096  # rows
+SAMPLE = 2048  # rows
 DIRECTIONS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Rows spread over the patients: all their first rows, then their second ones, up to 4,096.
+    """Rows spread over the patients: all their first rows, then their second ones, up to 2,048.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ def residual_sample(X: np.ndarray, model: MeanModel, values: Values, cells: Cell
     return Sample(rows, weight / weight.sum(), residual)
 
 
-def directions(residual: np.ndarray, weight: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def directions(residual: np.ndarray, weight: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Principal directions of weighted rows.
 
     Parameters
@@ -68,13 +68,13 @@ def directions(residual: np.ndarray, weight: np.ndarray, k: int) -> tuple[np.nda
 
     Returns
     -------
-    basis, variance, diagonal
-        ``(d, k)`` orthonormal, largest variance first; ``(k,)`` variance along them; ``(d,)`` of each dimension.
+    basis, variance
+        ``(d, k)`` orthonormal, largest variance first; ``(d,)`` variance of each dimension.
     """
     d = residual.shape[1]
     covariance = residual.T @ (residual * weight[:, None])
-    values, vectors = linalg.eigh(covariance, subset_by_index=(d - k, d - 1))
-    return np.ascontiguousarray(vectors[:, ::-1]), values[::-1], np.diag(covariance).copy()
+    _, vectors = linalg.eigh(covariance, subset_by_index=(d - k, d - 1))
+    return np.ascontiguousarray(vectors[:, ::-1]), np.diag(covariance).copy()
 
 
 def n_directions(d: int, n_patients: int) -> int:
