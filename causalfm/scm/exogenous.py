@@ -59,7 +59,7 @@ class NodeTable:
         sizes = tuple(len(levels) for levels in self.parent_levels)
         known = {key: q for q, key in enumerate(_keys(self.configurations, sizes).tolist())}
         distinct, where = np.unique(_keys(parents, sizes), return_inverse=True)
-        found = np.array([known.get(key, -1) for key in distinct.tolist()])
+        found = np.array([known.get(key, -1) for key in distinct.tolist()], dtype=np.int64)
         at = found[where.reshape(-1)]
         new = np.flatnonzero(at < 0)
         if len(new):

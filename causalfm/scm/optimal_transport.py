@@ -10,9 +10,9 @@ import numpy as np
 from causalfm.scm.mechanisms import Move
 from causalfm.scm.parents import Parents
 from causalfm.scm.residuals import Residuals
-from causalfm.scm.scales import level_scales, shrink_logs
+from causalfm.scm.scales import level_scales, reliability, shrink_logs
 
-MOST_OWN = 0.99  # share of a level's own covariance: the rest keeps the maps invertible
+MOST_OWN = 0.999  # share of a level's own covariance: the rest keeps the maps invertible
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +107,9 @@ class OptimalTransport:
         maps = []
         for f, size in enumerate(parents.sizes):
             codes = moments.levels[:, f]
-            of_level = [_transport(cells[codes == c], moments.count[codes == c], root, moments) for c in range(size)]
-            maps.append(np.stack(of_level))
+            onehot = np.eye(size)[:, codes]
+            summed = np.tensordot(onehot, cells, axes=1)
+            maps.append(_transports(summed, onehot @ moments.count, root, moments.spread_inside))
             back = np.linalg.inv(maps[-1])[codes]
             cells = back @ cells @ back.transpose(0, 2, 1)
         return TransportedNoise(basis, tuple(maps), tuple(_outside(moments, parents)))
@@ -120,21 +121,29 @@ class OptimalTransport:
         return TransportedNoise(tensors["transport_basis"], maps, logs)
 
 
-def _transport(products: np.ndarray, count: np.ndarray, root: np.ndarray, moments: Residuals) -> np.ndarray:
-    """Map from the pooled Gaussian, of standard deviations ``root (k,)``, to that of a level, shrunken to the identity.
+def _transports(products: np.ndarray, count: np.ndarray, root: np.ndarray, spread: float) -> np.ndarray:
+    """Maps ``(L, k, k)`` from the pooled Gaussian to that of each level, shrunken to the identity.
 
-    The level's covariance in units of the pooled one differs from the identity by signal and by noise; a Gaussian has
-    ``(k + k**2) / n`` of noise, ``n`` the rows that the spread of patients is worth. The share of signal is kept.
+    Parameters
+    ----------
+    products, count
+        ``(L, k, k)`` sums of squares of each level and ``(L,)`` its patients.
+    root
+        ``(k,)`` standard deviations of the pooled Gaussian.
+    spread
+        Squared coefficient of variation of a patient's mean square along a direction.
+
+    Notes
+    -----
+    A level's covariance in units of the pooled one differs from the identity by signal and by noise; a Gaussian has
+    ``(k + k**2) spread / (2 n)`` of noise. The share of signal is kept.
     """
-    k, n = len(root), float(count.sum())
-    if n <= 0:
-        return np.eye(k)
-    apart = products.sum(axis=0) / n / np.outer(root, root) - np.eye(k)
-    noise = (k + k**2) * moments.spread_inside / (2.0 * n)
-    share = min(MOST_OWN, max(0.0, 1.0 - noise / max(float((apart**2).sum()), 1e-300)))
-    covariance = (np.eye(k) + share * apart) * np.outer(root, root)
-    middle = _square_root(covariance * np.outer(root, root))
-    return np.asarray(middle / np.outer(root, root))
+    k, patients, scale = len(root), np.maximum(count, 1e-300), np.outer(root, root)
+    apart = products / patients[:, None, None] / scale - np.eye(k)
+    noise = (k + k**2) * spread / (2.0 * patients)
+    share = np.minimum(reliability((apart**2).sum(axis=(1, 2)), noise, patients), MOST_OWN)
+    covariances = (np.eye(k) + share[:, None, None] * apart) * scale
+    return np.stack([_square_root(c * scale) / scale for c in covariances])
 
 
 def _square_root(matrix: np.ndarray) -> np.ndarray:

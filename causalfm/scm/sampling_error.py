@@ -18,6 +18,8 @@ from causalfm.scm.cells import Cells
 from causalfm.scm.parents import Values
 from causalfm.scm.regression import MeanModel
 
+ALONE = 1e-9  # what is left of a patient that decides its own mean: no degrees of freedom
+
 
 @dataclass(frozen=True, eq=False)
 class SamplingError:
@@ -62,6 +64,7 @@ class SamplingError:
     def quantiles(self, contrasts: np.ndarray, level: float = 0.95) -> np.ndarray:
         """Return ``(r,)`` t quantiles of a two-sided interval; infinite where one patient decides a contrast alone."""
         weights = (contrasts @ self.cells.T) ** 2
+        weights[weights < 1e-18 * weights.max(axis=1, keepdims=True, initial=0.0)] = 0.0  # rounding
         top, bottom = (weights @ self.second) ** 2, weights**2 @ self.fourth
         with np.errstate(invalid="ignore", divide="ignore"):
             df = np.where(bottom > 0, top / bottom, np.inf)
@@ -126,8 +129,7 @@ class Terms:
         count = cells.per_cell()
         mean = cells.rows(model.parents)
         each = np.stack([np.bincount(cells.cell, cells.weight * column, C) for column in mean.T], axis=1)
-        with np.errstate(divide="ignore"):
-            one = cells.weight / np.maximum(1.0 - leverage[cells.patient], 0.0)
+        one = cells.weight / np.maximum(1.0 - leverage[cells.patient], ALONE)
         return SamplingError(
             loadings=features @ model.inverse,
             left=np.concatenate(left),

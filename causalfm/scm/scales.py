@@ -75,21 +75,41 @@ def shrink_logs(
         ``(L, d)`` posterior variances.
     """
     patients = np.maximum(patients, 1e-300)
-    noise, noise_all = spread / patients, np.full(len(patients), spread_all) / patients
+    noise, noise_all = spread / patients, spread_all / patients
     level = logs.mean(axis=1)
     own = logs - level[:, None]
-    share_all = _reliability(level[:, None], noise_all)
-    share = _reliability(own, noise) if logs.shape[1] > 1 else np.zeros(len(patients))
+    share_all = reliability(level**2, noise_all, patients)
+    share = reliability((own**2).mean(axis=1), noise, patients) if logs.shape[1] > 1 else np.zeros(len(patients))
     shrunken = (share_all * level)[:, None] + share[:, None] * own
     variance = (share_all * noise_all + share * noise)[:, None] + np.zeros_like(logs)
     return shrunken, variance
 
 
-def _reliability(values: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Share of each level's variation that is signal: method of moments over levels and dimensions."""
-    levels = len(values)
-    if levels < 2:
-        return np.zeros(levels)
-    seen = float((values**2).mean()) * levels / (levels - 1)
-    signal = max(0.0, seen - float(noise.mean()))
+def reliability(square: np.ndarray, noise: np.ndarray, patients: np.ndarray) -> np.ndarray:
+    """Share of each level's deviation that is signal, by the method of moments over levels.
+
+    Parameters
+    ----------
+    square
+        ``(L,)`` squared deviation of each level from the mean over patients.
+    noise
+        ``(L,)`` what the level's own error adds to it.
+    patients
+        ``(L,)``.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(L,)`` signal over signal and noise.
+
+    Notes
+    -----
+    Deviations ``x_l - sum_m p_m x_m``, ``p`` the shares of patients, have summed squares of expectation
+    ``sum_l (1 - 2 p_l + L p_l**2) (signal + noise_l)``.
+    """
+    share = patients / patients.sum()
+    weight = 1.0 - 2.0 * share + len(share) * share**2
+    if len(share) < 2 or weight.sum() <= 0:
+        return np.zeros(len(share))
+    signal = max(0.0, float(square.sum() - weight @ noise)) / float(weight.sum())
     return np.asarray(signal / np.maximum(signal + noise, 1e-300))
