@@ -122,7 +122,7 @@ class OptimalTransport:
 
 
 def _transports(products: np.ndarray, count: np.ndarray, root: np.ndarray, spread: float) -> np.ndarray:
-    """Maps ``(L, k, k)`` from the pooled Gaussian to that of each level, shrunken to the identity.
+    """Return maps ``(L, k, k)`` from the pooled Gaussian to that of each level, shrunken to the identity.
 
     Parameters
     ----------
