@@ -1,5 +1,7 @@
 """The causal model of embeddings: counterfactual rows against known equations."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,6 +179,27 @@ def test_blocks_and_patients_across_blocks_do_not_matter(monkeypatch):
     )
     np.testing.assert_allclose(one, two, atol=1e-10)
     assert one.max() > 0.01
+
+
+def peak_of(call):
+    tracemalloc.start()
+    call()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("rows_per_patient", [1, 40])
+def test_memory_stays_below_the_size_of_the_data(rows_per_patient, tmp_path):
+    n, d = 60_000, 512
+    X = np.lib.format.open_memmap(tmp_path / "X.npy", mode="w+", dtype=np.float32, shape=(n, d))
+    X[:] = np.random.default_rng(0).standard_normal(d, dtype=np.float32) * np.arange(n)[:, None] % 1.7
+    patient = np.arange(n) // rows_per_patient
+    columns = {"patient": patient, "site": patient % 5, "tumour": patient // 5 % 2}
+    cohort = Cohort(X, pd.DataFrame({name: codes.astype(str).astype(object) for name, codes in columns.items()}))
+    scm = EmbeddingSCM(SITE, "location-scale")
+    assert peak_of(lambda: scm.fit(cohort)) < X.nbytes
+    assert peak_of(lambda: scm.counterfactual(cohort, {"site": "0"})) < 2 * X.nbytes  # the answer is one X
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import numpy as np
 from causalfm.errors import DataError
 from causalfm.scm.fitted import Fitted
 from causalfm.scm.parents import Values
-from causalfm.validation import row_blocks
+
+BLOCK_BYTES = 16 * 2**20  # of float64 rows: several blocks are held beside the input and the output
 
 
 def predict_rows(X: np.ndarray, fitted: Fitted, source: Values, target: Values) -> np.ndarray:
@@ -29,7 +30,9 @@ def predict_rows(X: np.ndarray, fitted: Fitted, source: Values, target: Values) 
     dtype = np.float64 if X.dtype == np.float64 else np.float32
     out = np.empty(X.shape, dtype=dtype)
     parents, coefficients = fitted.mean.parents, fitted.mean.coefficients
-    for rows in row_blocks(X):
+    step = max(1, BLOCK_BYTES // (8 * X.shape[1]))
+    for start in range(0, len(X), step):
+        rows = slice(start, start + step)
         out[rows] = X[rows]
         block = out[rows]
         before, after = source[rows], target[rows]

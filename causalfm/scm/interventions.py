@@ -109,12 +109,8 @@ def intervene(
                 f"categorical causes. Set it as well, do={{..., {node!r}: ...}}, or intervene on its effects."
             )
         refuse_confounded(graph, node)
-    groups = cohort.factor(graph.group, private=True)
-    noise = {
-        node: abducted(cohort, table, luck_of(node, groups, random_state))
-        for node, table in tables.items()
-        if node in follow
-    }
+    groups = cohort.factor(graph.group, private=True) if follow else None
+    noise = {} if groups is None else {n: abducted(cohort, tables[n], luck_of(n, groups, random_state)) for n in follow}
     obs = cohort.obs.copy()
     for name, value in do.items():
         obs[name] = set_value(obs[name], value, known(name), name)
