@@ -110,7 +110,7 @@ def weighted_products(
 
 
 def ordered_blocks(
-    X: np.ndarray, order: np.ndarray, *, block_bytes: int = 16 * 2**20
+    X: np.ndarray, order: np.ndarray, *, block_bytes: int = 8 * 2**20
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield rows of ``X`` in a given order as float64 blocks; rows that lie together are read in one piece.
 

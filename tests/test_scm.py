@@ -224,8 +224,16 @@ def test_unseen_combinations_need_an_assumption():
     cohort = cohort[keep]
     with pytest.raises(DataError, match=r"fewer than 3 patients in the fit \(site=site0 with tumour=class1\)"):
         EmbeddingSCM(SITE).fit(cohort).counterfactual(cohort, {"site": "site0"})
-    moved = EmbeddingSCM(SITE, assume="additive").fit(cohort).counterfactual(cohort, {"site": "site0"})
-    assert len(moved) == len(cohort)
+    with pytest.raises(DataError, match="site=site0 holds fewer than 3 patients of tumour class1"):
+        EmbeddingSCM(SITE).fit(cohort).contrast({"site": "site0"}, {"site": "site1"})
+    both = (
+        EmbeddingSCM(SITE)
+        .fit(cohort)
+        .contrast({"site": "site0", "tumour": "class0"}, {"site": "site1", "tumour": "class0"})
+    )
+    added = EmbeddingSCM(SITE, assume="additive").fit(cohort)
+    np.testing.assert_allclose(both.difference, added.contrast({"site": "site0"}, {"site": "site1"}).difference)
+    assert len(added.counterfactual(cohort, {"site": "site0"})) == len(cohort)
 
 
 @pytest.mark.parametrize(

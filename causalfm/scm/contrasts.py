@@ -13,6 +13,7 @@ from causalfm.results import CAVEAT, Result
 from causalfm.scm.fitted import Fitted, undetermined_message
 from causalfm.scm.interventions import changed_nodes, refuse_confounded
 from causalfm.scm.parents import Values
+from causalfm.scm.support import refuse_unseen_levels
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -57,7 +58,7 @@ class InterventionalContrast(Result):
 
 
 def interventional_contrast(
-    fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any], reference: Mapping[str, Any]
+    fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any], reference: Mapping[str, Any], assume: str | None = None
 ) -> InterventionalContrast:
     """Estimate ``E[Z | do] - E[Z | reference]`` over the patients of the fit.
 
@@ -67,6 +68,8 @@ def interventional_contrast(
         Model and graph.
     do, reference
         Interventions on categorical nodes.
+    assume
+        ``"additive"`` allows levels at which fewer than three patients of a class were seen.
 
     Returns
     -------
@@ -84,6 +87,9 @@ def interventional_contrast(
     difference = (means[0][0] - means[1][0])[None]
     if fitted.mean.undetermined(difference).any():
         raise DataError(undetermined_message(fitted, graph, do, fitted.n))
+    if assume is None:
+        for codes, _ in plans:
+            refuse_unseen_levels(fitted, graph, codes)
     variance = fitted.error.variance(difference)[0]
     for key in sorted({key[:2] for _, used in means for key in used}):
         variance = variance + _share_error(fitted, graph, plans, *key)

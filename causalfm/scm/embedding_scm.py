@@ -188,7 +188,7 @@ class EmbeddingSCM:
         DataError
             See :meth:`counterfactual`.
         """
-        return interventional_contrast(self.fitted, self.graph, do, reference)
+        return interventional_contrast(self.fitted, self.graph, do, reference, self.assume)
 
     def interventional(self, n: int, do: Mapping[str, Any] | None = None, *, random_state: int = 0) -> Cohort:
         """Draw rows of ``n`` new patients, one each, under an intervention.

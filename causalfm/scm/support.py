@@ -84,3 +84,33 @@ def _refuse_unseen(fitted: Fitted, graph: CausalGraph, distinct: np.ndarray, cou
                 f"in the fit ({shown}{' and others' if len(pairs) > 4 else ''}). Leave these rows out, or pass "
                 "EmbeddingSCM(..., assume='additive') if effects add up there as elsewhere."
             )
+
+
+def refuse_unseen_levels(fitted: Fitted, graph: CausalGraph, codes: Mapping[str, int]) -> None:
+    """Refuse to set all patients to levels at which some of their classes were hardly seen.
+
+    Parameters
+    ----------
+    fitted, graph
+        Model and graph.
+    codes
+        Level codes that are set, by node.
+
+    Raises
+    ------
+    DataError
+        Naming the level and the classes.
+    """
+    for name, code in codes.items():
+        if name not in graph.technical or graph.biology not in fitted.columns:
+            continue
+        patients = fitted.crossed_patients(name, graph.biology)
+        asked = [codes[graph.biology]] if graph.biology in codes else np.flatnonzero(patients.sum(axis=0)).tolist()
+        few = [c for c in asked if patients[code, c] < MIN_GROUPS - 1e-6]
+        if few:
+            classes = ", ".join((fitted.known(graph.biology) or ())[c] for c in few[:4])
+            raise DataError(
+                f"{name}={(fitted.known(name) or ())[code]} holds fewer than {MIN_GROUPS} {graph.group}s of "
+                f"{graph.biology} {classes}: the mean over all {graph.group}s would rest on adding effects up. Fit on "
+                f"the classes seen there, set {graph.biology!r} as well, or pass EmbeddingSCM(..., assume='additive')."
+            )
