@@ -102,7 +102,7 @@ def refuse_unseen_levels(fitted: Fitted, graph: CausalGraph, codes: Mapping[str,
         Naming the level and the classes.
     """
     for name, code in codes.items():
-        if name not in graph.technical or graph.biology not in fitted.columns:
+        if name not in graph.technical or graph.biology not in fitted.mean.parents.categorical:
             continue
         patients = fitted.crossed_patients(name, graph.biology)
         asked = [codes[graph.biology]] if graph.biology in codes else np.flatnonzero(patients.sum(axis=0)).tolist()
