@@ -16,7 +16,7 @@ from causalfm.scm.parents import parents_of_embedding
 from causalfm.scm.principal import directions, residual_sample
 from causalfm.scm.regression import fit_mean
 from causalfm.scm.residuals import leverages, residual_moments
-from causalfm.scm.scales import shrink_logs
+from causalfm.scm.scales import shrink_logs, unit_noise
 
 
 def parts(cohort, graph, *, crossed=False):
@@ -128,10 +128,12 @@ def test_shrinkage_is_the_normal_mean_problem():
     raw = true + np.sqrt(2.0 / patients)[:, None] * rng.standard_normal(true.shape)
     raw -= raw.mean(axis=1, keepdims=True)
     raw -= patients @ raw / patients.sum()
-    shrunken, variance = shrink_logs(raw, patients, 2.0, 0.0)
-    share = 0.09 / (0.09 + 2.0 / patients)
+    (noise,) = unit_noise(patients, np.arange(8)[:, None], [8])
+    np.testing.assert_allclose(noise, 1 / patients - 1 / patients.sum())
+    shrunken, variance = shrink_logs(raw, patients, noise, 2.0, 0.0)
+    share = 0.09 / (0.09 + 2.0 * noise)
     np.testing.assert_allclose((shrunken * raw).sum(axis=1) / (raw**2).sum(axis=1), share, rtol=0.05)
-    np.testing.assert_allclose(variance[:, 0], share * 2.0 / patients, rtol=0.05)
+    np.testing.assert_allclose(variance[:, 0], share * 2.0 * noise, rtol=0.05)
 
 
 # --- transport -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 from causalfm.scm.mechanisms import Move
 from causalfm.scm.parents import Parents
 from causalfm.scm.residuals import Residuals
-from causalfm.scm.scales import level_scales, shrink_logs
+from causalfm.scm.scales import level_scales, shrink_logs, unit_noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +74,10 @@ class LocationScale:
         """Learn variances that multiply over factors, shrunken towards the pooled ones by empirical Bayes."""
         logs, errors = [], []
         fitted = level_scales(moments.square, moments.count, moments.levels, parents.sizes)
+        noise = unit_noise(moments.count, moments.levels, parents.sizes)
         for f, log in enumerate(fitted):
             patients = np.bincount(moments.levels[:, f], moments.count, len(log))
-            shrunken, error = shrink_logs(log, patients, moments.spread, moments.spread_all)
+            shrunken, error = shrink_logs(log, patients, noise[f], moments.spread, moments.spread_all)
             logs.append(shrunken)
             errors.append(error)
         return ScaledNoise(tuple(logs), tuple(errors))

@@ -10,7 +10,7 @@ import numpy as np
 from causalfm.scm.mechanisms import Move
 from causalfm.scm.parents import Parents
 from causalfm.scm.residuals import Residuals
-from causalfm.scm.scales import level_scales, reliability, shrink_logs
+from causalfm.scm.scales import level_scales, reliability, shrink_logs, unit_noise
 
 MOST_OWN = 0.999  # share of a level's own covariance: the rest keeps the maps invertible
 
@@ -104,12 +104,12 @@ class OptimalTransport:
         eigenvalues, vectors = np.linalg.eigh(pooled)
         root = np.sqrt(np.maximum(eigenvalues, 1e-12 * max(float(eigenvalues[-1]), 1e-300)))
         basis, cells = moments.basis @ vectors, vectors.T @ moments.product @ vectors
-        maps = []
+        maps, noise = [], unit_noise(moments.count, moments.levels, parents.sizes)
         for f, size in enumerate(parents.sizes):
             codes = moments.levels[:, f]
             onehot = np.eye(size)[:, codes]
             summed = np.tensordot(onehot, cells, axes=1)
-            maps.append(_transports(summed, onehot @ moments.count, root, moments.spread_inside))
+            maps.append(_transports(summed, onehot @ moments.count, noise[f] * moments.spread_inside, root))
             back = np.linalg.inv(maps[-1])[codes]
             cells = back @ cells @ back.transpose(0, 2, 1)
         return TransportedNoise(basis, tuple(maps), tuple(_outside(moments, parents)))
@@ -121,26 +121,26 @@ class OptimalTransport:
         return TransportedNoise(tensors["transport_basis"], maps, logs)
 
 
-def _transports(products: np.ndarray, count: np.ndarray, root: np.ndarray, spread: float) -> np.ndarray:
+def _transports(products: np.ndarray, count: np.ndarray, spread: np.ndarray, root: np.ndarray) -> np.ndarray:
     """Return maps ``(L, k, k)`` from the pooled Gaussian to that of each level, shrunken to the identity.
 
     Parameters
     ----------
     products, count
         ``(L, k, k)`` sums of squares of each level and ``(L,)`` its patients.
+    spread
+        ``(L,)`` squared coefficient of variation of the level's mean square along a direction.
     root
         ``(k,)`` standard deviations of the pooled Gaussian.
-    spread
-        Squared coefficient of variation of a patient's mean square along a direction.
 
     Notes
     -----
     A level's covariance in units of the pooled one differs from the identity by signal and by noise; a Gaussian has
-    ``(k + k**2) spread / (2 n)`` of noise. The share of signal is kept.
+    ``(k + k**2) spread / 2`` of noise. The share of signal is kept.
     """
     k, patients, scale = len(root), np.maximum(count, 1e-300), np.outer(root, root)
     apart = products / patients[:, None, None] / scale - np.eye(k)
-    noise = (k + k**2) * spread / (2.0 * patients)
+    noise = (k + k**2) * spread / 2.0
     share = np.minimum(reliability((apart**2).sum(axis=(1, 2)), noise, patients), MOST_OWN)
     covariances = (np.eye(k) + share[:, None, None] * apart) * scale
     return np.stack([_square_root(c * scale) / scale for c in covariances])
@@ -158,8 +158,8 @@ def _outside(moments: Residuals, parents: Parents) -> list[np.ndarray]:
     if float(rest.sum()) <= 1e-9 * scale:  # the subspace is all there is
         return [np.zeros((size, 1)) for size in parents.sizes]
     logs = level_scales(np.maximum(rest, 0.0)[:, None], moments.count, moments.levels, parents.sizes)
-    out = []
+    noise, out = unit_noise(moments.count, moments.levels, parents.sizes), []
     for f, log in enumerate(logs):
         patients = np.bincount(moments.levels[:, f], moments.count, len(log))
-        out.append(shrink_logs(log, patients, 0.0, moments.spread_outside)[0])
+        out.append(shrink_logs(log, patients, noise[f], 0.0, moments.spread_outside)[0])
     return out

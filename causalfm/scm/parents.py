@@ -140,7 +140,9 @@ def parents_of_embedding(cohort: Cohort, graph: CausalGraph, *, crossed: bool) -
     DataError
         Crossing without biology, or without a technical factor, among the parents.
     """
-    parents = graph.parents(EMBEDDING)
+    causes = graph.parents(EMBEDDING)
+    # biology first, hospital before scanner: where factors are confounded, transport gives shared shape to the first
+    parents = [p for p in (graph.biology, *graph.covariates, *graph.technical) if p in causes]
     continuous = tuple(p for p in parents if graph.kind(p, cohort) == "continuous")
     categorical = tuple(p for p in parents if p not in continuous)
     knots = [np.quantile(cohort.numeric(p), (0.0, 0.5, 1.0)) for p in continuous]

@@ -53,8 +53,33 @@ def level_scales(square: np.ndarray, count: np.ndarray, levels: np.ndarray, size
     return logs
 
 
+def unit_noise(count: np.ndarray, levels: np.ndarray, sizes: Sequence[int]) -> list[np.ndarray]:
+    """Variance of each level's deviation from the mean over patients, per unit variance of one patient.
+
+    Parameters
+    ----------
+    count, levels, sizes
+        As for :func:`level_scales`.
+
+    Returns
+    -------
+    list of numpy.ndarray
+        ``(L,)`` per factor. With one factor ``1 / n - 1 / N``; more where factors are confounded: a hospital that sees
+        one class has a spread of its own only as far as the classes elsewhere tell theirs.
+    """
+    design = np.concatenate([np.eye(size)[levels[:, f]] for f, size in enumerate(sizes)], axis=1)
+    inverse, start, out = np.linalg.pinv((design * count[:, None]).T @ design, hermitian=True), 0, []
+    for f, size in enumerate(sizes):
+        patients = np.bincount(levels[:, f], count, size)
+        contrasts = np.zeros((size, design.shape[1]))
+        contrasts[:, start : start + size] = np.eye(size) - patients / patients.sum()
+        out.append(np.maximum(np.einsum("lp,pq,lq->l", contrasts, inverse, contrasts), 1e-12))
+        start += size
+    return out
+
+
 def shrink_logs(
-    logs: np.ndarray, patients: np.ndarray, spread: float, spread_all: float
+    logs: np.ndarray, patients: np.ndarray, noise: np.ndarray, spread: float, spread_all: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shrink log variances: each level's mean over dimensions towards 0, each dimension towards its level's mean.
 
@@ -62,8 +87,8 @@ def shrink_logs(
     ----------
     logs
         ``(L, d)`` log variances relative to the pooled ones.
-    patients
-        ``(L,)``.
+    patients, noise
+        ``(L,)`` patients of each level, and its :func:`unit_noise`.
     spread, spread_all
         Squared coefficients of variation of a patient's mean square, in one dimension and averaged over dimensions.
 
@@ -74,14 +99,12 @@ def shrink_logs(
     variance : numpy.ndarray
         ``(L, d)`` posterior variances.
     """
-    patients = np.maximum(patients, 1e-300)
-    noise, noise_all = spread / patients, spread_all / patients
     level = logs.mean(axis=1)
     own = logs - level[:, None]
-    share_all = reliability(level**2, noise_all, patients)
-    share = reliability((own**2).mean(axis=1), noise, patients) if logs.shape[1] > 1 else np.zeros(len(patients))
+    share_all = reliability(level**2, spread_all * noise, patients)
+    share = reliability((own**2).mean(axis=1), spread * noise, patients)
     shrunken = (share_all * level)[:, None] + share[:, None] * own
-    variance = (share_all * noise_all + share * noise)[:, None] + np.zeros_like(logs)
+    variance = (noise * (share_all * spread_all + share * spread))[:, None] + np.zeros_like(logs)
     return shrunken, variance
 
 
@@ -93,7 +116,7 @@ def reliability(square: np.ndarray, noise: np.ndarray, patients: np.ndarray) -> 
     square
         ``(L,)`` squared deviation of each level from the mean over patients.
     noise
-        ``(L,)`` what the level's own error adds to it.
+        ``(L,)`` what error adds to it.
     patients
         ``(L,)``.
 
@@ -104,12 +127,12 @@ def reliability(square: np.ndarray, noise: np.ndarray, patients: np.ndarray) -> 
 
     Notes
     -----
-    Deviations ``x_l - sum_m p_m x_m``, ``p`` the shares of patients, have summed squares of expectation
-    ``sum_l (1 - 2 p_l + L p_l**2) (signal + noise_l)``.
+    Deviations ``x_l - sum_m p_m x_m`` of independent effects, ``p`` the shares of patients, have summed squares of
+    expectation ``signal sum_l (1 - 2 p_l + L p_l**2)``.
     """
     share = patients / patients.sum()
-    weight = 1.0 - 2.0 * share + len(share) * share**2
-    if len(share) < 2 or weight.sum() <= 0:
+    weight = float((1.0 - 2.0 * share + len(share) * share**2).sum())
+    if len(share) < 2 or weight <= 0:
         return np.zeros(len(share))
-    signal = max(0.0, float(square.sum() - weight @ noise)) / float(weight.sum())
+    signal = max(0.0, float(square.sum() - noise.sum())) / weight
     return np.asarray(signal / np.maximum(signal + noise, 1e-300))
