@@ -133,7 +133,7 @@ def test_shrinkage_is_the_normal_mean_problem():
     shrunken, variance = shrink_logs(raw, patients, noise, 2.0, 0.0)
     share = 0.09 / (0.09 + 2.0 * noise)
     np.testing.assert_allclose((shrunken * raw).sum(axis=1) / (raw**2).sum(axis=1), share, rtol=0.05)
-    np.testing.assert_allclose(variance[:, 0], share * 2.0 * noise, rtol=0.05)
+    np.testing.assert_allclose(variance[:, 0], share * 2.0 / patients, rtol=0.05)
 
 
 # --- transport -------------------------------------------------------------------------------------------------------

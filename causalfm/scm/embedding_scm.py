@@ -50,6 +50,9 @@ class EmbeddingSCM:
     the graph, independent patients, and for rows the coupling printed by :attr:`coupling`: which counterfactual belongs
     to which row cannot be learned from unpaired data. :meth:`contrast` and :meth:`interventional` need no coupling.
 
+    Mechanisms other than ``"additive"`` move a row by its own biology too, which the moved row then carries: how well
+    biology is read from counterfactual rows says nothing about the embedding.
+
     Examples
     --------
     >>> scm = EmbeddingSCM(graph, mechanism="location-scale").fit(cohort)  # doctest: +SKIP

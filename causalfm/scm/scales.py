@@ -97,14 +97,16 @@ def shrink_logs(
     shrunken : numpy.ndarray
         ``(L, d)`` posterior means.
     variance : numpy.ndarray
-        ``(L, d)`` posterior variances.
+        ``(L, d)`` posterior variances, such that those of two levels add up to that of their difference.
     """
     level = logs.mean(axis=1)
     own = logs - level[:, None]
     share_all = reliability(level**2, spread_all * noise, patients)
     share = reliability((own**2).mean(axis=1), spread * noise, patients)
     shrunken = (share_all * level)[:, None] + share[:, None] * own
-    variance = (noise * (share_all * spread_all + share * spread))[:, None] + np.zeros_like(logs)
+    # deviations of two levels are correlated by -1 / N: with it added to both, differences have their own variance
+    error = noise + 1.0 / patients.sum()
+    variance = (error * (share_all * spread_all + share * spread))[:, None] + np.zeros_like(logs)
     return shrunken, variance
 
 
