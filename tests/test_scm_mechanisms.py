@@ -136,6 +136,16 @@ def test_shrinkage_is_the_normal_mean_problem():
     np.testing.assert_allclose(variance[:, 0], share * 2.0 / patients, rtol=0.05)
 
 
+def test_a_spread_that_confounded_factors_share_is_not_believed():
+    """A hospital with one patient of the second class: its spread is known as far as the class's is elsewhere."""
+    levels = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    alone = unit_noise(np.array([50.0, 50.0, 50.0, 50.0]), levels, [2, 2])
+    tied = unit_noise(np.array([99.0, 1.0, 1.0, 99.0]), levels, [2, 2])
+    np.testing.assert_allclose(alone, 1 / 200)
+    rho = 0.98  # correlation of the two factors; variance inflation 1 / (1 - rho**2)
+    np.testing.assert_allclose(tied, 1 / 200 / (1 - rho**2))
+
+
 # --- transport -------------------------------------------------------------------------------------------------------
 
 
