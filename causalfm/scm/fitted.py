@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from causalfm.scm.exogenous import NodeTable, node_table
 from causalfm.scm.interaction import shrink_interactions, shrunken_error
 from causalfm.scm.interventions import refuse_confounded
 from causalfm.scm.mechanisms import Mechanism, Noise
-from causalfm.scm.parents import parents_of_embedding
+from causalfm.scm.parents import Parents, Values, parents_of_embedding
 from causalfm.scm.principal import directions, n_directions, residual_sample
 from causalfm.scm.regression import MeanModel, fit_mean
 from causalfm.scm.residuals import residual_moments
@@ -103,18 +103,8 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
         More regressors than patients, or too many.
     """
     graph.check(cohort)
-    if not graph.parents(EMBEDDING):
-        raise NotIdentifiedError(f"nothing causes {EMBEDDING} in this graph: add arrows into it.\nGraph: {graph}")
-    refuse_confounded(graph, EMBEDDING)
-    parents = parents_of_embedding(cohort, graph, crossed=mechanism.crossed)
     groups = cohort.factor(graph.group, private=True)
-    if parents.width > MAX_REGRESSORS or groups.n_levels < 3:
-        raise DataError(
-            f"{groups.n_levels} {graph.group}s and {parents.width} regressors (levels, crossed levels, splines) make "
-            f"no model: at least 3 {graph.group}s and at most {MAX_REGRESSORS} regressors. Merge rare levels."
-        )
-    if not parents.categorical:
-        raise DataError("no categorical node causes Z: counterfactuals move rows between levels. Bin a number.")
+    parents = _checked_parents(cohort, graph, mechanism, groups.n_levels)
     values = parents.read(cohort)
     cells = lay_out(values, groups, parents)
     mean, gram = fit_mean(cohort.X, parents, values, cells.row_weight)
@@ -128,31 +118,54 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
         error = shrunken_error(error.after(mean.inverse @ gram), mean, ratio, variances)
     noise = mechanism.fit(moments, parents)
     total = float(moments.square.sum() / moments.count.sum())
-    columns = tuple(n for n in graph.measured if graph.kind(n, cohort) != "continuous")
-    factors = [cohort.factor(name) for name in columns]
-    joint, at = np.unique(np.stack([f.codes for f in factors], axis=1), axis=0, return_inverse=True)
-    at = at.reshape(-1)
-    weight = cells.row_weight
-    patients = np.bincount(at, weight)
-    numbers = _means(values.numbers, at, weight)
-    left = (values.numbers - numbers[at]) * np.sqrt(weight / weight.sum())[:, None]
+    columns = [n for n in graph.measured if graph.kind(n, cohort) != "continuous"]
+    factors = {name: cohort.factor(name) for name in columns}
     return Fitted(
         mean=mean,
         noise=noise,
         error=error,
         density=fit_density(sample, values.levels[sample.rows], noise, basis, total),
-        tables=_tables(cohort, graph, dict(zip(columns, factors, strict=True)), groups),
-        columns=columns,
-        levels=tuple(f.levels for f in factors),
-        joint=joint,
-        patients=patients,
-        numbers=numbers,
-        within=left.T @ left,
-        spline_means=_means(parents.splines(values.numbers), at, weight),
+        tables=_tables(cohort, graph, factors, groups),
+        columns=tuple(factors),
+        levels=tuple(f.levels for f in factors.values()),
+        **_population(list(factors.values()), parents, values, cells.row_weight),
         n=len(cohort),
         n_groups=groups.n_levels,
         fingerprint=cohort.fingerprint(graph.columns),
     )
+
+
+def _checked_parents(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism, n_groups: int) -> Parents:
+    """Regressors of ``Z``, if its mechanism is identified and the data suffice."""
+    if not graph.parents(EMBEDDING):
+        raise NotIdentifiedError(f"nothing causes {EMBEDDING} in this graph: add arrows into it.\nGraph: {graph}")
+    refuse_confounded(graph, EMBEDDING)
+    parents = parents_of_embedding(cohort, graph, crossed=mechanism.crossed)
+    if parents.width > MAX_REGRESSORS or n_groups < 3:
+        raise DataError(
+            f"{n_groups} {graph.group}s and {parents.width} regressors (levels, crossed levels, splines) make no model: "
+            f"at least 3 {graph.group}s and at most {MAX_REGRESSORS} regressors. Merge rare levels."
+        )
+    if not parents.categorical:
+        raise DataError("no categorical node causes Z: counterfactuals move rows between levels. Bin a number.")
+    return parents
+
+
+def _population(
+    factors: Sequence[Factor], parents: Parents, values: Values, weight: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Joint distribution of the measured nodes over the patients."""
+    joint, at = np.unique(np.stack([f.codes for f in factors], axis=1), axis=0, return_inverse=True)
+    at = at.reshape(-1)
+    numbers = _means(values.numbers, at, weight)
+    left = (values.numbers - numbers[at]) * np.sqrt(weight / weight.sum())[:, None]
+    return {
+        "joint": joint,
+        "patients": np.bincount(at, weight),
+        "numbers": numbers,
+        "within": left.T @ left,
+        "spline_means": _means(parents.splines(values.numbers), at, weight),
+    }
 
 
 def _means(values: np.ndarray, codes: np.ndarray, weight: np.ndarray) -> np.ndarray:
