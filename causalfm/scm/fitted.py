@@ -143,8 +143,8 @@ def _checked_parents(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism, n
     parents = parents_of_embedding(cohort, graph, crossed=mechanism.crossed)
     if parents.width > MAX_REGRESSORS or n_groups < 3:
         raise DataError(
-            f"{n_groups} {graph.group}s and {parents.width} regressors (levels, crossed levels, splines) make no model: "
-            f"at least 3 {graph.group}s and at most {MAX_REGRESSORS} regressors. Merge rare levels."
+            f"{n_groups} {graph.group}s and {parents.width} regressors (levels, crossed levels, splines) make no "
+            f"model: at least 3 {graph.group}s and at most {MAX_REGRESSORS} regressors. Merge rare levels."
         )
     if not parents.categorical:
         raise DataError("no categorical node causes Z: counterfactuals move rows between levels. Bin a number.")
