@@ -15,7 +15,7 @@ from causalfm.errors import DataError, NotIdentifiedError
 from causalfm.scm.cells import lay_out
 from causalfm.scm.density import Density, fit_density
 from causalfm.scm.exogenous import NodeTable, node_table
-from causalfm.scm.interaction import shrink_interactions, shrunken_error
+from causalfm.scm.interaction import shrink_interactions
 from causalfm.scm.interventions import refuse_confounded
 from causalfm.scm.mechanisms import Mechanism, Noise
 from causalfm.scm.parents import Parents, Values, parents_of_embedding
@@ -113,9 +113,7 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
     moments = residual_moments(cohort.X, mean, values, cells, basis, variance)
     error = moments.error
     if mechanism.crossed:
-        variances = error.moment[: len(cells.levels)].sum(axis=0) / groups.n_levels  # of a patient's mean
-        mean, ratio = shrink_interactions(mean, gram, float(variances.sum()), parents.n_main)
-        error = shrunken_error(error.after(mean.inverse @ gram), mean, ratio, variances)
+        mean, error = shrink_interactions(mean, gram, error, parents.n_main)
     noise = mechanism.fit(moments, parents)
     total = float(moments.square.sum() / moments.count.sum())
     columns = [n for n in graph.measured if graph.kind(n, cohort) != "continuous"]

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from causalfm.scm.additive import Additive
-from causalfm.scm.regression import MeanModel, pseudo_inverse
+from causalfm.scm.regression import RANK, MeanModel, pseudo_inverse
 from causalfm.scm.sampling_error import SamplingError
 
 
@@ -18,7 +18,9 @@ class Interaction(Additive):
     crossed = True
 
 
-def shrink_interactions(model: MeanModel, gram: np.ndarray, variance: float, n_main: int) -> tuple[MeanModel, float]:
+def shrink_interactions(
+    model: MeanModel, gram: np.ndarray, error: SamplingError, n_main: int
+) -> tuple[MeanModel, SamplingError]:
     """Shrink the crossed coefficients as random effects.
 
     Parameters
@@ -27,62 +29,53 @@ def shrink_interactions(model: MeanModel, gram: np.ndarray, variance: float, n_m
         Unshrunken least squares.
     gram
         ``(p, p)`` of its regressors.
-    variance
-        Sum over dimensions of the variance of a patient's mean residual.
+    error
+        Errors of its coefficients.
     n_main
         Regressors that are not shrunken; they come first.
 
     Returns
     -------
     model : MeanModel
-        The ridge solution.
-    ratio : float
-        Variance of an effect over that of a patient, both summed over dimensions; 0 makes the model additive.
+        The ridge solution; additive where nothing but noise is seen.
+    error : SamplingError
+        Its errors, the bias of shrinkage included.
 
     Notes
     -----
-    Method of moments: what the crossed columns explain beyond the others has the expectation
-    ``rank variance + tr(S) tau``, ``S`` their Gram matrix after the others and ``tau`` the variance of an effect.
-    One ratio serves all dimensions, so that rotations of the embedding do not matter.
+    Method of moments: what the crossed columns explain beyond the others has the expectation ``noise + tr(S) tau``,
+    ``S`` their Gram matrix after the others, ``tau`` the variance of an effect, and ``noise`` the sum over directions
+    of the sandwich variances of the effects in units of ``S``: classes within patients are compared within them.
+    One ratio, of ``tau`` to the noise per direction, serves all dimensions, so that rotations of the embedding do not
+    matter.
+
+    With ``H`` the penalised Gram matrix and ``I / ratio`` the penalty the bias is ``H^-1 b / ratio``, ``b`` the crossed
+    effects; as random effects they have variance ``tau``. Without it intervals covered 92 % where interactions were
+    weak.
     """
     main, crossed = slice(0, n_main), slice(n_main, None)
     inverse, _, _ = pseudo_inverse(gram[main, main])
     left = gram[crossed, crossed] - gram[crossed, main] @ inverse @ gram[main, crossed]
-    cross = gram @ model.coefficients  # equals the sums of regressor times z
-    rest = cross[crossed] - gram[crossed, main] @ inverse @ cross[main]
     eigenvalues, vectors = np.linalg.eigh(left)
-    kept = eigenvalues > 1e-9 * max(float(np.diag(gram).max()), 1e-300)
-    explained = float((((vectors.T @ rest)[kept]) ** 2 / eigenvalues[kept, None]).sum())
-    tau = max(0.0, explained - int(kept.sum()) * variance) / max(float(eigenvalues[kept].sum()), 1e-300)
-    ratio = tau / variance if variance > 0 else 0.0
-    padded = np.zeros_like(gram)
+    kept = eigenvalues > RANK * max(float(np.diag(gram).max()), 1e-300)
+    eigenvalues, directions = eigenvalues[kept], np.zeros((int(kept.sum()), len(gram)))
+    directions[:, crossed] = vectors[:, kept].T
+    explained = float((eigenvalues @ (directions @ model.coefficients) ** 2).sum())
+    noise = eigenvalues @ error.variance(directions)
+    ratio = 0.0
+    if noise.sum() > 0:
+        ratio = max(0.0, explained / float(noise.sum()) - 1.0) * len(directions) / float(eigenvalues.sum())
+    cross = gram @ model.coefficients  # equals the sums of regressor times z
+    shrunken = np.zeros_like(gram)
     if ratio == 0.0:
-        padded[main, main] = inverse
+        shrunken[main, main] = inverse
     else:
         penalised = gram.copy()
         penalised[crossed, crossed] += np.eye(len(left)) / ratio
-        padded = pseudo_inverse(penalised)[0]
-    return dataclasses.replace(model, coefficients=padded @ cross, inverse=padded), ratio
-
-
-def shrunken_error(error: SamplingError, model: MeanModel, ratio: float, variances: np.ndarray) -> SamplingError:
-    """Add what shrinkage takes off the crossed effects: its bias, as a random effect has it.
-
-    Parameters
-    ----------
-    error
-        Sampling errors of the shrunken coefficients.
-    model, ratio
-        From :func:`shrink_interactions`.
-    variances
-        ``(d,)`` variance of a patient's mean residual.
-
-    Notes
-    -----
-    With ``H`` the penalised Gram matrix and ``I / ratio`` the penalty the bias is ``H^-1 b / ratio``, ``b`` the crossed
-    effects, of variance ``ratio variances``. Without it intervals covered 92 % where interactions were weak.
-    """
-    if ratio == 0.0:
-        return error
-    loadings = model.inverse[model.parents.n_main :]
-    return error.plus(loadings, np.tile(variances / ratio, (len(loadings), 1)))
+        shrunken = pseudo_inverse(penalised)[0]
+    found = dataclasses.replace(model, coefficients=shrunken @ cross, inverse=shrunken)
+    after = error.after(shrunken @ gram)
+    if ratio > 0.0:
+        loadings = shrunken[crossed]
+        after = after.plus(loadings, np.tile(noise / len(directions) / ratio, (len(loadings), 1)))
+    return found, after
