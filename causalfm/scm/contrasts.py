@@ -11,7 +11,7 @@ import numpy as np
 from causalfm.errors import DataError
 from causalfm.results import CAVEAT, Result
 from causalfm.scm.fitted import Fitted, undetermined_message
-from causalfm.scm.interventions import changed_nodes, refuse_confounded
+from causalfm.scm.interventions import changed_nodes, level_code, refuse_confounded
 from causalfm.scm.parents import Values
 from causalfm.scm.support import refuse_unseen_levels
 
@@ -80,7 +80,8 @@ def interventional_contrast(
     Raises
     ------
     DataError
-        A level never seen, a node that cannot be predicted, or a contrast that the design leaves open.
+        A level never seen, a node that cannot be predicted, a contrast that the design leaves open, or classes hardly
+        seen at a level, one that follows included.
     """
     plans = [plan(fitted, graph, side) for side in (do, reference)]
     means = [expected_regressors(fitted, graph, *plan) for plan in plans]
@@ -88,20 +89,20 @@ def interventional_contrast(
     if fitted.mean.undetermined(difference).any():
         raise DataError(undetermined_message(fitted, graph, do, fitted.n))
     if assume is None:
-        for codes, _ in plans:
-            refuse_unseen_levels(fitted, graph, codes)
+        for codes, follow in plans:
+            refuse_unseen_levels(fitted, graph, (*codes, *follow), spread_out(fitted, codes, follow)[0])
     variance = fitted.error.variance(difference)[0]
     for key in sorted({key[:2] for _, used in means for key in used}):
         variance = variance + _share_error(fitted, graph, plans, *key)
     quantile = float(fitted.error.quantiles(difference)[0]) if np.any(difference) else 0.0
     value, error = (difference @ fitted.mean.coefficients)[0], np.sqrt(variance)
     half = np.full(len(error), np.inf) if np.isinf(quantile) else quantile * error
-    follow = sorted({node for _, nodes in plans for node in nodes})
+    followers = sorted({node for _, nodes in plans for node in nodes})
     unit = graph.group
     details = {
         "target": f"the {fitted.n_groups} {unit}s of the fit",
         "weights": f"rows equal within a {unit}, {unit}s equal",
-        "follows": follow,
+        "follows": followers,
         "interval_for": "these levels, new units",
         "caveat": CAVEAT,
     }
@@ -116,12 +117,10 @@ def plan(fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any]) -> tuple[dic
     for name, value in do.items():
         levels = fitted.known(name)
         if levels is None:
-            raise DataError(f"contrast answers interventions on levels; {name!r} is a number: use counterfactual.")
-        if str(value) not in levels:
             raise DataError(
-                f"do={{{name!r}: {value!r}}}: the model never saw this level. Choose one of {', '.join(levels[:8])}."
+                f"{name!r} is a number, and contrast and interventional set levels only: use counterfactual, or bin it."
             )
-        codes[name] = levels.index(str(value))
+        codes[name] = level_code(value, levels, name)
     for node in follow:
         if node not in fitted.tables:
             raise DataError(f"{node!r} follows from {', '.join(do)} and cannot be predicted: set it in do as well.")
@@ -135,6 +134,27 @@ def expected_regressors(
     """Mean regressors ``(p,)`` over the patients under an intervention, and the shares used: nodes, configurations.
 
     ``force`` puts all patients of one configuration at one level of a node.
+    """
+    joint, weight, splines, used = spread_out(fitted, codes, follow, force)
+    parents = fitted.mean.parents
+    levels = joint[:, [fitted.columns.index(c) for c in parents.categorical]]
+    rows = parents.rows(Values(levels, np.zeros((len(levels), 0))), splines=False)
+    rows[:, 1 : 1 + parents.n_splines] = splines
+    return weight @ rows, used
+
+
+def spread_out(
+    fitted: Fitted, codes: Mapping[str, int], follow: Sequence[str], force: Key | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, set[tuple[str, int]]]:
+    """Return the combinations of levels that the patients have under an intervention.
+
+    Returns
+    -------
+    joint, weight, splines
+        ``(J', k)`` codes in the order of ``fitted.columns``, ``(J',)`` shares of the patients, all above 0, and
+        ``(J', q)`` mean spline columns.
+    used
+        Nodes that follow, and the configurations of their parents that are met.
     """
     joint, weight, splines = fitted.joint.copy(), fitted.patients / fitted.patients.sum(), fitted.spline_means
     used: set[tuple[str, int]] = set()
@@ -153,11 +173,7 @@ def expected_regressors(
         weight = (weight[:, None] * shares[at]).reshape(-1)
         kept = weight > 0
         joint, splines, weight = joint[kept], splines[kept], weight[kept]
-    parents = fitted.mean.parents
-    levels = joint[:, [fitted.columns.index(c) for c in parents.categorical]]
-    rows = parents.rows(Values(levels, np.zeros((len(levels), 0))), splines=False)
-    rows[:, 1 : 1 + parents.n_splines] = splines
-    return weight @ rows, used
+    return joint, weight, splines, used
 
 
 def _share_error(

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from causalfm.arguments import check_positive
 from causalfm.errors import DataError
 from causalfm.scm.fitted import Fitted
+from causalfm.scm.mechanisms import Noise
 from causalfm.scm.parents import Values
 
 BLOCK_BYTES = 16 * 2**20  # of float64 rows: several blocks are held beside the input and the output
@@ -73,7 +75,24 @@ def transitions(before: Values, after: Values) -> Iterator[tuple[np.ndarray, np.
         yield rows[order[start:stop]], pair[:k], pair[k:]
 
 
-@dataclass(frozen=True, eq=False)
+def scale_error(noise: Noise, source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the factor on a residual and the variance of its logarithm: see :class:`causalfm.scm.mechanisms.Noise`.
+
+    Raises
+    ------
+    DataError
+        A mechanism that has no such form.
+    """
+    form = noise.scale_error(source, target)
+    if form is None:
+        raise DataError(
+            "this mechanism has no intervals for rows: choose mechanism='additive', 'location-scale' or "
+            "'interaction', or ask contrast(), whose interval needs no coupling."
+        )
+    return form
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class RowErrors:
     """Errors of counterfactual rows: parameter uncertainty only, under the coupling that is stated.
 
@@ -97,6 +116,9 @@ class RowErrors:
     source: Values
     target: Values
 
+    def __repr__(self) -> str:
+        return f"RowErrors({self.n} rows x {self.d} dimensions, coupling: {self.coupling})"
+
     @property
     def n(self) -> int:
         """Rows."""
@@ -108,29 +130,47 @@ class RowErrors:
         return int(self.X.shape[1])
 
     def standard_error(self, rows: Any = slice(None)) -> np.ndarray:
-        """Return standard errors ``(rows, d)`` of the counterfactual embeddings of the rows, a slice or positions."""
-        return self._errors(rows)[0]
+        """Return standard errors ``(rows, d)`` of the counterfactual rows: a slice, a mask or positions.
+
+        Raises
+        ------
+        DataError
+            Rows that are not there.
+        """
+        return self._errors(self._positions(rows))[0]
 
     def interval(self, rows: Any = slice(None), level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        """Return lower and upper ends ``(rows, d)`` in each dimension; infinite where one patient decides alone."""
-        error, quantile = self._errors(rows, level)
+        """Return lower and upper ends ``(rows, d)`` in each dimension; infinite where one patient decides alone.
+
+        Raises
+        ------
+        DataError
+            Rows that are not there; a level outside of 0 to 1.
+        """
+        check_positive(level, "level", "the share of intervals that hold the truth, such as 0.95")
+        if level >= 1:
+            raise DataError(f"level={level!r}: choose a share below 1, such as 0.95.")
+        which = self._positions(rows)
+        error, quantile = self._errors(which, level)
         with np.errstate(invalid="ignore"):
             half = np.where(np.isinf(quantile)[:, None], np.inf, quantile[:, None] * error)
-        return self.counterfactual[rows] - half, self.counterfactual[rows] + half
+        return self.counterfactual[which] - half, self.counterfactual[which] + half
 
-    def _errors(self, rows: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-        which = np.arange(self.n)[rows]
+    def _positions(self, rows: Any) -> np.ndarray:
+        try:
+            return np.atleast_1d(np.arange(self.n)[rows])
+        except IndexError:
+            raise DataError(
+                f"rows: give a slice, a mask of {self.n} rows or positions below {self.n}, for these errors are of "
+                f"{self.n} rows."
+            ) from None
+
+    def _errors(self, which: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         before, after = self.source[which], self.target[which]
         error, quantile = np.zeros((len(which), self.d)), np.zeros(len(which))
         parents, mean = self.fitted.mean.parents, self.fitted.mean
         for at, a, b in transitions(before, after):
-            form = self.fitted.noise.scale_error(a, b)
-            if form is None:
-                raise DataError(
-                    "this mechanism has no intervals for rows: choose mechanism='additive', 'location-scale' or "
-                    "'interaction', or ask contrast(), whose interval needs no coupling."
-                )
-            factor, log_variance = form
+            factor, log_variance = scale_error(self.fitted.noise, a, b)
             pairs = np.concatenate([parents.rows(before[at]), parents.rows(after[at])], axis=1)
             distinct, where = np.unique(pairs, axis=0, return_inverse=True)
             w, v = distinct[:, : parents.width], distinct[:, parents.width :]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
-from causalfm.arguments import check_flag, check_seed, check_whole
+from causalfm.arguments import check_flag, check_seed, check_type, check_whole
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
+from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.scm.contrasts import InterventionalContrast, interventional_contrast
-from causalfm.scm.counterfactuals import RowErrors, predict_rows
+from causalfm.scm.counterfactuals import RowErrors, predict_rows, scale_error
 from causalfm.scm.draws import draw_rows, log_density
 from causalfm.scm.fitted import Fitted, fit_model
 from causalfm.scm.interventions import intervene
@@ -21,9 +22,6 @@ from causalfm.scm.mechanisms import mechanism_named
 from causalfm.scm.packing import graph_header, pack, unpack
 from causalfm.scm.storage import read_model, write_model
 from causalfm.scm.support import refuse_unsupported
-
-if TYPE_CHECKING:
-    from causalfm.graph import CausalGraph
 
 
 class EmbeddingSCM:
@@ -67,6 +65,7 @@ class EmbeddingSCM:
         assume: Literal["additive"] | None = None,
         random_state: int = 0,
     ) -> None:
+        check_type(graph, CausalGraph, "graph", "make one with CausalGraph(arrows, biology=..., ...)")
         check_seed(random_state)
         if assume not in (None, "additive"):
             raise DataError(f"assume={assume!r}: choose None or 'additive'.")
@@ -114,7 +113,7 @@ class EmbeddingSCM:
         GraphError, NotIdentifiedError
             A cohort that does not fit the graph; an unmeasured common cause of ``Z`` and its parents; selection.
         DataError
-            See :meth:`causalfm.CausalGraph.check`.
+            See :meth:`causalfm.CausalGraph.check`; too few patients, too many levels, embeddings that do not vary.
         """
         check_inputs(cohort, self.graph)
         self._fitted = fit_model(cohort, self.graph, self._mechanism)
@@ -165,6 +164,8 @@ class EmbeddingSCM:
         obs = intervene(cohort, self.graph, do, fitted.tables, fitted.known, self.random_state)
         target = fitted.mean.parents.read(Cohort._of_finite(cohort.X, obs, {}))
         refuse_unsupported(fitted, self.graph, do, source, target, assume=self.assume)
+        if return_uncertainty:  # before the work, not after it
+            scale_error(fitted.noise, source.levels[0], target.levels[0])
         X = predict_rows(cohort.X, fitted, source, target)
         record = {"do": {k: str(v) for k, v in do.items()}, "mechanism": self.mechanism, "coupling": self.coupling}
         done = [*cohort.info.get("counterfactual", []), record]
@@ -264,8 +265,6 @@ class EmbeddingSCM:
         DataError
             Missing, damaged or edited, of another kind, or written under a newer schema.
         """
-        from causalfm.graph import CausalGraph
-
         header, tensors = read_model(path)
         graph = dict(header["graph"])
         scm = cls(

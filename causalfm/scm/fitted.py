@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
 MAX_REGRESSORS = 2000
+NOTHING = 1e-24  # share of the sum of squares: what rounding leaves
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
     GraphError, NotIdentifiedError
         No parents of ``Z``, or parents with an unmeasured common cause with it.
     DataError
-        More regressors than patients, or too many.
+        Too few patients, too many regressors, or no residual.
     """
     graph.check(cohort)
     groups = cohort.factor(graph.group, private=True)
@@ -111,6 +112,7 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
     sample = residual_sample(cohort.X, mean, values, cells)
     basis, variance = directions(sample.residual, sample.weight, n_directions(cohort.d, groups.n_levels))
     moments = residual_moments(cohort.X, mean, values, cells, basis, variance)
+    _refuse_no_residual(mean, gram, float(moments.square.sum()), len(cohort))
     error = moments.error
     if mechanism.crossed:
         mean, error = shrink_interactions(mean, gram, error, parents.n_main)
@@ -139,14 +141,28 @@ def _checked_parents(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism, n
         raise NotIdentifiedError(f"nothing causes {EMBEDDING} in this graph: add arrows into it.\nGraph: {graph}")
     refuse_confounded(graph, EMBEDDING)
     parents = parents_of_embedding(cohort, graph, crossed=mechanism.crossed)
-    if parents.width > MAX_REGRESSORS or n_groups < 3:
-        raise DataError(
-            f"{n_groups} {graph.group}s and {parents.width} regressors (levels, crossed levels, splines) make no "
-            f"model: at least 3 {graph.group}s and at most {MAX_REGRESSORS} regressors. Merge rare levels."
-        )
     if not parents.categorical:
         raise DataError("no categorical node causes Z: counterfactuals move rows between levels. Bin a number.")
+    if n_groups < 3:
+        raise DataError(f"{n_groups} {graph.group}s make no model: add {graph.group}s, at least 3.")
+    if parents.width > MAX_REGRESSORS:
+        most = int(np.argmax(parents.sizes))
+        raise DataError(
+            f"the causes of Z make {parents.width} regressors (levels, crossed levels, splines), and at most "
+            f"{MAX_REGRESSORS} can be fitted: column {parents.categorical[most]!r} alone has {parents.sizes[most]} "
+            f"levels. Merge rare levels{', or leave out the interaction' if parents.crossed else ''}."
+        )
     return parents
+
+
+def _refuse_no_residual(mean: MeanModel, gram: np.ndarray, residual: float, n: int) -> None:
+    """Refuse a fit that leaves nothing: every mechanism and every interval rests on what is left."""
+    fitted = float((mean.coefficients * (gram @ mean.coefficients)).sum())
+    if residual <= NOTHING * fitted:
+        raise DataError(
+            f"the causes of Z leave no residual in any of {n} rows: the embeddings are constant within levels, or "
+            "there are as many regressors as rows. Check the embeddings, merge rare levels, or add rows."
+        )
 
 
 def _population(

@@ -12,7 +12,7 @@ import pandas as pd
 from causalfm.arguments import did_you_mean
 from causalfm.arrows import EMBEDDING
 from causalfm.cohort import Cohort
-from causalfm.errors import DataError, NotIdentifiedError
+from causalfm.errors import DataError, NotIdentifiedError, positions
 from causalfm.graph_checks import graph_error
 from causalfm.scm.exogenous import NodeTable, luck_of
 from causalfm.scm.parents import known_codes
@@ -54,14 +54,22 @@ def changed_nodes(graph: CausalGraph, do: Mapping[str, Any]) -> list[str]:
     Raises
     ------
     GraphError
-        An unknown node, or none.
+        A node that is not measured.
+    DataError
+        No node, or several values for one.
     """
     if not isinstance(do, Mapping) or not do:
-        raise DataError(f"do={do!r}: name at least one node and its value, such as do={{'site': 'A'}}.")
-    for name in do:
+        given = repr(do) if isinstance(do, (str, Mapping, type(None))) else f"a {type(do).__name__}"
+        raise DataError(f"do={given}: name at least one node and its value, such as do={{'site': 'A'}}.")
+    for name, value in do.items():
         if name not in graph.measured:
-            near = did_you_mean(name, graph.measured)
-            raise graph_error(graph, f"do names {name!r}, no measured node: choose among {graph.measured}.{near}")
+            near, known = did_you_mean(name, graph.measured), ", ".join(graph.measured)
+            raise graph_error(graph, f"do names {name!r}, no measured node: choose among {known}.{near}")
+        if not pd.api.types.is_scalar(value):  # its values may be ids: not shown
+            raise DataError(
+                f"do={{{name!r}: ...}} gives a {type(value).__name__}: give one value, which all rows take. Where rows "
+                "are to take different ones, ask for each part of the cohort, cohort[mask]."
+            )
     cut = nx.DiGraph([(a, b) for a, b in graph.edges if b not in do])
     cut.add_nodes_from(graph.nodes)
     below = set().union(*(nx.descendants(cut, name) for name in do)) - set(do) - {EMBEDDING}
@@ -142,13 +150,16 @@ def abducted(cohort: Cohort, table: NodeTable, luck: np.ndarray) -> np.ndarray:
     column = NOISE.format(table.node)
     if column not in cohort.obs:
         return table.abduct(codes, parents, luck)
-    noise = np.array(pd.to_numeric(cohort.obs[column]), dtype=np.float64)
-    stored = np.flatnonzero(~np.isnan(noise))
-    wrong = table.predict(noise[stored], parents[stored]) != codes[stored]
+    noise = np.array(pd.to_numeric(cohort.obs[column], errors="coerce"), dtype=np.float64)
+    stored = cohort.obs[column].notna().to_numpy()
+    wrong = stored & ~((noise >= 0.0) & (noise < 1.0))
+    inside = np.flatnonzero(stored & ~wrong)
+    wrong[inside] = table.predict(noise[inside], parents[inside]) != codes[inside]
     if wrong.any():
         raise DataError(
-            f"column {column!r} does not lead to the {table.node} beside it in {wrong.sum()} rows: it was written by "
-            "another model, or the table was edited. Drop the column to draw the noise again."
+            f"column {column!r} does not lead to the {table.node} beside it in {wrong.sum()} rows "
+            f"({positions(np.flatnonzero(wrong).tolist())}): it was written by another model, or the table was edited. "
+            "Drop the column to draw the noise again."
         )
     return noise
 
@@ -169,13 +180,24 @@ def set_value(column: pd.Series, value: Any, levels: tuple[str, ...] | None, nam
         if not np.isfinite(number):
             raise DataError(f"do={{{name!r}: {value!r}}}: {name!r} is a number: give a finite one.")
         return pd.Series(number, index=column.index)
+    return levels_as(column, levels, np.full(len(column), level_code(value, levels, name)))
+
+
+def level_code(value: Any, levels: tuple[str, ...], name: str) -> int:
+    """Return the position of a level that is set.
+
+    Raises
+    ------
+    DataError
+        A level that the model never saw.
+    """
     if str(value) not in levels:
         shown = ", ".join(levels[:8]) + (f" and {len(levels) - 8} more" if len(levels) > 8 else "")
         raise DataError(
             f"do={{{name!r}: {value!r}}}: the model never saw this level, and nothing tells its effect. Choose one of "
             f"{shown}, or fit on a cohort that holds it.{did_you_mean(value, levels)}"
         )
-    return levels_as(column, levels, np.full(len(column), levels.index(str(value))))
+    return levels.index(str(value))
 
 
 def levels_as(column: pd.Series, levels: tuple[str, ...], codes: np.ndarray) -> pd.Series:

@@ -68,7 +68,7 @@ def mechanism_named(name: str) -> Mechanism:
         Unknown name.
     """
     known = _known()
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise DataError(f"mechanism={name!r}: choose one of {', '.join(known)}.{did_you_mean(name, known)}")
     return known[name]()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from causalfm.arrows import EMBEDDING
 from causalfm.cohort import Cohort
@@ -185,9 +186,11 @@ def known_codes(cohort: Cohort, name: str, seen: Sequence[str]) -> np.ndarray:
     new = np.flatnonzero(mapped < 0)
     if len(new):
         names = sorted({factor.levels[c] for c in factor.codes[new]})
+        number = pd.api.types.is_numeric_dtype(cohort.obs[name]) and not pd.api.types.is_bool_dtype(cohort.obs[name])
+        hint = f" If they are numbers, declare kinds={{{name!r}: 'continuous'}} in the graph." if number else ""
         raise DataError(
             f"column {name!r} has {len(names)} level(s) that the model never saw, in {len(new)} rows "
             f"({positions(new.tolist())}): {', '.join(names[:5])}. Nothing tells their effect: fit the model on a "
-            "cohort that holds them, or leave these rows out."
+            f"cohort that holds them, or leave these rows out.{hint}"
         )
     return np.asarray(mapped, dtype=np.int64)

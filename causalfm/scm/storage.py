@@ -34,13 +34,15 @@ def write_model(path: str | os.PathLike[str], header: Mapping[str, Any], tensors
     Raises
     ------
     DataError
-        Another ending, or the file cannot be written.
+        Another ending, a folder of that name, or the file cannot be written.
     """
     from safetensors.numpy import save_file
 
     target = Path(path)
     if target.suffix != ".safetensors":
         raise DataError(f"{target.name!r}: a model is written as .safetensors; choose a name that ends so.")
+    if target.is_dir():
+        raise DataError(f"{target.name!r} is a folder: choose the name of a file; nothing was written.")
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     body = json.dumps({**header, "kind": KIND, "schema": SCHEMA, "causalfm": __version__}, sort_keys=True)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,31 +86,37 @@ def _refuse_unseen(fitted: Fitted, graph: CausalGraph, distinct: np.ndarray, cou
             )
 
 
-def refuse_unseen_levels(fitted: Fitted, graph: CausalGraph, codes: Mapping[str, int]) -> None:
-    """Refuse to set all patients to levels at which some of their classes were hardly seen.
+def refuse_unseen_levels(fitted: Fitted, graph: CausalGraph, changed: Sequence[str], joint: np.ndarray) -> None:
+    """Refuse to move patients to levels at which some of their classes were hardly seen.
 
     Parameters
     ----------
     fitted, graph
         Model and graph.
-    codes
-        Level codes that are set, by node.
+    changed
+        Nodes that are set or that follow.
+    joint
+        ``(J, k)`` combinations under the intervention, in the order of ``fitted.columns``.
 
     Raises
     ------
     DataError
         Naming the level and the classes.
     """
-    for name, code in codes.items():
-        if name not in graph.technical or graph.biology not in fitted.mean.parents.categorical:
+    parents, biology = fitted.mean.parents.categorical, graph.biology
+    if biology not in parents:
+        return
+    classes = joint[:, fitted.columns.index(biology)]
+    for name in graph.technical:
+        if name not in parents or not {name, biology} & set(changed):
             continue
-        patients = fitted.crossed_patients(name, graph.biology)
-        asked = [codes[graph.biology]] if graph.biology in codes else np.flatnonzero(patients.sum(axis=0)).tolist()
-        few = [c for c in asked if patients[code, c] < MIN_GROUPS - 1e-6]
-        if few:
-            classes = ", ".join((fitted.known(graph.biology) or ())[c] for c in few[:4])
+        levels = joint[:, fitted.columns.index(name)]
+        few = fitted.crossed_patients(name, biology)[levels, classes] < MIN_GROUPS - 1e-6
+        if few.any():
+            level = levels[few][0]
+            names = [(fitted.known(biology) or ())[c] for c in np.unique(classes[few & (levels == level)])]
             raise DataError(
-                f"{name}={(fitted.known(name) or ())[code]} holds fewer than {MIN_GROUPS} {graph.group}s of "
-                f"{graph.biology} {classes}: the mean over all {graph.group}s would rest on adding effects up. Fit on "
-                f"the classes seen there, set {graph.biology!r} as well, or pass EmbeddingSCM(..., assume='additive')."
+                f"{name}={(fitted.known(name) or ())[level]} holds fewer than {MIN_GROUPS} {graph.group}s of {biology} "
+                f"{', '.join(names[:4])}: the mean over all {graph.group}s would rest on adding effects up. Fit on the "
+                f"classes seen there, set {biology!r} as well, or pass EmbeddingSCM(..., assume='additive')."
             )
