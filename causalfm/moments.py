@@ -90,14 +90,14 @@ def weighted_products(
     weights
         ``(n,)``.
     block_bytes
-        Bytes of float64 rows held at once.
+        Bytes of float64 rows, or of their regressors, held at once.
 
     Returns
     -------
     gram, cross
         ``(p, p)`` and ``(p, d)``; both add up across shards.
     """
-    step = max(1, block_bytes // (8 * X.shape[1]))
+    step = max(1, block_bytes // (8 * max(X.shape[1], features(slice(0, 1)).shape[1])))
     gram: np.ndarray | float = 0.0
     cross: np.ndarray | float = 0.0
     for start in range(0, len(X), step):
@@ -110,7 +110,7 @@ def weighted_products(
 
 
 def ordered_blocks(
-    X: np.ndarray, order: np.ndarray, *, block_bytes: int = 8 * 2**20
+    X: np.ndarray, order: np.ndarray, width: int = 0, *, block_bytes: int = 8 * 2**20
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield rows of ``X`` in a given order as float64 blocks; rows that lie together are read in one piece.
 
@@ -120,6 +120,8 @@ def ordered_blocks(
         ``(n, d)`` floating, may be a memory map.
     order
         ``(n,)`` row positions, for instance patient by patient.
+    width
+        Numbers that the caller holds beside each row, if more than ``d``.
     block_bytes
         Bytes of float64 rows held at once.
 
@@ -128,7 +130,7 @@ def ordered_blocks(
     tuple
         Slice of ``order`` and its rows.
     """
-    step = max(1, block_bytes // (8 * X.shape[1]))
+    step = max(1, block_bytes // (8 * max(X.shape[1], width)))
     for start in range(0, len(order), step):
         rows = order[start : start + step]
         together = len(rows) == rows[-1] - rows[0] + 1 and bool((np.diff(rows) == 1).all())

@@ -51,11 +51,13 @@ class Cells:
         return np.asarray(np.bincount(self.cell, self.weight, len(self.levels)))
 
     def rows(self, parents: Parents) -> np.ndarray:
-        """Regressors of each share ``(K, p)``, splines averaged."""
-        every = parents.rows(Values(self.levels, np.zeros((len(self.levels), 0))), splines=False)
-        out = np.array(every[self.cell])
-        out[:, 1 : 1 + self.splines.shape[1]] = self.splines
-        return out
+        """Regressors of each cell ``(C, p)``, without splines."""
+        return parents.rows(Values(self.levels, np.zeros((len(self.levels), 0))), splines=False)
+
+    def mean_splines(self) -> np.ndarray:
+        """Mean spline columns of each cell ``(C, q)``."""
+        sums = [np.bincount(self.cell, self.weight * column, len(self.levels)) for column in self.splines.T]
+        return np.stack(sums, axis=1) / self.per_cell()[:, None] if sums else np.zeros((len(self.levels), 0))
 
 
 def lay_out(values: Values, groups: Factor, parents: Parents) -> Cells:

@@ -14,6 +14,7 @@ from causalfm.scm.fitted import Fitted
 from causalfm.scm.mechanisms import Noise
 from causalfm.scm.parents import Values
 
+ERROR_ROWS = 4096  # whose errors are computed at once
 BLOCK_BYTES = 16 * 2**20  # of float64 rows: several blocks are held beside the input and the output
 
 
@@ -169,7 +170,12 @@ class RowErrors:
         before, after = self.source[which], self.target[which]
         error, quantile = np.zeros((len(which), self.d)), np.zeros(len(which))
         parents, mean = self.fitted.mean.parents, self.fitted.mean
-        for at, a, b in transitions(before, after):
+        parts = (
+            (at[i : i + ERROR_ROWS], a, b)
+            for at, a, b in transitions(before, after)
+            for i in range(0, len(at), ERROR_ROWS)
+        )
+        for at, a, b in parts:
             factor, log_variance = scale_error(self.fitted.noise, a, b)
             pairs = np.concatenate([parents.rows(before[at]), parents.rows(after[at])], axis=1)
             distinct, where = np.unique(pairs, axis=0, return_inverse=True)

@@ -58,7 +58,7 @@ def draw_rows(
         noise = fitted.density.draw(len(here.levels), rng)
         for at, levels in _by_levels(here):
             noise[at] += fitted.noise.colour(noise[at], levels)
-        X[rows] = noise + parents.rows(here) @ fitted.mean.coefficients
+        X[rows] = noise + fitted.mean.at(here)
     text = pd.Series("", index=range(n), dtype=object)
     table = {name: levels_as(text, fitted.known(name) or (), codes[name]) for name in fitted.columns}
     table |= {name: pd.Series(numbers[:, j]) for j, name in enumerate(parents.continuous)}
@@ -81,7 +81,7 @@ def log_density(X: np.ndarray, fitted: Fitted, values: Values) -> np.ndarray:
     out = np.empty(len(X))
     for rows in row_blocks(X):
         here = values[rows]
-        residual = np.asarray(X[rows], dtype=np.float64) - fitted.mean.parents.rows(here) @ fitted.mean.coefficients
+        residual = np.asarray(X[rows], dtype=np.float64) - fitted.mean.at(here)
         for at, levels in _by_levels(here):
             noise, log_det = fitted.noise.whiten(residual[at], levels)
             out[rows.start + at] = fitted.density.log(noise) + log_det

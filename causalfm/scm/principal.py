@@ -10,7 +10,7 @@ from scipy import linalg
 from causalfm.moments import ordered_blocks
 from causalfm.scm.cells import Cells
 from causalfm.scm.parents import Values
-from causalfm.scm.regression import MeanModel, regressors
+from causalfm.scm.regression import MeanModel
 
 SAMPLE = 2048  # rows
 DIRECTIONS = 64
@@ -52,7 +52,7 @@ def residual_sample(X: np.ndarray, model: MeanModel, values: Values, cells: Cell
     residual = np.empty((len(rows), X.shape[1]))
     for at, block in ordered_blocks(X, rows):
         residual[at] = block
-    residual -= regressors(model.parents, values)(rows) @ model.coefficients
+    residual -= model.at(values[rows])
     return Sample(rows, weight / weight.sum(), residual)
 
 

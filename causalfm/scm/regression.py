@@ -37,6 +37,14 @@ class MeanModel:
     estimable: np.ndarray
     scale: np.ndarray
 
+    def at(self, values: Values) -> np.ndarray:
+        """Means ``(n, d)`` of rows with these parents; regressors are laid out for distinct levels only."""
+        distinct, where = np.unique(values.levels, axis=0, return_inverse=True)
+        levels = Values(distinct, np.zeros((len(distinct), 0)))
+        out = (self.parents.rows(levels, splines=False) @ self.coefficients)[where.reshape(-1)]
+        q = self.parents.n_splines
+        return np.asarray(out + self.parents.splines(values.numbers) @ self.coefficients[1 : 1 + q])
+
     def undetermined(self, contrasts: np.ndarray) -> np.ndarray:
         """Tell which ``contrasts (r, p)`` of regressors the design leaves open, as a mask ``(r,)``."""
         main = self.parents.n_main

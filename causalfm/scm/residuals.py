@@ -80,7 +80,7 @@ def residual_moments(
     """
     sums = _Sums(model, cells, basis, variance)
     features, n_splines = regressors(model.parents, values), model.parents.n_splines
-    for at, block in ordered_blocks(X, cells.order):
+    for at, block in ordered_blocks(X, cells.order, model.parents.width):
         rows = cells.order[at]
         design = features(rows)
         block -= design @ model.coefficients
@@ -90,13 +90,16 @@ def residual_moments(
 
 def leverages(model: MeanModel, cells: Cells) -> np.ndarray:
     """Share of its own mean that a patient determines ``(G,)``: largest where its rows lie in several cells."""
-    rows = cells.rows(model.parents)
+    rows, splines = cells.rows(model.parents), slice(1, 1 + model.parents.n_splines)
     mapped = rows @ model.inverse
-    own = np.bincount(cells.patient, cells.weight * (mapped * rows).sum(axis=1), cells.n_patients)
+    with_spline = cells.splines @ model.inverse[splines, splines] + 2.0 * mapped[cells.cell, splines]
+    own = (mapped * rows).sum(axis=1)[cells.cell] + (with_spline * cells.splines).sum(axis=1)
+    own = np.bincount(cells.patient, cells.weight * own, cells.n_patients)
     for g in np.flatnonzero(np.bincount(cells.patient) > 1):
         members = slice(*np.searchsorted(cells.patient, (g, g + 1)))
-        root = np.sqrt(cells.weight[members])
-        own[g] = np.linalg.eigvalsh((mapped[members] @ rows[members].T) * np.outer(root, root))[-1]
+        design, root = rows[cells.cell[members]], np.sqrt(cells.weight[members])
+        design[:, splines] = cells.splines[members]
+        own[g] = np.linalg.eigvalsh((design @ model.inverse @ design.T) * np.outer(root, root))[-1]
     return np.asarray(own)
 
 

@@ -15,7 +15,6 @@ from scipy import stats
 
 from causalfm.moments import add_by
 from causalfm.scm.cells import Cells
-from causalfm.scm.parents import Values
 from causalfm.scm.regression import MeanModel
 
 ALONE = 1e-9  # what is left of a patient that decides its own mean: no degrees of freedom
@@ -129,25 +128,23 @@ class Terms:
         """Return the errors for a model."""
         C, q = self.C, self.q
         features = np.zeros((C + q, model.parents.width))
-        empty = Values(cells.levels, np.zeros((C, 0)))
-        features[:C] = model.parents.rows(empty, splines=False)
+        features[:C] = cells.rows(model.parents)
         features[C + np.arange(q), 1 + np.arange(q)] = 1.0
         upper = np.triu_indices(q)
         left = [np.arange(C), np.repeat(np.arange(C), q), C + upper[0], self.pairs // C]
         right = [np.arange(C), np.tile(C + np.arange(q), C), C + upper[1], self.pairs % C]
         d = self.own.shape[1]
         moment = [self.own, self.with_spline.reshape(C * q, d), self.splines[upper], self.together]
-        count = cells.per_cell()
-        mean = cells.rows(model.parents)
-        each = np.stack([np.bincount(cells.cell, cells.weight * column, C) for column in mean.T], axis=1)
+        mean = features[:C].copy()
+        mean[:, 1 : 1 + q] = cells.mean_splines()
         one = cells.weight / np.maximum(1.0 - leverage[cells.patient], ALONE)
         return SamplingError(
             loadings=features @ model.inverse,
             left=np.concatenate(left),
             right=np.concatenate(right),
             moment=np.concatenate(moment),
-            cells=(each / count[:, None]) @ model.inverse,
-            second=count,
+            cells=mean @ model.inverse,
+            second=cells.per_cell(),
             fourth=np.bincount(cells.cell, one, C),
         )
 

@@ -15,6 +15,8 @@ from causalfm.scm.parents import Values
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
+ROWS = 4096  # whose regressors are laid out at once
+
 
 def refuse_unsupported(
     fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any], source: Values, target: Values, *, assume: str | None
@@ -39,15 +41,10 @@ def refuse_unsupported(
     """
     parents = fitted.mean.parents
     both = np.concatenate([source.levels, target.levels], axis=1)
-    distinct, first, count = np.unique(both, axis=0, return_index=True, return_counts=True)
-    k = len(parents.categorical)
-    none = np.zeros((len(distinct), 0))
-    before, after = (parents.rows(Values(part, none), splines=False) for part in (distinct[:, :k], distinct[:, k:]))
-    after[:, 1 : 1 + parents.n_splines] += parents.splines(target.numbers[first])
-    after[:, 1 : 1 + parents.n_splines] -= parents.splines(source.numbers[first])
-    open_ = fitted.mean.undetermined(after - before)
-    if open_.any():
-        raise DataError(undetermined_message(fitted, graph, do, int(count[open_].sum())))
+    distinct, where, count = np.unique(both, axis=0, return_inverse=True, return_counts=True)
+    undetermined = _undetermined(fitted, source, target, distinct, where.reshape(-1))
+    if undetermined.any():
+        raise DataError(undetermined_message(fitted, graph, do, int(undetermined.sum())))
     beyond = [name for name in do if name in parents.continuous and not _inside(parents.knots, parents, name, target)]
     if beyond:
         low, _, high = parents.knots[parents.continuous.index(beyond[0])]
@@ -56,6 +53,29 @@ def refuse_unsupported(
         )
     if assume is None and graph.biology in parents.categorical:
         _refuse_unseen(fitted, graph, distinct, count)
+
+
+def _undetermined(
+    fitted: Fitted, source: Values, target: Values, distinct: np.ndarray, where: np.ndarray
+) -> np.ndarray:
+    """Tell which rows change in a way that the design leaves open, as a mask ``(n,)``.
+
+    ``distinct`` holds the changes of levels, ``where`` that of each row; numbers change row by row.
+    """
+    parents = fitted.mean.parents
+    k, splines = len(parents.categorical), slice(1, 1 + parents.n_splines)
+    none = np.zeros((len(distinct), 0))
+    before, after = (parents.rows(Values(part, none), splines=False) for part in (distinct[:, :k], distinct[:, k:]))
+    levels = after - before
+    if np.array_equal(source.numbers, target.numbers):
+        return np.asarray(fitted.mean.undetermined(levels)[where])
+    out = np.zeros(len(where), dtype=bool)
+    for start in range(0, len(where), ROWS):
+        rows = slice(start, start + ROWS)
+        contrasts = levels[where[rows]]
+        contrasts[:, splines] = parents.splines(target.numbers[rows]) - parents.splines(source.numbers[rows])
+        out[rows] = fitted.mean.undetermined(contrasts)
+    return out
 
 
 def _inside(knots: np.ndarray, parents: Any, name: str, target: Values) -> bool:
