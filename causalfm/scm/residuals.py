@@ -115,7 +115,7 @@ class _Sums:
         self.leverage = leverage
         self.product = np.zeros((C, k, k))
         self.square, self.fourth = np.zeros((C, d + k + 2)), np.zeros(d + k + 2)
-        self.used = np.zeros(C)
+        self.count = cells.per_cell()
         self.terms = Terms(cells, model.parents.n_splines, d)
         self.waiting: tuple[int, np.ndarray] = (0, np.zeros((0, (2 + model.parents.n_splines) * d + k)))
 
@@ -157,7 +157,6 @@ class _Sums:
         each = np.concatenate([square, inside, overall[:, None], outside[:, None]], axis=1)
         add_by(self.square, cell, weight * each)
         self.fourth += weight[:, 0] @ each**2
-        self.used += np.bincount(cell, weight[:, 0], len(self.used))
         self.terms.add(which, sums[:, :d], sums[:, 2 * d + k :].reshape(len(sums), -1, d), grow[:, 0])
 
     def result(self) -> Residuals:
@@ -166,7 +165,7 @@ class _Sums:
         spread = self._spread()
         return Residuals(
             levels=self.cells.levels,
-            count=self.used,
+            count=self.count,
             square=self.square[:, :d],
             product=self.product,
             basis=self.basis,
@@ -174,13 +173,13 @@ class _Sums:
             spread_inside=float(np.median(spread[d : d + k])),
             spread_all=float(spread[-2]),
             spread_outside=float(spread[-1]),
-            error=self.terms.result(self.model, self.cells, self.leverage),
+            error=self.terms.result(self.model, self.leverage),
         )
 
     def _spread(self) -> np.ndarray:
         """Squared coefficients of variation of the patients' mean squares within cells."""
-        free = 1.0 - len(self.used) / float(self.used.sum())
-        between = (self.square**2 / self.used[:, None]).sum(axis=0)
+        free = 1.0 - len(self.count) / float(self.count.sum())
+        between = (self.square**2 / self.count[:, None]).sum(axis=0)
         if free <= 0:  # no cell holds two patients: as of one Gaussian row each
             return np.full(len(between), 2.0)
         positive = np.where(between > 0, between, 1.0)

@@ -124,9 +124,9 @@ class Terms:
             for i in range(j + 1):
                 self.splines[i, j] += (1.0 + (i < j)) * (one @ (total[:, i] * total[:, j]))
 
-    def result(self, model: MeanModel, cells: Cells, leverage: np.ndarray) -> SamplingError:
-        """Return the errors for a model."""
-        C, q = self.C, self.q
+    def result(self, model: MeanModel, leverage: np.ndarray) -> SamplingError:
+        """Return the errors of a model, given the share ``(G,)`` of its own mean that each patient determines."""
+        cells, C, q = self.cells, self.C, self.q
         features = np.zeros((C + q, model.parents.width))
         features[:C] = cells.rows(model.parents)
         features[C + np.arange(q), 1 + np.arange(q)] = 1.0
