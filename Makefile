@@ -36,6 +36,7 @@ benchmark: $(VENV)/.dev
 	$(BIN)/python -m experiments.benchmarks.families --queries
 	$(BIN)/python -m experiments.benchmarks.invariance
 	$(BIN)/python -m experiments.benchmarks.readers --slides 200
+	$(BIN)/python -m experiments.benchmarks.scm
 
 clean:
 	rm -rf $(VENV) demo-report build dist .mypy_cache .ruff_cache .pytest_cache

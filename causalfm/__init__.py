@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from causalfm.neighbours import knn as knn
     from causalfm.results import Estimate as Estimate
     from causalfm.results import TestResult as TestResult
+    from causalfm.scm import EmbeddingSCM as EmbeddingSCM
     from causalfm.trimming import common_support as common_support
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ _NAMES = {
     "Cohort": "causalfm.cohort",
     "Comparison": "causalfm.auditing",
     "Effect": "causalfm.estimators",
+    "EmbeddingSCM": "causalfm.scm",
     "Estimate": "causalfm.results",
     "Neighbours": "causalfm.neighbours",
     "TestResult": "causalfm.results",
@@ -54,7 +56,7 @@ _NAMES = {
     "self_check": "causalfm.invariance",
     "write": "causalfm.io",
 }
-_FOLDERS = ("auditing", "estimators", "extraction", "invariance", "metrics")
+_FOLDERS = ("auditing", "estimators", "extraction", "invariance", "metrics", "scm")
 
 __all__ = [*_NAMES, *_FOLDERS, "__version__"]
 

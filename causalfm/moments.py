@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,83 @@ def cell_sums(
         block = X[rows] if features is None else features(X[rows], rows)
         total += _onehot(codes[rows], n_cells) @ np.asarray(block, dtype=np.float64)
     return CellSums(np.bincount(codes, minlength=n_cells).astype(np.float64), total)
+
+
+def weighted_products(
+    X: np.ndarray, features: Callable[[slice], np.ndarray], weights: np.ndarray, *, block_bytes: int = 32 * 2**20
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sum ``w f f'`` and ``w f x'`` over rows, in one pass: the normal equations of a regression on ``features``.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)`` floating, may be a memory map.
+    features
+        ``(rows, p)`` regressors of a slice of rows.
+    weights
+        ``(n,)``.
+    block_bytes
+        Bytes of float64 rows, or of their regressors, held at once.
+
+    Returns
+    -------
+    gram, cross
+        ``(p, p)`` and ``(p, d)``; both add up across shards.
+    """
+    step = max(1, block_bytes // (8 * max(X.shape[1], features(slice(0, 1)).shape[1])))
+    gram: np.ndarray | float = 0.0
+    cross: np.ndarray | float = 0.0
+    for start in range(0, len(X), step):
+        rows = slice(start, start + step)
+        f = features(rows)
+        weighted = (f * weights[rows, None]).T
+        gram = gram + weighted @ f
+        cross = cross + weighted @ np.asarray(X[rows], dtype=np.float64)
+    return np.asarray(gram), np.asarray(cross)
+
+
+def ordered_blocks(
+    X: np.ndarray, order: np.ndarray, width: int = 0, *, block_bytes: int = 8 * 2**20
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows of ``X`` in a given order as float64 blocks; rows that lie together are read in one piece.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)`` floating, may be a memory map.
+    order
+        ``(n,)`` row positions, for instance patient by patient.
+    width
+        Numbers that the caller holds beside each row, if more than ``d``.
+    block_bytes
+        Bytes of float64 rows held at once.
+
+    Yields
+    ------
+    tuple
+        Slice of ``order`` and its rows.
+    """
+    step = max(1, block_bytes // (8 * max(X.shape[1], width)))
+    for start in range(0, len(order), step):
+        rows = order[start : start + step]
+        together = len(rows) == rows[-1] - rows[0] + 1 and bool((np.diff(rows) == 1).all())
+        block = X[rows[0] : rows[-1] + 1] if together else X[rows]
+        yield slice(start, start + len(rows)), np.array(block, dtype=np.float64)
+
+
+def add_by(out: np.ndarray, codes: np.ndarray, values: np.ndarray) -> None:
+    """Add ``values (n, d)`` to the rows ``codes (n,)`` of ``out``, in place; a code may come many times."""
+    used, local = np.unique(codes, return_inverse=True)
+    out[used] += _onehot(local, len(used)) @ values
+
+
+def add_squares_by(out: np.ndarray, codes: np.ndarray, values: np.ndarray) -> None:
+    """Add ``v v'`` of each row of ``values (n, k)`` to the matrices ``out (n_codes, k, k)`` of its code, in place."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+        rows = values[order[start:stop]]
+        out[codes[order[start]]] += rows.T @ rows
 
 
 def _onehot(codes: np.ndarray, n_cells: int) -> sparse.csr_array:

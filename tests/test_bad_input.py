@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import bad_calls
 import bad_data
+import bad_scm
 import numpy as np
 import pytest
 from bad_data import SENTINEL, cohort, matrix, table
@@ -25,7 +26,7 @@ WAY_OUT = re.compile(
     r"write|check|must|compared level|Known entries|Valid|Columns|Keys|come as)\b",
     re.IGNORECASE,
 )
-CASES = {**bad_data.CASES, **bad_calls.CASES}
+CASES = {**bad_data.CASES, **bad_calls.CASES, **bad_scm.CASES}
 
 
 @cache

@@ -1,0 +1,193 @@
+"""Mean of ``Z`` under one intervention against another: the default claim, which needs no coupling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalfm.errors import DataError
+from causalfm.results import CAVEAT, Result
+from causalfm.scm.fitted import Fitted, undetermined_message
+from causalfm.scm.interventions import changed_nodes, level_code, refuse_confounded
+from causalfm.scm.parents import Values
+from causalfm.scm.support import refuse_unseen_levels
+
+if TYPE_CHECKING:
+    from causalfm.graph import CausalGraph
+
+Key = tuple[str, int, int]  # node, configuration of its parents, level
+
+
+@dataclass(frozen=True)
+class InterventionalContrast(Result):
+    """Difference of the mean embedding between two interventions.
+
+    Attributes
+    ----------
+    do, reference
+        The interventions.
+    difference, standard_error, low, high
+        ``(d,)`` with 95 % intervals per dimension.
+    n, n_groups, unit
+        Rows and independent units behind the model, and what the unit is.
+    details
+        Target population, weights, what follows the interventions.
+    """
+
+    do: Mapping[str, Any]
+    reference: Mapping[str, Any]
+    difference: np.ndarray
+    standard_error: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: int
+    n_groups: int
+    unit: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per dimension."""
+        columns = zip(self.difference, self.low, self.high, self.standard_error, strict=True)
+        return [
+            {"dimension": j, "value": float(v), "low": float(a), "high": float(b), "standard_error": float(s)}
+            for j, (v, a, b, s) in enumerate(columns)
+        ]
+
+
+def interventional_contrast(
+    fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any], reference: Mapping[str, Any], assume: str | None = None
+) -> InterventionalContrast:
+    """Estimate ``E[Z | do] - E[Z | reference]`` over the patients of the fit.
+
+    Parameters
+    ----------
+    fitted, graph
+        Model and graph.
+    do, reference
+        Interventions on categorical nodes.
+    assume
+        ``"additive"`` allows levels at which fewer than three patients of a class were seen.
+
+    Returns
+    -------
+    InterventionalContrast
+        The interval covers the error of the coefficients and of the shares of nodes that follow (which scanner a
+        hospital uses); both are independent, since coefficients are unbiased whatever the shares.
+
+    Raises
+    ------
+    DataError
+        A level never seen, a node that cannot be predicted, a contrast that the design leaves open, or classes hardly
+        seen at a level, one that follows included.
+    """
+    plans = [plan(fitted, graph, side) for side in (do, reference)]
+    means = [expected_regressors(fitted, graph, *plan) for plan in plans]
+    difference = (means[0][0] - means[1][0])[None]
+    if fitted.mean.undetermined(difference).any():
+        raise DataError(undetermined_message(fitted, graph, do, fitted.n))
+    if assume is None:
+        for codes, follow in plans:
+            refuse_unseen_levels(fitted, graph, (*codes, *follow), spread_out(fitted, codes, follow)[0])
+    variance = fitted.error.variance(difference)[0]
+    for key in sorted({key[:2] for _, used in means for key in used}):
+        variance = variance + _share_error(fitted, graph, plans, *key)
+    quantile = float(fitted.error.quantiles(difference)[0]) if np.any(difference) else 0.0
+    value, error = (difference @ fitted.mean.coefficients)[0], np.sqrt(variance)
+    half = np.full(len(error), np.inf) if np.isinf(quantile) else quantile * error
+    followers = sorted({node for _, nodes in plans for node in nodes})
+    unit = graph.group
+    details = {
+        "target": f"the {fitted.n_groups} {unit}s of the fit",
+        "weights": f"rows equal within a {unit}, {unit}s equal",
+        "follows": followers,
+        "interval_for": "these levels, new units",
+        "caveat": CAVEAT,
+    }
+    return InterventionalContrast(
+        dict(do), dict(reference), value, error, value - half, value + half, fitted.n, fitted.n_groups, unit, details
+    )
+
+
+def plan(fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any]) -> tuple[dict[str, int], list[str]]:
+    """Codes that are set, and nodes that follow."""
+    follow, codes = changed_nodes(graph, do), {}
+    for name, value in do.items():
+        levels = fitted.known(name)
+        if levels is None:
+            raise DataError(
+                f"{name!r} is a number, and contrast and interventional set levels only: use counterfactual, or bin it."
+            )
+        codes[name] = level_code(value, levels, name)
+    for node in follow:
+        if node not in fitted.tables:
+            raise DataError(f"{node!r} follows from {', '.join(do)} and cannot be predicted: set it in do as well.")
+        refuse_confounded(graph, node)
+    return codes, follow
+
+
+def expected_regressors(
+    fitted: Fitted, graph: CausalGraph, codes: Mapping[str, int], follow: Sequence[str], force: Key | None = None
+) -> tuple[np.ndarray, set[tuple[str, int]]]:
+    """Mean regressors ``(p,)`` over the patients under an intervention, and the shares used: nodes, configurations.
+
+    ``force`` puts all patients of one configuration at one level of a node.
+    """
+    joint, weight, splines, used = spread_out(fitted, codes, follow, force)
+    parents = fitted.mean.parents
+    levels = joint[:, [fitted.columns.index(c) for c in parents.categorical]]
+    rows = parents.rows(Values(levels, np.zeros((len(levels), 0))), splines=False)
+    rows[:, 1 : 1 + parents.n_splines] = splines
+    return weight @ rows, used
+
+
+def spread_out(
+    fitted: Fitted, codes: Mapping[str, int], follow: Sequence[str], force: Key | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, set[tuple[str, int]]]:
+    """Return the combinations of levels that the patients have under an intervention.
+
+    Returns
+    -------
+    joint, weight, splines
+        ``(J', k)`` codes in the order of ``fitted.columns``, ``(J',)`` shares of the patients, all above 0, and
+        ``(J', q)`` mean spline columns.
+    used
+        Nodes that follow, and the configurations of their parents that are met.
+    """
+    joint, weight, splines = fitted.joint.copy(), fitted.patients / fitted.patients.sum(), fitted.spline_means
+    used: set[tuple[str, int]] = set()
+    for name, code in codes.items():
+        joint[:, fitted.columns.index(name)] = code
+    for node in follow:
+        table = fitted.tables[node]
+        at = table.locate(joint[:, [fitted.columns.index(p) for p in table.parents]])
+        used |= {(node, int(q)) for q in np.unique(at)}
+        shares = table.shares()
+        if force is not None and force[0] == node:
+            shares[force[1]] = np.eye(shares.shape[1])[force[2]]
+        K = shares.shape[1]
+        joint, splines = np.repeat(joint, K, axis=0), np.repeat(splines, K, axis=0)
+        joint[:, fitted.columns.index(node)] = np.tile(np.arange(K), len(at))
+        weight = (weight[:, None] * shares[at]).reshape(-1)
+        kept = weight > 0
+        joint, splines, weight = joint[kept], splines[kept], weight[kept]
+    return joint, weight, splines, used
+
+
+def _share_error(
+    fitted: Fitted, graph: CausalGraph, plans: Sequence[tuple[dict[str, int], list[str]]], node: str, q: int
+) -> np.ndarray:
+    """Variance ``(d,)`` that the shares of one configuration of one node add: those of a multinomial."""
+    table = fitted.tables[node]
+    shares, n = table.shares()[q], table.count[q].sum()
+    effects = []
+    for level in np.flatnonzero(shares > 0):
+        sides = []
+        for codes, follow in plans:
+            sides.append(expected_regressors(fitted, graph, codes, follow, (node, q, int(level)))[0])
+        effects.append((sides[0] - sides[1]) @ fitted.mean.coefficients)
+    weight, each = shares[shares > 0], np.stack(effects)
+    centre = weight @ each
+    return np.asarray(weight @ (each - centre) ** 2 / n)

@@ -1,0 +1,196 @@
+"""Rows under an intervention: abduct the noise, change the causes, predict ``Z``; and the error of doing so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalfm.arguments import check_positive
+from causalfm.errors import DataError
+from causalfm.scm.fitted import Fitted
+from causalfm.scm.mechanisms import Noise
+from causalfm.scm.parents import Values
+
+ERROR_ROWS = 4096  # whose errors are computed at once
+BLOCK_BYTES = 16 * 2**20  # of float64 rows: several blocks are held beside the input and the output
+
+
+def predict_rows(X: np.ndarray, fitted: Fitted, source: Values, target: Values) -> np.ndarray:
+    """Return the counterfactual embeddings ``(n, d)``, float64 for float64 input and else float32.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)`` as seen, may be a memory map; read in blocks.
+    fitted
+        The model.
+    source, target
+        Parents of ``Z`` as seen and after the intervention. Rows whose parents do not change stay as they are.
+    """
+    dtype = np.float64 if X.dtype == np.float64 else np.float32
+    out = np.empty(X.shape, dtype=dtype)
+    parents, coefficients = fitted.mean.parents, fitted.mean.coefficients
+    step = max(1, BLOCK_BYTES // (8 * X.shape[1]))
+    for start in range(0, len(X), step):
+        rows = slice(start, start + step)
+        out[rows] = X[rows]
+        block = out[rows]
+        before, after = source[rows], target[rows]
+        groups = list(transitions(before, after))
+        if not groups:
+            continue
+        at = np.concatenate([where for where, _, _ in groups])
+        ends = np.cumsum([len(where) for where, _, _ in groups])
+        moves = [(slice(e - len(w), e), a, b) for (w, a, b), e in zip(groups, ends, strict=True)]
+        residual, shift = block[at], np.empty((len(at), X.shape[1]), dtype=dtype)
+        for part, a, b in moves:
+            mean = parents.rows(Values(np.stack([a, b]), np.zeros((2, 0))), splines=False) @ coefficients
+            residual[part] -= mean[0].astype(dtype)
+            shift[part] = mean[1] - mean[0]
+        if parents.n_splines:
+            slopes = coefficients[1 : 1 + parents.n_splines]
+            first, last = (parents.splines(side.numbers[at]) for side in (before, after))
+            residual -= (first @ slopes).astype(dtype)
+            if (first != last).any():
+                shift += ((last - first) @ slopes).astype(dtype)
+        shift += fitted.noise.change(residual, moves)
+        block[at] += shift
+    return out
+
+
+def transitions(before: Values, after: Values) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield the rows of each change of parents, with the level codes before and after; unchanged rows are left out."""
+    changed = (before.levels != after.levels).any(axis=1) | (before.numbers != after.numbers).any(axis=1)
+    rows = np.flatnonzero(changed)
+    if not len(rows):
+        return
+    both = np.concatenate([before.levels[rows], after.levels[rows]], axis=1)
+    distinct, where = np.unique(both, axis=0, return_inverse=True)
+    order = np.argsort(where.reshape(-1), kind="stable")
+    ends = np.cumsum(np.bincount(where.reshape(-1)))
+    k = before.levels.shape[1]
+    for pair, start, stop in zip(distinct, [0, *ends[:-1]], ends, strict=True):
+        yield rows[order[start:stop]], pair[:k], pair[k:]
+
+
+def scale_error(noise: Noise, source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the factor on a residual and the variance of its logarithm: see :class:`causalfm.scm.mechanisms.Noise`.
+
+    Raises
+    ------
+    DataError
+        A mechanism that has no such form.
+    """
+    form = noise.scale_error(source, target)
+    if form is None:
+        raise DataError(
+            "this mechanism has no intervals for rows: choose mechanism='additive', 'location-scale' or "
+            "'interaction', or ask contrast(), whose interval needs no coupling."
+        )
+    return form
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RowErrors:
+    """Errors of counterfactual rows: parameter uncertainty only, under the coupling that is stated.
+
+    Attributes
+    ----------
+    coupling
+        What ties a row to its counterfactual; not identified without pairs, and not part of the intervals.
+    n, d
+        Rows and dimensions.
+
+    Notes
+    -----
+    Rows that change in the same way share their error: it does not average out over them. The noise that was abducted
+    for other nodes (which scanner) is taken as known.
+    """
+
+    coupling: str
+    fitted: Fitted
+    X: np.ndarray
+    counterfactual: np.ndarray
+    source: Values
+    target: Values
+
+    def __repr__(self) -> str:
+        return f"RowErrors({self.n} rows x {self.d} dimensions, coupling: {self.coupling})"
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return len(self.X)
+
+    @property
+    def d(self) -> int:
+        """Dimensions."""
+        return int(self.X.shape[1])
+
+    def standard_error(self, rows: Any = slice(None)) -> np.ndarray:
+        """Return standard errors ``(rows, d)`` of the counterfactual rows: a slice, a mask or positions.
+
+        Raises
+        ------
+        DataError
+            Rows that are not there.
+        """
+        return self._errors(self._positions(rows))[0]
+
+    def interval(self, rows: Any = slice(None), level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        """Return lower and upper ends ``(rows, d)`` in each dimension; infinite where one patient decides alone.
+
+        Raises
+        ------
+        DataError
+            Rows that are not there; a level outside of 0 to 1.
+        """
+        check_positive(level, "level", "the share of intervals that hold the truth, such as 0.95")
+        if level >= 1:
+            raise DataError(f"level={level!r}: choose a share below 1, such as 0.95.")
+        which = self._positions(rows)
+        error, quantile = self._errors(which, level)
+        with np.errstate(invalid="ignore"):
+            half = np.where(np.isinf(quantile)[:, None], np.inf, quantile[:, None] * error)
+        return self.counterfactual[which] - half, self.counterfactual[which] + half
+
+    def _positions(self, rows: Any) -> np.ndarray:
+        try:
+            return np.atleast_1d(np.arange(self.n)[rows])
+        except IndexError:
+            raise DataError(
+                f"rows: give a slice, a mask of {self.n} rows or positions below {self.n}, for these errors are of "
+                f"{self.n} rows."
+            ) from None
+
+    def _errors(self, which: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+        before, after = self.source[which], self.target[which]
+        error, quantile = np.zeros((len(which), self.d)), np.zeros(len(which))
+        parents, mean = self.fitted.mean.parents, self.fitted.mean
+        parts = (
+            (at[i : i + ERROR_ROWS], a, b)
+            for at, a, b in transitions(before, after)
+            for i in range(0, len(at), ERROR_ROWS)
+        )
+        for at, a, b in parts:
+            factor, log_variance = scale_error(self.fitted.noise, a, b)
+            pairs = np.concatenate([parents.rows(before[at]), parents.rows(after[at])], axis=1)
+            distinct, where = np.unique(pairs, axis=0, return_inverse=True)
+            w, v = distinct[:, : parents.width], distinct[:, parents.width :]
+            if np.allclose(factor, 1.0, rtol=0, atol=1e-12):
+                variance = self.fitted.error.variance(v - w)
+            else:
+                cross = self.fitted.error.covariance(v, w)
+                variance = (
+                    self.fitted.error.variance(v) - 2 * factor * cross + factor**2 * self.fitted.error.variance(w)
+                )
+            variance = np.maximum(variance, 0.0)[where.reshape(-1)]
+            if np.any(log_variance):
+                residual = self.X[which[at]] - (w @ mean.coefficients)[where.reshape(-1)]
+                variance = variance + (factor * residual) ** 2 * log_variance
+            error[at] = np.sqrt(variance)
+            quantile[at] = self.fitted.error.quantiles(v - w, level)[where.reshape(-1)]
+        return error, quantile

@@ -1,0 +1,94 @@
+"""Principal directions of the residual, from a sample of rows that is spread over the patients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from causalfm.moments import ordered_blocks
+from causalfm.scm.cells import Cells
+from causalfm.scm.parents import Values
+from causalfm.scm.regression import MeanModel
+
+SAMPLE = 2048  # rows
+DIRECTIONS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Rows spread over the patients: all their first rows, then their second ones, up to 2,048.
+
+    Attributes
+    ----------
+    rows, weight
+        ``(s,)`` positions, ascending, and weights that add up to 1.
+    residual
+        ``(s, d)``. Which rows are taken does not look at the embeddings, so that directions turn with them.
+    """
+
+    rows: np.ndarray
+    weight: np.ndarray
+    residual: np.ndarray
+
+
+def residual_sample(X: np.ndarray, model: MeanModel, values: Values, cells: Cells) -> Sample:
+    """Read a sample of residuals.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)`` floating, may be a memory map.
+    model, values, cells
+        The mean, the rows' parents, their layout.
+
+    Returns
+    -------
+    Sample
+        Patients weigh equally in it.
+    """
+    rows, weight = _spread(cells)
+    residual = np.empty((len(rows), X.shape[1]))
+    for at, block in ordered_blocks(X, rows):
+        residual[at] = block
+    residual -= model.at(values[rows])
+    return Sample(rows, weight / weight.sum(), residual)
+
+
+def directions(residual: np.ndarray, weight: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Principal directions of weighted rows.
+
+    Parameters
+    ----------
+    residual, weight
+        ``(s, d)`` and ``(s,)``; weights add up to 1.
+    k
+        How many.
+
+    Returns
+    -------
+    basis, variance
+        ``(d, k)`` orthonormal, largest variance first; ``(d,)`` variance of each dimension.
+    """
+    d = residual.shape[1]
+    covariance = residual.T @ (residual * weight[:, None])
+    _, vectors = linalg.eigh(covariance, subset_by_index=(d - k, d - 1))
+    return np.ascontiguousarray(vectors[:, ::-1]), np.diag(covariance).copy()
+
+
+def n_directions(d: int, n_patients: int) -> int:
+    """At most 64, and a quarter of the patients."""
+    return max(1, min(DIRECTIONS, d, n_patients // 4))
+
+
+def _spread(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the sample, in ascending order, and their weights: patients weigh equally in the sample too."""
+    order, patient = cells.order, cells.patient[cells.share]
+    first = np.flatnonzero(np.diff(patient, prepend=-1))
+    rank = np.arange(len(order)) - first[patient]
+    chosen = np.argsort(rank, kind="stable")[:SAMPLE]
+    weight = 1.0 / np.bincount(patient[chosen])[patient[chosen]]
+    rows = order[chosen]
+    ascending = np.argsort(rows)
+    return rows[ascending], weight[ascending]

@@ -1,0 +1,186 @@
+"""Second pass: what is left of ``Z`` after its mean, as moments per cell and as errors of the coefficients.
+
+Rows are read patient by patient. A patient's sums are carried over the end of a block, so that memory depends on the
+number of cells and never on the number of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from causalfm.moments import add_by, add_squares_by, ordered_blocks
+from causalfm.scm.cells import Cells
+from causalfm.scm.parents import Values
+from causalfm.scm.regression import MeanModel, regressors
+from causalfm.scm.sampling_error import SamplingError, Terms
+
+FULL_LEVERAGE = 1.0 - 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """Moments of ``r = z - mean`` per cell, each patient's rows weighing 1 in all.
+
+    Attributes
+    ----------
+    levels, count
+        ``(C, k)`` cells and ``(C,)`` patients in them.
+    square
+        ``(C, d)`` sums of ``r**2``, corrected for the coefficients fitted.
+    product
+        ``(C, k, k)`` sums of ``t t'``, ``t`` the residual along ``basis``; corrected likewise.
+    basis
+        ``(d, k)`` orthonormal principal directions of the residual.
+    spread, spread_inside
+        Squared coefficient of variation of a patient's mean square within a cell, median over dimensions and over
+        directions of ``basis`` (2 if rows of a patient are alike and Gaussian; less with many rows).
+    spread_all, spread_outside
+        The same for the mean over scaled dimensions, and for the sum outside ``basis``.
+    error
+        What intervals of the coefficients need.
+    """
+
+    levels: np.ndarray
+    count: np.ndarray
+    square: np.ndarray
+    product: np.ndarray
+    basis: np.ndarray
+    spread: float
+    spread_inside: float
+    spread_all: float
+    spread_outside: float
+    error: SamplingError
+
+
+def residual_moments(
+    X: np.ndarray, model: MeanModel, values: Values, cells: Cells, basis: np.ndarray, variance: np.ndarray
+) -> Residuals:
+    """Collect the moments in one pass.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)`` floating, may be a memory map.
+    model
+        The mean.
+    values, cells
+        Parents of the rows and their layout.
+    basis
+        ``(d, k)`` orthonormal.
+    variance
+        ``(d,)`` rough residual variances, only to put dimensions on one scale in ``spread_all``.
+
+    Returns
+    -------
+    Residuals
+        See there.
+    """
+    sums = _Sums(model, cells, basis, variance)
+    features, n_splines = regressors(model.parents, values), model.parents.n_splines
+    for at, block in ordered_blocks(X, cells.order, model.parents.width):
+        rows = cells.order[at]
+        design = features(rows)
+        block -= design @ model.coefficients
+        sums.add(block, cells.row_weight[rows], design[:, 1 : 1 + n_splines], at)
+    return sums.result()
+
+
+def leverages(model: MeanModel, cells: Cells) -> np.ndarray:
+    """Share of its own mean that a patient determines ``(G,)``: largest where its rows lie in several cells."""
+    rows, splines = cells.rows(model.parents), slice(1, 1 + model.parents.n_splines)
+    mapped = rows @ model.inverse
+    with_spline = cells.splines @ model.inverse[splines, splines] + 2.0 * mapped[cells.cell, splines]
+    own = (mapped * rows).sum(axis=1)[cells.cell] + (with_spline * cells.splines).sum(axis=1)
+    own = np.bincount(cells.patient, cells.weight * own, cells.n_patients)
+    for g in np.flatnonzero(np.bincount(cells.patient) > 1):
+        members = slice(*np.searchsorted(cells.patient, (g, g + 1)))
+        design, root = rows[cells.cell[members]], np.sqrt(cells.weight[members])
+        design[:, splines] = cells.splines[members]
+        own[g] = np.linalg.eigvalsh((design @ model.inverse @ design.T) * np.outer(root, root))[-1]
+    return np.asarray(own)
+
+
+class _Sums:
+    """Running sums; shares of a patient that is not complete wait for the next block."""
+
+    def __init__(self, model: MeanModel, cells: Cells, basis: np.ndarray, variance: np.ndarray) -> None:
+        C, (d, k) = len(cells.levels), basis.shape
+        leverage = leverages(model, cells)
+        self.model, self.cells, self.basis, self.scale = model, cells, basis, np.where(variance > 0, variance, 1.0)
+        # one patient alone at a level: its residual is 0, and its interval is refused by the degrees of freedom
+        self.grow = np.where(leverage < FULL_LEVERAGE, 1.0 / np.maximum(1.0 - leverage, 1e-9), 1.0)
+        self.leverage = leverage
+        self.product = np.zeros((C, k, k))
+        self.square, self.fourth = np.zeros((C, d + k + 2)), np.zeros(d + k + 2)
+        self.count = cells.per_cell()
+        self.terms = Terms(cells, model.parents.n_splines, d)
+        self.waiting: tuple[int, np.ndarray] = (0, np.zeros((0, (2 + model.parents.n_splines) * d + k)))
+
+    def add(self, block: np.ndarray, weight: np.ndarray, splines: np.ndarray, at: slice) -> None:
+        """Add rows ``at`` of the order: residuals ``block (rows, d)``, which is overwritten."""
+        cells, first = self.cells, self.waiting[0]
+        share, (d, k) = cells.share[at], self.basis.shape
+        last = int(share[-1]) + 1
+        local = sparse.csr_array((weight, (share - first, np.arange(len(share)))), shape=(last - first, len(share)))
+        sums = np.zeros((last - first, self.waiting[1].shape[1]))
+        sums[: len(self.waiting[1])] = self.waiting[1]
+        t = block @ self.basis
+        add_squares_by(self.product, cells.cell[share], t * np.sqrt(weight)[:, None])
+        sums[:, :d] += local @ block
+        for j, column in enumerate(splines.T):
+            sums[:, 2 * d + k + j * d :][:, :d] += local @ (block * column[:, None])
+        sums[:, d : 2 * d] += local @ np.square(block, out=block)
+        sums[:, 2 * d : 2 * d + k] += local @ np.square(t, out=t)
+        whole = at.stop == len(cells.order) or cells.patient[cells.share[at.stop]] != cells.patient[last - 1]
+        done = last if whole else int(np.searchsorted(cells.patient, cells.patient[last - 1]))
+        if done > first:
+            self._finish(slice(first, done), sums[: done - first])
+            self.waiting = (done, sums[done - first :].copy())
+        else:
+            self.waiting = (first, sums)
+
+    def _finish(self, which: slice, sums: np.ndarray) -> None:
+        (d, k), cells = self.basis.shape, self.cells
+        cell, patient, weight = cells.cell[which], cells.patient[which], cells.weight[which][:, None]
+        grow = self.grow[patient][:, None]
+        mean = sums[:, :d] * np.sqrt((grow - 1.0) / weight)
+        along = mean @ self.basis
+        add_squares_by(self.product, cell, along)
+        # a patient's mean loses what the coefficients follow of it
+        square = (sums[:, d : 2 * d] + mean**2) / weight
+        inside = (sums[:, 2 * d : 2 * d + k] + along**2) / weight
+        overall = (square / self.scale).mean(axis=1)
+        outside = np.maximum(square.sum(axis=1) - inside.sum(axis=1), 0.0)
+        each = np.concatenate([square, inside, overall[:, None], outside[:, None]], axis=1)
+        add_by(self.square, cell, weight * each)
+        self.fourth += weight[:, 0] @ each**2
+        self.terms.add(which, sums[:, :d], sums[:, 2 * d + k :].reshape(len(sums), -1, d), grow[:, 0])
+
+    def result(self) -> Residuals:
+        """Return the moments once all rows are in."""
+        d, k = self.basis.shape
+        spread = self._spread()
+        return Residuals(
+            levels=self.cells.levels,
+            count=self.count,
+            square=self.square[:, :d],
+            product=self.product,
+            basis=self.basis,
+            spread=float(np.median(spread[:d])),
+            spread_inside=float(np.median(spread[d : d + k])),
+            spread_all=float(spread[-2]),
+            spread_outside=float(spread[-1]),
+            error=self.terms.result(self.model, self.leverage),
+        )
+
+    def _spread(self) -> np.ndarray:
+        """Squared coefficients of variation of the patients' mean squares within cells."""
+        free = 1.0 - len(self.count) / float(self.count.sum())
+        between = (self.square**2 / self.count[:, None]).sum(axis=0)
+        if free <= 0:  # no cell holds two patients: as of one Gaussian row each
+            return np.full(len(between), 2.0)
+        positive = np.where(between > 0, between, 1.0)
+        return np.asarray(np.maximum((self.fourth - between) / (positive * free), 0.0))

@@ -1,0 +1,107 @@
+"""A fitted model in one safetensors file: plain arrays and a JSON header, never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalfm import __version__
+from causalfm.errors import DataError
+from causalfm.tables import atomic, existing
+
+SCHEMA = 1
+KIND = "causalfm.EmbeddingSCM"
+
+
+def write_model(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+    """Write arrays and header, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.safetensors``.
+    header
+        JSON-ready.
+    tensors
+        Arrays by name.
+
+    Raises
+    ------
+    DataError
+        Another ending, a folder of that name, or the file cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    target = Path(path)
+    if target.suffix != ".safetensors":
+        raise DataError(f"{target.name!r}: a model is written as .safetensors; choose a name that ends so.")
+    if target.is_dir():
+        raise DataError(f"{target.name!r} is a folder: choose the name of a file; nothing was written.")
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    body = json.dumps({**header, "kind": KIND, "schema": SCHEMA, "causalfm": __version__}, sort_keys=True)
+    try:
+        with atomic(target) as temporary:
+            save_file(arrays, temporary, metadata={"header": body, "sha256": _digest(body, arrays)})
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"{target.name!r} cannot be written: {reason}. Choose another place.") from None
+
+
+def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read header and arrays back.
+
+    Parameters
+    ----------
+    path
+        Written by :func:`write_model`.
+
+    Returns
+    -------
+    header, tensors
+        As written.
+
+    Raises
+    ------
+    DataError
+        Missing, damaged, edited, of another kind, or written under a newer schema.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    target = existing(Path(path))
+    try:
+        with safe_open(target, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        header = json.loads(metadata["header"])
+        kind, schema = header["kind"], int(header["schema"])
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        raise DataError(
+            f"{target.name!r} is no saved EmbeddingSCM, or is damaged: copy it again, or save the model again."
+        ) from None
+    if kind != KIND:
+        raise DataError(f"{target.name!r} holds a {kind}, not a {KIND}: pass a file of EmbeddingSCM.save.")
+    if schema > SCHEMA:
+        raise DataError(
+            f"{target.name!r} has schema {schema}, written by causalfm {header.get('causalfm')}; this version reads "
+            f"up to {SCHEMA}. Use a newer causalfm, or save the model again with this one."
+        )
+    if metadata.get("sha256") != _digest(metadata["header"], arrays):
+        raise DataError(
+            f"{target.name!r} was changed after it was saved: its checksum does not fit. Copy it again, or save the "
+            "model again."
+        )
+    return header, arrays
+
+
+def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(arrays):
+        digest.update(f"{name}{arrays[name].shape}{arrays[name].dtype.str}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
