@@ -86,7 +86,7 @@ def balanced_counterfactuals(
     check_inputs(cohort, scm.graph)
     scm._check_width(cohort)
     if taken := [name for name in (ROW, COPY) if name in cohort.obs.columns]:
-        raise DataError(f"obs has a column {taken[0]!r}: this cohort was augmented before. Augment the rows as seen.")
+        raise DataError(f"obs has a column {taken[0]!r}: this cohort was augmented before. Pass the rows as seen.")
     codes, noise = _abduct(scm, cohort, tables)
     draws = [_draw(tables, codes, noise, random_state, c) for c in range(copies)]
     _refuse_all_kept(scm, tables.spec, draws)

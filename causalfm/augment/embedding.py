@@ -224,7 +224,7 @@ class CounterfactualAugment(torch.nn.Module):
         self._check_codes(codes)
         constant = self._tables()["constant"]
         if constant.dtype not in (torch.float32, torch.float64):
-            raise DataError(f"the tables were cast to {constant.dtype}: keep this module in float32, call float().")
+            raise DataError(f"the tables were cast to {constant.dtype}: use this module in float32, call float().")
         if z.ndim != 2 or z.shape != (len(codes), len(constant)) or not z.is_floating_point():
             raise DataError(
                 f"z has shape {tuple(z.shape)} and type {z.dtype}: pass floating ({len(codes)}, {len(constant)}), one "
@@ -249,7 +249,7 @@ class CounterfactualAugment(torch.nn.Module):
             rows = wrong[:, column].nonzero()[:, 0].tolist()
             raise DataError(
                 f"codes of {self.columns[column]!r} run from 0 to {int(sizes[column]) - 1}; {int(codes[row, column])} "
-                f"is none ({positions(rows)})."
+                f"is none ({positions(rows)}). Use codes of encode(cohort)."
             )
 
 
@@ -257,5 +257,7 @@ def _extra(state: Any) -> dict[str, Any]:
     if not isinstance(state, dict) or not {"schema", "spec", "random_state", "calls"} <= set(state):
         raise DataError("this is no state of CounterfactualAugment: pass what state_dict() returned.")
     if state["schema"] > SCHEMA:
-        raise DataError(f"the state has schema {state['schema']}, this version reads up to {SCHEMA}: update causalfm.")
+        raise DataError(
+            f"the state has schema {state['schema']}, this version reads up to {SCHEMA}: use a newer causalfm."
+        )
     return dict(state)

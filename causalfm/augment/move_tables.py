@@ -70,7 +70,7 @@ def move_tables(scm: EmbeddingSCM, factors: str | Sequence[str] | None, target: 
     if target not in TARGETS:
         raise DataError(f"target={target!r}: choose one of {', '.join(TARGETS)}.")
     fitted, graph = scm.fitted, scm.graph
-    drawn = _factors(fitted, graph, factors)
+    drawn = _factors(graph, factors)
     follow = _followers(fitted, graph, drawn)
     parents = fitted.mean.parents
     if not {*drawn, *follow} & set(parents.categorical):
@@ -104,7 +104,7 @@ def move_tables(scm: EmbeddingSCM, factors: str | Sequence[str] | None, target: 
     return MoveTables(spec, arrays)
 
 
-def _factors(fitted: Fitted, graph: CausalGraph, factors: str | Sequence[str] | None) -> tuple[str, ...]:
+def _factors(graph: CausalGraph, factors: str | Sequence[str] | None) -> tuple[str, ...]:
     if factors is None:
         drawn = tuple(t for t in graph.technical if not graph.technical_ancestors(t))
     else:
@@ -114,9 +114,9 @@ def _factors(fitted: Fitted, graph: CausalGraph, factors: str | Sequence[str] | 
     for name in drawn:
         if name not in graph.technical:
             near = did_you_mean(name, graph.technical)
-            raise DataError(f"factors names {name!r}, no technical factor: {', '.join(graph.technical)}.{near}")
-        if fitted.known(name) is None:
-            raise DataError(f"{name!r} is a number, and levels are drawn here: bin it, as with pandas.cut.")
+            raise DataError(
+                f"factors names {name!r}, no technical factor: choose among {', '.join(graph.technical)}.{near}"
+            )
     return drawn
 
 
@@ -135,7 +135,7 @@ def _followers(fitted: Fitted, graph: CausalGraph, drawn: Sequence[str]) -> list
         if node not in fitted.tables:
             raise DataError(
                 f"{node!r} follows from {', '.join(drawn)} and is no categorical node with categorical causes: it "
-                f"cannot be predicted. Draw it as well, factors=[..., {node!r}], or draw what it causes."
+                "cannot be predicted. Remove the arrow if you do not hold it true, or choose other factors."
             )
         refuse_confounded(graph, node)
     return follow
