@@ -1,0 +1,148 @@
+"""Does balanced counterfactual augmentation help where the hospital is a shortcut? TCGA, lung cancers, two hospitals.
+
+``python -m experiments.balanced_augmentation DATA [--splits 100] [--per-class 12] [--C 0.01] [--fast] [--out PAGE]``
+
+Trains on few patients of two classes whose hospital agrees with the class in half, three quarters or all of them, and
+tests on every other patient, cells with equal weight. Prints the table, writes it as CSV beside the page, and into the
+page between its two marks. With ``--state FOLDER`` finished splits are kept, and not run again. Needs combatlearn and
+concept-erasure (the dev extra).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from experiments.balanced_augmentation.hospitals import AGREEMENT, HOSPITALS, Pool, Split, draw_split, load_pool
+from experiments.balanced_augmentation.jackknife import MEASURES, interval
+from experiments.balanced_augmentation.methods import METHODS
+
+SEED = 0
+MARKS = ("<!-- table: written by experiments.balanced_augmentation -->", "<!-- end of table -->")
+TITLES = {
+    "balanced": "Balanced training set (what one would like to have)",
+    "75/25": "75/25: three quarters agree with the shortcut",
+    "full": "Full: hospital and class are one",
+}
+
+
+def one_split(pool: Pool, split: Split, number: int, C: float, state: Path | None) -> dict[str, np.ndarray | str]:
+    """Return each method's correctness ``(tested,)`` or its refusal; kept under the training set's own name."""
+    name = hashlib.sha256(np.concatenate([pool.cohort.X[split.train].ravel(), split.lent]).tobytes()).hexdigest()[:16]
+    file = None if state is None else state / f"{C:g}-{name}.npz"
+    if file is not None and file.is_file():
+        with np.load(file, allow_pickle=False) as found:
+            if set(found) == set(METHODS):
+                return {m: found[m] if found[m].ndim else str(found[m]) for m in METHODS}
+    out: dict[str, np.ndarray | str] = {}
+    for m, method in METHODS.items():
+        predicted = method(pool, split, number, C)
+        out[m] = predicted if isinstance(predicted, str) else predicted == pool.label[split.test]
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(file, **{m: np.asarray(value) for m, value in out.items()})
+    return out
+
+
+def one_training(
+    pool: Pool, training: str, splits: int, per_class: int, C: float, state: Path | None = None
+) -> pd.DataFrame:
+    """Return one row per method and measure, with the paired difference to no correction."""
+    n = len(pool.cell)
+    correct, used = {m: np.full((splits, n), np.nan) for m in METHODS}, np.zeros((splits, n), dtype=bool)
+    refusals: dict[str, str] = {}
+    for b in range(splits):
+        split = draw_split(pool, training, per_class, SEED, b)
+        used[b, split.train] = used[b, split.lent] = True
+        for m, value in one_split(pool, split, b, C, state).items():
+            if isinstance(value, str):
+                refusals[m] = value
+            else:
+                correct[m][b, split.test] = value
+    rows, first = [], next(iter(METHODS))
+    for m in METHODS:
+        for measure, weights in MEASURES.items():
+            row = {"training": training, "method": m, "measure": measure, "refused": refusals.get(m, "")}
+            if m not in refusals:
+                own = interval(correct[m], used, pool.cell, weights)
+                apart = interval(correct[m] - correct[first], used, pool.cell, weights)
+                row |= {"value": own.value, "low": own.low, "high": own.high, "difference": apart.value}
+                row |= {"difference_low": apart.low, "difference_high": apart.high}
+            rows.append(row)
+    return pd.DataFrame(rows).assign(C=C, splits=splits, per_class=per_class, patients=int(pool.lung.sum()))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Set the table as three tables, accuracies in percent."""
+    lines = []
+    for training, part in table.groupby("training", sort=False):
+        lines += [
+            f"**{TITLES[str(training)]}**",
+            "",
+            "| method | accuracy | agreeing | conflicting | accuracy: gain | ",
+        ]
+        lines[-1] += "conflicting: gain |"
+        lines += ["|---|---|---|---|---|---|"]
+        for method, rows in part.groupby("method", sort=False):
+            by = rows.set_index("measure")
+            if by["refused"].iloc[0]:
+                lines.append(f"| {method} | {by['refused'].iloc[0]} | | | | |")
+                continue
+            cells = [_percent(by.loc[m], "value", "low", "high") for m in MEASURES]
+            gains = [
+                ""
+                if method == "no correction"
+                else _percent(by.loc[m], "difference", "difference_low", "difference_high")
+                for m in ("accuracy", "conflicting")
+            ]
+            lines.append(f"| {method} | {' | '.join(cells + gains)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _percent(row: pd.Series, value: str, low: str, high: str) -> str:
+    sign = "+" if value == "difference" else ""
+    if np.isnan(row[low]):  # too few splits
+        return f"{100 * row[value]:{sign}.1f}"
+    return f"{100 * row[value]:{sign}.1f} ({100 * row[low]:{sign}.1f} to {100 * row[high]:{sign}.1f})"
+
+
+def write_page(page: Path, text: str) -> None:
+    """Put the table between the marks of the page; the rest of it stays."""
+    block = f"{MARKS[0]}\n\n{text}\n{MARKS[1]}"
+    old = page.read_text("utf-8") if page.is_file() else f"{MARKS[0]}{MARKS[1]}\n"
+    before, rest = old.split(MARKS[0], 1)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(before + block + rest.split(MARKS[1], 1)[1], "utf-8")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the study."""
+    parser = argparse.ArgumentParser(description="Balanced augmentation where the hospital is a shortcut.")
+    parser.add_argument("data", type=Path, help="folder with the TCGA HIPT files")
+    parser.add_argument("--splits", type=int, default=100)
+    parser.add_argument("--per-class", type=int, default=12, help="training patients per class, a multiple of 4")
+    parser.add_argument("--C", type=float, default=0.01, help="of the logistic regression, fixed beforehand")
+    parser.add_argument("--fast", action="store_true", help="three splits: does it run?")
+    parser.add_argument("--out", type=Path, default=Path("augmentation-study/augmentation_study.md"))
+    parser.add_argument("--state", type=Path, help="folder that keeps finished splits")
+    options = parser.parse_args(arguments)
+    pool, splits = load_pool(options.data), 3 if options.fast else options.splits
+    print(
+        f"{int(pool.lung.sum())} lung patients of {' and '.join(HOSPITALS)}, {int((~pool.lung).sum())} of other organs"
+    )
+    tables = []
+    for training in AGREEMENT:
+        tables.append(one_training(pool, training, splits, options.per_class, options.C, options.state))
+        print(markdown(tables[-1]), flush=True)
+    table = pd.concat(tables, ignore_index=True)
+    write_page(options.out, markdown(table))
+    table.round(4).to_csv(options.out.with_suffix(".csv"), index=False)
+
+
+if __name__ == "__main__":
+    main()
