@@ -32,17 +32,17 @@ TITLES = {
 
 def one_split(pool: Pool, split: Split, number: int, C: float, state: Path | None) -> dict[str, np.ndarray | str]:
     """Return each method's correctness ``(tested,)`` or its refusal; kept under the training set's own name."""
-    name = hashlib.sha256(np.concatenate([pool.cohort.X[split.train].ravel(), split.lent]).tobytes()).hexdigest()[:16]
+    name = hashlib.sha256(pool.cohort.X[split.train].tobytes()).hexdigest()[:16]
     file = None if state is None else state / f"{C:g}-{name}.npz"
+    out: dict[str, np.ndarray | str] = {}
     if file is not None and file.is_file():
         with np.load(file, allow_pickle=False) as found:
-            if set(found) == set(METHODS):
-                return {m: found[m] if found[m].ndim else str(found[m]) for m in METHODS}
-    out: dict[str, np.ndarray | str] = {}
-    for m, method in METHODS.items():
+            out = {m: found[m] if found[m].ndim else str(found[m]) for m in METHODS if m in found}
+    missing = {m: method for m, method in METHODS.items() if m not in out}
+    for m, method in missing.items():
         predicted = method(pool, split, number, C)
         out[m] = predicted if isinstance(predicted, str) else predicted == pool.label[split.test]
-    if file is not None:
+    if file is not None and missing:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.savez(file, **{m: np.asarray(value) for m, value in out.items()})
     return out
@@ -52,12 +52,13 @@ def one_training(
     pool: Pool, training: str, splits: int, per_class: int, C: float, state: Path | None = None
 ) -> pd.DataFrame:
     """Return one row per method and measure, with the paired difference to no correction."""
-    n = len(pool.cell)
+    cell = pool.cell[pool.lung]  # lung comes first
+    n = len(cell)
     correct, used = {m: np.full((splits, n), np.nan) for m in METHODS}, np.zeros((splits, n), dtype=bool)
     refusals: dict[str, str] = {}
     for b in range(splits):
         split = draw_split(pool, training, per_class, SEED, b)
-        used[b, split.train] = used[b, split.lent] = True
+        used[b, split.train] = True
         for m, value in one_split(pool, split, b, C, state).items():
             if isinstance(value, str):
                 refusals[m] = value
@@ -68,8 +69,8 @@ def one_training(
         for measure, weights in MEASURES.items():
             row = {"training": training, "method": m, "measure": measure, "refused": refusals.get(m, "")}
             if m not in refusals:
-                own = interval(correct[m], used, pool.cell, weights)
-                apart = interval(correct[m] - correct[first], used, pool.cell, weights)
+                own = interval(correct[m], used, cell, weights)
+                apart = interval(correct[m] - correct[first], used, cell, weights)
                 row |= {"value": own.value, "low": own.low, "high": own.high, "difference": apart.value}
                 row |= {"difference_low": apart.low, "difference_high": apart.high}
             rows.append(row)

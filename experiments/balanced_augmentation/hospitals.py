@@ -15,7 +15,6 @@ HOSPITALS = ("Johns Hopkins", "International Genomics Consortium")
 CLASSES = ("TCGA-LUAD", "TCGA-LUSC")  # the shortcut: the first class at the first hospital, the second at the second
 AGREEMENT = {"balanced": 0.5, "75/25": 0.75, "full": 1.0}
 LENT = 15  # least patients of another cancer at both hospitals
-LENT_EACH = 10  # of these, drawn for one training set
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +39,11 @@ class Pool:
         return self.cell < 4
 
     @property
+    def lent(self) -> np.ndarray:
+        """Positions of the patients with other cancers: all of them are lent to every training set that asks."""
+        return np.flatnonzero(~self.lung)
+
+    @property
     def hospital(self) -> np.ndarray:
         """``(n,)`` 0 or 1."""
         return self.cell % 2
@@ -52,10 +56,9 @@ class Pool:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Positions in the pool: a training set, other organs lent to it, and every lung patient not trained on."""
+    """Positions in the pool: a training set, and every lung patient not trained on."""
 
     train: np.ndarray
-    lent: np.ndarray
     test: np.ndarray
 
 
@@ -82,17 +85,13 @@ def draw_split(pool: Pool, training: str, per_class: int, seed: int, number: int
     rng = np.random.default_rng([seed, number])
     agreeing = round(AGREEMENT[training] * per_class)
     take = {0: agreeing, 1: per_class - agreeing, 2: per_class - agreeing, 3: agreeing}
-    train, lent, test = [], [], []
-    for cell in range(int(pool.cell.max()) + 1):
+    train, test = [], []
+    for cell in range(4):
         members = rng.permutation(np.flatnonzero(pool.cell == cell))
-        if cell >= 4:
-            lent.append(members[:LENT_EACH])
-            continue
         if len(members) < take[cell] + 5:
             raise SystemExit(
                 f"cell {cell} has {len(members)} patients: {take[cell]} to train on and 5 to test on needed"
             )
         train.append(members[: take[cell]])
         test.append(members[take[cell] :])
-    empty = np.zeros(0, dtype=np.int64)
-    return Split(np.concatenate(train), np.concatenate([*lent, empty]).astype(np.int64), np.concatenate(test))
+    return Split(np.concatenate(train), np.concatenate(test))

@@ -37,9 +37,9 @@ def interval(correct: np.ndarray, used: np.ndarray, cell: np.ndarray, weights: n
     correct
         ``(B, n)`` score of each tested patient, nan where the patient was not tested; or differences of two methods.
     used
-        ``(B, n)`` mask: patients that the training set (or what was lent to it) holds.
+        ``(B, n)`` mask: patients that the training set holds.
     cell
-        ``(n,)`` cells; the first four are tested.
+        ``(n,)`` cells, 0 to 3.
     weights
         ``(4,)``.
 
@@ -60,22 +60,20 @@ def interval(correct: np.ndarray, used: np.ndarray, cell: np.ndarray, weights: n
     spread, without, noise = float(each.var(ddof=1)), np.empty(n), np.empty(n)
     for i in range(n):
         kept = ~used[:, i]
-        value = each[kept]
-        if cell[i] < len(weights):
-            c = cell[i]
-            s, m = sums[kept, c], counts[kept, c]
-            value = value + weights[c] * ((s - scores[kept, i]) / (m - tested[kept, i]) - s / m)
+        s, m, w = sums[kept, cell[i]], counts[kept, cell[i]], weights[cell[i]]
+        value = each[kept] + w * ((s - scores[kept, i]) / (m - 1) - s / m)
         without[i], noise[i] = value.mean(), spread * (1.0 / kept.sum() - 1.0 / B)
-    variances, sizes = [], []
-    for c in np.unique(cell):
+    variance, least, size = np.zeros(len(weights)), np.zeros(len(weights)), np.bincount(cell) - 1
+    for c in cells:
         rows = cell == c
-        m = int(rows.sum())
         square = ((without[rows] - without[rows].mean()) ** 2).sum() - noise[rows].sum()
-        variances.append((m - 1) / m * square)
-        sizes.append(m - 1)
-    variance, size = np.array(variances), np.array(sizes)
-    positive = np.maximum(variance, 0.0)
-    total = max(float(variance.sum()), 0.0) + spread / B
+        variance[c] = size[c] / (size[c] + 1) * square
+        least[c] = (
+            weights[c] ** 2 * (scores[:, rows].sum(axis=0) / tested[:, rows].sum(axis=0)).var(ddof=1) / rows.sum()
+        )
+    positive = np.maximum(variance, least)
+    # with few splits the noise taken off may exceed what is there; what tested patients differ by is the least
+    total = max(float(variance.sum()), float(least.sum())) + spread / B
     df = positive.sum() ** 2 / (positive**2 / size).sum() if positive.any() else float(size.min())
     half = float(stats.t.ppf(0.975, df)) * np.sqrt(total)
     return Interval(float(each.mean()), float(each.mean() - half), float(each.mean() + half))

@@ -75,11 +75,11 @@ def leace(pool: Pool, split: Split, seed: int, C: float) -> np.ndarray | str:
 
 def leace_borrowed(pool: Pool, split: Split, seed: int, C: float) -> np.ndarray | str:
     """LEACE fitted on the other organs, each centred."""
-    X, hospital = pool.cohort.X[split.lent].astype(np.float64), pool.hospital[split.lent]
+    X, hospital = pool.cohort.X[pool.lent].astype(np.float64), pool.hospital[pool.lent]
     if not len(X):
         return "no other organs"
-    for organ in np.unique(pool.cell[split.lent] // 2):
-        rows = pool.cell[split.lent] // 2 == organ
+    for organ in np.unique(pool.cell[pool.lent] // 2):
+        rows = pool.cell[pool.lent] // 2 == organ
         X[rows] -= X[rows].mean(axis=0)
     return _erased(pool, split, X, hospital, C)
 
@@ -120,7 +120,7 @@ def moved_to_one(pool: Pool, split: Split, seed: int, C: float) -> np.ndarray | 
 
 
 def _fit(pool: Pool, split: Split, mechanism: str, *, borrowed: bool) -> cfm.EmbeddingSCM:
-    rows = np.concatenate([split.train, split.lent]) if borrowed else split.train
+    rows = np.concatenate([split.train, pool.lent]) if borrowed else split.train
     assume = "additive" if borrowed else None
     return cfm.EmbeddingSCM(GRAPH, mechanism, assume=assume).fit(pool.cohort[rows])
 
