@@ -53,7 +53,7 @@ def test_it_runs_on_made_up_slides(folder, tmp_path, capsys):
         pytest.importorskip(package, reason="a peer of the dev extra is not installed", exc_type=ImportError)
     page = tmp_path / "page.md"
     page.write_text(f"Words before.\n{study.MARKS[0]} old {study.MARKS[1]}\nWords after.\n")
-    call = [str(folder), "--fast", "--out", str(page), "--state", str(tmp_path / "state")]
+    call = [str(folder), "--fast", "--C", "0.01", "--out", str(page), "--state", str(tmp_path / "state")]
     study.main(call)
     text, table = page.read_text(), pd.read_csv(page.with_suffix(".csv"))
     assert text.startswith("Words before.\n")
@@ -82,7 +82,7 @@ def test_real_slides_give_the_known_numbers(data_dir):
         found = []
         for number in range(20):
             split = draw_split(pool, training, 12, 0, number)
-            right = METHODS["no correction"](pool, split, 0, 0.01) == pool.label[split.test]
+            right = METHODS["no correction"](pool, split, 0).classify(0.01) == pool.label[split.test]
             found.append(np.mean([right[pool.cell[split.test] == c].mean() for c in range(4)]))
         assert low < np.mean(found) < high
 

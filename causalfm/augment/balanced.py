@@ -96,8 +96,7 @@ def balanced_counterfactuals(
         predict_rows(cohort.X, scm.fitted, source, Values(draw.codes.numpy()[:, parents], source.numbers))
         for draw in draws
     ]
-    numbered = [*([0] if include_original else []), *range(1, copies + 1)]
-    obs = _table(scm, cohort, tables, codes, noise, [*([None] if include_original else []), *draws], numbered)
+    obs = _table(scm, cohort, tables, codes, noise, draws, include_original)
     record = _record(scm, tables, codes, draws, include_original, random_state)
     X = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
     return type(cohort)(X, obs, {**cohort.info, "augmented": record})
@@ -105,19 +104,23 @@ def balanced_counterfactuals(
 
 def _abduct(scm: EmbeddingSCM, cohort: Cohort, tables: MoveTables) -> tuple[np.ndarray, np.ndarray]:
     """Level codes ``(n, k)`` and the noise ``(n, nodes)`` of the nodes that follow."""
-    from causalfm.scm.exogenous import luck_of
-    from causalfm.scm.interventions import abducted
     from causalfm.scm.parents import known_codes
 
     spec = tables.spec
     pairs = zip(spec["columns"], spec["levels"], strict=True)
     codes = np.stack([known_codes(cohort, name, levels) for name, levels in pairs], axis=1)
-    if not spec["follow"]:
-        return codes, np.zeros((len(cohort), 0))
-    groups = cohort.factor(scm.graph.group, private=True)
-    known = scm.fitted.tables
-    each = [abducted(cohort, known[n], luck_of(n, groups, scm.random_state)) for n in spec["follow"]]
-    return codes, np.stack(each, axis=1)
+    return codes, _noise(scm, cohort, spec["follow"])
+
+
+def _noise(scm: EmbeddingSCM, cohort: Cohort, nodes: Sequence[str]) -> np.ndarray:
+    """Abducted noise ``(n, nodes)``."""
+    from causalfm.scm.exogenous import luck_of
+    from causalfm.scm.interventions import abducted
+
+    if not nodes:
+        return np.zeros((len(cohort), 0))
+    groups, tables = cohort.factor(scm.graph.group, private=True), scm.fitted.tables
+    return np.stack([abducted(cohort, tables[n], luck_of(n, groups, scm.random_state)) for n in nodes], axis=1)
 
 
 def _draw(tables: MoveTables, codes: np.ndarray, noise: np.ndarray, seed: int, copy: int) -> Draw:
@@ -140,34 +143,28 @@ def _table(
     tables: MoveTables,
     codes: np.ndarray,
     noise: np.ndarray,
-    draws: Sequence[Draw | None],
-    numbered: Sequence[int],
+    draws: Sequence[Draw],
+    include_original: bool,
 ) -> pd.DataFrame:
-    """Table of all copies; None stands for the rows as seen."""
-    import pandas as pd
-
+    """Table of all copies, the rows as seen before them."""
     from causalfm.scm.interventions import NOISE, levels_as
 
-    spec, fitted = tables.spec, scm.fitted
-    frames = []
-    for draw, number in zip(draws, numbered, strict=True):
-        obs = cohort.obs.copy()
-        if draw is not None:
-            after = draw.codes.numpy()
-            for name in (*spec["factors"], *spec["follow"]):
-                column = spec["columns"].index(name)
-                obs[name] = levels_as(obs[name], tuple(spec["levels"][column]), after[:, column])
-            for name in spec["factors"]:  # a node that is set has no noise: causes of it no longer move it
-                if NOISE.format(name) in obs or name in fitted.tables:
-                    obs[NOISE.format(name)] = np.nan
-            for i, name in enumerate(spec["follow"]):
-                obs[NOISE.format(name)] = noise[:, i]
-        obs[ROW], obs[COPY] = np.arange(len(obs)), number
-        frames.append(obs)
-    if len(frames) == 1:
-        return frames[0]
-    whole = pd.concat(frames)
-    return whole.set_axis([f"row {r} copy {c}" for r, c in zip(whole[ROW], whole[COPY], strict=True)], axis=0)
+    spec, n = tables.spec, len(cohort)
+    numbers = [*([0] if include_original else []), *range(1, len(draws) + 1)]
+    row, copy = np.tile(np.arange(n), len(numbers)), np.repeat(numbers, n)
+    obs, seen = cohort.obs.iloc[row].copy(), copy == 0
+    after = np.concatenate([*([codes] if include_original else []), *(draw.codes.numpy() for draw in draws)])
+    for name in (*spec["factors"], *spec["follow"]):
+        column = spec["columns"].index(name)
+        obs[name] = levels_as(obs[name], tuple(spec["levels"][column]), after[:, column])
+    for name in spec["factors"]:  # a node that is set has no noise: its causes no longer move it
+        if name in scm.fitted.tables:
+            own = _noise(scm, cohort, [name])[row, 0] if include_original else np.nan
+            obs[NOISE.format(name)] = np.where(seen, own, np.nan)
+    for i, name in enumerate(spec["follow"]):
+        obs[NOISE.format(name)] = noise[row, i]
+    obs[ROW], obs[COPY] = row, copy
+    return obs if len(numbers) == 1 else obs.set_axis([f"row {r} copy {c}" for r, c in zip(row, copy, strict=True)])
 
 
 def _record(

@@ -1,9 +1,10 @@
 """Does balanced counterfactual augmentation help where the hospital is a shortcut? TCGA, lung cancers, two hospitals.
 
-``python -m experiments.balanced_augmentation DATA [--splits 100] [--per-class 12] [--C 0.01] [--fast] [--out PAGE]``
+``python -m experiments.balanced_augmentation DATA [--splits 100] [--per-class 12] [--C 0.01 0.0001] [--fast]``
 
 Trains on few patients of two classes whose hospital agrees with the class in half, three quarters or all of them, and
-tests on every other patient, cells with equal weight. Prints the table, writes it as CSV beside the page, and into the
+tests on every other patient, cells with equal weight. ``C`` is fixed: cross-validation within a confounded training set
+would choose by the shortcut. Prints the table, writes it as CSV beside the page, and into the
 page between its two marks. With ``--state FOLDER`` finished splits are kept, and not run again. Needs combatlearn and
 concept-erasure (the dev extra).
 """
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,7 @@ from experiments.balanced_augmentation.methods import METHODS
 
 SEED = 0
 MARKS = ("<!-- table: written by experiments.balanced_augmentation -->", "<!-- end of table -->")
+Outcome = dict[str, np.ndarray | str]
 TITLES = {
     "balanced": "Balanced training set (what one would like to have)",
     "75/25": "75/25: three quarters agree with the shortcut",
@@ -30,18 +34,18 @@ TITLES = {
 }
 
 
-def one_split(pool: Pool, split: Split, number: int, C: float, state: Path | None) -> dict[str, np.ndarray | str]:
-    """Return each method's correctness ``(tested,)`` or its refusal; kept under the training set's own name."""
-    name = hashlib.sha256(pool.cohort.X[split.train].tobytes()).hexdigest()[:16]
-    file = None if state is None else state / f"{C:g}-{name}.npz"
-    out: dict[str, np.ndarray | str] = {}
+def one_split(pool: Pool, split: Split, number: int, Cs: Sequence[float], state: Path | None) -> Outcome:
+    """Return each method's correctness ``(len(Cs), tested)`` or its refusal; kept under the training set's own name."""
+    name = hashlib.sha256(pool.cohort.X[split.train].tobytes() + repr(list(Cs)).encode()).hexdigest()[:16]
+    file, out = None if state is None else state / f"{name}.npz", {}
     if file is not None and file.is_file():
         with np.load(file, allow_pickle=False) as found:
             out = {m: found[m] if found[m].ndim else str(found[m]) for m in METHODS if m in found}
     missing = {m: method for m, method in METHODS.items() if m not in out}
     for m, method in missing.items():
-        predicted = method(pool, split, number, C)
-        out[m] = predicted if isinstance(predicted, str) else predicted == pool.label[split.test]
+        rows = method(pool, split, number)
+        right = pool.label[split.test]
+        out[m] = rows if isinstance(rows, str) else np.stack([rows.classify(C) == right for C in Cs])
     if file is not None and missing:
         file.parent.mkdir(parents=True, exist_ok=True)
         np.savez(file, **{m: np.asarray(value) for m, value in out.items()})
@@ -49,40 +53,39 @@ def one_split(pool: Pool, split: Split, number: int, C: float, state: Path | Non
 
 
 def one_training(
-    pool: Pool, training: str, splits: int, per_class: int, C: float, state: Path | None = None
+    pool: Pool, training: str, splits: int, per_class: int, Cs: Sequence[float], state: Path | None = None
 ) -> pd.DataFrame:
-    """Return one row per method and measure, with the paired difference to no correction."""
+    """Return one row per classifier, method and measure, with the paired difference to no correction."""
     cell = pool.cell[pool.lung]  # lung comes first
     n = len(cell)
-    correct, used = {m: np.full((splits, n), np.nan) for m in METHODS}, np.zeros((splits, n), dtype=bool)
+    correct, used = {m: np.full((len(Cs), splits, n), np.nan) for m in METHODS}, np.zeros((splits, n), dtype=bool)
     refusals: dict[str, str] = {}
     for b in range(splits):
         split = draw_split(pool, training, per_class, SEED, b)
         used[b, split.train] = True
-        for m, value in one_split(pool, split, b, C, state).items():
+        for m, value in one_split(pool, split, b, Cs, state).items():
             if isinstance(value, str):
                 refusals[m] = value
             else:
-                correct[m][b, split.test] = value
+                correct[m][:, b, split.test] = value
     rows, first = [], next(iter(METHODS))
-    for m in METHODS:
-        for measure, weights in MEASURES.items():
-            row = {"training": training, "method": m, "measure": measure, "refused": refusals.get(m, "")}
-            if m not in refusals:
-                own = interval(correct[m], used, cell, weights)
-                apart = interval(correct[m] - correct[first], used, cell, weights)
-                row |= {"value": own.value, "low": own.low, "high": own.high, "difference": apart.value}
-                row |= {"difference_low": apart.low, "difference_high": apart.high}
-            rows.append(row)
-    return pd.DataFrame(rows).assign(C=C, splits=splits, per_class=per_class, patients=int(pool.lung.sum()))
+    for (k, C), m, measure in itertools.product(enumerate(Cs), METHODS, MEASURES):
+        row = {"C": C, "training": training, "method": m, "measure": measure, "refused": refusals.get(m, "")}
+        if m not in refusals:
+            own = interval(correct[m][k], used, cell, MEASURES[measure])
+            apart = interval(correct[m][k] - correct[first][k], used, cell, MEASURES[measure])
+            row |= {"value": own.value, "low": own.low, "high": own.high, "difference": apart.value}
+            row |= {"difference_low": apart.low, "difference_high": apart.high}
+        rows.append(row)
+    return pd.DataFrame(rows).assign(splits=splits, per_class=per_class, patients=n)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Set the table as three tables, accuracies in percent."""
+    """Set one table per classifier and training set, accuracies in percent."""
     lines = []
-    for training, part in table.groupby("training", sort=False):
+    for (C, training), part in table.groupby(["C", "training"], sort=False):
         lines += [
-            f"**{TITLES[str(training)]}**",
+            f"**{TITLES[str(training)]}; C = {C:g}**",
             "",
             "| method | accuracy | agreeing | conflicting | accuracy: gain | ",
         ]
@@ -127,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("data", type=Path, help="folder with the TCGA HIPT files")
     parser.add_argument("--splits", type=int, default=100)
     parser.add_argument("--per-class", type=int, default=12, help="training patients per class, a multiple of 4")
-    parser.add_argument("--C", type=float, default=0.01, help="of the logistic regression, fixed beforehand")
+    parser.add_argument("--C", type=float, nargs="+", default=[0.01, 0.0001], help="of the logistic regression")
     parser.add_argument("--fast", action="store_true", help="three splits: does it run?")
     parser.add_argument("--out", type=Path, default=Path("augmentation-study/augmentation_study.md"))
     parser.add_argument("--state", type=Path, help="folder that keeps finished splits")
@@ -140,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     for training in AGREEMENT:
         tables.append(one_training(pool, training, splits, options.per_class, options.C, options.state))
         print(markdown(tables[-1]), flush=True)
-    table = pd.concat(tables, ignore_index=True)
+    table = pd.concat(tables).sort_values("C", kind="stable", ascending=False)
     write_page(options.out, markdown(table))
     table.round(4).to_csv(options.out.with_suffix(".csv"), index=False)
 

@@ -77,7 +77,8 @@ def load_pool(folder: Path) -> Pool:
         cell[project == name] = 4 + 2 * c + hospital[project == name]
     order = np.argsort(cell, kind="stable")
     order = order[cell[order] >= 0]
-    return Pool(cohort[order], cell[order])
+    chosen = cohort[order]
+    return Pool(chosen.replace(obs=chosen.obs[["case", "project_id", "center"]]), cell[order])
 
 
 def draw_split(pool: Pool, training: str, per_class: int, seed: int, number: int) -> Split:
