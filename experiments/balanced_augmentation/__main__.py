@@ -23,6 +23,7 @@ import pandas as pd
 from experiments.balanced_augmentation.hospitals import AGREEMENT, HOSPITALS, Pool, Split, draw_split, load_pool
 from experiments.balanced_augmentation.jackknife import MEASURES, interval
 from experiments.balanced_augmentation.methods import METHODS
+from experiments.balanced_augmentation.shared_effects import shared_effects
 
 SEED = 0
 MARKS = ("<!-- table: written by experiments.balanced_augmentation -->", "<!-- end of table -->")
@@ -108,6 +109,20 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def effects(table: pd.DataFrame) -> str:
+    """Set the hospital's effects on each cancer."""
+    names = list(dict.fromkeys(table["quantity"]))
+    lines = ["**What moving from one hospital to the other does to each cancer (all patients)**", ""]
+    lines += [f"| cancer | {' | '.join(names)} |", "|---|---|---|---|"]
+    for cancer, rows in table.groupby("cancer", sort=False):
+        by = rows.set_index("quantity")
+        cells = [
+            "" if n not in by.index else "{value:.2f} ({low:.2f} to {high:.2f})".format(**by.loc[n]) for n in names
+        ]
+        lines.append(f"| {cancer} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
 def _percent(row: pd.Series, value: str, low: str, high: str) -> str:
     sign = "+" if value == "difference" else ""
     if np.isnan(row[low]):  # too few splits
@@ -144,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
         tables.append(one_training(pool, training, splits, options.per_class, options.C, options.state))
         print(markdown(tables[-1]), flush=True)
     table = pd.concat(tables).sort_values("C", kind="stable", ascending=False)
-    write_page(options.out, markdown(table))
+    write_page(options.out, markdown(table) + "\n" + effects(shared_effects(pool)))
     table.round(4).to_csv(options.out.with_suffix(".csv"), index=False)
 
 
