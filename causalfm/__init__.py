@@ -56,7 +56,7 @@ _NAMES = {
     "self_check": "causalfm.invariance",
     "write": "causalfm.io",
 }
-_FOLDERS = ("auditing", "estimators", "extraction", "invariance", "metrics", "scm")
+_FOLDERS = ("augment", "auditing", "estimators", "extraction", "invariance", "metrics", "scm")
 
 __all__ = [*_NAMES, *_FOLDERS, "__version__"]
 
