@@ -13,7 +13,6 @@ GRAPH = CausalGraph(
     group="patient",
     specimen="tile",
 )
-ROUND = {"patient": 0.0, "noise": 0.0}
 
 
 def scanners(n=2, d=12, strength=0.6, seed=7):

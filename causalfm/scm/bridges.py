@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from causalfm.scm.parents import Parents, Values
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
-MOST_PAIRS = 1200  # ordered pairs that a fit uses: its cost grows with their cube
+MOST_PAIRS = 1000  # ordered pairs that a fit uses: its cost grows with their cube
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Bridge:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, chosen: np.ndarray) -> Bridge:
+    def __getitem__(self, chosen: Any) -> Bridge:
         patient = np.unique(self.patient[chosen], return_inverse=True)[1]
         return Bridge(self.cohort, self.values, self.source[chosen], self.target[chosen], patient, self.change[chosen])
 
@@ -130,8 +130,8 @@ def spread_out(bridge: Bridge, most: int = MOST_PAIRS) -> Bridge:
     _, key = np.unique(bridge.change, axis=0, return_inverse=True)
     key = key.reshape(-1)
     share = np.unique(key * (int(bridge.patient.max()) + 1) + bridge.patient, return_inverse=True)[1]
-    within = rank_within(share)
-    order = np.lexsort((bridge.patient, within))
+    within, n = rank_within(share), int(bridge.patient.max()) + 1
+    order = np.lexsort(((bridge.patient - key * n // (int(key.max()) + 1)) % n, within))  # each change its own first
     turn = np.empty(len(order), dtype=np.int64)
     turn[order] = rank_within(key[order])  # of its change: patients in turn
     several = (bridge.change >= 0).sum(axis=1)

@@ -136,6 +136,7 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
         n=len(cohort),
         n_groups=groups.n_levels,
         fingerprint=cohort.fingerprint(graph.columns),
+        pairs=None,
     )
 
 

@@ -52,7 +52,7 @@ class PairedRowErrors(RowErrors):
     def kind(self) -> np.ndarray:
         """Per row: ``"prediction"``, ``"parameter"``, or ``"as seen"`` (no error)."""
         names = np.array(["prediction", "as seen", "parameter"])  # 0 and above, -2, -1
-        return names[np.minimum(self.which, 0)]
+        return np.asarray(names[np.minimum(self.which, 0)])
 
     def radius(self, rows: Any = slice(None), level: float = 0.95) -> np.ndarray:
         """Distance ``(rows,)`` from the prediction within which the true embedding lies; nan without pairs."""
