@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
 LEAST_STRETCH = 0.05  # of any direction: predictions can be undone, to the 20-fold of rounding
-_ARRAYS = ("basis", "change", "shift", "matrix", "variance", "df", "length", "patients")
+_ARRAYS = ("basis", "change", "shift", "matrix", "outside", "variance", "df", "length", "patients")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class PairMaps:
     matrix
         ``(Q, k, k)`` ``M`` within the directions.
     outside
-        ``M`` outside of them, a number.
+        ``(Q,)`` ``M`` outside of them, a number.
     variance, df
         ``(Q, d)`` mean squared error for a new patient, and ``(Q,)`` its degrees of freedom.
     length
@@ -63,7 +63,7 @@ class PairMaps:
     change: np.ndarray
     shift: np.ndarray
     matrix: np.ndarray
-    outside: float
+    outside: np.ndarray
     variance: np.ndarray
     df: np.ndarray
     length: np.ndarray
@@ -80,15 +80,15 @@ class PairMaps:
     def forward(self, q: int, classes: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Return what is added to predictions that lie ``start (n, d)`` from the mean of their levels."""
         along = start @ self.basis
-        matrix = self.matrix[q] - self.outside * np.eye(len(along.T))
-        return np.asarray(self.shift[q][classes] + along @ (matrix.T @ self.basis.T) + (self.outside - 1.0) * start)
+        matrix = self.matrix[q] - self.outside[q] * np.eye(len(along.T))
+        return np.asarray(self.shift[q][classes] + along @ (matrix.T @ self.basis.T) + (self.outside[q] - 1.0) * start)
 
     def back(self, q: int, classes: np.ndarray, moved: np.ndarray) -> np.ndarray:
         """Undo :meth:`forward`: from the distance of a corrected prediction to that before the correction."""
         left = moved - self.shift[q][classes]
         along = left @ self.basis
-        inverse = np.linalg.inv(self.matrix[q]) - np.eye(len(along.T)) / self.outside
-        return np.asarray(left / self.outside + along @ (inverse.T @ self.basis.T))
+        inverse = np.linalg.inv(self.matrix[q]) - np.eye(len(along.T)) / self.outside[q]
+        return np.asarray(left / self.outside[q] + along @ (inverse.T @ self.basis.T))
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Arrays that restore it."""
@@ -96,8 +96,7 @@ class PairMaps:
 
     def header(self) -> dict[str, Any]:
         """Numbers that restore it."""
-        own = {"factors": list(self.factors), "biology": self.biology, "outside": self.outside}
-        return {**own, "summary": dict(self.summary)}
+        return {"factors": list(self.factors), "biology": self.biology, "summary": dict(self.summary)}
 
     @classmethod
     def restore(cls, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> PairMaps:
@@ -105,7 +104,6 @@ class PairMaps:
         return cls(
             factors=tuple(header["factors"]),
             biology=int(header["biology"]),
-            outside=float(header["outside"]),
             summary=header["summary"],
             **{name: tensors[f"pairs/{name}"] for name in _ARRAYS},
         )
@@ -158,24 +156,22 @@ def maps_of(bridge: Bridge, graph: CausalGraph, fitted: Fitted, basis: np.ndarra
     bridge = spread_out(bridge)
     biology = parents.categorical.index(graph.biology) if graph.biology in parents.categorical else -1
     task = task_of(bridge, fitted, basis, biology)
-    found = learn(task)
-    counted = np.unique(np.column_stack([task.change, task.patient]), axis=0)
-    change, patients = np.unique(counted[:, :-1], axis=0, return_counts=True)
-    change, patients = change[patients >= MIN_GROUPS], patients[patients >= MIN_GROUPS]
     n_classes = parents.sizes[biology] if biology >= 0 else 1
-    each = [found.at(task, row, n_classes) for row in change]
-    k = basis.shape[1]
-    outside = float(np.clip(1.0 + found.outside, LEAST_STRETCH, 1.0 / LEAST_STRETCH))
+    found = learn(task, n_classes)
+    counted = np.unique(np.column_stack([task.change, task.patient]), axis=0)
+    patients = np.unique(counted[:, :-1], axis=0, return_counts=True)[1]  # in the order of found.change
+    kept = np.flatnonzero(patients >= MIN_GROUPS)
+    slopes = np.eye(basis.shape[1]) + found.slope[kept]
     return PairMaps(
         factors=tuple(technical_parents(graph, parents)),
         biology=biology,
         basis=basis,
-        change=change,
-        shift=np.stack([shift for shift, _ in each]),
-        matrix=np.stack([_invertible(np.eye(k) + slope) for _, slope in each]),
-        outside=outside,
-        **_errors(task, found.left_out, change),
-        patients=patients,
+        change=found.change[kept],
+        shift=found.shift[kept],
+        matrix=np.stack([_invertible(slope) for slope in slopes]),
+        outside=np.clip(1.0 + found.outside[kept], LEAST_STRETCH, 1.0 / LEAST_STRETCH),
+        **_errors(task, found.left_out, found.change[kept]),
+        patients=patients[kept],
         summary={
             "pairs": total,
             "pairs_used": bridge.n_specimens(),

@@ -7,12 +7,16 @@ shrunk towards 0, the unpaired mechanism.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import linalg
 
+from causalfm.scm.pair_choice import Cells, choose
+
 SHIFT_GRID = (0.1, 0.3, 1.0, 3.0, 10.0)  # patients that the unpaired shift counts as
-SLOPE_GRID = tuple(10.0 ** (k / 2.0) for k in range(-4, 5))
+SLOPE_GRID = tuple(10.0 ** (k / 2.0) for k in range(-3, 4))
+FORMS = {"common": (1.0, 0.0), "own": (0.0, 1.0), "both": (1.0, 1.0)}  # slopes: of all changes, of each, their sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,51 +41,49 @@ class Task:
     patient: np.ndarray
     weight: np.ndarray
 
-    @property
+    @cached_property
     def root(self) -> np.ndarray:
         """``(N, 1)`` square roots of the weights."""
         return np.asarray(np.sqrt(self.weight)[:, None])
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """``(N, k)`` coordinates of ``start`` along the directions."""
+        return np.asarray(self.start @ self.basis)
+
+    @cached_property
+    def size(self) -> float:
+        """Mean squared length of ``inside``, or 1 if there is none."""
+        return float(self.per_patient(self.inside).mean()) or 1.0
 
     def per_patient(self, errors: np.ndarray) -> np.ndarray:
         """Mean squared length of ``errors (N, m)`` of each patient."""
         return np.bincount(self.patient, self.weight * (errors**2).sum(axis=1))
 
+    def outside(self, rows: np.ndarray) -> np.ndarray:
+        """Part of ``rows (N, d)`` outside of the directions."""
+        return np.asarray(rows - rows @ self.basis @ self.basis.T)
+
 
 @dataclass(frozen=True, eq=False)
-class Correction:
-    """What was chosen and learned.
+class Corrections:
+    """What was learned, per distinct change of the pairs.
 
     Attributes
     ----------
-    shift
-        ``(N, d)`` weights of the pairs in the shift of a change.
-    slopes
-        ``(N, k)`` weights of the pairs in the matrices, already with their scale; None without matrices.
-    own, by_class
-        Whether changes have matrices, and classes shifts, of their own.
-    outside
-        Slope outside the directions.
+    change
+        ``(Q, 2 T)``.
+    shift, slope, outside
+        ``(Q, C, d)`` by class, ``(Q, k, k)`` to be applied from the left, and ``(Q,)``.
     left_out
         ``(N, d)`` errors when the patient is left out, of the fit and of the choice.
     """
 
+    change: np.ndarray
     shift: np.ndarray
-    slopes: np.ndarray | None
-    own: bool
-    by_class: bool
-    outside: float
+    slope: np.ndarray
+    outside: np.ndarray
     left_out: np.ndarray
-
-    def at(self, task: Task, change: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Shift ``(n_classes, d)`` and matrix ``(k, k)``, applied from the left, of one change."""
-        alike = shared(change[None], task.change)[0]
-        same = (np.arange(n_classes)[:, None] == task.classes) & self.by_class
-        k = task.basis.shape[1]
-        if self.slopes is None:
-            return (alike * (1.0 + same)) @ self.shift, np.zeros((k, k))
-        inside = task.start @ task.basis
-        weight = 1.0 + alike if self.own else np.ones(len(alike))
-        return (alike * (1.0 + same)) @ self.shift, self.slopes.T @ (inside * weight[:, None])
 
 
 def shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -97,115 +99,103 @@ def shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.asarray(alike + (whole & ((one[:, :T] >= 0).sum(axis=1) > 1)[:, None]))
 
 
-def learn(task: Task) -> Correction:
-    """Choose by patients left out among the unpaired mechanism, shifts, and shifts with slopes; then fit.
+def learn(task: Task, n_classes: int) -> Corrections:
+    """Choose by patients left out, change by change: the unpaired mechanism, a shift, a shift and slopes; then fit.
 
     Parameters
     ----------
-    task
-        The pairs.
+    task, n_classes
+        The pairs, and classes of the biology.
 
     Returns
     -------
-    Correction
-        Zero if nothing was better than the unpaired mechanism on patients left out.
+    Corrections
+        Zero where nothing was better than the unpaired mechanism on patients left out.
     """
-    alike = shared(task.change, task.change) * (task.root @ task.root.T)
-    same = task.classes[:, None] == task.classes
-    inside = task.missed @ task.basis
-    kernel, by_class = _choose_shift(task, alike, same)
-    outside, at_start = (task.root * (x - x @ task.basis @ task.basis.T) for x in (task.missed, task.start))
-    slope, out_errors = _choose_outside(task, _left_out(kernel, outside, task), _left_out(kernel, at_start, task))
-    chosen, in_errors = _choose_slopes(task, kernel, alike, task.root * inside)
-    left_out = out_errors + in_errors @ task.basis.T
-    if task.per_patient(left_out).sum() >= task.per_patient(task.missed).sum():
-        return Correction(np.zeros_like(task.missed), None, False, False, 0.0, task.missed)
-    weights = task.root * _weights(kernel, outside - slope * at_start)
-    scale = _shift_scale(kernel, alike, same, by_class)
-    form, penalty = chosen
-    added = _slope_kernel(task, alike, form) / penalty if form else 0.0
-    within = task.root * _weights(kernel + added, task.root * inside)
-    shift = scale * (weights + within @ task.basis.T)
-    slopes = within / (penalty * _mean_square(task)) if form else None
-    return Correction(shift, slopes, form == "own", by_class, slope, left_out)
+    change, key = np.unique(task.change, axis=0, return_inverse=True)
+    cells = Cells(key.reshape(-1), task.patient, task.weight)
+    alike = shared(task.change, task.change)
+    patients, by_class = _shift_form(task, cells, alike)
+    kernel = task.root * task.root.T * alike * (1.0 + by_class * _same(task.classes, task.classes)) / patients
+    # weights of the pairs in the shift of each change and class
+    heard = shared(change, task.change)[:, None] / patients
+    heard = heard * (1.0 + by_class * _same(np.arange(n_classes), task.classes))
+    far, outside, left_far = _fit_outside(task, cells, kernel, heard)
+    near, slope, left_near = _fit_inside(task, cells, kernel, alike, heard, shared(change, task.change))
+    return Corrections(change, far + near @ task.basis.T, slope, outside, left_far + left_near @ task.basis.T)
 
 
-def _choose_shift(task: Task, alike: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Kernel of the shift that is best on patients left out."""
-    best = float(task.per_patient(task.missed).sum()), np.zeros_like(alike), False
+def _same(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.asarray(one[:, None] == other)
+
+
+def _shift_form(task: Task, cells: Cells, alike: np.ndarray) -> tuple[float, bool]:
+    """How many patients the unpaired shift counts as, and whether classes have shifts of their own."""
+    whole, best = cells.squares(task.missed), (np.inf, SHIFT_GRID[-1], False)
     for by_class in (False, True):
-        form = alike * (1.0 + same) if by_class else alike
+        form = task.root * task.root.T * alike * (1.0 + by_class * _same(task.classes, task.classes))
         for patients in SHIFT_GRID:
-            kernel = form / patients
-            error = float(task.per_patient(_left_out(kernel, task.root * task.missed, task)).sum())
-            if error < best[0]:
-                best = error, kernel, by_class
+            error = cells.relative(cells.squares(_left_out(form / patients, task.missed, task)), whole)
+            best = min(best, (error, patients, by_class))
     return best[1:]
 
 
-def _choose_outside(task: Task, missed: np.ndarray, start: np.ndarray) -> tuple[float, np.ndarray]:
-    """Slope outside the directions, and the errors there when each patient is left out."""
-    product = np.bincount(task.patient, task.weight * (missed * start).sum(axis=1))
-    square = task.per_patient(start)
-    if square.sum() <= 1e-12 * max(float(task.per_patient(task.start).sum()), 1e-300):
-        return 0.0, missed
-    others = square.sum() - square
-    slopes = np.where(others > 0, (product.sum() - product) / np.where(others > 0, others, 1.0), 0.0)
-    errors = missed - slopes[task.patient, None] * start
-    both = np.stack([task.per_patient(missed), task.per_patient(errors)])
-    kept = _best_without(both)
-    slope = float(product.sum() / square.sum()) if both[1].sum() < both[0].sum() else 0.0
-    return slope, np.where(kept[task.patient, None] == 1, errors, missed)
+def _fit_outside(
+    task: Task, cells: Cells, kernel: np.ndarray, heard: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shift ``(Q, C, d)`` and slope ``(Q,)`` outside of the directions, and errors of patients left out."""
+    missed, start = task.outside(task.missed), task.outside(task.start)
+    left, at = _left_out(kernel, missed, task), _left_out(kernel, start, task)
+    key, patient = cells.ends
+    product = np.bincount(cells.of, task.weight * (left * at).sum(axis=1))
+    square = cells.squares(at)
+    slopes, errors = [np.zeros(len(heard)), np.zeros(len(heard))], [missed, left]
+    if square.sum() > 1e-12 * cells.squares(task.start).sum():
+        for group in (np.zeros_like(key), key):  # one slope for all changes, or one each
+            above, below = np.bincount(group, product)[group], np.bincount(group, square)[group]
+            own = group * (int(patient.max()) + 1) + patient
+            own = np.unique(own, return_inverse=True)[1].reshape(-1)
+            others = _ratio(above - np.bincount(own, product)[own], below - np.bincount(own, square)[own])
+            errors.append(left - others[cells.of, None] * at)
+            slopes.append(_ratio(above, below)[np.unique(key, return_index=True)[1]])
+    option, left_out = choose(cells, errors)
+    slope = np.stack(slopes)[option, np.arange(len(option))]
+    of_missed, of_start = (task.root * _solve(kernel, task.root * part) for part in (missed, start))
+    shift = heard @ of_missed - slope[:, None, None] * (heard @ of_start)
+    return np.where((option > 0)[:, None, None], shift, 0.0), slope, left_out
 
 
-def _choose_slopes(
-    task: Task, kernel: np.ndarray, alike: np.ndarray, inside: np.ndarray
-) -> tuple[tuple[str, float], np.ndarray]:
-    """Form and penalty of the matrices, and the errors inside when each patient is left out of fit and choice."""
-    options: list[tuple[str, float]] = [("", 1.0)]
-    errors = [_left_out(kernel, inside, task)]
-    if _mean_square(task) > 0:
-        for form in ("common", "own"):
-            whole = _slope_kernel(task, alike, form)
-            for penalty in SLOPE_GRID:
-                options.append((form, penalty))
-                errors.append(_left_out(kernel + whole / penalty, inside, task))
-    table = np.stack([task.per_patient(e) for e in errors])
-    kept = _best_without(table)[task.patient]
-    return options[int(table.sum(axis=1).argmin())], np.stack(errors)[kept, np.arange(len(kept))]
+def _fit_inside(
+    task: Task, cells: Cells, kernel: np.ndarray, alike: np.ndarray, heard: np.ndarray, own: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shift ``(Q, C, k)`` and slope ``(Q, k, k)`` along the directions, and errors of patients left out."""
+    missed = task.missed @ task.basis
+    products = (task.root * task.inside) @ (task.root * task.inside).T / task.size
+    forms = [(0.0, 0.0), *((a / p, b / p) for a, b in FORMS.values() for p in SLOPE_GRID)]
+    kernels = (kernel + products * (a + b * alike) for a, b in forms)
+    option, left_out = choose(cells, [missed, *(_left_out(each, missed, task) for each in kernels)])
+    shift, slope = np.zeros((*heard.shape[:2], missed.shape[1])), np.zeros((len(option), *2 * missed.shape[1:]))
+    for o in np.unique(option[option > 0]):
+        a, b = forms[o - 1]
+        weights = task.root * _solve(kernel + products * (a + b * alike), task.root * missed)
+        for q in np.flatnonzero(option == o):
+            shift[q] = heard[q] @ weights
+            slope[q] = weights.T @ (task.inside * (a + b * own[q])[:, None]) / task.size
+    return shift, slope, left_out
 
 
-def _best_without(table: np.ndarray) -> np.ndarray:
-    """Best option ``(G,)`` for each patient by the errors ``(options, G)`` of the others."""
-    return np.asarray((table.sum(axis=1, keepdims=True) - table).argmin(axis=0))
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.where(below > 0, above / np.where(below > 0, below, 1.0), 0.0)
 
 
-def _slope_kernel(task: Task, alike: np.ndarray, form: str) -> np.ndarray:
-    inside = task.root * (task.start @ task.basis)
-    products = inside @ inside.T / _mean_square(task)
-    if form == "common":
-        return np.asarray(products)
-    return np.asarray(products * (1.0 + alike / (task.root @ task.root.T)))
-
-
-def _mean_square(task: Task) -> float:
-    """Mean squared length of the prediction inside the directions, from its mean."""
-    return float(task.per_patient(task.start @ task.basis).mean())
-
-
-def _shift_scale(kernel: np.ndarray, alike: np.ndarray, same: np.ndarray, by_class: bool) -> float:
-    """Return what the chosen kernel was divided by, as a factor."""
-    return float(kernel.sum() / (alike * (1.0 + same * by_class)).sum())
-
-
-def _weights(kernel: np.ndarray, values: np.ndarray) -> np.ndarray:
+def _solve(kernel: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.asarray(linalg.solve(kernel + np.eye(len(kernel)), values, assume_a="pos"))
 
 
 def _left_out(kernel: np.ndarray, values: np.ndarray, task: Task) -> np.ndarray:
-    """Errors of each patient's pairs under the ridge fit without them; ``values`` come times the root of the weight."""
+    """Errors ``(N, m)`` of each patient's pairs under the ridge fit of ``values`` without them."""
     inverse = linalg.inv(kernel + np.eye(len(kernel)))
-    mapped, out = inverse @ values, np.empty_like(values)
+    mapped, out = inverse @ (task.root * values), np.empty_like(values)
     order = np.argsort(task.patient, kind="stable")
     ends = np.cumsum(np.bincount(task.patient))
     for rows in np.split(order, ends[:-1]):
