@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-BORROWED = 5.0  # patients that what is best for all changes counts as, when it is decided for one
+BORROWED = 2.0  # patients that what is best for all changes counts as, when it is decided for one
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def choose(cells: Cells, options: Sequence[np.ndarray]) -> tuple[np.ndarray, np.
     Notes
     -----
     Changes differ in how well they can be predicted: the sum over all would serve those with the largest errors. A
-    change's own patients decide, together with five that stand for the mean relative error over all changes.
+    change's own patients decide, together with two that stand for the mean relative error over all changes.
     """
     key, patient = cells.ends
     table = np.stack([cells.squares(errors) for errors in options])
