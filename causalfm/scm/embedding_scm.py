@@ -171,7 +171,7 @@ class EmbeddingSCM:
         obs = intervene(cohort, self.graph, do, fitted.tables, fitted.known, self.random_state)
         target = fitted.mean.parents.read(Cohort._of_finite(cohort.X, obs, {}))
         refuse_unsupported(fitted, self.graph, do, source, target, assume=self.assume)
-        X, obs, errors = move_rows(cohort, obs, self.graph, fitted, target, self.coupling)
+        X, obs, errors = move_rows(cohort, obs, self.graph, fitted, source, target, self.coupling)
         record = {"do": {k: str(v) for k, v in do.items()}, "mechanism": self.mechanism, "coupling": self.coupling}
         done = [*cohort.info.get("counterfactual", []), record]
         moved = Cohort(X, obs, {**cohort.info, "counterfactual": done})

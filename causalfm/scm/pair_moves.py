@@ -76,7 +76,13 @@ class PairedRowErrors(RowErrors):
 
 
 def move_rows(
-    cohort: Cohort, obs: pd.DataFrame, graph: CausalGraph, fitted: Fitted, target: Values, coupling: str
+    cohort: Cohort,
+    obs: pd.DataFrame,
+    graph: CausalGraph,
+    fitted: Fitted,
+    source: Values,
+    target: Values,
+    coupling: str,
 ) -> tuple[np.ndarray, pd.DataFrame, RowErrors]:
     """Predict the rows under an intervention.
 
@@ -86,8 +92,8 @@ def move_rows(
         Rows as they are, and the table after the intervention.
     graph, fitted
         Declared graph and model.
-    target
-        Parents of ``Z`` after the intervention.
+    source, target
+        Parents of ``Z`` as they are and after the intervention.
     coupling
         Of the unpaired mechanism.
 
@@ -96,7 +102,7 @@ def move_rows(
     X, obs, errors
         Embeddings, the table with the levels at which each tissue was seen, and the errors.
     """
-    source, maps = fitted.mean.parents.read(cohort), fitted.pairs
+    maps = fitted.pairs
     if maps is None:
         X = predict_rows(cohort.X, fitted, source, target)
         return X, obs, RowErrors(coupling, fitted, cohort.X, X, source, target)
