@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import bad_augment
 import bad_calls
 import bad_data
+import bad_pairs
 import bad_scm
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ WAY_OUT = re.compile(
     r"write|check|must|compared level|Known entries|Valid|Columns|Keys|come as)\b",
     re.IGNORECASE,
 )
-CASES = {**bad_data.CASES, **bad_calls.CASES, **bad_scm.CASES, **bad_augment.CASES}
+CASES = {**bad_data.CASES, **bad_calls.CASES, **bad_scm.CASES, **bad_augment.CASES, **bad_pairs.CASES}
 
 
 @cache

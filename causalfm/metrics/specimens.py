@@ -103,7 +103,7 @@ def specimens_of(cohort: Cohort, graph: CausalGraph, confounder: str | None = No
         raise DataError(
             f"no specimen is seen at several levels of {wanted}: paired metrics need the same tissue twice. Technical "
             f"factors that vary within {graph.specimen!r}: {', '.join(map(repr, factors)) or 'none'}."
-            f"{' Choose one of these.' if factors else ''}"
+            f"{' Choose one of these.' if factors else ' Declare the column that marks the same tissue.'}"
         )
     view = joint_factor(cohort, factors)
     where = np.full((specimen.n_levels, view.n_levels), -1)
