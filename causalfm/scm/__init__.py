@@ -3,5 +3,6 @@
 from causalfm.scm.contrasts import InterventionalContrast
 from causalfm.scm.counterfactuals import RowErrors
 from causalfm.scm.embedding_scm import EmbeddingSCM
+from causalfm.scm.faithfulness import Fidelity, fidelity
 
-__all__ = ["EmbeddingSCM", "InterventionalContrast", "RowErrors"]
+__all__ = ["EmbeddingSCM", "Fidelity", "InterventionalContrast", "RowErrors", "fidelity"]
