@@ -20,6 +20,7 @@ from causalfm.scm.interventions import refuse_confounded
 from causalfm.scm.mechanisms import Mechanism, Noise
 from causalfm.scm.parents import Parents, Values, parents_of_embedding
 from causalfm.scm.principal import directions, n_directions, residual_sample
+from causalfm.scm.random_effects import RandomEffects, shrink_by_direction
 from causalfm.scm.regression import MeanModel, fit_mean
 from causalfm.scm.residuals import residual_moments
 from causalfm.scm.sampling_error import SamplingError
@@ -112,7 +113,9 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
     basis, variance = directions(sample.residual, sample.weight, n_directions(cohort.d, groups.n_levels))
     moments = residual_moments(cohort.X, mean, values, cells, basis, variance)
     error = moments.error
-    if mechanism.crossed:
+    if isinstance(mechanism, RandomEffects):
+        mean, error = shrink_by_direction(mean, gram, error, sample, cells)
+    elif mechanism.crossed:
         variances = error.moment[: len(cells.levels)].sum(axis=0) / groups.n_levels  # of a patient's mean
         mean, ratio = shrink_interactions(mean, gram, float(variances.sum()), parents.n_main)
         error = shrunken_error(error.after(mean.inverse @ gram), mean, ratio, variances)
