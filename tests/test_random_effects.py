@@ -9,7 +9,7 @@ from scm_samples import SCANNED, SITE, scanned
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.scm import EmbeddingSCM
-from causalfm.scm.random_effects import _variances, patient_directions
+from causalfm.scm.random_effects import effect_variances, patient_directions
 
 
 def drawn(seed, *, along, effect=1.0, both=0.0, n_patients=90, d=40, rows=2):
@@ -71,7 +71,9 @@ def test_variances_maximise_the_marginal_likelihood():
         return m * np.linalg.slogdet(cov)[1] + np.einsum("ij,ij->", Z, np.linalg.solve(cov, Z))
 
     best = optimize.minimize(deviance, np.log([0.1, 0.1]), method="Nelder-Mead").x
-    np.testing.assert_allclose(np.log(_variances(S, cross @ cross.T / m, kind)), best, atol=0.02)
+    np.testing.assert_allclose(
+        np.log(effect_variances(S, cross @ cross.T / m, m, kind, adjusted=False)), best, atol=0.02
+    )
 
 
 def test_variances_of_directions_are_those_of_other_patients():

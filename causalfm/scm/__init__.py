@@ -4,5 +4,6 @@ from causalfm.scm.contrasts import InterventionalContrast
 from causalfm.scm.counterfactuals import RowErrors
 from causalfm.scm.embedding_scm import EmbeddingSCM
 from causalfm.scm.faithfulness import Fidelity, fidelity
+from causalfm.scm.shifts import mean_shift
 
-__all__ = ["EmbeddingSCM", "Fidelity", "InterventionalContrast", "RowErrors", "fidelity"]
+__all__ = ["EmbeddingSCM", "Fidelity", "InterventionalContrast", "RowErrors", "fidelity", "mean_shift"]

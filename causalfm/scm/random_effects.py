@@ -76,15 +76,15 @@ def shrink_by_direction(
     rest = cross - (cross @ basis) @ basis.T
     for U, variance in bands:
         white = (cross @ U) / np.sqrt(variance)
-        inverse = _posterior(gram, white @ white.T / len(variance), kind)
+        inverse, wide = _posterior(gram, white @ white.T / len(variance), len(variance), kind)
         coefficients += inverse @ (cross @ U) @ U.T
         inside = U**2 @ variance
         noise -= inside
-        loadings.append((inverse, inside))
+        loadings.append((wide, inside))
     if k < d:
-        inverse = _posterior(gram, rest @ rest.T / left, kind)
+        inverse, wide = _posterior(gram, rest @ rest.T / left, d - k, kind)
         coefficients += inverse @ rest
-        loadings.append((inverse, np.maximum(noise, 1e-12 * every)))
+        loadings.append((wide, np.maximum(noise, 1e-12 * every)))
     changed = dataclasses.replace(model, coefficients=coefficients, inverse=inverse)
     return changed, _posterior_error(error, loadings)
 
@@ -155,10 +155,11 @@ def _bands(k: int) -> list[tuple[int, int]]:
     return [(a, b) for a, b in itertools.pairwise(edges) if b > a]
 
 
-def _posterior(gram: np.ndarray, moment: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Posterior covariance ``(p, p)`` of the coefficients, per unit of noise.
+def _posterior(gram: np.ndarray, moment: np.ndarray, m: int, kind: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior covariance ``(p, p)`` of the coefficients per unit of noise: for their means, and for their errors.
 
-    ``moment (p, p)``: mean over directions of ``c c'``, ``c`` the sums of regressor times embedding per unit of noise.
+    ``moment (p, p)``: mean over ``m`` directions of ``c c'``, ``c`` the sums of regressor times embedding per unit of
+    noise.
     """
     free, shrunken = np.flatnonzero(kind < 0), np.flatnonzero(kind >= 0)
     solve = gram[np.ix_(shrunken, free)] @ pseudo_inverse(gram[np.ix_(free, free)])[0]
@@ -166,15 +167,38 @@ def _posterior(gram: np.ndarray, moment: np.ndarray, kind: np.ndarray) -> np.nda
     out = np.hstack([-solve, np.eye(len(shrunken))])
     order = np.concatenate([free, shrunken])
     inside = out @ moment[np.ix_(order, order)] @ out.T
-    tau = _variances(left, inside, kind[shrunken])
-    penalised = gram.copy()
-    penalised[shrunken, shrunken] += 1.0 / tau[kind[shrunken]]
-    return pseudo_inverse(penalised)[0]
+    found = []
+    for adjusted in (False, True):
+        penalised = gram.copy()
+        tau = effect_variances(left, inside, m, kind[shrunken], adjusted=adjusted)
+        penalised[shrunken, shrunken] += 1.0 / tau[kind[shrunken]]
+        found.append(pseudo_inverse(penalised)[0])
+    return found[0], found[1]
 
 
-def _variances(left: np.ndarray, moment: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Variances of the effects of each kind, per unit of noise, by EM."""
-    count = np.bincount(kind)
+def effect_variances(left: np.ndarray, moment: np.ndarray, m: int, kind: np.ndarray, *, adjusted: bool) -> np.ndarray:
+    """Estimate the variances of the effects of each kind, per unit of noise, by EM.
+
+    Parameters
+    ----------
+    left, moment
+        ``(p, p)`` Gram matrix of the regressors after the others, and mean over directions of ``c c'``, ``c`` their
+        sums with the embedding.
+    m
+        Directions.
+    kind
+        ``(p,)``.
+    adjusted
+        Multiply the likelihood by the variance. Where few effects tell it, the plain maximum is often 0: best for
+        means, but intervals then covered 90 % instead of 95.
+
+    References
+    ----------
+    Li and Lahiri, An adjusted maximum likelihood method, J. Multivariate Analysis 101:882 (2010).
+    """
+    count = np.bincount(kind).astype(np.float64)
+    if adjusted:
+        count *= 1.0 - np.minimum(2.0 / (count * m), 0.5)  # of a kind with few effects half is left
     tau = np.full(len(count), 0.1)
     for _ in range(STEPS):
         posterior = np.linalg.inv(left + np.diag(1.0 / tau[kind]))
