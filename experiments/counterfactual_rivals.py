@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -74,16 +74,24 @@ def paired_ridge(
         error = np.zeros(len(PENALTIES))
         for f in range(FOLDS):
             left, kept = fold == f, fold != f
-            for i, tried in enumerate(PENALTIES):
-                part = before[kept], after[kept], patient[kept], before[left], (D[kept], D[left])
-                error[i] += ((paired_ridge(*part, tried) - after[left]) ** 2).sum()
+            moved = _moved(before[kept], after[kept], before[left], D[kept], D[left], PENALTIES)
+            error += [((X - after[left]) ** 2).sum() for X in moved]
         penalty = PENALTIES[int(np.argmin(error))]
+    return next(_moved(before, after, rows, D, new, (penalty,)))
+
+
+def _moved(
+    before: np.ndarray, after: np.ndarray, rows: np.ndarray, D: np.ndarray, new: np.ndarray, penalties: Sequence[float]
+) -> Iterator[np.ndarray]:
+    """Yield the rows moved under each penalty: one eigendecomposition for all."""
     before, change, inverse = before.astype(np.float64), (after - before).astype(np.float64), np.linalg.pinv(D)
     level, shift = inverse @ before, inverse @ change
     A = before - D @ level
-    gram = A @ A.T
-    weights = np.linalg.solve(gram + penalty * np.trace(gram) / len(A) * np.eye(len(A)), change - D @ shift)
-    return np.asarray(rows + new @ shift + ((rows - new @ level) @ A.T) @ weights)
+    eigenvalues, vectors = np.linalg.eigh(A @ A.T)
+    start, across = rows + new @ shift, ((rows - new @ level) @ A.T) @ vectors
+    along = vectors.T @ (change - D @ shift)
+    for penalty in penalties:
+        yield start + (across / (eigenvalues + penalty * eigenvalues.mean())) @ along
 
 
 def one_tissue_each(obs: pd.DataFrame, n: int, by: Sequence[str]) -> np.ndarray:

@@ -152,7 +152,7 @@ def _ratio_of_means(
     influence = None if isinstance(left, str) else left
     return Estimate(
         ratio.name, estimate, low, high, chance, int(chosen.sum()), n, rows.unit,
-        {**details, "interval": note}, influence,
+        {**details, "interval": note.replace(", pairs counted once", "")}, influence,
     )  # fmt: skip
 
 
