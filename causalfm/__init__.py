@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from causalfm.map_drawing import plot_map as plot_map
     from causalfm.neighbours import Neighbours as Neighbours
     from causalfm.neighbours import knn as knn
+    from causalfm.pair_plot import plot_pair_curve as plot_pair_curve
     from causalfm.results import Estimate as Estimate
     from causalfm.results import TestResult as TestResult
     from causalfm.scm import EmbeddingSCM as EmbeddingSCM
+    from causalfm.scm import pair_curve as pair_curve
     from causalfm.trimming import common_support as common_support
 
 __version__ = "0.1.0"
@@ -50,8 +52,10 @@ _NAMES = {
     "equivalence_test": "causalfm.invariance",
     "invariance_test": "causalfm.invariance",
     "knn": "causalfm.neighbours",
+    "pair_curve": "causalfm.scm",
     "plot_comparison": "causalfm.comparison_plot",
     "plot_map": "causalfm.map_drawing",
+    "plot_pair_curve": "causalfm.pair_plot",
     "read": "causalfm.io",
     "self_check": "causalfm.invariance",
     "write": "causalfm.io",

@@ -107,6 +107,11 @@ class RowErrors:
         """Dimensions."""
         return int(self.X.shape[1])
 
+    @property
+    def kind(self) -> np.ndarray:
+        """Per row what its interval holds: ``"parameter"`` uncertainty for all, as there were no pairs."""
+        return np.full(self.n, "parameter")
+
     def standard_error(self, rows: Any = slice(None)) -> np.ndarray:
         """Return standard errors ``(rows, d)`` of the counterfactual embeddings of the rows, a slice or positions."""
         return self._errors(rows)[0]

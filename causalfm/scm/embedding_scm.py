@@ -13,12 +13,14 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs
 from causalfm.scm.contrasts import InterventionalContrast, interventional_contrast
-from causalfm.scm.counterfactuals import RowErrors, predict_rows
+from causalfm.scm.counterfactuals import RowErrors
 from causalfm.scm.draws import draw_rows, log_density
 from causalfm.scm.fitted import Fitted, fit_model
 from causalfm.scm.interventions import intervene
 from causalfm.scm.mechanisms import mechanism_named
 from causalfm.scm.packing import graph_header, pack, unpack
+from causalfm.scm.pair_maps import with_pairs
+from causalfm.scm.pair_moves import move_rows
 from causalfm.scm.storage import read_model, write_model
 from causalfm.scm.support import refuse_unsupported
 
@@ -96,13 +98,16 @@ class EmbeddingSCM:
             raise DataError("this EmbeddingSCM is not fitted: call fit(cohort) first, or use EmbeddingSCM.load(path).")
         return self._fitted
 
-    def fit(self, cohort: Cohort) -> EmbeddingSCM:
+    def fit(self, cohort: Cohort, pairs: Cohort | None = None) -> EmbeddingSCM:
         """Learn all mechanisms in two passes over the rows.
 
         Parameters
         ----------
         cohort
             Embeddings ``(n, d)``, may be a memory map, and table.
+        pairs
+            Rows of the same tissue (``graph.specimen``) at several levels of technical factors. They correct the
+            rows of :meth:`counterfactual` and give prediction intervals (ADR 15).
 
         Returns
         -------
@@ -117,7 +122,7 @@ class EmbeddingSCM:
             See :meth:`causalfm.CausalGraph.check`.
         """
         check_inputs(cohort, self.graph)
-        self._fitted = fit_model(cohort, self.graph, self._mechanism)
+        self._fitted = with_pairs(fit_model(cohort, self.graph, self._mechanism), cohort, pairs, self.graph)
         return self
 
     @overload
@@ -142,7 +147,8 @@ class EmbeddingSCM:
         do
             Node to value, several at once. Categorical nodes below them follow, each row by its own abducted noise.
         return_uncertainty
-            Return the errors of the rows too: parameter uncertainty under the stated coupling.
+            Return the errors of the rows too: parameter uncertainty under the stated coupling, or, where pairs were
+            seen, true prediction intervals (``kind`` says which).
 
         Returns
         -------
@@ -165,13 +171,11 @@ class EmbeddingSCM:
         obs = intervene(cohort, self.graph, do, fitted.tables, fitted.known, self.random_state)
         target = fitted.mean.parents.read(Cohort._of_finite(cohort.X, obs, {}))
         refuse_unsupported(fitted, self.graph, do, source, target, assume=self.assume)
-        X = predict_rows(cohort.X, fitted, source, target)
+        X, obs, errors = move_rows(cohort, obs, self.graph, fitted, target, self.coupling)
         record = {"do": {k: str(v) for k, v in do.items()}, "mechanism": self.mechanism, "coupling": self.coupling}
         done = [*cohort.info.get("counterfactual", []), record]
         moved = Cohort(X, obs, {**cohort.info, "counterfactual": done})
-        if not return_uncertainty:
-            return moved
-        return moved, RowErrors(self.coupling, fitted, cohort.X, X, source, target)
+        return (moved, errors) if return_uncertainty else moved
 
     def contrast(self, do: Mapping[str, Any], reference: Mapping[str, Any]) -> InterventionalContrast:
         """Estimate the difference of mean embeddings under two interventions; needs no coupling.

@@ -27,6 +27,7 @@ from causalfm.scm.sampling_error import SamplingError
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
+    from causalfm.scm.pair_maps import PairMaps
 
 MAX_REGRESSORS = 2000
 
@@ -51,6 +52,8 @@ class Fitted:
         ``(J, q)`` mean spline columns in each.
     n, n_groups, fingerprint
         Rows, independent units, and the hash of what was fitted.
+    pairs
+        What pairs taught; None without.
     """
 
     mean: MeanModel
@@ -68,6 +71,7 @@ class Fitted:
     n: int
     n_groups: int
     fingerprint: str
+    pairs: PairMaps | None = None
 
     def known(self, name: str) -> tuple[str, ...] | None:
         """Levels of a categorical node; None for a number."""
@@ -135,6 +139,7 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
         n=len(cohort),
         n_groups=groups.n_levels,
         fingerprint=cohort.fingerprint(graph.columns),
+        pairs=None,
     )
 
 

@@ -11,6 +11,7 @@ from causalfm.scm.density import Density
 from causalfm.scm.exogenous import NodeTable
 from causalfm.scm.fitted import Fitted
 from causalfm.scm.mechanisms import Mechanism
+from causalfm.scm.pair_maps import PairMaps
 from causalfm.scm.parents import Parents
 from causalfm.scm.regression import MeanModel
 from causalfm.scm.sampling_error import SamplingError
@@ -49,6 +50,9 @@ def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         "n_groups": fitted.n_groups,
         "fingerprint": fitted.fingerprint,
     }
+    if fitted.pairs is not None:
+        tensors |= fitted.pairs.tensors()
+        header["pairs"] = fitted.pairs.header()
     return header, tensors
 
 
@@ -82,6 +86,7 @@ def unpack(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], mechani
         n=header["n"],
         n_groups=header["n_groups"],
         fingerprint=header["fingerprint"],
+        pairs=PairMaps.restore(header["pairs"], tensors) if "pairs" in header else None,
     )
 
 
