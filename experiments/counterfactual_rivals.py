@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 from causalfm.cohort import Cohort
 
 FOLDS = 5
+STILL = 0.05  # least share of the largest spread that a level must have
 PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # times the mean squared length of a row
 
 
@@ -24,19 +24,23 @@ def combat_missing() -> str:
 
 
 def combat(rows: Cohort, training: Cohort, *, factor: str, level: str, biology: str) -> np.ndarray:
-    """Move rows to a level by ComBat with that level as reference and the class as covariate (combatlearn)."""
+    """Move rows to a level by ComBat with that level as reference and the class as covariate (combatlearn).
+
+    Dimensions that hardly vary at one of the levels stay as they are: ComBat divides by their spread there.
+    """
     from combatlearn import ComBat
 
-    both = pd.concat([training.obs, rows.obs])
     names = [f"{kind}{i}" for kind, n in (("a", len(training)), ("b", len(rows))) for i in range(n)]
-    obs = both[[factor, biology]].astype(str).set_axis(names, axis=0)
-    X = pd.DataFrame(np.concatenate([training.X, rows.X]).astype(np.float64), index=names)
+    obs = pd.concat([training.obs, rows.obs])[[factor, biology]].astype(str).set_axis(names, axis=0)
+    spread = np.stack([training.X[(training.obs[factor] == v).to_numpy()].std(0) for v in set(training.obs[factor])])
+    used = spread.min(axis=0) > STILL * spread.max(axis=0)
+    X = pd.DataFrame(np.concatenate([training.X, rows.X])[:, used].astype(np.float64), index=names)
     X.columns = X.columns.astype(str)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # features without variance, which it leaves
-        model = ComBat(obs[factor], discrete_covariates=obs[[biology]], method="fortin", reference_batch=level)
-        model.fit(X.iloc[: len(training)])
-        return np.asarray(model.transform(X.iloc[len(training) :]))
+    model = ComBat(obs[factor], discrete_covariates=obs[[biology]], method="fortin", reference_batch=level)
+    model.fit(X.iloc[: len(training)])
+    moved = np.array(rows.X)
+    moved[:, used] = model.transform(X.iloc[len(training) :])
+    return moved
 
 
 def paired_ridge(
