@@ -196,6 +196,7 @@ def study(
     size: int = 224,
     encode: Callable[[np.ndarray], np.ndarray] | None = None,
     asked: tuple[Question, ...] = QUESTIONS,
+    with_limits: bool = True,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Render, encode, fit, score.
 
@@ -209,6 +210,8 @@ def study(
         Of the renderer; images to embeddings, EfficientNet-Lite0 unless given.
     asked
         Questions.
+    with_limits
+        Whether to show where rows fail; small cohorts do not determine it.
 
     Returns
     -------
@@ -226,7 +229,8 @@ def study(
     for question in asked:
         rows += answer(question, views, models, training, seen)
         print(f"scored: {question.name}")
-    rows += limits(views, training, seen, GRAPH)
+    if with_limits:
+        rows += limits(views, training, seen, GRAPH)
     facts = {
         "tissues": len(obs),
         "training": [len(training), int(training.obs["patient"].nunique())],

@@ -75,11 +75,16 @@ def questions(table: pd.DataFrame) -> list[str]:
     return [q for q in dict.fromkeys(table["question"]) if q not in LIMITS]
 
 
+def failures(table: pd.DataFrame) -> list[str]:
+    """Names of the failures that were looked at."""
+    return [q for q in LIMITS if (table["question"] == q).any()]
+
+
 def summary(table: pd.DataFrame, facts: Mapping[str, Any]) -> str:
     """Say everything that the page says, as text."""
     parts = [f"{key}: {value}" for key, value in facts.items()]
     parts += [f"\n{q}\n{answers(table, q)}" for q in questions(table)]
-    parts += [f"\n{q}\n{limit(table, q)}" for q in LIMITS]
+    parts += [f"\n{q}\n{limit(table, q)}" for q in failures(table)]
     return "\n".join(parts)
 
 
@@ -110,7 +115,7 @@ def write_page(table: pd.DataFrame, facts: Mapping[str, Any], page: Path) -> Non
         tables="\n\n".join(f"**{q[0].upper()}{q[1:]}.**\n\n{answers(table, q)}" for q in found),
         classes=by_class(table, first, ["adjusted mean shift", "additive", "interaction", "random-effects"]),
         chance=f"{overall(table, first, 'retrieval')['chance'].iloc[0]:.4f}",
-        limits="\n\n".join(f"**{q[0].upper()}{q[1:]}.**\n\n{limit(table, q)}" for q in LIMITS),
+        limits="\n\n".join(f"**{q[0].upper()}{q[1:]}.**\n\n{limit(table, q)}" for q in failures(table)),
     )
     page.write_text(text, encoding="utf-8")
 
