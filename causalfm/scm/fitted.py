@@ -20,6 +20,7 @@ from causalfm.scm.interventions import refuse_confounded
 from causalfm.scm.mechanisms import Mechanism, Noise
 from causalfm.scm.parents import Parents, Values, parents_of_embedding
 from causalfm.scm.principal import directions, n_directions, residual_sample
+from causalfm.scm.random_effects import RandomEffects, shrink_by_direction
 from causalfm.scm.regression import MeanModel, fit_mean
 from causalfm.scm.residuals import residual_moments
 from causalfm.scm.sampling_error import SamplingError
@@ -118,7 +119,9 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
     moments = residual_moments(cohort.X, mean, values, cells, basis, variance)
     _refuse_no_residual(mean, gram, float(moments.square.sum()), len(cohort))
     error = moments.error
-    if mechanism.crossed:
+    if isinstance(mechanism, RandomEffects):
+        mean, error = shrink_by_direction(mean, gram, error, sample, cells)
+    elif mechanism.crossed:
         mean, error = shrink_interactions(mean, gram, error, parents.n_main)
     noise = mechanism.fit(moments, parents)
     total = float(moments.square.sum() / moments.count.sum())

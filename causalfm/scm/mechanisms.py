@@ -78,10 +78,12 @@ def _known() -> dict[str, Callable[[], Mechanism]]:
     from causalfm.scm.interaction import Interaction
     from causalfm.scm.location_scale import LocationScale
     from causalfm.scm.optimal_transport import OptimalTransport
+    from causalfm.scm.random_effects import RandomEffects
 
     return {
         "additive": Additive,
         "location-scale": LocationScale,
         "optimal-transport": OptimalTransport,
         "interaction": Interaction,
+        "random-effects": RandomEffects,
     }

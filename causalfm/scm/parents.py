@@ -152,8 +152,8 @@ def parents_of_embedding(cohort: Cohort, graph: CausalGraph, *, crossed: bool) -
         factors = [categorical.index(t) for t in graph.technical if t in categorical]
         if graph.biology not in categorical or not factors:
             raise DataError(
-                "mechanism='interaction' crosses the biology with technical factors, and the graph does not make both "
-                "causes of Z: choose mechanism='additive'."
+                "mechanisms 'interaction' and 'random-effects' cross the biology with technical factors, and the graph "
+                "does not make both causes of Z: choose mechanism='additive'."
             )
         pairs = [(categorical.index(graph.biology), factor) for factor in factors]
     levels = tuple(cohort.factor(p).levels for p in categorical)
