@@ -48,7 +48,8 @@ ENGINES = {"moments", "resampling", "neighbours", "symmetric_pass", "units", "st
 MEMBERS = {
     "nouns": NOUNS,
     "engines": ENGINES,
-    "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"},
+    "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
+    | {"flip_plot"},
     "cli": {"cli", "demo", "doctor"},
 }
 ROWS = (

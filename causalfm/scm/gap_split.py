@@ -115,13 +115,11 @@ def _why_not(
 def joined(contrasts: np.ndarray, undetermined: Callable[[np.ndarray], np.ndarray]) -> list[tuple[int, ...]]:
     """Join contrasts ``(r, p)`` until every sum is determined, as few as possible in one group."""
     left = np.flatnonzero(undetermined(contrasts)).tolist()
-    groups = [(i,) for i in range(len(contrasts)) if i not in left]
+    groups: list[tuple[int, ...]] = [(i,) for i in range(len(contrasts)) if i not in left]
     size = 2
     while left and size <= len(left):
-        found = next(
-            (c for c in itertools.combinations(left, size) if not undetermined(contrasts[list(c)].sum(axis=0)[None])[0]),
-            None,
-        )
+        sets = itertools.combinations(left, size)
+        found = next((c for c in sets if not undetermined(contrasts[list(c)].sum(axis=0)[None])[0]), None)
         if found is None:
             size += 1
             continue

@@ -49,8 +49,7 @@ def deal(groups: Factor, strata: Sequence[np.ndarray], n_folds: int, random_stat
 
 
 def without_each(cohort: Cohort, folds: np.ndarray, ask: Callable[[Cohort], np.ndarray]) -> np.ndarray:
-    """Return the deviations ``(m, ...)`` of the answer without each fold, scaled so that their squares add up to a
-    variance."""
+    """Return the deviations ``(m, ...)`` of the answer without each fold, whose squares add up to a variance."""
     answers = np.stack([ask(cohort[folds != f]) for f in range(int(folds.max()) + 1)])
     m = len(answers)
     return np.asarray((answers - answers.mean(axis=0)) * np.sqrt((m - 1) / m))

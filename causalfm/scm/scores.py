@@ -43,7 +43,9 @@ class Scorer:
         out = np.concatenate([_call(self.model, X[rows]) for rows in row_blocks(X)])
         width = 1 if self.single else len(self.classes)
         if out.shape[1] != width:
-            raise DataError(f"model gave {out.shape[1]} scores per row and {width} before: it must always give as many.")
+            raise DataError(
+                f"model gave {out.shape[1]} scores per row and {width} before: it must always give as many."
+            )
         return out
 
     def decide(self, scores: np.ndarray) -> np.ndarray:

@@ -75,7 +75,8 @@ def switched(fitted: Fitted, graph: CausalGraph, of: str, level: str, other: str
     at, names = fitted.columns.index(of), fitted.levels[fitted.columns.index(of)]
     cell = np.flatnonzero(fitted.joint[:, at] == names.index(level))
     codes, weight = fitted.joint[cell].copy(), fitted.patients[cell] / fitted.patients[cell].sum()
-    below, moved = set(graph.descendants(of)) & set(graph.ancestors(EMBEDDING)), set()
+    below = set(graph.descendants(of)) & set(graph.ancestors(EMBEDDING))
+    moved: set[str] = set()
     for node in [n for n in nx.topological_sort(nx.DiGraph(graph.edges)) if n in below & set(fitted.tables)]:
         table = fitted.tables[node]
         if node not in arrows and not moved & set(table.parents):
