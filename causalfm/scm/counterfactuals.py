@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,8 @@ class RowErrors:
         What ties a row to its counterfactual; not identified without pairs, and not part of the intervals.
     n, d
         Rows and dimensions.
+    unseen
+        What was assumed of levels that the fit never saw; None where there are none.
 
     Notes
     -----
@@ -96,6 +98,7 @@ class RowErrors:
     counterfactual: np.ndarray
     source: Values
     target: Values
+    unseen: Mapping[str, Any] | None = None
 
     @property
     def n(self) -> int:

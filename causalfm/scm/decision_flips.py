@@ -126,8 +126,7 @@ def flips(
         raise DataError(f"X has {cohort.d} dimensions, the model of the embedding others: use the same encoder.")
     by = scorer_of(model, cohort.X, decisions=True)
     units = cohort.factor(graph.group, private=True)
-    strata = [cohort.factor(factor).codes, cohort.factor(graph.biology).codes]
-    folds = deal(units, strata, n_folds, random_state)
+    folds = deal(units, cohort.factor(factor).codes, n_folds, random_state)
     n_parts = int(folds.max()) + 1
     models, note = _without_each(scm, cohort, folds)
     asked = Asked(cohort, factor, tuple(levels), by, folds)

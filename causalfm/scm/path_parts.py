@@ -91,8 +91,7 @@ def gap_paths(
     by = None if model is None else scorer_of(model, cohort.X, decisions=False)
     vectors, scores = split_gap(fitted, graph, cohort, found, by)
     units = cohort.factor(graph.group, private=True)
-    strata = [cohort.factor(factor).codes, cohort.factor(graph.biology).codes]
-    folds = deal(units, strata, n_folds, random_state)
+    folds = deal(units, cohort.factor(factor).codes, n_folds, random_state)
 
     def again(part: Cohort) -> np.ndarray:
         refitted = fit_model(part, graph, mechanism_named(scm.mechanism))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
@@ -13,8 +13,10 @@ from causalfm.cohort import Cohort, Factor
 FOLDS = 20
 
 
-def deal(groups: Factor, strata: Sequence[np.ndarray], n_folds: int, random_state: int) -> np.ndarray:
+def deal(groups: Factor, strata: np.ndarray, n_folds: int, random_state: int) -> np.ndarray:
     """Deal whole patients to folds, those of a stratum in turn.
+
+    Strata are what the design fixes: dealing classes in turn too would hide how the mix of classes varies.
 
     Parameters
     ----------
@@ -41,8 +43,7 @@ def deal(groups: Factor, strata: Sequence[np.ndarray], n_folds: int, random_stat
     first = np.zeros(groups.n_levels, dtype=np.int64)
     first[groups.codes[::-1]] = np.arange(len(groups))[::-1]
     order = np.random.default_rng(random_state).permutation(groups.n_levels)
-    keys = [codes[first[order]] for codes in reversed(strata)]
-    order = order[np.lexsort(keys)] if keys else order
+    order = order[np.argsort(strata[first[order]], kind="stable")]
     fold = np.empty(groups.n_levels, dtype=np.int64)
     fold[order] = np.arange(groups.n_levels) % min(n_folds, groups.n_levels)
     return np.asarray(fold[groups.codes])
