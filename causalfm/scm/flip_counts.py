@@ -146,9 +146,12 @@ def count_flips(
     signs = next(multipliers(m, N_DRAWS, random_state, batch=N_DRAWS)) if m else np.zeros((0, 0))
     sums = _Sums(asked, biology, units, len(signs))
     moved = np.zeros((len(asked.levels), len(X)), dtype=bool)
-    not_moved: list[dict[str, Any]] = []
+    stray = np.flatnonzero(source < 0)
+    not_moved = _reports(source, stray, asked.levels, "any", DataError("the fit never saw their level"))
     for target, level in enumerate(asked.levels):
-        for rows, outcome in movable(scm, asked.cohort, np.flatnonzero(source != target), {asked.of: level}):
+        for rows, outcome in movable(
+            scm, asked.cohort, np.flatnonzero((source != target) & (source >= 0)), {asked.of: level}
+        ):
             if isinstance(outcome, CausalFMError):
                 not_moved += _reports(source, rows, asked.levels, level, outcome)
                 continue

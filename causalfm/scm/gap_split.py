@@ -210,7 +210,8 @@ def split_gap(
     rest = next(i for i, part in enumerate(found.parts) if REST in part)
     contrasts = np.zeros((len(found.parts), fitted.mean.parents.width))
     carried, contrasts[rest] = split_regressors(fitted, graph, found.of, found.levels, groups)
-    contrasts[place] = np.reshape(carried, (len(groups), -1))
+    for i, contrast in zip(place, carried, strict=True):
+        contrasts[i] = contrast
     if fitted.mean.undetermined(contrasts).any():
         raise DataError(f"without some {graph.group}s the parts are not determined: merge rare levels.")
     vectors = contrasts @ fitted.mean.coefficients
@@ -220,5 +221,6 @@ def split_gap(
         each, last = split_scores(fitted, graph, cohort, found, groups, by)
         scores = np.zeros((len(found.parts), len(last)))
         scores[rest] = last
-        scores[place] = np.reshape(each, (len(groups), -1))
+        for i, part in zip(place, each, strict=True):
+            scores[i] = part
     return np.concatenate([vectors, left[None]]), scores
