@@ -139,8 +139,10 @@ def wilson(share: float, variance: float, patients: int, decisions: int, t: floa
         Quantile.
     """
     inner = (share * patients + 0.5) / (patients + 1.0)  # a share of 0 says little of how shares vary
-    n = min(inner * (1.0 - inner) / variance, float(decisions)) if variance > 0 else float(patients)
-    n = max(n, 1.0)
+    size = inner * (1.0 - inner)
+    spread = max(variance / size, 1.0 / decisions) if variance > 0 else 1.0 / patients
+    # few changes estimate their own spread badly: one patient's worth of it is that of patients who change as a whole
+    n = max(1.0, (patients * size + 1.0) / (patients * size * spread + 1.0 / patients))
     middle = (share + t**2 / (2.0 * n)) / (1.0 + t**2 / n)
     half = t / (1.0 + t**2 / n) * np.sqrt(share * (1.0 - share) / n + t**2 / (4.0 * n**2))
     return float(max(0.0, middle - half)), float(min(1.0, middle + half))
