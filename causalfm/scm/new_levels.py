@@ -113,9 +113,11 @@ def meet(fitted: Fitted, graph: CausalGraph, cohort: Cohort, unseen: str, mechan
     prior = [priors[f] for f in own for _ in range(more[f])]
     note: dict[str, Any] = {"policy": unseen, "levels": {name: list(levels) for name, levels in new.items()}}
     if unseen == "shrink":
+        note["assumption"] = "effects of new levels are drawn from the population of the levels seen"
+        if not own:  # no cause of Z
+            return Met(wider, cohort, fitted, note)
         loadings = np.eye(wider.mean.parents.width)[codes]
         wider = with_effects(wider, loadings, np.stack([p.variance for p in prior]), [(p.ratio, p.df) for p in prior])
-        note["assumption"] = "effects of new levels are drawn from the population of the levels seen"
         return Met(wider, cohort, fitted, note)
     at = np.array(codes, dtype=np.int64)
     wider, patients = learn(wider, fitted, graph, cohort, (at, prior), labelled=stand_in is None)

@@ -82,7 +82,9 @@ def gap_paths(
     fitted, graph = scm.fitted, scm.graph
     factor, pair = _asked(scm, of, levels)
     if cohort.d != fitted.mean.coefficients.shape[1] or cohort.fingerprint(graph.columns) != fitted.fingerprint:
-        raise DataError("the observed gap is split on the cohort of the fit, and this is another: fit on it first.")
+        raise DataError(
+            "the gap is split on the cohort of the fit, and this is another: pass that one, or fit on this one."
+        )
     names = fitted.known(factor) or ()
     counts = [fitted.patients[fitted.joint[:, fitted.columns.index(factor)] == names.index(p)].sum() for p in pair]
     if min(counts) < 3 - 1e-6:
