@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from causalfm.errors import CausalFMError as CausalFMError
     from causalfm.estimators import Effect as Effect
     from causalfm.estimators import effect as effect
+    from causalfm.flip_plot import plot_flips as plot_flips
     from causalfm.graph import CausalGraph as CausalGraph
     from causalfm.invariance import equivalence_test as equivalence_test
     from causalfm.invariance import invariance_test as invariance_test
@@ -54,6 +55,7 @@ _NAMES = {
     "knn": "causalfm.neighbours",
     "pair_curve": "causalfm.scm",
     "plot_comparison": "causalfm.comparison_plot",
+    "plot_flips": "causalfm.flip_plot",
     "plot_map": "causalfm.map_drawing",
     "plot_pair_curve": "causalfm.pair_plot",
     "read": "causalfm.io",

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
+import bad_audits
 import bad_augment
 import bad_calls
 import bad_data
@@ -28,7 +29,14 @@ WAY_OUT = re.compile(
     r"write|check|must|compared level|Known entries|Valid|Columns|Keys|come as)\b",
     re.IGNORECASE,
 )
-CASES = {**bad_data.CASES, **bad_calls.CASES, **bad_scm.CASES, **bad_augment.CASES, **bad_pairs.CASES}
+CASES = {
+    **bad_data.CASES,
+    **bad_calls.CASES,
+    **bad_scm.CASES,
+    **bad_augment.CASES,
+    **bad_pairs.CASES,
+    **bad_audits.CASES,
+}
 
 
 @cache

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,8 @@ class RowErrors:
         What ties a row to its counterfactual; not identified without pairs, and not part of the intervals.
     n, d
         Rows and dimensions.
+    unseen
+        What was assumed of levels that the fit never saw; None where there are none.
 
     Notes
     -----
@@ -116,6 +118,7 @@ class RowErrors:
     counterfactual: np.ndarray
     source: Values
     target: Values
+    unseen: Mapping[str, Any] | None = field(default=None, kw_only=True)
 
     def __repr__(self) -> str:
         return f"RowErrors({self.n} rows x {self.d} dimensions, coupling: {self.coupling})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -19,6 +20,7 @@ from causalfm.scm.draws import draw_rows, log_density
 from causalfm.scm.fitted import Fitted, fit_model
 from causalfm.scm.interventions import intervene
 from causalfm.scm.mechanisms import mechanism_named
+from causalfm.scm.new_levels import Met, check_policy, meet
 from causalfm.scm.packing import graph_header, pack, unpack
 from causalfm.scm.pair_maps import with_pairs
 from causalfm.scm.pair_moves import move_rows
@@ -42,6 +44,9 @@ class EmbeddingSCM:
         default refuses them.
     random_state
         Seed of the exogenous noise of categorical nodes.
+    unseen
+        Rows at levels of technical factors that the fit never saw: ``"refuse"``; ``"shrink"``, effects drawn from the
+        population of the levels seen; ``"adapt"``, learned from these rows, given their biology if it is there.
 
     Notes
     -----
@@ -66,12 +71,15 @@ class EmbeddingSCM:
         *,
         assume: Literal["additive"] | None = None,
         random_state: int = 0,
+        unseen: Literal["refuse", "shrink", "adapt"] = "refuse",
     ) -> None:
         check_type(graph, CausalGraph, "graph", "make one with CausalGraph(arrows, biology=..., ...)")
         check_seed(random_state)
+        check_policy(unseen)
         if assume not in (None, "additive"):
             raise DataError(f"assume={assume!r}: choose None or 'additive'.")
         self.graph, self.mechanism, self.assume, self.random_state = graph, mechanism, assume, random_state
+        self.unseen = unseen
         self._mechanism = mechanism_named(mechanism)
         self._fitted: Fitted | None = None
 
@@ -162,21 +170,18 @@ class EmbeddingSCM:
         NotIdentifiedError
             A node that follows has an unmeasured common cause with its own causes.
         """
-        fitted = self.fitted
-        check_inputs(cohort, self.graph)
-        check_flag(return_uncertainty, "return_uncertainty")
-        self._check_width(cohort)
-        source = fitted.mean.parents.read(cohort)
-        obs = intervene(cohort, self.graph, do, fitted.tables, fitted.known, self.random_state)
+        met = self._meet(cohort, return_uncertainty)
+        fitted = met.fitted
+        source = fitted.mean.parents.read(met.cohort)
+        obs = intervene(met.cohort, self.graph, do, fitted.tables, met.settable.known, self.random_state)
         target = fitted.mean.parents.read(Cohort._of_finite(cohort.X, obs, {}))
         refuse_unsupported(fitted, self.graph, do, source, target, assume=self.assume)
         if return_uncertainty and fitted.pairs is None:  # before the work, not after it
             scale_error(fitted.noise, source.levels[0], target.levels[0])
-        X, obs, errors = move_rows(cohort, obs, self.graph, fitted, source, target, self.coupling)
+        X, obs, errors = move_rows(met.cohort, obs, self.graph, fitted, source, target, self.coupling)
         record = {"do": {k: str(v) for k, v in do.items()}, "mechanism": self.mechanism, "coupling": self.coupling}
-        done = [*cohort.info.get("counterfactual", []), record]
-        moved = Cohort(X, obs, {**cohort.info, "counterfactual": done})
-        return (moved, errors) if return_uncertainty else moved
+        moved = met.record(X, obs, record)
+        return (moved, replace(errors, unseen=met.note)) if return_uncertainty else moved
 
     def contrast(self, do: Mapping[str, Any], reference: Mapping[str, Any]) -> InterventionalContrast:
         """Estimate the difference of mean embeddings under two interventions; needs no coupling.
@@ -258,6 +263,7 @@ class EmbeddingSCM:
         """
         header, tensors = pack(self.fitted)
         own = {"mechanism": self.mechanism, "assume": self.assume, "random_state": self.random_state}
+        own |= {"unseen": self.unseen}
         write_model(path, {**header, **own, "graph": graph_header(self.graph)}, tensors)
 
     @classmethod
@@ -276,9 +282,18 @@ class EmbeddingSCM:
             header["mechanism"],
             assume=header["assume"],
             random_state=header["random_state"],
+            unseen=header.get("unseen", "refuse"),
         )
         scm._fitted = unpack(header, tensors, scm._mechanism)
         return scm
+
+    def _meet(self, cohort: Cohort, return_uncertainty: object) -> Met:
+        """Check the arguments, and know the levels of the cohort."""
+        fitted = self.fitted
+        check_inputs(cohort, self.graph)
+        check_flag(return_uncertainty, "return_uncertainty")
+        self._check_width(cohort)
+        return meet(fitted, self.graph, cohort, self.unseen, self.mechanism)
 
     def _check_width(self, cohort: Cohort) -> None:
         d = self.fitted.mean.coefficients.shape[1]

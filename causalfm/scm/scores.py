@@ -1,0 +1,117 @@
+"""What a downstream model says of embeddings: one score per class, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalfm.errors import DataError, positions
+from causalfm.validation import row_blocks
+
+PROBED = 4  # rows scored again by themselves
+LOOSE = 1e-3  # relative: single precision adds up in another order
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """A downstream model as scores.
+
+    Attributes
+    ----------
+    model
+        A callable, or an estimator with ``predict_proba`` or ``decision_function``.
+    classes
+        Names of the columns of scores.
+    single
+        One score per row, decided at 0.
+    """
+
+    model: Any
+    classes: tuple[str, ...]
+    single: bool
+
+    def scores(self, X: np.ndarray) -> np.ndarray:
+        """Score rows ``(n, d)``: ``(n, classes)`` float64, or ``(n, 1)``.
+
+        Raises
+        ------
+        DataError
+            Scores of another width than before, or not finite.
+        """
+        out = np.concatenate([_call(self.model, X[rows]) for rows in row_blocks(X)])
+        width = 1 if self.single else len(self.classes)
+        if out.shape[1] != width:
+            raise DataError(
+                f"model gave {out.shape[1]} scores per row and {width} before: it must always give as many."
+            )
+        return out
+
+    def decide(self, scores: np.ndarray) -> np.ndarray:
+        """Class codes ``(n,)``: the largest score, or whether a single score exceeds 0."""
+        return np.asarray((scores[:, 0] > 0).astype(np.int64) if self.single else scores.argmax(axis=1))
+
+
+def scorer_of(model: Any, X: np.ndarray, *, decisions: bool) -> Scorer:
+    """Check a model on rows.
+
+    Parameters
+    ----------
+    model
+        ``(n, d) -> (n, classes)``: a callable, or a fitted estimator with ``predict_proba`` or ``decision_function``.
+    X
+        ``(n, d)`` rows to try it on.
+    decisions
+        Whether a class is decided on: one score per row is then taken from an estimator's ``decision_function`` only.
+
+    Returns
+    -------
+    Scorer
+        The model.
+
+    Raises
+    ------
+    DataError
+        No model, scores of another shape or kind, or scores of a row that depend on the rows beside it.
+    """
+    first = X[: max(PROBED + 1, 2)]
+    scores = _call(model, first)
+    names = getattr(model, "classes_", None)
+    single = scores.shape[1] == 1
+    if decisions and single and not hasattr(model, "decision_function"):
+        raise DataError("model gives one score per row: give one column per class, such as [1 - p, p], to decide on.")
+    n_classes = 2 if single and decisions else scores.shape[1]
+    classes = tuple(map(str, names)) if names is not None and len(names) == n_classes else ()
+    alone = np.concatenate([_call(model, first[i : i + 1]) for i in range(min(PROBED, len(first)))])
+    if not np.allclose(alone, scores[: len(alone)], rtol=LOOSE, atol=LOOSE * float(np.abs(scores).max())):
+        raise DataError(
+            "model scores a row differently when it comes alone: rows must not depend on each other. Turn training "
+            "mode and dropout off (model.eval()), and leave scaling by batch out."
+        )
+    return Scorer(model, classes or tuple(f"class {c}" for c in range(n_classes)), single)
+
+
+def _call(model: Any, X: np.ndarray) -> np.ndarray:
+    """Scores ``(n, c)`` of rows, checked."""
+    function = next((getattr(model, m) for m in ("predict_proba", "decision_function") if hasattr(model, m)), model)
+    if not callable(function):
+        raise DataError(
+            f"model is a {type(model).__name__}: pass a function from rows (n, d) to scores (n, classes), or a fitted "
+            "estimator with predict_proba or decision_function."
+        )
+    try:
+        out = np.asarray(function(np.asarray(X)))
+    except Exception as error:
+        raise DataError(
+            f"model failed on {len(X)} rows of {X.shape[1]} dimensions ({type(error).__name__}): check that it takes a "
+            "NumPy array (n, d) of this encoder and returns one."
+        ) from None
+    if out.dtype.kind != "f":
+        raise DataError(f"model returned {out.dtype}, not scores: pass one that gives a number per class, no labels.")
+    if out.ndim not in (1, 2) or len(out) != len(X) or out.size == 0:
+        raise DataError(f"model returned shape {out.shape} for {len(X)} rows: it must give (rows, classes).")
+    bad = np.flatnonzero(~np.isfinite(out.reshape(len(X), -1)).all(axis=1)).tolist()
+    if bad:
+        raise DataError(f"model gave scores that are not finite ({positions(bad)} of those asked): correct the model.")
+    return np.asarray(out.reshape(len(X), -1), dtype=np.float64)
