@@ -41,7 +41,7 @@ class EmbeddingSCM:
         ``"additive"`` lets rows move to a level at which fewer than three patients of their biology were seen; the
         default refuses them.
     random_state
-        Seed of the exogenous noise of categorical nodes.
+        Seed of the exogenous noise of categorical nodes, and of what a flow draws.
 
     Notes
     -----
@@ -140,7 +140,7 @@ class EmbeddingSCM:
         cohort
             Rows, of the fit or new ones at the same levels.
         do
-            Node to value, several at once. Categorical nodes below them follow, each row by its own abducted noise.
+            Node to value, several at once. Measured nodes below them follow, each row by its own abducted noise.
         return_uncertainty
             Return the errors of the rows too: parameter uncertainty under the stated coupling.
 
@@ -162,7 +162,7 @@ class EmbeddingSCM:
         check_flag(return_uncertainty, "return_uncertainty")
         self._check_width(cohort)
         source = fitted.mean.parents.read(cohort)
-        obs = intervene(cohort, self.graph, do, fitted.tables, fitted.known, self.random_state)
+        obs = intervene(cohort, self.graph, do, fitted.models, fitted.known, self.random_state)
         target = fitted.mean.parents.read(Cohort._of_finite(cohort.X, obs, {}))
         refuse_unsupported(fitted, self.graph, do, source, target, assume=self.assume)
         X = predict_rows(cohort.X, fitted, source, target)
@@ -201,7 +201,7 @@ class EmbeddingSCM:
         n
             How many.
         do
-            Levels to set; None draws as observed.
+            Node to value; None draws as observed.
         random_state
             Seed of the draw.
 
