@@ -36,12 +36,15 @@ class EmbeddingSCM:
     mechanism
         ``"additive"``: levels shift the mean. ``"location-scale"``: they stretch the residual too, dimension by
         dimension. ``"optimal-transport"``: they reshape its covariance. ``"interaction"``: additive, and biology
-        changes the shifts.
+        changes the shifts; ``"interaction-location-scale"``: both. ``"flow"``: levels bend the residual too, by an
+        invertible network trained on rows.
     assume
         ``"additive"`` lets rows move to a level at which fewer than three patients of their biology were seen; the
         default refuses them.
     random_state
-        Seed of the exogenous noise of categorical nodes, and of what a flow draws.
+        Seed of the exogenous noise of categorical nodes, and of the training of a flow.
+    device
+        Torch device on which a flow is trained; None is the CPU.
 
     Notes
     -----
@@ -66,12 +69,13 @@ class EmbeddingSCM:
         *,
         assume: Literal["additive"] | None = None,
         random_state: int = 0,
+        device: str | None = None,
     ) -> None:
         check_seed(random_state)
         if assume not in (None, "additive"):
             raise DataError(f"assume={assume!r}: choose None or 'additive'.")
         self.graph, self.mechanism, self.assume, self.random_state = graph, mechanism, assume, random_state
-        self._mechanism = mechanism_named(mechanism)
+        self._mechanism = mechanism_named(mechanism, random_state, device)
         self._fitted: Fitted | None = None
 
     def __repr__(self) -> str:

@@ -17,10 +17,10 @@ from causalfm.scm.density import Density, fit_density
 from causalfm.scm.exogenous import NodeTable, node_table
 from causalfm.scm.interaction import shrink_interactions, shrunken_error
 from causalfm.scm.interventions import refuse_confounded
-from causalfm.scm.mechanisms import Mechanism, Noise
+from causalfm.scm.mechanisms import Mechanism, Noise, fit_noise
 from causalfm.scm.nodes import NodeModel
 from causalfm.scm.parents import Parents, Values, parents_of_embedding
-from causalfm.scm.principal import directions, n_directions, residual_sample
+from causalfm.scm.principal import directions, n_directions, principal_rows, residual_sample
 from causalfm.scm.regression import MeanModel, fit_mean
 from causalfm.scm.residuals import residual_moments
 from causalfm.scm.sampling_error import SamplingError
@@ -129,7 +129,7 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
         variances = error.moment[: len(cells.levels)].sum(axis=0) / groups.n_levels  # of a patient's mean
         mean, ratio = shrink_interactions(mean, gram, float(variances.sum()), parents.n_main)
         error = shrunken_error(error.after(mean.inverse @ gram), mean, ratio, variances)
-    noise = mechanism.fit(moments, parents)
+    noise = fit_noise(mechanism, moments, parents, lambda: principal_rows(cohort.X, mean, values, cells, basis))
     total = float(moments.square.sum() / moments.count.sum())
     continuous = tuple(n for n in graph.measured if graph.kind(n, cohort) == "continuous")
     factors = {name: cohort.factor(name) for name in graph.measured if name not in continuous}
