@@ -1,8 +1,9 @@
 """Affine coupling layers conditional on levels: an invertible map of a row, its inverse and its log determinant.
 
-A layer keeps some coordinates, and stretches and shifts the others by functions of those kept. Hidden units are gated
-by the levels, so that a level can have more or less of each bend. All-zero output weights are the identity
-(Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, ICLR 2017).
+A layer keeps some coordinates, and stretches and shifts the others by functions of those kept: squares and hyperbolic
+tangents of projections that start as the coordinates themselves, with weights that differ by level. Where these weights
+are zero the layer is the identity (Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, ICLR 2017).
+Many rows and few weights: squares of single coordinates needed a tenth of the patients that random hidden units did.
 """
 
 from __future__ import annotations
@@ -15,29 +16,30 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-LAYERS, HIDDEN = 6, 48
-MOST_STRETCH = 2.0  # log scale of a layer stays within this
-CONDITIONAL = ("gate", "direct")  # the weights by which levels differ
-NAMES = ("kept", "inward", "bias", "outward", "rest", *CONDITIONAL)
+LAYERS = 4
+MOST_STRETCH = 0.5  # log scale of a layer stays within this
+LEVELLING = 9.0  # squares of projections level off here
+CONDITIONAL = ("apart", "direct")  # the weights by which levels differ
+SHARED = ("outward", "rest")
+NAMES = ("kept", "inward", *SHARED, *CONDITIONAL)
 
-Weights = Mapping[str, Any]  # (layers, ...) arrays or tensors by name
+Weights = Mapping[str, Any]  # arrays or tensors by name, one layer after the other
 
 
 def identity_weights(k: int, n_conditions: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Weights of the identity on ``k`` coordinates, with random hidden units."""
-    kept = np.zeros((LAYERS, k))
+    """Weights of the identity on ``k`` coordinates."""
+    kept, h = np.zeros((LAYERS, k)), 2 * k
     for pair in range(LAYERS // 2):  # halves of a new random order, each kept once
         order = rng.permutation(k)
         kept[2 * pair, order[: k // 2]] = 1.0
         kept[2 * pair + 1, order[k // 2 :]] = 1.0
     return {
         "kept": kept,
-        "inward": rng.standard_normal((LAYERS, HIDDEN, k)) / np.sqrt(max(1, k // 2)),
-        "bias": rng.uniform(-1.0, 1.0, (LAYERS, HIDDEN)),
-        "outward": np.zeros((LAYERS, 2 * k, HIDDEN)),
+        "inward": np.tile(np.eye(k), (LAYERS, 2, 1)),
+        "outward": np.zeros((LAYERS, h, 2 * k)),
         "rest": np.zeros((LAYERS, 2 * k)),
-        "gate": np.zeros((LAYERS, HIDDEN, n_conditions)),
-        "direct": np.zeros((LAYERS, 2 * k, n_conditions)),
+        "apart": np.zeros((LAYERS, n_conditions, h, 2 * k)),
+        "direct": np.zeros((LAYERS, n_conditions, 2 * k)),
     }
 
 
@@ -63,8 +65,22 @@ def _stretch(
     u: torch.Tensor, condition: torch.Tensor, weights: Weights, layer: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log scale and shift ``(n, k)`` of a layer, 0 for the coordinates that it keeps and looks at."""
-    w = {name: weights[name][layer] for name in NAMES}
-    hidden = (w["bias"] + (u * w["kept"]) @ w["inward"].T).tanh() * (1.0 + condition @ w["gate"].T)
-    out = hidden @ w["outward"].T + w["rest"] + condition @ w["direct"].T
-    k, moved = u.shape[1], 1.0 - w["kept"]
+    w, k = {name: weights[name][layer] for name in NAMES}, u.shape[1]
+    hidden = _hidden(u * w["kept"], w["inward"], w["kept"])
+    if len(condition) == 1:  # one set of weights for all rows
+        out = hidden @ (w["outward"] + (condition @ w["apart"].flatten(1)).view_as(w["outward"]))
+    else:
+        crossed = (condition[:, :, None] * hidden[:, None, :]).flatten(1)
+        out = hidden @ w["outward"] + crossed @ w["apart"].flatten(0, 1)
+    out, moved = out + w["rest"] + condition @ w["direct"], 1.0 - w["kept"]
     return MOST_STRETCH * (out[:, :k] / MOST_STRETCH).tanh() * moved, out[:, k:] * moved
+
+
+def _hidden(u: torch.Tensor, inward: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Squares, centred and levelled off, and hyperbolic tangents ``(n, 2 k)`` of projections."""
+    import torch
+
+    projected, k = u @ inward.T, u.shape[1]
+    squared, odd = projected[:, :k].square(), projected[:, k:]
+    squared = (squared - 1.0) / (1.0 + squared / LEVELLING)
+    return torch.cat([squared * kept, odd.tanh() * kept], dim=1)

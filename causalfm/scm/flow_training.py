@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.scm.coupling_layers import CONDITIONAL, forward, identity_weights
+from causalfm.scm.coupling_layers import CONDITIONAL, SHARED, forward, identity_weights
 
 if TYPE_CHECKING:
     import torch
 
 FEWEST = 20  # patients; with fewer nothing is learned
 HELD_OUT = 0.2
-STEPS, BATCH, EVERY, PATIENCE = 1500, 512, 25, 8  # patience in evaluations
-RATE, DECAY = 5e-3, 1e-2
+STEPS, BATCH, EVERY = 400, 256, 20
+RATE = 5e-3
+PRIOR, STIFF = 0.1, 5.0  # standard deviation of a weight beforehand; weights of scales are that much smaller
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of what levels differ by
 
 
@@ -65,7 +66,7 @@ def train(rows: Rows, random_state: int, device: str | None) -> tuple[dict[str, 
     out = rng.permutation(n_patients)[: round(HELD_OUT * n_patients)]
     held = np.isin(rows.patient, out)
     best = _descend(rows[~held], rows[held], weights, rng, device)
-    losses = np.stack([_patient_losses(rows[held], _scaled(best, s), device) for s in STRENGTHS])
+    losses = np.stack([patient_losses(rows[held], _scaled(best, s), device) for s in STRENGTHS])
     chosen = int(losses.mean(axis=1).argmin())
     gains = losses[0] - losses[chosen]
     gain, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
@@ -74,8 +75,10 @@ def train(rows: Rows, random_state: int, device: str | None) -> tuple[dict[str, 
     return _scaled(best, STRENGTHS[chosen]), {"gain": gain, "error": error, "strength": STRENGTHS[chosen]}
 
 
-def _scaled(weights: dict[str, np.ndarray], strength: float) -> dict[str, np.ndarray]:
-    return {name: value * strength if name in CONDITIONAL else value for name, value in weights.items()}
+def _scaled(
+    weights: dict[str, np.ndarray], strength: float, which: tuple[str, ...] = CONDITIONAL
+) -> dict[str, np.ndarray]:
+    return {name: value * strength if name in which else value for name, value in weights.items()}
 
 
 def _descend(
@@ -88,32 +91,37 @@ def _descend(
         return torch.tensor(values, dtype=torch.float32, device=device or "cpu")
 
     weights = {name: put(value) for name, value in start.items()}
-    free = {name: value.requires_grad_() for name, value in weights.items() if name != "kept"}
-    groups = [
-        {"params": [v for n, v in free.items() if n in CONDITIONAL], "weight_decay": 10 * DECAY},
-        {"params": [v for n, v in free.items() if n not in CONDITIONAL], "weight_decay": DECAY},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=RATE)
-    u, condition = put(rows.u), put(rows.condition)
-    best, lowest, waited, chance = start, _held_loss(held, start, device), 0, rows.weight()
+    free = [value.requires_grad_() for name, value in weights.items() if name != "kept"]
+    optimiser = torch.optim.Adam(free, lr=RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
+    u, condition, n_patients = put(rows.u), put(rows.condition), len(np.unique(rows.patient))
+    best, lowest, ends = start, float(patient_losses(held, start, device).mean()), np.cumsum(rows.weight())
     for step in range(1, STEPS + 1):
-        batch = torch.as_tensor(rng.choice(len(u), min(BATCH, len(u)), p=chance), device=u.device)
+        drawn = np.searchsorted(ends, rng.random(min(BATCH, len(u))) * ends[-1])  # patients alike
+        batch = torch.as_tensor(drawn, device=u.device)
         optimiser.zero_grad()
-        loss = _loss(u[batch], condition[batch], weights).mean()
+        loss = _loss(u[batch], condition[batch], weights).mean() + _penalty(weights) / n_patients
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(list(free.values()), 1.0)
+        torch.nn.utils.clip_grad_norm_(free, 1.0)
         optimiser.step()
-        if step % EVERY:
-            continue
-        now = {name: value.detach().cpu().numpy().astype(np.float64) for name, value in weights.items()}
-        seen = _held_loss(held, now, device)
-        if seen < lowest:
-            best, lowest, waited = now, seen, 0
-        else:
-            waited += 1
-        if waited >= PATIENCE:
-            break
+        schedule.step()
+        if step % EVERY == 0:
+            now = {name: value.detach().cpu().numpy().astype(np.float64) for name, value in weights.items()}
+            for strength in STRENGTHS[1:]:
+                less = _scaled(now, strength, (*SHARED, *CONDITIONAL))
+                seen = float(patient_losses(held, less, device).mean())
+                if seen < lowest:
+                    best, lowest = less, seen
     return best
+
+
+def _penalty(weights: Any) -> torch.Tensor:
+    """Negative log density of Gaussian weights; scales, which are learned from tails, are held stiffer than shifts."""
+    total: torch.Tensor = weights["rest"].new_zeros(())
+    for name in (*SHARED, *CONDITIONAL):
+        scales, shifts = weights[name].chunk(2, dim=-1)
+        total = total + (STIFF**2 * scales.square().sum() + shifts.square().sum()) / (2.0 * PRIOR**2)
+    return total
 
 
 def _loss(u: torch.Tensor, condition: torch.Tensor, weights: Any) -> torch.Tensor:
@@ -122,11 +130,7 @@ def _loss(u: torch.Tensor, condition: torch.Tensor, weights: Any) -> torch.Tenso
     return 0.5 * e.square().sum(dim=1) - log_det
 
 
-def _held_loss(held: Rows, weights: dict[str, np.ndarray], device: str | None) -> float:
-    return float(_patient_losses(held, weights, device).mean())
-
-
-def _patient_losses(held: Rows, weights: dict[str, np.ndarray], device: str | None) -> np.ndarray:
+def patient_losses(held: Rows, weights: dict[str, np.ndarray], device: str | None) -> np.ndarray:
     """Mean loss of each held-out patient."""
     import torch
 
