@@ -14,7 +14,7 @@ from causalfm.errors import DataError, GraphError, NotIdentifiedError
 from causalfm.graph import CausalGraph
 from causalfm.scm import EmbeddingSCM
 
-MECHANISMS = ("additive", "location-scale", "optimal-transport", "interaction")
+MECHANISMS = ("additive", "location-scale", "optimal-transport", "interaction", "interaction-location-scale")
 
 
 def shared_noise_truth(cohort, truth, to):

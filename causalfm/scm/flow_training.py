@@ -97,7 +97,7 @@ def _descend(
     u, condition, n_patients = put(rows.u), put(rows.condition), len(np.unique(rows.patient))
     best, lowest, ends = start, float(patient_losses(held, start, device).mean()), np.cumsum(rows.weight())
     for step in range(1, STEPS + 1):
-        drawn = np.searchsorted(ends, rng.random(min(BATCH, len(u))) * ends[-1])  # patients alike
+        drawn = np.searchsorted(ends, rng.random(BATCH) * ends[-1])  # patients alike
         batch = torch.as_tensor(drawn, device=u.device)
         optimiser.zero_grad()
         loss = _loss(u[batch], condition[batch], weights).mean() + _penalty(weights) / n_patients

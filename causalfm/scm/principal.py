@@ -91,7 +91,7 @@ def principal_rows(X: np.ndarray, model: MeanModel, values: Values, cells: Cells
     Returns
     -------
     PrincipalRows
-        In ascending order of rows.
+        Patient by patient, so that training does not depend on how they are mixed in the file.
     """
     rows, _ = _spread(cells, MOST_ROWS)
     design, along = regressors(model.parents, values), np.empty((len(rows), basis.shape[1]), dtype=np.float32)
@@ -99,7 +99,9 @@ def principal_rows(X: np.ndarray, model: MeanModel, values: Values, cells: Cells
         along[at] = (block - design(rows[at]) @ model.coefficients) @ basis
     patient = np.empty(len(cells.order), dtype=np.int64)
     patient[cells.order] = cells.patient[cells.share]
-    return PrincipalRows(along, values.levels[rows], patient[rows])
+    sort = np.argsort(patient[rows], kind="stable")
+    rows = rows[sort]
+    return PrincipalRows(along[sort], values.levels[rows], patient[rows])
 
 
 def directions(residual: np.ndarray, weight: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
