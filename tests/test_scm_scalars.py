@@ -244,3 +244,32 @@ def test_refusals():
     same = cohort.replace(obs=cohort.obs.assign(scanner=cohort.obs["site"].map({"s0": "x", "s1": "y", "s2": "y"})))
     with pytest.raises(DataError, match=r"what stain would be in .* is not identified"):
         EmbeddingSCM(tied).fit(same).counterfactual(same, {"site": "s0"})
+
+
+def test_row_intervals_hold_the_error_of_the_equation():
+    """The site acts through two numbers alone: their errors add up in one dimension and cancel in another."""
+    graph = CausalGraph("site -> stain -> blur; {stain, blur, tumour} -> Z", biology="tumour",
+                        technical=["site", "stain", "blur"], group="patient")  # fmt: skip
+    inside, known = [], []
+    for seed in range(100):
+        rng = np.random.default_rng(900_000 + seed)
+        site, tumour, row = np.arange(60) % 2, np.arange(60) // 2 % 2, np.repeat(np.arange(60), 2)
+        own, more = rng.standard_normal(60), rng.standard_normal(60)
+        stain = 1.0 * site + own
+        blur = 0.8 * stain + more
+        Z = np.column_stack([stain + blur, stain - 2 * blur, tumour])[row] + 0.3 * rng.standard_normal((120, 3))
+        obs = pd.DataFrame(
+            {"patient": row.astype(str), "site": site[row].astype(str), "tumour": tumour[row].astype(str)}
+        )
+        cohort = Cohort(Z, obs.assign(stain=stain[row], blur=blur[row]))
+        at = int(np.flatnonzero(obs["site"] == "0")[7])
+        truth = Z[at] + np.array([1.0 + 0.8, 1.0 - 1.6, 0.0])
+        scm = EmbeddingSCM(graph).fit(cohort)
+        _, errors = scm.counterfactual(cohort, {"site": "1"}, return_uncertainty=True)
+        low, high = errors.interval([at])
+        inside.append((low[0] <= truth) & (truth <= high[0]))
+        known.append(errors.standard_error([at])[0])
+    low, high = stats.binom.ppf(0.0005, 100, 0.95) / 100, stats.binom.isf(0.0005, 100, 0.95) / 100
+    covered = np.mean(inside, axis=0)
+    assert ((covered >= low) & (covered <= high)).all(), covered
+    assert np.mean(known, axis=0)[0] > 0.3, "the difference of two means of 30 patients"

@@ -10,6 +10,7 @@ import numpy as np
 
 from causalfm.errors import DataError
 from causalfm.scm.fitted import Fitted
+from causalfm.scm.number_errors import through_numbers
 from causalfm.scm.parents import Values
 
 BLOCK_BYTES = 16 * 2**20  # of float64 rows: several blocks are held beside the input and the output
@@ -87,7 +88,7 @@ class RowErrors:
     Notes
     -----
     Rows that change in the same way share their error: it does not average out over them. The noise that was abducted
-    for other nodes (which scanner) is taken as known.
+    for other nodes (which scanner) is taken as known; numbers that followed bring the error of their equation.
     """
 
     coupling: str
@@ -96,6 +97,7 @@ class RowErrors:
     counterfactual: np.ndarray
     source: Values
     target: Values
+    numbers: np.ndarray  # (n, m, q) errors of the continuous parents: see number_errors
 
     @property
     def n(self) -> int:
@@ -145,6 +147,7 @@ class RowErrors:
             if np.any(log_variance):
                 residual = self.X[which[at]] - (w @ mean.coefficients)[where.reshape(-1)]
                 variance = variance + (factor * residual) ** 2 * log_variance
-            error[at] = np.sqrt(variance)
+            moved = self.numbers[which[at]]
+            error[at] = np.sqrt(variance + through_numbers(self.fitted, after.numbers[at], moved))
             quantile[at] = self.fitted.error.quantiles(v - w, level)[where.reshape(-1)]
         return error, quantile

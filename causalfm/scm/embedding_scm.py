@@ -18,6 +18,7 @@ from causalfm.scm.draws import draw_rows, log_density
 from causalfm.scm.fitted import Fitted, fit_model
 from causalfm.scm.interventions import intervene
 from causalfm.scm.mechanisms import mechanism_named
+from causalfm.scm.number_errors import number_errors
 from causalfm.scm.packing import graph_header, pack, unpack
 from causalfm.scm.storage import read_model, write_model
 from causalfm.scm.support import refuse_unsupported
@@ -175,7 +176,9 @@ class EmbeddingSCM:
         moved = Cohort(X, obs, {**cohort.info, "counterfactual": done})
         if not return_uncertainty:
             return moved
-        return moved, RowErrors(self.coupling, fitted, cohort.X, X, source, target)
+        return moved, RowErrors(
+            self.coupling, fitted, cohort.X, X, source, target, number_errors(fitted, self.graph, cohort, moved)
+        )
 
     def contrast(self, do: Mapping[str, Any], reference: Mapping[str, Any]) -> InterventionalContrast:
         """Estimate the difference of mean embeddings under two interventions; needs no coupling.

@@ -42,6 +42,8 @@ class ScalarNode:
         Coefficients ``(p, 1)`` of a number, ``(p, K)`` logits of levels.
     spread
         Standard deviation of the noise of a number; patients weigh equally.
+    covariance
+        ``(p, p)`` of a number's coefficients, clustered by patient; empty for levels.
     """
 
     node: str
@@ -49,6 +51,7 @@ class ScalarNode:
     order: np.ndarray
     mean: MeanModel
     spread: float
+    covariance: np.ndarray
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -164,7 +167,7 @@ def fit_scalar_nodes(
             ordinal = graph.kind(name, cohort) == "ordinal"
             out[name] = _levels_model(factors[name], parents, parents.read(cohort), weight, ordinal=ordinal)
         else:
-            out[name] = _number_model(name, cohort.numeric(name), parents, parents.read(cohort), weight)
+            out[name] = _number_model(name, cohort.numeric(name), parents, parents.read(cohort), groups)
     return out
 
 
@@ -174,13 +177,17 @@ def _knots(x: np.ndarray, groups: Factor, weight: np.ndarray) -> tuple[float, fl
     return float(x.min()), float(np.median(means)), float(x.max())
 
 
-def _number_model(name: str, y: np.ndarray, parents: Parents, values: Values, weight: np.ndarray) -> ScalarNode:
-    """Weighted least squares; the spread is corrected for the coefficients."""
+def _number_model(name: str, y: np.ndarray, parents: Parents, values: Values, groups: Factor) -> ScalarNode:
+    """Weighted least squares; spread and covariance are corrected for the number of coefficients."""
+    weight, design = 1.0 / groups.counts()[groups.codes], parents.rows(values)
     mean, _ = fit_mean(y[:, None], parents, values, weight)
-    residual = y - (parents.rows(values) @ mean.coefficients)[:, 0]
-    free = weight.sum() - np.trace(mean.estimable)
+    residual = y - (design @ mean.coefficients)[:, 0]
+    free = groups.n_levels - np.trace(mean.estimable)
     spread = np.sqrt(weight @ residual**2 / free) if free >= 1 else 0.0
-    return ScalarNode(name, None, np.zeros(0, dtype=np.int64), mean, float(spread))
+    scores = np.stack([np.bincount(groups.codes, weight * residual * column) for column in design.T], axis=1)
+    middle = scores.T @ scores * (groups.n_levels / max(free, 1.0))
+    covariance = mean.inverse @ middle @ mean.inverse
+    return ScalarNode(name, None, np.zeros(0, dtype=np.int64), mean, float(spread), covariance)
 
 
 def _levels_model(factor: Factor, parents: Parents, values: Values, weight: np.ndarray, *, ordinal: bool) -> ScalarNode:
@@ -190,7 +197,8 @@ def _levels_model(factor: Factor, parents: Parents, values: Values, weight: np.n
     logits = multinomial_logits(parents.rows(values), factor.codes, weight, K)
     common = np.round(np.bincount(factor.codes, weight, K), 6)
     order = np.arange(K) if ordinal else np.argsort(-common, kind="stable")
-    return ScalarNode(factor.name, factor.levels, order, dataclasses.replace(mean, coefficients=logits), 0.0)
+    mean = dataclasses.replace(mean, coefficients=logits)
+    return ScalarNode(factor.name, factor.levels, order, mean, 0.0, np.zeros((0, 0)))
 
 
 _PARTS = ("coefficients", "inverse", "estimable", "scale")
@@ -210,7 +218,8 @@ def pack_scalars(nodes: Mapping[str, ScalarNode]) -> tuple[dict[str, Any], dict[
             "position": i,
         }
         tensors |= {f"scalar/{i}/{part}": getattr(node.mean, part) for part in _PARTS}
-        tensors |= {f"scalar/{i}/knots": parents.knots, f"scalar/{i}/order": node.order}
+        rest = {"knots": parents.knots, "order": node.order, "covariance": node.covariance}
+        tensors |= {f"scalar/{i}/{part}": value for part, value in rest.items()}
     return header, tensors
 
 
@@ -225,7 +234,7 @@ def unpack_scalars(
         levels = tuple(known[c] for c in categorical)
         parents = Parents(categorical, levels, tuple(node["continuous"]), tensors[own + "knots"])
         mean = MeanModel(parents, *(tensors[own + part] for part in _PARTS))
-        out[name] = ScalarNode(
-            name, None if node["number"] else known[name], tensors[own + "order"], mean, float(node["spread"])
-        )
+        own_levels = None if node["number"] else known[name]
+        rest = tensors[own + "order"], mean, float(node["spread"]), tensors[own + "covariance"]
+        out[name] = ScalarNode(name, own_levels, *rest)
     return out
