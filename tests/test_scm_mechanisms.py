@@ -231,6 +231,18 @@ def test_intervals_of_shrunken_interactions_cover():
     assert 0.925 <= np.mean(inside) <= 0.97  # 1,800 intervals in 150 cohorts
 
 
+def test_interactions_and_scales_together():
+    both, alone = [], []
+    for seed in range(3):
+        cohort, wanted = crossed(seed, 1.0, n_patients=300)
+        scale = np.exp(0.5 * np.random.default_rng(77).standard_normal((3, 8)))
+        site, extra = cohort.factor("site").codes, 1.5 * np.random.default_rng(seed + 9).standard_normal(cohort.X.shape)
+        cohort, wanted = cohort.replace(X=cohort.X + extra * scale[site]), wanted + extra * scale[0]
+        both.append(error("interaction-location-scale", cohort, wanted))
+        alone.append([error(m, cohort, wanted) for m in ("interaction", "location-scale")])
+    assert np.mean(both) < 0.9 * np.mean(alone, axis=0).min()
+
+
 # --- exogenous noise -------------------------------------------------------------------------------------------------
 
 

@@ -123,7 +123,11 @@ def plan(fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any]) -> tuple[dic
         codes[name] = level_code(value, levels, name)
     for node in follow:
         if node not in fitted.tables:
-            raise DataError(f"{node!r} follows from {', '.join(do)} and cannot be predicted: set it in do as well.")
+            raise DataError(
+                f"{node!r} follows from {', '.join(do)} and is a number, or owes something to one: contrast has no "
+                "interval for that. Compare the means of counterfactual(cohort, do) or of interventional(n, do), or "
+                f"name {node!r} in do if it has levels."
+            )
         refuse_confounded(graph, node)
     return codes, follow
 

@@ -12,6 +12,7 @@ from causalfm.arguments import check_positive
 from causalfm.errors import DataError
 from causalfm.scm.fitted import Fitted
 from causalfm.scm.mechanisms import Noise
+from causalfm.scm.number_errors import through_numbers
 from causalfm.scm.parents import Values
 
 ERROR_ROWS = 4096  # whose errors are computed at once
@@ -109,7 +110,7 @@ class RowErrors:
     Notes
     -----
     Rows that change in the same way share their error: it does not average out over them. The noise that was abducted
-    for other nodes (which scanner) is taken as known.
+    for other nodes (which scanner) is taken as known; numbers that followed bring the error of their equation.
     """
 
     coupling: str
@@ -119,6 +120,7 @@ class RowErrors:
     source: Values
     target: Values
     unseen: Mapping[str, Any] | None = field(default=None, kw_only=True)
+    numbers: np.ndarray | None = field(default=None, kw_only=True)  # (n, m, q): see number_errors
 
     def __repr__(self) -> str:
         return f"RowErrors({self.n} rows x {self.d} dimensions, coupling: {self.coupling})"
@@ -199,6 +201,8 @@ class RowErrors:
             if np.any(log_variance):
                 residual = self.X[which[at]] - (w @ mean.coefficients)[where.reshape(-1)]
                 variance = variance + (factor * residual) ** 2 * log_variance
+            if self.numbers is not None:
+                variance = variance + through_numbers(self.fitted, after.numbers[at], self.numbers[which[at]])
             error[at] = np.sqrt(variance)
             quantile[at] = self.fitted.error.quantiles(v - w, level)[where.reshape(-1)]
         return error, quantile

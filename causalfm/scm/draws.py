@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 import pandas as pd
 
 from causalfm.cohort import Cohort
-from causalfm.scm.contrasts import plan
+from causalfm.scm.drawn_units import draw_units
 from causalfm.scm.fitted import Fitted
 from causalfm.scm.interventions import levels_as
 from causalfm.scm.parents import Values
@@ -31,7 +30,7 @@ def draw_rows(
     fitted, graph
         Model and graph.
     do
-        Levels to set; empty draws as observed.
+        Node to value; empty draws as observed.
     n
         Units.
     rng
@@ -45,10 +44,13 @@ def draw_rows(
         ``(n, d)`` float32.
     """
     parents = fitted.mean.parents
-    before, codes, numbers = _draw_parents(fitted, graph, do, n, rng)
+    sides = draw_units(fitted, graph, do, n, rng)
     start, values = (
-        Values(np.stack([side[c] for c in parents.categorical], axis=1).reshape(n, -1), numbers)
-        for side in (before, codes)
+        Values(
+            np.stack([side[c] for c in parents.categorical], axis=1),
+            np.stack([side[c] for c in parents.continuous], axis=1) if parents.continuous else np.zeros((n, 0)),
+        )
+        for side in sides
     )
     if do:
         refuse_unsupported(fitted, graph, do, start, values, assume=assume)
@@ -60,8 +62,8 @@ def draw_rows(
             noise[at] += fitted.noise.colour(noise[at], levels)
         X[rows] = noise + fitted.mean.at(here)
     text = pd.Series("", index=range(n), dtype=object)
-    table = {name: levels_as(text, fitted.known(name) or (), codes[name]) for name in fitted.columns}
-    table |= {name: pd.Series(numbers[:, j]) for j, name in enumerate(parents.continuous)}
+    table = {name: levels_as(text, fitted.known(name) or (), sides[1][name]) for name in fitted.columns}
+    table |= {name: pd.Series(sides[1][name]) for name in fitted.continuous}
     table[graph.group] = pd.Series([f"drawn {i}" for i in range(n)], dtype=object)
     return Cohort(X, pd.DataFrame(table), {"source": "EmbeddingSCM", "do": {k: str(v) for k, v in do.items()}})
 
@@ -92,29 +94,3 @@ def _by_levels(values: Values) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows of each combination of levels."""
     distinct, where = np.unique(values.levels, axis=0, return_inverse=True)
     return [(np.flatnonzero(where.reshape(-1) == c), levels) for c, levels in enumerate(distinct)]
-
-
-def _draw_parents(
-    fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any], n: int, rng: np.random.Generator
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    """Draw the measured nodes of ``n`` independent units under an intervention.
-
-    Returns
-    -------
-    before, after
-        Per categorical column ``(n,)``, as drawn and under the intervention.
-    numbers
-        ``(n, m)`` continuous parents of ``Z``: Gaussian around the mean of the unit's levels.
-    """
-    codes, follow = plan(fitted, graph, do) if do else ({}, [])
-    at = rng.choice(len(fitted.joint), n, p=fitted.patients / fitted.patients.sum())
-    drawn = {name: fitted.joint[at, i] for i, name in enumerate(fitted.columns)}
-    before = dict(drawn)
-    drawn |= {name: np.full(n, code) for name, code in codes.items()}
-    for node in [m for m in nx.topological_sort(nx.DiGraph(graph.edges)) if m in follow]:
-        table = fitted.tables[node]
-        drawn[node] = table.predict(rng.random(n), np.stack([drawn[p] for p in table.parents], axis=1))
-    numbers = fitted.numbers[at]
-    if numbers.shape[1]:
-        numbers = numbers + rng.multivariate_normal(np.zeros(numbers.shape[1]), fitted.within, n)
-    return before, drawn, numbers

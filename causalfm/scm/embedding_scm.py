@@ -21,11 +21,14 @@ from causalfm.scm.fitted import Fitted, fit_model
 from causalfm.scm.interventions import intervene
 from causalfm.scm.mechanisms import mechanism_named
 from causalfm.scm.new_levels import Met, check_policy, meet
+from causalfm.scm.number_errors import number_errors
 from causalfm.scm.packing import graph_header, pack, unpack
 from causalfm.scm.pair_maps import with_pairs
 from causalfm.scm.pair_moves import move_rows
 from causalfm.scm.storage import read_model, write_model
 from causalfm.scm.support import refuse_unsupported
+
+SETTINGS = ("mechanism", "assume", "random_state", "unseen")
 
 
 class EmbeddingSCM:
@@ -38,15 +41,18 @@ class EmbeddingSCM:
     mechanism
         ``"additive"``: levels shift the mean. ``"location-scale"``: they stretch the residual too, dimension by
         dimension. ``"optimal-transport"``: they reshape its covariance. ``"interaction"``: additive, and biology
-        changes the shifts.
+        changes the shifts; ``"interaction-location-scale"``: both. ``"flow"``: levels bend the residual too, by an
+        invertible network trained on rows.
     assume
         ``"additive"`` lets rows move to a level at which fewer than three patients of their biology were seen; the
         default refuses them.
     random_state
-        Seed of the exogenous noise of categorical nodes.
+        Seed of the exogenous noise of categorical nodes, and of the training of a flow.
     unseen
         Rows at levels of technical factors that the fit never saw: ``"refuse"``; ``"shrink"``, effects drawn from the
         population of the levels seen; ``"adapt"``, learned from these rows, given their biology if it is there.
+    device
+        Torch device on which a flow is trained; None is the CPU.
 
     Notes
     -----
@@ -72,6 +78,7 @@ class EmbeddingSCM:
         assume: Literal["additive"] | None = None,
         random_state: int = 0,
         unseen: Literal["refuse", "shrink", "adapt"] = "refuse",
+        device: str | None = None,
     ) -> None:
         check_type(graph, CausalGraph, "graph", "make one with CausalGraph(arrows, biology=..., ...)")
         check_seed(random_state)
@@ -80,7 +87,7 @@ class EmbeddingSCM:
             raise DataError(f"assume={assume!r}: choose None or 'additive'.")
         self.graph, self.mechanism, self.assume, self.random_state = graph, mechanism, assume, random_state
         self.unseen = unseen
-        self._mechanism = mechanism_named(mechanism)
+        self._mechanism = mechanism_named(mechanism, random_state, device)
         self._fitted: Fitted | None = None
 
     def __repr__(self) -> str:
@@ -152,7 +159,7 @@ class EmbeddingSCM:
         cohort
             Rows, of the fit or new ones at the same levels.
         do
-            Node to value, several at once. Categorical nodes below them follow, each row by its own abducted noise.
+            Node to value, several at once. Measured nodes below them follow, each row by its own abducted noise.
         return_uncertainty
             Return the errors of the rows too: parameter uncertainty under the stated coupling, or, where pairs were
             seen, true prediction intervals (``kind`` says which).
@@ -173,7 +180,7 @@ class EmbeddingSCM:
         met = self._meet(cohort, return_uncertainty)
         fitted = met.fitted
         source = fitted.mean.parents.read(met.cohort)
-        obs = intervene(met.cohort, self.graph, do, fitted.tables, met.settable.known, self.random_state)
+        obs = intervene(met.cohort, self.graph, do, fitted.models, met.settable.known, self.random_state)
         target = fitted.mean.parents.read(Cohort._of_finite(cohort.X, obs, {}))
         refuse_unsupported(fitted, self.graph, do, source, target, assume=self.assume)
         if return_uncertainty and fitted.pairs is None:  # before the work, not after it
@@ -181,7 +188,9 @@ class EmbeddingSCM:
         X, obs, errors = move_rows(met.cohort, obs, self.graph, fitted, source, target, self.coupling)
         record = {"do": {k: str(v) for k, v in do.items()}, "mechanism": self.mechanism, "coupling": self.coupling}
         moved = met.record(X, obs, record)
-        return (moved, replace(errors, unseen=met.note)) if return_uncertainty else moved
+        if not return_uncertainty:
+            return moved
+        return moved, replace(errors, unseen=met.note, numbers=number_errors(fitted, self.graph, met.cohort, moved))
 
     def contrast(self, do: Mapping[str, Any], reference: Mapping[str, Any]) -> InterventionalContrast:
         """Estimate the difference of mean embeddings under two interventions; needs no coupling.
@@ -211,7 +220,7 @@ class EmbeddingSCM:
         n
             How many.
         do
-            Levels to set; None draws as observed.
+            Node to value; None draws as observed.
         random_state
             Seed of the draw.
 
@@ -262,8 +271,7 @@ class EmbeddingSCM:
             Not fitted, another ending than ``.safetensors``, or a place that cannot be written.
         """
         header, tensors = pack(self.fitted)
-        own = {"mechanism": self.mechanism, "assume": self.assume, "random_state": self.random_state}
-        own |= {"unseen": self.unseen}
+        own = {name: getattr(self, name) for name in SETTINGS}
         write_model(path, {**header, **own, "graph": graph_header(self.graph)}, tensors)
 
     @classmethod
@@ -277,13 +285,7 @@ class EmbeddingSCM:
         """
         header, tensors = read_model(path)
         graph = dict(header["graph"])
-        scm = cls(
-            CausalGraph(graph.pop("arrows"), **graph),
-            header["mechanism"],
-            assume=header["assume"],
-            random_state=header["random_state"],
-            unseen=header.get("unseen", "refuse"),
-        )
+        scm = cls(CausalGraph(graph.pop("arrows"), **graph), **{name: header[name] for name in SETTINGS})
         scm._fitted = unpack(header, tensors, scm._mechanism)
         return scm
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalfm.cohort import Factor
+from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError, positions
+from causalfm.scm.parents import known_codes
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,28 @@ class NodeTable:
     configurations: np.ndarray
     count: np.ndarray
 
+    def causes(self, cohort: Cohort) -> np.ndarray:
+        """Read the parents' codes ``(n, p)``."""
+        pairs = zip(self.parents, self.parent_levels, strict=True)
+        return np.stack([known_codes(cohort, name, levels) for name, levels in pairs], axis=1)
+
+    def seen(self, cohort: Cohort) -> np.ndarray:
+        """Read the node's own codes ``(n,)``."""
+        return known_codes(cohort, self.node, self.levels)
+
+    def explains(self, noise: np.ndarray, parents: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """Tell in which rows the noise leads to the level seen."""
+        inside = (noise >= 0.0) & (noise < 1.0)
+        return np.asarray(inside & (self.predict(np.where(inside, noise, 0.0), parents) == seen))
+
+    def follow(self, noise: np.ndarray, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Level codes under new parents."""
+        return self.predict(noise, after)
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw noise ``(n,)``."""
+        return rng.random(n)
+
     def shares(self) -> np.ndarray:
         """Probability of each level per configuration ``(Q, K)``."""
         return np.asarray(self.count / self.count.sum(axis=1, keepdims=True))
@@ -71,8 +94,8 @@ class NodeTable:
             )
         return np.asarray(at)
 
-    def abduct(self, codes: np.ndarray, parents: np.ndarray, luck: np.ndarray) -> np.ndarray:
-        """Noise ``(n,)`` that explains levels ``codes`` given the parents; ``luck`` in (0, 1) is the place within.
+    def abduct(self, seen: np.ndarray, parents: np.ndarray, luck: np.ndarray) -> np.ndarray:
+        """Noise ``(n,)`` that explains levels ``seen`` given the parents; ``luck`` in (0, 1) is the place within.
 
         Raises
         ------
@@ -81,11 +104,11 @@ class NodeTable:
         """
         at = self.locate(parents)
         low, high = self._bounds()
-        rank = np.argsort(self.order)[codes]
+        rank = np.argsort(self.order)[seen]
         low, high = low[at, rank], high[at, rank]
         never = np.flatnonzero(high <= low)
         if len(never):
-            level = self.levels[codes[never[0]]]
+            level = self.levels[seen[never[0]]]
             raise DataError(
                 f"{self.node}={level} was never seen with the {' and '.join(self.parents)} of {len(never)} rows "
                 f"({positions(never.tolist())}): the model cannot say what else would have led to it. Fit on a cohort "

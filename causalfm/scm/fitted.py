@@ -17,13 +17,15 @@ from causalfm.scm.density import Density, fit_density
 from causalfm.scm.exogenous import NodeTable, node_table
 from causalfm.scm.interaction import shrink_interactions
 from causalfm.scm.interventions import refuse_confounded
-from causalfm.scm.mechanisms import Mechanism, Noise
+from causalfm.scm.mechanisms import Mechanism, Noise, fit_noise
+from causalfm.scm.nodes import NodeModel
 from causalfm.scm.parents import Parents, Values, parents_of_embedding
-from causalfm.scm.principal import directions, n_directions, residual_sample
+from causalfm.scm.principal import directions, n_directions, principal_rows, residual_sample
 from causalfm.scm.random_effects import RandomEffects, shrink_by_direction
 from causalfm.scm.regression import MeanModel, fit_mean
 from causalfm.scm.residuals import residual_moments
 from causalfm.scm.sampling_error import SamplingError
+from causalfm.scm.scalar_nodes import ScalarNode, fit_scalar_nodes
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -43,12 +45,16 @@ class Fitted:
         Of ``Z`` given its parents.
     tables
         Categorical nodes with categorical parents.
+    scalars
+        Numbers with parents, and categorical nodes with numbers among theirs.
+    continuous
+        Measured nodes that are numbers.
     columns, levels
         Categorical measured nodes and their levels.
     joint, patients
         ``(J, k)`` combinations of these that occur and the patients in each.
     numbers
-        ``(J, m)`` means of the continuous parents of ``Z`` in each, and ``(m, m)`` covariance within.
+        ``(J, m)`` means of the measured numbers in each, and ``(m, m)`` covariance within.
     spline_means
         ``(J, q)`` mean spline columns in each.
     n, n_groups, fingerprint
@@ -62,6 +68,8 @@ class Fitted:
     error: SamplingError
     density: Density
     tables: Mapping[str, NodeTable]
+    scalars: Mapping[str, ScalarNode]
+    continuous: tuple[str, ...]
     columns: tuple[str, ...]
     levels: tuple[tuple[str, ...], ...]
     joint: np.ndarray
@@ -73,6 +81,11 @@ class Fitted:
     n_groups: int
     fingerprint: str
     pairs: PairMaps | None = None
+
+    @property
+    def models(self) -> dict[str, NodeModel]:
+        """Models of all measured nodes with causes."""
+        return {**self.tables, **self.scalars}
 
     def known(self, name: str) -> tuple[str, ...] | None:
         """Levels of a categorical node; None for a number."""
@@ -108,7 +121,7 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
     DataError
         Too few patients, too many regressors, or no residual.
     """
-    graph.check(cohort)
+    graph.check(cohort, doses=True)
     groups = cohort.factor(graph.group, private=True)
     parents = _checked_parents(cohort, graph, mechanism, groups.n_levels)
     values = parents.read(cohort)
@@ -123,19 +136,22 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
         mean, error = shrink_by_direction(mean, gram, error, sample, cells)
     elif mechanism.crossed:
         mean, error = shrink_interactions(mean, gram, error, parents.n_main)
-    noise = mechanism.fit(moments, parents)
+    noise = fit_noise(mechanism, moments, parents, lambda: principal_rows(cohort.X, mean, values, cells, basis))
     total = float(moments.square.sum() / moments.count.sum())
-    columns = [n for n in graph.measured if graph.kind(n, cohort) != "continuous"]
-    factors = {name: cohort.factor(name) for name in columns}
+    continuous = tuple(n for n in graph.measured if graph.kind(n, cohort) == "continuous")
+    factors = {name: cohort.factor(name) for name in graph.measured if name not in continuous}
+    tables = _tables(cohort, graph, factors, groups)
     return Fitted(
         mean=mean,
         noise=noise,
         error=error,
         density=fit_density(sample, values.levels[sample.rows], noise, basis, total),
-        tables=_tables(cohort, graph, factors, groups),
+        tables=tables,
+        scalars=fit_scalar_nodes(cohort, graph, factors, tuple(tables)),
+        continuous=continuous,
         columns=tuple(factors),
         levels=tuple(f.levels for f in factors.values()),
-        **_population(list(factors.values()), parents, values, cells.row_weight),
+        **_population(cohort, continuous, list(factors.values()), parents, values, cells.row_weight),
         n=len(cohort),
         n_groups=groups.n_levels,
         fingerprint=cohort.fingerprint(graph.columns),
@@ -174,13 +190,19 @@ def _refuse_no_residual(mean: MeanModel, gram: np.ndarray, residual: float, n: i
 
 
 def _population(
-    factors: Sequence[Factor], parents: Parents, values: Values, weight: np.ndarray
+    cohort: Cohort,
+    continuous: Sequence[str],
+    factors: Sequence[Factor],
+    parents: Parents,
+    values: Values,
+    weight: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Joint distribution of the measured nodes over the patients."""
     joint, at = np.unique(np.stack([f.codes for f in factors], axis=1), axis=0, return_inverse=True)
     at = at.reshape(-1)
-    numbers = _means(values.numbers, at, weight)
-    left = (values.numbers - numbers[at]) * np.sqrt(weight / weight.sum())[:, None]
+    seen = np.stack([cohort.numeric(name) for name in continuous], axis=1) if continuous else np.zeros((len(at), 0))
+    numbers = _means(seen, at, weight)
+    left = (seen - numbers[at]) * np.sqrt(weight / weight.sum())[:, None]
     return {
         "joint": joint,
         "patients": np.bincount(at, weight),
@@ -208,7 +230,8 @@ def _tables(cohort: Cohort, graph: CausalGraph, factors: Mapping[str, Factor], g
 
 def undetermined_message(fitted: Fitted, graph: CausalGraph, do: Mapping[str, object], rows: int) -> str:
     """Say, with the table, that a contrast is not determined by the design."""
-    factor = next((n for n in do if n != graph.biology and n in fitted.columns), graph.technical[0])
+    named = (n for n in (*do, *graph.technical) if n != graph.biology and n in fitted.columns)
+    factor = next(named, graph.biology)
     other = graph.biology
     counts = fitted.crossed_patients(factor, other)
     best = None

@@ -14,8 +14,8 @@ from causalfm.arrows import EMBEDDING
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, NotIdentifiedError, positions
 from causalfm.graph_checks import graph_error
-from causalfm.scm.exogenous import NodeTable, luck_of
-from causalfm.scm.parents import known_codes
+from causalfm.scm.exogenous import luck_of
+from causalfm.scm.nodes import NodeModel
 from causalfm.separation import latent_dag, without
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def intervene(
     cohort: Cohort,
     graph: CausalGraph,
     do: Mapping[str, Any],
-    tables: Mapping[str, NodeTable],
+    models: Mapping[str, NodeModel],
     known: Callable[[str], tuple[str, ...] | None],
     random_state: int,
 ) -> pd.DataFrame:
@@ -95,8 +95,8 @@ def intervene(
         Declared graph.
     do
         Node to value.
-    tables
-        Categorical nodes with categorical parents.
+    models
+        Nodes with causes.
     known
         Levels of a categorical node; None for a number.
     random_state
@@ -110,54 +110,45 @@ def intervene(
     """
     follow = changed_nodes(graph, do)
     for node in follow:
-        if node not in tables:
-            kind = "a number" if known(node) is None else "without categorical causes alone"
-            raise DataError(
-                f"{node!r} follows from {', '.join(do)} and is {kind}: this version predicts categorical nodes with "
-                f"categorical causes. Set it as well, do={{..., {node!r}: ...}}, or intervene on its effects."
-            )
         refuse_confounded(graph, node)
     groups = cohort.factor(graph.group, private=True) if follow else None
-    noise = {} if groups is None else {n: abducted(cohort, tables[n], luck_of(n, groups, random_state)) for n in follow}
+    noise = {} if groups is None else {n: abducted(cohort, models[n], luck_of(n, groups, random_state)) for n in follow}
     obs = cohort.obs.copy()
     for name, value in do.items():
         obs[name] = set_value(obs[name], value, known(name), name)
-        if NOISE.format(name) in obs or name in tables:
+        if NOISE.format(name) in obs or name in models:
             obs[NOISE.format(name)] = np.nan
     for node in follow:
-        table, drawn = tables[node], noise[node]
-        free = ~np.isnan(drawn)
-        moved = Cohort._of_finite(cohort.X, obs, {})
-        codes = known_codes(moved, node, table.levels)
-        parents = np.stack([known_codes(moved, p, v) for p, v in zip(table.parents, table.parent_levels, strict=True)])
-        codes[free] = table.predict(drawn[free], parents.T[free])
-        obs[node] = levels_as(obs[node], table.levels, codes)
+        model, drawn = models[node], noise[node]
+        values, before = model.seen(cohort).copy(), model.causes(cohort)
+        after = model.causes(Cohort._of_finite(cohort.X, obs, {}))
+        free = ~np.isnan(drawn) & (before != after).any(axis=1)
+        values[free] = model.follow(drawn[free], before[free], after[free])
+        obs[node] = pd.Series(values, obs.index) if model.levels is None else levels_as(obs[node], model.levels, values)
         obs[NOISE.format(node)] = drawn
     return obs
 
 
-def abducted(cohort: Cohort, table: NodeTable, luck: np.ndarray) -> np.ndarray:
+def abducted(cohort: Cohort, model: NodeModel, luck: np.ndarray) -> np.ndarray:
     """Noise ``(n,)`` of a node: stored by an earlier intervention, or found from what was seen; nan where it was set.
 
     Raises
     ------
     DataError
-        Stored noise that does not explain the level beside it.
+        Stored noise that does not explain the value beside it.
     """
-    codes = known_codes(cohort, table.node, table.levels)
-    pairs = zip(table.parents, table.parent_levels, strict=True)
-    parents = np.stack([known_codes(cohort, p, levels) for p, levels in pairs], axis=1)
-    column = NOISE.format(table.node)
+    seen, causes = model.seen(cohort), model.causes(cohort)
+    column = NOISE.format(model.node)
     if column not in cohort.obs:
-        return table.abduct(codes, parents, luck)
+        return model.abduct(seen, causes, luck)
     noise = np.array(pd.to_numeric(cohort.obs[column], errors="coerce"), dtype=np.float64)
     stored = cohort.obs[column].notna().to_numpy()
-    wrong = stored & ~((noise >= 0.0) & (noise < 1.0))
-    inside = np.flatnonzero(stored & ~wrong)
-    wrong[inside] = table.predict(noise[inside], parents[inside]) != codes[inside]
+    wrong = stored & np.isnan(noise)
+    told = np.flatnonzero(stored & ~wrong)
+    wrong[told] = ~model.explains(noise[told], causes[told], seen[told])
     if wrong.any():
         raise DataError(
-            f"column {column!r} does not lead to the {table.node} beside it in {wrong.sum()} rows "
+            f"column {column!r} does not lead to the {model.node} beside it in {wrong.sum()} rows "
             f"({positions(np.flatnonzero(wrong).tolist())}): it was written by another model, or the table was edited. "
             "Drop the column to draw the noise again."
         )

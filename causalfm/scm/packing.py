@@ -15,6 +15,7 @@ from causalfm.scm.pair_maps import PairMaps
 from causalfm.scm.parents import Parents
 from causalfm.scm.regression import MeanModel
 from causalfm.scm.sampling_error import SamplingError
+from causalfm.scm.scalar_nodes import pack_scalars, unpack_scalars
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -38,7 +39,11 @@ def pack(fitted: Fitted) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         parts = {"order": table.order, "configurations": table.configurations, "count": table.count}
         tensors |= {f"node/{i}/{part}": value for part, value in parts.items()}
         nodes[name] = {"parents": list(table.parents), "position": i}
+    scalars, parts = pack_scalars(fitted.scalars)
+    tensors |= parts
     header = {
+        "scalars": scalars,
+        "numbers": list(fitted.continuous),
         "columns": list(fitted.columns),
         "levels": [list(levels) for levels in fitted.levels],
         "categorical": list(parents.categorical),
@@ -80,6 +85,8 @@ def unpack(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], mechani
         error=SamplingError(*(tensors[f"error/{name}"] for name in _ERROR)),
         density=Density(tensors["density/basis"], tensors["density/inside"], float(header["outside"])),
         tables=tables,
+        scalars=unpack_scalars(header["scalars"], tensors, known),
+        continuous=tuple(header["numbers"]),
         columns=columns,
         levels=tuple(known.values()),
         **{name: tensors[name] for name in _ARRAYS},

@@ -10,10 +10,11 @@ from scipy import linalg
 from causalfm.moments import ordered_blocks
 from causalfm.scm.cells import Cells
 from causalfm.scm.parents import Values
-from causalfm.scm.regression import MeanModel
+from causalfm.scm.regression import MeanModel, regressors
 
 SAMPLE = 2048  # rows
 DIRECTIONS = 64
+MOST_ROWS = 2**18  # of coordinates along the directions: 64 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,53 @@ def residual_sample(X: np.ndarray, model: MeanModel, values: Values, cells: Cell
     return Sample(rows, weight / weight.sum(), residual)
 
 
+@dataclass(frozen=True, eq=False)
+class PrincipalRows:
+    """Residuals along the principal directions.
+
+    Attributes
+    ----------
+    along
+        ``(n, k)`` float32.
+    levels
+        ``(n, p)`` level codes of the parents of ``Z``.
+    patient
+        ``(n,)`` codes.
+    """
+
+    along: np.ndarray
+    levels: np.ndarray
+    patient: np.ndarray
+
+
+def principal_rows(X: np.ndarray, model: MeanModel, values: Values, cells: Cells, basis: np.ndarray) -> PrincipalRows:
+    """Read all rows, or 2**18 of them spread over the patients, along ``basis (d, k)``.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)`` floating, may be a memory map; read in blocks.
+    model, values, cells
+        The mean, the rows' parents, their layout.
+    basis
+        Orthonormal.
+
+    Returns
+    -------
+    PrincipalRows
+        Patient by patient, so that training does not depend on how they are mixed in the file.
+    """
+    rows, _ = _spread(cells, MOST_ROWS)
+    design, along = regressors(model.parents, values), np.empty((len(rows), basis.shape[1]), dtype=np.float32)
+    for at, block in ordered_blocks(X, rows):
+        along[at] = (block - design(rows[at]) @ model.coefficients) @ basis
+    patient = np.empty(len(cells.order), dtype=np.int64)
+    patient[cells.order] = cells.patient[cells.share]
+    sort = np.argsort(patient[rows], kind="stable")
+    rows = rows[sort]
+    return PrincipalRows(along[sort], values.levels[rows], patient[rows])
+
+
 def directions(residual: np.ndarray, weight: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Principal directions of weighted rows.
 
@@ -82,12 +130,12 @@ def n_directions(d: int, n_patients: int) -> int:
     return max(1, min(DIRECTIONS, d, n_patients // 4))
 
 
-def _spread(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+def _spread(cells: Cells, most: int = SAMPLE) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the sample, in ascending order, and their weights: patients weigh equally in the sample too."""
     order, patient = cells.order, cells.patient[cells.share]
     first = np.flatnonzero(np.diff(patient, prepend=-1))
     rank = np.arange(len(order)) - first[patient]
-    chosen = np.argsort(rank, kind="stable")[:SAMPLE]
+    chosen = np.argsort(rank, kind="stable")[:most]
     weight = 1.0 / np.bincount(patient[chosen])[patient[chosen]]
     rows = order[chosen]
     ascending = np.argsort(rows)
