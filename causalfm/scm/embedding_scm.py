@@ -257,9 +257,7 @@ class EmbeddingSCM:
         DataError
             Levels that the model never saw; other dimensions.
         """
-        fitted = self.fitted
-        check_inputs(cohort, self.graph)
-        self._check_width(cohort)
+        fitted = self._check_width(cohort)
         return log_density(cohort.X, fitted, fitted.mean.parents.read(cohort))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -291,13 +289,13 @@ class EmbeddingSCM:
 
     def _meet(self, cohort: Cohort, return_uncertainty: object) -> Met:
         """Check the arguments, and know the levels of the cohort."""
+        check_flag(return_uncertainty, "return_uncertainty")
+        return meet(self._check_width(cohort), self.graph, cohort, self.unseen, self.mechanism)
+
+    def _check_width(self, cohort: Cohort) -> Fitted:
         fitted = self.fitted
         check_inputs(cohort, self.graph)
-        check_flag(return_uncertainty, "return_uncertainty")
-        self._check_width(cohort)
-        return meet(fitted, self.graph, cohort, self.unseen, self.mechanism)
-
-    def _check_width(self, cohort: Cohort) -> None:
-        d = self.fitted.mean.coefficients.shape[1]
+        d = fitted.mean.coefficients.shape[1]
         if cohort.d != d:
             raise DataError(f"X has {cohort.d} dimensions and the model {d}: use embeddings of the same encoder.")
+        return fitted
