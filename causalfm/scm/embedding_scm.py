@@ -39,10 +39,10 @@ class EmbeddingSCM:
     graph
         Declared graph. The parents of ``Z`` enter its mean; nodes below an intervention follow it.
     mechanism
-        ``"additive"``: levels shift the mean. ``"location-scale"``: they stretch the residual too, dimension by
-        dimension. ``"optimal-transport"``: they reshape its covariance. ``"interaction"``: additive, and biology
-        changes the shifts; ``"interaction-location-scale"``: both. ``"flow"``: levels bend the residual too, by an
-        invertible network trained on rows.
+        ``"additive"``: levels shift the mean; ``"random-effects"``: shifts shrunken direction by direction.
+        ``"location-scale"``: they stretch the residual too, dimension by dimension; ``"optimal-transport"``: they
+        reshape its covariance; ``"flow"``: they bend it, by an invertible network trained on rows. ``"interaction"``:
+        additive, and biology changes the shifts; ``"interaction-location-scale"``: both.
     assume
         ``"additive"`` lets rows move to a level at which fewer than three patients of their biology were seen; the
         default refuses them.
@@ -60,8 +60,7 @@ class EmbeddingSCM:
     Levels (ordinal ones too) are indicators that add up over factors, numbers enter as quadratic splines. Assumptions:
     the graph, independent patients, and for rows the coupling printed by :attr:`coupling`: which counterfactual belongs
     to which row cannot be learned from unpaired data. :meth:`contrast` and :meth:`interventional` need no coupling.
-
-    Mechanisms other than ``"additive"`` move a row by its own biology too, which the moved row then carries: how well
+    Mechanisms that stretch or cross move a row by its own biology too, which the moved row then carries: how well
     biology is read from counterfactual rows says nothing about the embedding.
 
     Examples
