@@ -41,14 +41,16 @@ def number_errors(fitted: Fitted, graph: CausalGraph, before: Cohort, after: Coh
     for own, node in enumerate(nodes):
         moved = before.numeric(node.node) != after.numeric(node.node)
         moved &= after.obs[NOISE.format(node.node)].notna().to_numpy()
-        old, new = node.causes(before)[moved], node.causes(after)[moved]
+        found[node.node] = errors = np.zeros((len(moved), len(nodes)))
+        if not moved.any():
+            continue
+        at = np.flatnonzero(moved)
+        old, new = node.causes(before[at]), node.causes(after[at])
         rows = node.mean.parents.rows
         contrast = rows(node.values(new)) - rows(node.values(old))
-        errors = np.zeros((len(moved), len(nodes)))
         errors[moved, own] = np.sqrt(np.maximum(np.einsum("np,pq,nq->n", contrast, node.covariance, contrast), 0.0))
-        for cause in set(node.parents) & set(found):
+        for cause in sorted(set(node.parents) & set(found)):
             errors[moved] += _slope(node, cause, new)[:, None] * found[cause][moved]
-        found[node.node] = errors
     nothing = np.zeros((len(before), len(nodes)))
     stacked = [found.get(name, nothing) for name in fitted.mean.parents.continuous]
     return np.stack(stacked, axis=1) if stacked else np.zeros((len(before), 0, 0))

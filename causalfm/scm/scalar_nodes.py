@@ -69,7 +69,11 @@ class ScalarNode:
 
     def causes(self, cohort: Cohort) -> np.ndarray:
         """Read the causes ``(n, p)``: codes of the model's levels, then numbers."""
-        values = self.mean.parents.read(cohort)
+        try:
+            values = self.mean.parents.read(cohort)
+        except DataError as error:
+            way_out = f"{self.node!r} follows it by an equation: whatever the policy, set {self.node!r} in do= as well."
+            raise DataError(f"{error} {way_out}") from None
         return np.concatenate([values.levels, values.numbers], axis=1)
 
     def seen(self, cohort: Cohort) -> np.ndarray:
