@@ -137,7 +137,7 @@ def test_no_worse_than_additive_where_noise_is_shared(monkeypatch):
 
 def rows_of(n, seed=0):
     rng = np.random.default_rng(seed)
-    return Rows(rng.standard_normal((n, 3)), np.eye(2)[np.arange(n) % 2] - 0.5, np.arange(n))
+    return Rows(rng.standard_normal((n, 3)), np.arange(n) % 2, np.eye(2) - 0.5, np.arange(n))
 
 
 def test_training_is_seeded_and_leaves_global_generators_alone(monkeypatch):

@@ -168,8 +168,8 @@ class Flow:
         for c, levels in enumerate(distinct):
             at = where.reshape(-1) == c
             u[at] = rows.along[at] @ (turn @ np.linalg.inv(start.base.map(levels)).T) / start.root
-        condition = indicators(rows.levels, parents.sizes) - start.centre
-        weights, record = train(Rows(u, condition, rows.patient), self.random_state, self.device)
+        training = Rows(u, where.reshape(-1), indicators(distinct, parents.sizes) - start.centre, rows.patient)
+        weights, record = train(training, self.random_state, self.device)
         return FlowNoise(start.base, start.root, start.centre, weights, record)
 
     def restore(self, tensors: Mapping[str, np.ndarray], parents: Parents) -> FlowNoise:
