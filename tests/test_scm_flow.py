@@ -1,5 +1,6 @@
 """The conditional flow: its layers, its training, and what it finds that transport cannot."""
 
+import dataclasses
 import random
 
 import numpy as np
@@ -99,15 +100,21 @@ def test_own_level_is_the_identity_and_the_last_intervention_counts(trained):
         np.testing.assert_allclose(back, data.X[cohort.obs["site"] == "s0"], atol=tolerance)
 
 
-def test_noise_and_residual_belong_together(trained):
-    scm, _, _ = trained
-    noise, levels = scm.fitted.noise, np.array([1, 2])
+@pytest.mark.parametrize("bent_directions", [6, 4])  # directions of small variance are left to transport
+def test_noise_and_residual_belong_together(trained, bent_directions):
+    fitted, levels = trained[0].fitted.noise, np.array([1, 2])
+    weights = {name: value.numpy() for name, value in random_weights(bent_directions, 5).items()}
+    noise = dataclasses.replace(fitted, weights=weights)
     residual = np.random.default_rng(0).standard_normal((9, 6))
     white, log_det = noise.whiten(residual, levels)
     np.testing.assert_allclose(white + noise.colour(white, levels), residual, atol=1e-10)
     step = 1e-6 * np.eye(6)
     jacobian = (noise.whiten(residual[0] + step, levels)[0] - noise.whiten(residual[0] - step, levels)[0]) / 2e-6
     assert log_det[0] == pytest.approx(np.linalg.slogdet(jacobian)[1], abs=1e-6)
+
+
+def test_draws_have_the_mean_of_the_level(trained):
+    scm, _, _ = trained
     drawn = scm.interventional(3000, {"site": "s2"}, random_state=1).X
     np.testing.assert_allclose(drawn.mean(axis=0), bent(n_patients=3000)[0].X[2::3].mean(axis=0), atol=0.3)
 
@@ -137,7 +144,7 @@ def test_no_worse_than_additive_where_noise_is_shared(monkeypatch):
 
 def rows_of(n, seed=0):
     rng = np.random.default_rng(seed)
-    return Rows(rng.standard_normal((n, 3)), np.eye(2)[np.arange(n) % 2] - 0.5, np.arange(n))
+    return Rows(rng.standard_normal((n, 3)), np.arange(n) % 2, np.eye(2) - 0.5, np.arange(n))
 
 
 def test_training_is_seeded_and_leaves_global_generators_alone(monkeypatch):

@@ -3,7 +3,7 @@
 A layer keeps some coordinates, and stretches and shifts the others by functions of those kept: squares and hyperbolic
 tangents of projections that start as the coordinates themselves, with weights that differ by level. Where these weights
 are zero the layer is the identity (Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, ICLR 2017).
-Many rows and few weights: squares of single coordinates needed a tenth of the patients that random hidden units did.
+On a quadratic bend squares of single coordinates needed a tenth of the patients that random hidden units did.
 """
 
 from __future__ import annotations

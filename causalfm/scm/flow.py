@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import torch
 
 
+MOST_BENT = 32  # directions; weights grow with their square times the number of levels
+
+
 @dataclass(frozen=True, eq=False)
 class FlowNoise:
     """Transport to the pooled residual, then an invertible map to Gaussian noise; both back at the target.
@@ -28,13 +31,13 @@ class FlowNoise:
     Attributes
     ----------
     base
-        Gaussian transport; outside its subspace nothing else happens.
+        Gaussian transport; outside its last ``m`` directions, those of largest variance, nothing else happens.
     root
         ``(k,)`` standard deviations of the pooled residual along its directions.
     centre
         ``(c,)`` mean of the indicators of levels: a flow with all gates at zero treats levels alike.
     weights
-        Of the coupling layers.
+        Of the coupling layers, for ``m`` coordinates.
     record
         Held-out gain over levels that do not differ, its standard error, the strength chosen.
     """
@@ -87,17 +90,20 @@ class FlowNoise:
         import torch
 
         back = np.linalg.inv(self.base.map(levels))
+        u, bent = t @ back.T / self.root, slice(-self.weights["kept"].shape[1], None)
         with torch.no_grad():
-            e, log_det = forward(torch.from_numpy(t @ back.T / self.root), self._condition(levels), self._tensors())
-        return e.numpy() * self.root, log_det.numpy()
+            e, log_det = forward(torch.from_numpy(u[:, bent]), self._condition(levels), self._tensors())
+        u[:, bent] = e.numpy()
+        return u * self.root, log_det.numpy()
 
     def _outward(self, noise: np.ndarray, levels: np.ndarray) -> np.ndarray:
         """Undo :meth:`_inward`."""
         import torch
 
+        u, bent = noise / self.root, slice(-self.weights["kept"].shape[1], None)
         with torch.no_grad():
-            u = backward(torch.from_numpy(noise / self.root), self._condition(levels), self._tensors())
-        return np.asarray((u.numpy() * self.root) @ self.base.map(levels).T)
+            u[:, bent] = backward(torch.from_numpy(u[:, bent]), self._condition(levels), self._tensors()).numpy()
+        return np.asarray((u * self.root) @ self.base.map(levels).T)
 
     def _condition(self, levels: np.ndarray) -> torch.Tensor:
         import torch
@@ -156,7 +162,7 @@ class Flow:
         )
         root = np.sqrt(np.maximum(pooled / moments.count.sum(), 1e-12 * max(float(pooled.max()), 1e-300)))
         centre = moments.count @ indicators(moments.levels, parents.sizes) / moments.count.sum()
-        weights = identity_weights(len(root), len(centre), np.random.default_rng(self.random_state))
+        weights = identity_weights(min(len(root), MOST_BENT), len(centre), np.random.default_rng(self.random_state))
         return FlowNoise(base, root, centre, weights, {"gain": 0.0, "error": 0.0, "strength": 0.0})
 
     def fit_rows(self, moments: Residuals, parents: Parents, rows: PrincipalRows) -> FlowNoise:
@@ -168,8 +174,9 @@ class Flow:
         for c, levels in enumerate(distinct):
             at = where.reshape(-1) == c
             u[at] = rows.along[at] @ (turn @ np.linalg.inv(start.base.map(levels)).T) / start.root
-        condition = indicators(rows.levels, parents.sizes) - start.centre
-        weights, record = train(Rows(u, condition, rows.patient), self.random_state, self.device)
+        bent = u[:, -start.weights["kept"].shape[1] :]
+        training = Rows(bent, where.reshape(-1), indicators(distinct, parents.sizes) - start.centre, rows.patient)
+        weights, record = train(training, self.random_state, self.device)
         return FlowNoise(start.base, start.root, start.centre, weights, record)
 
     def restore(self, tensors: Mapping[str, np.ndarray], parents: Parents) -> FlowNoise:

@@ -22,10 +22,11 @@ STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)  # share of what levels differ by
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Standardised rows ``u (n, k)``, conditions ``(n, c)``, patient codes ``(n,)``."""
+    """Standardised rows ``u (n, k)``, their cells ``(n,)`` with conditions ``(cells, c)``, patient codes ``(n,)``."""
 
     u: np.ndarray
-    condition: np.ndarray
+    cell: np.ndarray
+    conditions: np.ndarray
     patient: np.ndarray
 
     def weight(self) -> np.ndarray:
@@ -34,7 +35,7 @@ class Rows:
         return np.asarray(weight / weight.sum())
 
     def __getitem__(self, which: np.ndarray) -> Rows:
-        return Rows(self.u[which], self.condition[which], self.patient[which])
+        return Rows(self.u[which], self.cell[which], self.conditions, self.patient[which])
 
 
 def train(rows: Rows, random_state: int, device: str | None) -> tuple[dict[str, np.ndarray], dict[str, float]]:
@@ -58,7 +59,7 @@ def train(rows: Rows, random_state: int, device: str | None) -> tuple[dict[str, 
         Held-out gain in nats per row over levels that do not differ, its standard error, the strength chosen.
     """
     rng = np.random.default_rng(random_state)
-    weights = identity_weights(rows.u.shape[1], rows.condition.shape[1], rng)
+    weights = identity_weights(rows.u.shape[1], rows.conditions.shape[1], rng)
     n_patients = int(rows.patient.max()) + 1
     nothing = {"gain": 0.0, "error": 0.0, "strength": 0.0}
     if n_patients < FEWEST:
@@ -94,13 +95,13 @@ def _descend(
     free = [value.requires_grad_() for name, value in weights.items() if name != "kept"]
     optimiser = torch.optim.Adam(free, lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
-    u, condition, n_patients = put(rows.u), put(rows.condition), len(np.unique(rows.patient))
+    u, condition, n_patients = put(rows.u), put(rows.conditions), len(np.unique(rows.patient))
     best, lowest, ends = start, float(patient_losses(held, start, device).mean()), np.cumsum(rows.weight())
     for step in range(1, STEPS + 1):
         drawn = np.searchsorted(ends, rng.random(BATCH) * ends[-1])  # patients alike
-        batch = torch.as_tensor(drawn, device=u.device)
+        batch, cell = (torch.as_tensor(at, device=u.device) for at in (drawn, rows.cell[drawn]))
         optimiser.zero_grad()
-        loss = _loss(u[batch], condition[batch], weights).mean() + _penalty(weights) / n_patients
+        loss = _loss(u[batch], condition[cell], weights).mean() + _penalty(weights) / n_patients
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(free, 1.0)
         optimiser.step()
@@ -137,13 +138,10 @@ def patient_losses(held: Rows, weights: dict[str, np.ndarray], device: str | Non
     def put(values: np.ndarray) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float32, device=device or "cpu")
 
-    tensors = {name: put(value) for name, value in weights.items()}
+    tensors, loss = {name: put(value) for name, value in weights.items()}, np.zeros(len(held.u))
     with torch.no_grad():
-        loss = np.concatenate(
-            [
-                _loss(put(held.u[i : i + 8192]), put(held.condition[i : i + 8192]), tensors).cpu().numpy()
-                for i in range(0, len(held.u), 8192)
-            ]
-        )
+        for cell, condition in enumerate(held.conditions):  # one set of weights per cell
+            rows = np.flatnonzero(held.cell == cell)
+            loss[rows] = _loss(put(held.u[rows]), put(condition[None]), tensors).cpu().numpy()
     _, patient = np.unique(held.patient, return_inverse=True)
     return np.asarray(np.bincount(patient, loss) / np.bincount(patient))

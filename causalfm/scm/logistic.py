@@ -29,13 +29,15 @@ def multinomial_logits(design: np.ndarray, codes: np.ndarray, weight: np.ndarray
         ``(p, K)``: the posterior mode, finite also where a level was never seen beside another. The constant is free,
         so that the mean probabilities are the shares seen.
     """
-    rows = np.concatenate([design, codes[:, None]], axis=1)
-    distinct, where = np.unique(rows, axis=0, return_inverse=True)
-    design, level = distinct[:, :-1], distinct[:, -1].astype(np.int64)
-    weight = np.bincount(where.reshape(-1), weight)
+    level, total = codes, float(weight.sum())
+    if len(weight) > 1.5 * total:  # rows of a patient that are alike count as one
+        rows = np.concatenate([design, codes[:, None]], axis=1)
+        distinct, where = np.unique(rows, axis=0, return_inverse=True)
+        design, level = distinct[:, :-1], distinct[:, -1].astype(np.int64)
+        weight = np.bincount(where.reshape(-1), weight)
     penalty = np.full((design.shape[1], 1), 1.0 / PRIOR**2)
     penalty[0] = 1e-8  # logits are free up to a common number
-    onehot, total = np.eye(n_levels)[level], float(weight.sum())
+    onehot = np.eye(n_levels)[level]
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         coefficients = flat.reshape(len(penalty), n_levels)
