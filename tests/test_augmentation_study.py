@@ -9,6 +9,7 @@ from experiments.balanced_augmentation import __main__ as study
 from experiments.balanced_augmentation.hospitals import HOSPITALS, draw_split, load_pool
 from experiments.balanced_augmentation.jackknife import MEASURES, interval
 from experiments.balanced_augmentation.methods import METHODS
+from experiments.balanced_augmentation.shared_effects import shared_effects
 
 CELLS = {"LUAD": (28, 84), "LUSC": (17, 39), "HNSC": (21, 15), "THCA": (62, 24), "BRCA": (0, 9)}
 SENTINEL = "PATIENT-4711"
@@ -72,6 +73,16 @@ def test_it_runs_on_made_up_slides(folder, tmp_path, capsys):
     study.main(call)  # nothing is run again, and the same comes out
     assert [file.stat().st_mtime_ns for file in kept] == stamps
     assert page.read_text() == text
+
+
+def test_a_hospital_that_moves_all_organs_alike_is_seen_to(folder):
+    table = shared_effects(load_pool(folder))
+    cosines = table[table["quantity"].str.startswith("cosine")]
+    assert len(cosines) == 6
+    assert (cosines["value"] > 0.9).all()
+    assert ((cosines["low"] <= 1.0) & (cosines["high"] >= 1.0)).all()
+    squares = table[table["quantity"] == "squared distance"]
+    assert squares["high"].min() > squares["low"].max() > 0
 
 
 def test_real_slides_give_the_known_numbers(data_dir):

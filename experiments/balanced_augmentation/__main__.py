@@ -113,7 +113,7 @@ def effects(table: pd.DataFrame) -> str:
     """Set the hospital's effects on each cancer."""
     names = list(dict.fromkeys(table["quantity"]))
     lines = ["**What moving from one hospital to the other does to each cancer (all patients)**", ""]
-    lines += [f"| cancer | {' | '.join(names)} |", "|---|---|---|---|"]
+    lines += [f"| cancer | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
     for cancer, rows in table.groupby("cancer", sort=False):
         by = rows.set_index("quantity")
         cells = [

@@ -10,7 +10,7 @@ from experiments.balanced_augmentation.hospitals import Pool
 
 
 def shared_effects(pool: Pool) -> pd.DataFrame:
-    """Return one row per cancer: squared distance between hospitals, cosine with that within the two lung cancers.
+    """Return one row per cancer: squared distance between hospitals, cosines between cancers.
 
     Dimensions are scaled by their spread over lung patients. Squares are debiased; 95 % intervals by a jackknife over
     patients, stratified by cell.
@@ -25,19 +25,18 @@ def shared_effects(pool: Pool) -> pd.DataFrame:
         variance += (len(members) - 1) * without.var(axis=0)
     half = float(stats.t.ppf(0.975, np.bincount(pool.cell).min() - 1)) * np.sqrt(variance)
     named = pool.cohort.obs["project_id"].astype(str).to_numpy()
-    rows = []
-    for k, names in enumerate(("squared distance", "cosine with LUAD", "cosine with LUSC")):
+    cancers, rows = [c.removeprefix("TCGA-") for c in dict.fromkeys(named)], []
+    for k, names in enumerate(("squared distance", *(f"cosine with {c}" for c in cancers[:-1]))):
         for j in range(value.shape[1]):
-            if j == k - 1:  # a cancer beside itself
+            if j < k:  # each pair once
                 continue
-            cancer = named[pool.cell == 2 * j][0].removeprefix("TCGA-")
             number = {"value": value[k, j], "low": value[k, j] - half[k, j], "high": value[k, j] + half[k, j]}
-            rows.append({"cancer": cancer, "quantity": names, **number})
+            rows.append({"cancer": cancers[j], "quantity": names, **number})
     return pd.DataFrame(rows)
 
 
 def _numbers(X: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Squares and the two cosines ``(3, cancers)``."""
+    """Squares, and cosines with all but the last cancer ``(cancers, cancers)``."""
     gaps, squares = [], []
     for c in range(0, int(cell.max()) + 1, 2):
         sides = [X[cell == c + h] for h in (0, 1)]
@@ -45,4 +44,4 @@ def _numbers(X: np.ndarray, cell: np.ndarray) -> np.ndarray:
         noise = sum(float(s.var(axis=0, ddof=1).sum()) / len(s) for s in sides)
         squares.append(gaps[-1] @ gaps[-1] - noise)
     gap, square = np.stack(gaps), np.array(squares)
-    return np.vstack([square, gap[:2] @ gap.T / np.sqrt(np.outer(square[:2], square))])
+    return np.vstack([square, (gap @ gap.T / np.sqrt(np.outer(square, square)))[:-1]])
