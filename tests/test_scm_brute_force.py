@@ -122,7 +122,8 @@ def spread(values, weight, cell):
     count = np.bincount(cell, weight)
     sums = np.stack([(weight[cell == c, None] * values[cell == c]).sum(axis=0) for c in range(len(count))])
     between = (sums**2 / count[:, None]).sum(axis=0)
-    return (weight @ values**2 - between) / (between * (1.0 - len(count) / count.sum()))
+    variance = (weight @ values**2 - between) / (count.sum() - len(count))
+    return variance / ((between - len(count) * variance) / count.sum())
 
 
 def share_of_signal(square, noise, count):

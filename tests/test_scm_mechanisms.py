@@ -102,6 +102,15 @@ def test_spread_of_patients_tells_how_much_a_row_is_worth():
         assert parts(cohort, SITE)[4].spread == pytest.approx(wanted, rel=0.1)
 
 
+def test_spread_of_patients_is_known_where_cells_hold_few():
+    """Forty hospitals, four patients of each class: squares of the cells' means hold a quarter of the variance too."""
+    rng = np.random.default_rng(0)
+    codes = np.arange(320)
+    obs = pd.DataFrame({"patient": codes.astype(str), "site": (codes % 40).astype(str)})
+    cohort = Cohort(rng.standard_normal((320, 200)), obs.assign(tumour=(codes // 40 % 2).astype(str)))
+    assert parts(cohort, SITE)[4].spread == pytest.approx(2.0, rel=0.15)  # 1.26 if that is left in
+
+
 # --- scales ----------------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from causalfm.scm.regression import MeanModel, regressors
 from causalfm.scm.sampling_error import SamplingError, Terms
 
 FULL_LEVERAGE = 1.0 - 1e-9
+GAUSSIAN = 2.0  # squared coefficient of variation of the square of a Gaussian number
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +178,16 @@ class _Sums:
         )
 
     def _spread(self) -> np.ndarray:
-        """Squared coefficients of variation of the patients' mean squares within cells."""
-        free = 1.0 - len(self.count) / float(self.count.sum())
+        """Squared coefficients of variation of the patients' mean squares within cells.
+
+        With variance ``v`` and mean ``m`` the squares of the cells' sums expect ``N m**2 + C v``: where cells hold few
+        patients ``C v`` is no small part of it.
+        """
+        C, N = len(self.count), float(self.count.sum())
         between = (self.square**2 / self.count[:, None]).sum(axis=0)
-        if free <= 0:  # no cell holds two patients: as of one Gaussian row each
-            return np.full(len(between), 2.0)
-        positive = np.where(between > 0, between, 1.0)
-        return np.asarray(np.maximum((self.fourth - between) / (positive * free), 0.0))
+        if N <= C:  # no cell holds two patients: as of one Gaussian row each
+            return np.full(len(between), GAUSSIAN)
+        variance = np.maximum(self.fourth - between, 0.0) / (N - C)
+        square = (between - C * variance) / N
+        known = square > 1e-9 * between / N
+        return np.where(known, variance / np.where(known, square, 1.0), np.where(between > 0, GAUSSIAN, 0.0))
