@@ -87,6 +87,8 @@ def test_rows_without_pairs_are_predicted_as_without():
         moved, errors = scm.counterfactual(cohort, {"scanner": level}, return_uncertainty=True)
         plain, plain_errors = alone.counterfactual(cohort, {"scanner": level}, return_uncertainty=True)
         assert set(plain_errors.kind) == {"parameter"}
+        assert "pairs" in moved.info["counterfactual"][0]["coupling"]
+        assert plain.info["counterfactual"][0]["coupling"] == alone.coupling
         scanner = cohort.obs["scanner"].to_numpy()
         paired = (scanner == "scanner0") & (level == "scanner1")
         kinds = np.where(paired, "prediction", np.where(scanner == level, "as seen", "parameter"))
@@ -144,7 +146,12 @@ def test_corrections_that_are_not_undone_do_not_compose():
     step = scm.counterfactual(cohort, {"scanner": "scanner2"})
     assert set(step.obs["seen:scanner"]) == {"scanner0"}
     forgotten = step.replace(obs=step.obs.drop(columns=["seen:scanner", "seen:site"]))
-    direct, twice = (scm.counterfactual(c, TO_1).X for c in (cohort, forgotten))
+    (direct, errors), (twice, other) = (
+        scm.counterfactual(c, TO_1, return_uncertainty=True) for c in (cohort, forgotten)
+    )
+    assert set(errors.kind) == {"prediction"}
+    assert set(other.kind) == {"parameter"}, "a row that another model moved was never seen"
+    direct, twice = direct.X, twice.X
     assert np.linalg.norm(twice - direct) > 0.1 * np.linalg.norm(direct - cohort.X)
 
 

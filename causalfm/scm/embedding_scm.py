@@ -172,7 +172,7 @@ class EmbeddingSCM:
         target = fitted.mean.parents.read(Cohort._of_finite(cohort.X, obs, {}))
         refuse_unsupported(fitted, self.graph, do, source, target, assume=self.assume)
         X, obs, errors = move_rows(cohort, obs, self.graph, fitted, source, target, self.coupling)
-        record = {"do": {k: str(v) for k, v in do.items()}, "mechanism": self.mechanism, "coupling": self.coupling}
+        record = {"do": {k: str(v) for k, v in do.items()}, "mechanism": self.mechanism, "coupling": errors.coupling}
         done = [*cohort.info.get("counterfactual", []), record]
         moved = Cohort(X, obs, {**cohort.info, "counterfactual": done})
         return (moved, errors) if return_uncertainty else moved
