@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 import causalfm as cfm
 from causalfm.cohort import Cohort
+from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.plot import to_svg
 from causalfm.scm import EmbeddingSCM, PairedRowErrors, pair_curve
@@ -338,3 +339,12 @@ def test_scan_adds_noise_of_patients():
     left = seen.X - tissue.X @ maps[1].T - shifts[1]
     np.testing.assert_allclose(left[0], left[1], atol=1e-12)
     assert np.abs(left).mean() > 0.1
+
+
+def test_changes_that_nobody_shares_are_refused():
+    """Patients 0 and 1 show one change, 2 and 3 another: none is shown by three."""
+    pairs = rescanned(1, 4, 2, THREE)
+    early = pairs.obs["patient"].isin(["bp0", "bp1"])
+    kept = np.where(early, pairs.obs["scanner"] != "scanner2", pairs.obs["scanner"] != "scanner1")
+    with pytest.raises(DataError, match="no change of levels is shown by 3 patients"):
+        EmbeddingSCM(GRAPH).fit(unpaired(0, design=THREE), pairs[kept])
