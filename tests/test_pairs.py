@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 import causalfm as cfm
 from causalfm.cohort import Cohort
+from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.plot import to_svg
 from causalfm.scm import EmbeddingSCM, PairedRowErrors, pair_curve
@@ -87,6 +88,8 @@ def test_rows_without_pairs_are_predicted_as_without():
         moved, errors = scm.counterfactual(cohort, {"scanner": level}, return_uncertainty=True)
         plain, plain_errors = alone.counterfactual(cohort, {"scanner": level}, return_uncertainty=True)
         assert set(plain_errors.kind) == {"parameter"}
+        assert "pairs" in moved.info["counterfactual"][0]["coupling"]
+        assert plain.info["counterfactual"][0]["coupling"] == alone.coupling
         scanner = cohort.obs["scanner"].to_numpy()
         paired = (scanner == "scanner0") & (level == "scanner1")
         kinds = np.where(paired, "prediction", np.where(scanner == level, "as seen", "parameter"))
@@ -144,7 +147,12 @@ def test_corrections_that_are_not_undone_do_not_compose():
     step = scm.counterfactual(cohort, {"scanner": "scanner2"})
     assert set(step.obs["seen:scanner"]) == {"scanner0"}
     forgotten = step.replace(obs=step.obs.drop(columns=["seen:scanner", "seen:site"]))
-    direct, twice = (scm.counterfactual(c, TO_1).X for c in (cohort, forgotten))
+    (direct, errors), (twice, other) = (
+        scm.counterfactual(c, TO_1, return_uncertainty=True) for c in (cohort, forgotten)
+    )
+    assert set(errors.kind) == {"prediction"}
+    assert set(other.kind) == {"parameter"}, "a row that another model moved was never seen"
+    direct, twice = direct.X, twice.X
     assert np.linalg.norm(twice - direct) > 0.1 * np.linalg.norm(direct - cohort.X)
 
 
@@ -331,3 +339,12 @@ def test_scan_adds_noise_of_patients():
     left = seen.X - tissue.X @ maps[1].T - shifts[1]
     np.testing.assert_allclose(left[0], left[1], atol=1e-12)
     assert np.abs(left).mean() > 0.1
+
+
+def test_changes_that_nobody_shares_are_refused():
+    """Patients 0 and 1 show one change, 2 and 3 another: none is shown by three."""
+    pairs = rescanned(1, 4, 2, THREE)
+    early = pairs.obs["patient"].isin(["bp0", "bp1"])
+    kept = np.where(early, pairs.obs["scanner"] != "scanner2", pairs.obs["scanner"] != "scanner1")
+    with pytest.raises(DataError, match="no change of levels is shown by 3 patients"):
+        EmbeddingSCM(GRAPH).fit(unpaired(0, design=THREE), pairs[kept])

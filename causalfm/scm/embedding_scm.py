@@ -185,7 +185,7 @@ class EmbeddingSCM:
         if return_uncertainty and fitted.pairs is None:  # before the work, not after it
             scale_error(fitted.noise, source.levels[0], target.levels[0])
         X, obs, errors = move_rows(met.cohort, obs, self.graph, fitted, source, target, self.coupling)
-        record = {"do": {k: str(v) for k, v in do.items()}, "mechanism": self.mechanism, "coupling": self.coupling}
+        record = {"do": {k: str(v) for k, v in do.items()}, "mechanism": self.mechanism, "coupling": errors.coupling}
         moved = met.record(X, obs, record)
         if not return_uncertainty:
             return moved

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from causalfm.cohort import Cohort
+from causalfm.errors import DataError
 from causalfm.positivity import MIN_GROUPS
 from causalfm.scm.bridges import Bridge, read_bridge, spread_out, technical_parents
 from causalfm.scm.cells import lay_out
@@ -133,7 +134,13 @@ def learn_pairs(cohort: Cohort, pairs: Cohort, graph: CausalGraph, fitted: Fitte
     """
     parents = fitted.mean.parents
     bridge = read_bridge(pairs, graph, parents, fitted.mean.coefficients.shape[1])
-    return maps_of(bridge, graph, fitted, residual_directions(cohort, graph, fitted))
+    maps = maps_of(bridge, graph, fitted, residual_directions(cohort, graph, fitted))
+    if not len(maps.change):
+        raise DataError(
+            f"no change of levels is shown by {MIN_GROUPS} {graph.group}s with pairs: add pairs of the same change, or "
+            "fit without pairs."
+        )
+    return maps
 
 
 def with_pairs(fitted: Fitted, cohort: Cohort, pairs: Cohort | None, graph: CausalGraph) -> Fitted:
@@ -168,7 +175,7 @@ def maps_of(bridge: Bridge, graph: CausalGraph, fitted: Fitted, basis: np.ndarra
         basis=basis,
         change=found.change[kept],
         shift=found.shift[kept],
-        matrix=np.stack([_invertible(slope) for slope in slopes]),
+        matrix=_invertible(slopes),
         outside=np.clip(1.0 + found.outside[kept], LEAST_STRETCH, 1.0 / LEAST_STRETCH),
         **_errors(task, found.left_out, found.change[kept]),
         patients=patients[kept],
@@ -208,9 +215,9 @@ def task_of(bridge: Bridge, fitted: Fitted, basis: np.ndarray, biology: int) -> 
     return Task(missed, predicted - mean, basis, bridge.change, classes, bridge.patient, bridge.weights())
 
 
-def _invertible(matrix: np.ndarray) -> np.ndarray:
-    left, values, right = np.linalg.svd(matrix)
-    return np.asarray((left * np.clip(values, LEAST_STRETCH, 1.0 / LEAST_STRETCH)) @ right)
+def _invertible(matrices: np.ndarray) -> np.ndarray:
+    left, values, right = np.linalg.svd(matrices)
+    return np.asarray((left * np.clip(values, LEAST_STRETCH, 1.0 / LEAST_STRETCH)[:, None, :]) @ right)
 
 
 def _errors(task: Task, left_out: np.ndarray, change: np.ndarray) -> dict[str, np.ndarray]:
@@ -234,9 +241,12 @@ def _errors(task: Task, left_out: np.ndarray, change: np.ndarray) -> dict[str, n
         spread = float((np.bincount(own, (log - centre) ** 2) / size).sum() / (G - 1))
         length.append((centre, spread**0.5))
     units = np.array(patients, dtype=np.float64)
-    one = float((np.array(apart) * (units - 1)).sum() / (units - 1).sum())
-    df = 2.0 * units / max(one, 1e-9)
-    return {"variance": np.stack(variance), "df": np.maximum(df, 1.0), "length": np.array(length)}
+    one = float((np.array(apart) * (units - 1)).sum() / max((units - 1).sum(), 1.0))
+    return {
+        "variance": np.array(variance).reshape(-1, task.missed.shape[1]),
+        "df": np.maximum(2.0 * units / max(one, 1e-9), 1.0),
+        "length": np.array(length).reshape(-1, 2),
+    }
 
 
 def _relative_variance(squares: np.ndarray) -> float:

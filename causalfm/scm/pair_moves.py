@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SEEN = "seen:{}"  # column of obs with the level at which the tissue of a moved row was seen
 UNPAIRED, AS_SEEN = -1, -2
+LEARNED = "best linear prediction, learned from pairs, where they show the change; elsewhere "
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,7 @@ def move_rows(
         obs[SEEN.format(name)] = levels_as(cohort.obs[name], fitted.mean.parents.levels[factor], seen[:, j])
     as_seen = (seen == target.levels[:, factors]).all(axis=1)
     which = _answered(which, cohort, graph, fitted, source, target, as_seen=as_seen)
-    return X, obs, PairedRowErrors(coupling, fitted, start, X, source, target, maps, which)
+    return X, obs, PairedRowErrors(LEARNED + coupling, fitted, start, X, source, target, maps, which)
 
 
 def _seen_levels(cohort: Cohort, fitted: Fitted, factors: list[int], source: Values) -> np.ndarray:
@@ -158,9 +159,10 @@ def _answered(
     *,
     as_seen: np.ndarray,
 ) -> np.ndarray:
-    """Keep the maps of rows of which nothing but technical factors ever changed: pairs say nothing of the others."""
+    """Keep the maps of rows of which only technical factors ever changed: pairs say nothing of others."""
     earlier = {name for record in cohort.info.get("counterfactual", []) for name in record.get("do", {})}
-    if earlier - set(graph.technical):
+    forgotten = earlier and not any(SEEN.format(name) in cohort.obs for name in graph.technical)
+    if forgotten or earlier - set(graph.technical):
         return np.full(len(which), UNPAIRED)
     others = [j for j in range(source.levels.shape[1]) if j not in fitted.pairs.factors] if fitted.pairs else []
     same = (source.levels[:, others] == target.levels[:, others]).all(axis=1)
