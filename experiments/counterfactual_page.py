@@ -150,8 +150,8 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 TEXT = """# Counterfactuals against the same tissue truly re-seen
 
 Written by `{command}`; every number below is
-of that run (seed {seed}). The data are rendered (`datasets/histology.md`): not real tissue, and no real hospital, stain,
-scanner or pathology encoder.
+of that run (seed {seed}). The data are rendered (`datasets/histology.md`): not real tissue, and no real hospital,
+stain, scanner or pathology encoder.
 
 {tissues} tissues of {patients} patients in four hospitals that see 80, 60, 40 and 20 % solid tumours; every tissue is
 rendered again under every hospital, stain and scanner ({views} views) and encoded with EfficientNet-Lite0 ({dimensions}

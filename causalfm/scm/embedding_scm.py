@@ -38,7 +38,7 @@ class EmbeddingSCM:
     mechanism
         ``"additive"``: levels shift the mean. ``"location-scale"``: they stretch the residual too, dimension by
         dimension. ``"optimal-transport"``: they reshape its covariance. ``"interaction"``: additive, and biology
-        changes the shifts.
+        changes the shifts. ``"random-effects"``: so too, shifts shrunken to 0 band by band of principal directions.
     assume
         ``"additive"`` lets rows move to a level at which fewer than three patients of their biology were seen; the
         default refuses them.
