@@ -1,6 +1,6 @@
 """Counterfactual embeddings against the same rendered tissue under another hospital, stain or scanner.
 
-``python -m experiments.counterfactual_fidelity [--tissues 500] [--fast] [--out FOLDER] [--page FILE]``
+``python -m experiments.counterfactual_fidelity [--tissues 500] [--seed 0] [--fast] [--out FOLDER] [--page FILE]``
 
 Tissue of four hospitals that see different shares of two growth patterns is rendered, also under every other hospital,
 stain and scanner, and encoded with EfficientNet-Lite0. Models are fitted on what training patients looked like where
@@ -33,7 +33,6 @@ from experiments.counterfactual_views import CAUSES, Views, encoded_views
 ROLES = {"biology": "tumour", "technical": ["site", "scanner", "stain"], "group": "patient", "specimen": "tissue"}
 GRAPH = CausalGraph(histology.GRAPH, **ROLES)
 MECHANISMS = ("additive", "location-scale", "optimal-transport", "interaction", "random-effects")
-SEED = 0
 N_PAIRS = 20
 FOLDS = 3  # of the likelihood with patients left out
 
@@ -150,7 +149,7 @@ def rivals(question: Question, views: Views, training: Cohort, seen: Cohort, tru
 def left_out_likelihood(training: Cohort, mechanism: str) -> float:
     """Mean log density of training rows under models that did not see their patients, nats."""
     codes = training.factor("patient", private=True).codes
-    fold = np.random.default_rng(SEED).permutation(codes.max() + 1)[codes] % FOLDS
+    fold = np.random.default_rng(0).permutation(codes.max() + 1)[codes] % FOLDS
     total = 0.0
     for f in range(FOLDS):
         scm = EmbeddingSCM(GRAPH, mechanism, assume="additive").fit(training[fold != f])
@@ -193,6 +192,7 @@ def study(
     tissues: int,
     folder: Path,
     *,
+    random_state: int = 0,
     size: int = 224,
     encode: Callable[[np.ndarray], np.ndarray] | None = None,
     asked: tuple[Question, ...] = QUESTIONS,
@@ -206,8 +206,8 @@ def study(
         Tissues, two of each patient.
     folder
         Keeps encoded views and results.
-    size, encode
-        Of the renderer; images to embeddings, EfficientNet-Lite0 unless given.
+    random_state, size, encode
+        Of the cohort and the renderer; images to embeddings, EfficientNet-Lite0 unless given.
     asked
         Questions.
     with_limits
@@ -218,9 +218,11 @@ def study(
     table, facts
         One row per estimate, and what else the page says.
     """
-    obs = histology.cohort_table(tissues // 2, 2, 0.6, SEED)
+    obs = histology.cohort_table(tissues // 2, 2, 0.6, random_state)
     obs["tissue"] = obs.index
-    views = encoded_views(obs, folder / f"views-{tissues}-{size}", random_state=SEED, size=size, encode=encode)
+    views = encoded_views(
+        obs, folder / f"views-{tissues}-{size}-{random_state}", random_state=random_state, size=size, encode=encode
+    )
     test = held_out(obs)
     training, seen = views.seen[~test], views.seen[test]
     models = {name: EmbeddingSCM(GRAPH, name, assume="additive").fit(training) for name in MECHANISMS}
@@ -232,6 +234,7 @@ def study(
     if with_limits:
         rows += limits(views, training, seen, GRAPH)
     facts = {
+        "seed": random_state,
         "tissues": len(obs),
         "training": [len(training), int(training.obs["patient"].nunique())],
         "test": [len(seen), int(seen.obs["patient"].nunique())],
@@ -251,12 +254,14 @@ def main(arguments: list[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(description="Fidelity of counterfactual embeddings on rendered tissue.")
     parser.add_argument("--tissues", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0, help="of patients, tissue and noise")
     parser.add_argument("--fast", action="store_true", help="120 tissues of 64 px, no network")
     parser.add_argument("--out", type=Path, default=Path("counterfactual-fidelity"))
     parser.add_argument("--page", type=Path, help="write the results page and its figure here, as in docs/")
     o = parser.parse_args(arguments)
     o.out.mkdir(parents=True, exist_ok=True)
-    table, facts = study(120, o.out, size=64, encode=block_means) if o.fast else study(o.tissues, o.out)
+    quick = {"size": 64, "encode": block_means} if o.fast else {}
+    table, facts = study(120 if o.fast else o.tissues, o.out, random_state=o.seed, **quick)
     table.to_csv(o.out / "fidelity.csv", index=False)
     (o.out / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     print(summary(table, facts))

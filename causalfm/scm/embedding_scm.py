@@ -39,10 +39,11 @@ class EmbeddingSCM:
     graph
         Declared graph. The parents of ``Z`` enter its mean; nodes below an intervention follow it.
     mechanism
-        ``"additive"``: levels shift the mean; ``"random-effects"``: shifts shrunken direction by direction.
-        ``"location-scale"``: they stretch the residual too, dimension by dimension; ``"optimal-transport"``: they
-        reshape its covariance; ``"flow"``: they bend it, by an invertible network trained on rows. ``"interaction"``:
-        additive, and biology changes the shifts; ``"interaction-location-scale"``: both.
+        ``"additive"``: levels shift the mean. ``"location-scale"``: they stretch the residual too, dimension by
+        dimension; ``"optimal-transport"``: they reshape its covariance; ``"flow"``: they bend it, by an invertible
+        network trained on rows. ``"interaction"``: additive, and biology changes the shifts;
+        ``"interaction-location-scale"``: both; ``"random-effects"``: as interaction, shrunken band by band of
+        principal directions.
     assume
         ``"additive"`` lets rows move to a level at which fewer than three patients of their biology were seen; the
         default refuses them.
