@@ -42,8 +42,7 @@ class EmbeddingSCM:
         ``"additive"``: levels shift the mean. ``"location-scale"``: they stretch the residual too, dimension by
         dimension; ``"optimal-transport"``: they reshape its covariance; ``"flow"``: they bend it, by an invertible
         network trained on rows. ``"interaction"``: additive, and biology changes the shifts;
-        ``"interaction-location-scale"``: both; ``"random-effects"``: as interaction, shrunken band by band of
-        principal directions.
+        ``"interaction-location-scale"``: both; ``"random-effects"``: as interaction, shrunken direction by direction.
     assume
         ``"additive"`` lets rows move to a level at which fewer than three patients of their biology were seen; the
         default refuses them.
