@@ -33,6 +33,11 @@ def fit(change=None, roles=None, patients=12):
     return call
 
 
+def after(use):
+    """Use a model that learned from pairs where they cannot be used."""
+    return lambda t: use(fit()(t), scanned())
+
+
 def column(name, value):
     return lambda data: data.replace(obs=data.obs.assign(**{name: value}))
 
@@ -68,6 +73,21 @@ CASES = {
         "C",
     ),
     "pairs of two patients": (fit(patients=2), "2 patients", "at least 3"),
+    "flips of a paired model": (
+        after(lambda scm, data: cfm.scm.flips(scm, data, lambda X: X[:, :2])),
+        "learned from pairs",
+        "without pairs=",
+    ),
+    "paths of a paired model": (
+        after(lambda scm, data: cfm.scm.gap_paths(scm, data, ("A", "B"))),
+        "learned from pairs",
+        "without pairs=",
+    ),
+    "augmentation by a paired model": (
+        after(lambda scm, data: cfm.augment.balanced_counterfactuals(scm, data)),
+        "learned from pairs",
+        "without pairs=",
+    ),
     "curve of five patients": (curve(patients=5), "5 patients", "at least 6"),
     "curve of more than there are": (curve(sizes=[40]), "sizes=40", "at most"),
     "curve of one fold": (curve(n_folds=1), "n_folds=1"),

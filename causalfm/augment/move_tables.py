@@ -65,11 +65,13 @@ def move_tables(scm: EmbeddingSCM, factors: str | Sequence[str] | None, target: 
         A node that follows has an unmeasured common cause with its own causes.
     """
     from causalfm.scm import EmbeddingSCM
+    from causalfm.scm.pair_maps import refuse_pairs
 
     check_type(scm, EmbeddingSCM, "scm", "fit one: EmbeddingSCM(graph).fit(cohort)")
     if target not in TARGETS:
         raise DataError(f"target={target!r}: choose one of {', '.join(TARGETS)}.")
     fitted, graph = scm.fitted, scm.graph
+    refuse_pairs(fitted, "augmentation moves rows by tables of levels")
     drawn = _factors(graph, factors)
     follow = _followers(fitted, graph, drawn)
     parents = fitted.mean.parents

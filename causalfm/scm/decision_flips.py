@@ -17,6 +17,7 @@ from causalfm.results import CAVEAT, Result
 from causalfm.scm.embedding_scm import EmbeddingSCM
 from causalfm.scm.flip_counts import Asked, count_flips
 from causalfm.scm.flip_tables import PER, FlipRate, rates_of
+from causalfm.scm.pair_maps import refuse_pairs
 from causalfm.scm.refits import FOLDS, deal
 from causalfm.scm.scores import scorer_of
 
@@ -119,6 +120,7 @@ def flips(
     check_inputs(cohort, scm.graph)
     check_seed(random_state)
     fitted, graph = scm.fitted, scm.graph
+    refuse_pairs(fitted, "flips fits the model again without some patients")
     factor = graph.technical[0] if of is None else of
     if not isinstance(factor, str) or factor not in graph.technical or fitted.known(factor) is None:
         raise DataError(f"of={of!r} is no technical node with levels: choose among {', '.join(graph.technical)}.")

@@ -143,6 +143,18 @@ def learn_pairs(cohort: Cohort, pairs: Cohort, graph: CausalGraph, fitted: Fitte
     return maps
 
 
+def refuse_pairs(fitted: Fitted, what: str) -> None:
+    """Refuse models that learned from pairs where a question cannot use them.
+
+    Raises
+    ------
+    DataError
+        Always with pairs.
+    """
+    if fitted.pairs is not None:
+        raise DataError(f"{what}, and this model learned from pairs: pass one that was fitted without pairs=.")
+
+
 def with_pairs(fitted: Fitted, cohort: Cohort, pairs: Cohort | None, graph: CausalGraph) -> Fitted:
     """Return the model with what pairs teach, if there are any: see :func:`learn_pairs`."""
     return fitted if pairs is None else dataclasses.replace(fitted, pairs=learn_pairs(cohort, pairs, graph, fitted))

@@ -16,6 +16,7 @@ from causalfm.scm.embedding_scm import EmbeddingSCM
 from causalfm.scm.fitted import fit_model
 from causalfm.scm.gap_split import partition, split_gap
 from causalfm.scm.mechanisms import mechanism_named
+from causalfm.scm.pair_maps import refuse_pairs
 from causalfm.scm.path_rows import GapPaths, assemble
 from causalfm.scm.refits import FOLDS, deal, quantile, without_each
 from causalfm.scm.scores import scorer_of
@@ -80,6 +81,7 @@ def gap_paths(
     check_inputs(cohort, scm.graph)
     check_seed(random_state)
     fitted, graph = scm.fitted, scm.graph
+    refuse_pairs(fitted, "a gap is split by means, which pairs do not change")
     factor, pair = _asked(scm, of, levels)
     if cohort.d != fitted.mean.coefficients.shape[1] or cohort.fingerprint(graph.columns) != fitted.fingerprint:
         raise DataError(
