@@ -14,8 +14,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-SAMPLE = 2048  # columns; below four times as many rows there is nothing to be gained
-SURPLUS = 1.6  # rows kept, as a multiple of the list's length
+SAMPLE = 1024  # columns; below four times as many rows there is nothing to be gained
+SURPLUS = 1.9  # rows kept, as a multiple of the list's length
 MOST = 8.0  # the same, at which a query is given up
 HITS_MIB = 256  # held for all queries
 TILE = 2000  # rows by columns of one product: 15 MiB, which caches hold while it is looked through

@@ -150,7 +150,13 @@ class Lists:
                 self.held.append((at[of_list], entries[entry], block.view(-1)[hit].numpy()))
                 return
         values, column = _top(found, self.width)
-        self._merge(at, values, torch.from_numpy(entries)[column])
+        where = torch.from_numpy(entries)[column]
+        if (self.indices[at, 0] >= 0).any():
+            self._merge(at, values, where)
+        else:
+            width = values.shape[1]
+            self.similarity[at, :width] = values.numpy()
+            self.indices[at, :width] = where.masked_fill(values == -torch.inf, -1).numpy()
 
     def finish(self) -> None:
         """Sort in what was put aside."""
