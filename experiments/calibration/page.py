@@ -10,15 +10,11 @@ import pandas as pd
 from experiments.calibration.designs import EFFECT, FIRST_SEED
 from experiments.calibration.summary import COVERAGE, FEW_COVERAGE, FEW_PATIENTS, OPEN, SIZE
 
-BEFORE = (
-    "These cells were run before the correction for covariances that differ in direction (ADR 14). In these designs it "
-    "changes p-values in the third decimal, and at most 0.5 % of the decisions."
-)
 SECTIONS = {
     "mean_test": (
         "Size of the mean test",
         "Share of cohorts without any effect in which p <= .05. *unstudentised*: the same permutations with the plain "
-        f"sum of squares. *rows as units*: the same test if every tile were a patient. {BEFORE}",
+        "sum of squares. *rows as units*: the same test if every tile were a patient.",
     ),
     "effect": (
         "Intervals of the effect",
@@ -59,7 +55,7 @@ SECTIONS = {
         "Share of cohorts in which `invariance_test` gives p <= .05 (199 draws). *mean*, *gcm* and *c2st* look for "
         "shifts; the others compare distributions and rightly find sites that differ by spread alone, which is no null "
         f"for them. *effect*: the root mean square distance between two sites is {EFFECT['site_effect']}, that between "
-        f"the two classes 1, as are the standard deviations of patients and of rows. {BEFORE}",
+        f"the two classes 1, as are the standard deviations of patients and of rows.",
     ),
     "paired": (
         "Scanners that vary within patients",
