@@ -25,6 +25,14 @@ def bridge(change=None, patients=12):
     return found if change is None else change(found)
 
 
+def refocused(t):
+    """A technical number of its own for each scan."""
+    pairs, data = bridge(), scanned()
+    roles = {"technical": ["site", "focus"], "kinds": {"focus": "continuous"}, **TILES}
+    pairs, data = (c.replace(obs=c.obs.assign(focus=np.arange(len(c)) / 7.0)) for c in (pairs, data))
+    return cfm.EmbeddingSCM(graph(**roles)).fit(data, pairs)
+
+
 def fit(change=None, roles=None, patients=12):
     def call(t):
         pairs = bridge(change, patients) if callable(change) or change is None else change
@@ -66,6 +74,7 @@ CASES = {
         "lie in several levels of 'patient'",
     ),
     "pairs of unlike tissue": (fit(column("tumour", half)), "'tumour' differs", "same tile"),
+    "pairs at technical numbers of their own": (refocused, "'focus' differs", "Declare it in levels"),
     "pairs at an unseen level": (
         fit(lambda data: data.replace(obs=data.obs.assign(site=data.obs["site"].replace("A", "C")))),
         "'site'",

@@ -17,7 +17,14 @@ from causalfm.augment.move_tables import move_tables
 from causalfm.errors import DataError, NotIdentifiedError
 from causalfm.scm.parents import Values
 
-MECHANISMS = ("additive", "location-scale", "interaction", "optimal-transport")
+MECHANISMS = (
+    "additive",
+    "location-scale",
+    "interaction",
+    "interaction-location-scale",
+    "random-effects",
+    "optimal-transport",
+)
 
 
 def confounded(cells, d=5, seed=0, shift=3.0):
@@ -60,13 +67,17 @@ def test_the_module_moves_as_the_function_does(mechanism):
     out = balanced_counterfactuals(scm, cohort, random_state=3)
     augment = CounterfactualAugment(scm, random_state=3)
     codes, numbers = augment.encode(cohort)
-    assert (numbers is None) == (mechanism in ("additive", "interaction"))
+    assert (numbers is None) == (mechanism in ("additive", "interaction", "random-effects"))
     z, target = torch.tensor(cohort.X, dtype=torch.float32), augment.encode(out)[0]
     np.testing.assert_allclose(augment.move(z, codes, target, numbers), out.X, rtol=0, atol=1e-5)
     drawn = augment.draw(codes).codes[:, augment.columns.index("site")]  # the first call of a seed is the first copy
     np.testing.assert_array_equal(drawn, target[:, augment.columns.index("site")])
     own = augment.move(z, codes, codes, numbers)
     assert torch.equal(own, z)
+    exact = torch.tensor(cohort.X)  # the tables are float32: rows that stay are not rounded to it
+    stays = (codes == target).all(dim=1)
+    assert torch.equal(augment.move(exact, codes, target, numbers)[stays], exact[stays])
+    assert stays.any()
 
 
 def test_numbers_enter_the_residual():

@@ -79,9 +79,20 @@ def test_mean_shift_with_and_without_the_case_mix():
     np.testing.assert_allclose(plain.X[at], cohort.X[at] + 10.0 * 4 / 6 + 1.0, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", [int, bool])
+def test_mean_shift_takes_levels_that_are_no_text(kind):
+    cohort = shifted()
+    own = cohort.replace(obs=cohort.obs.assign(site=cohort.obs["site"].astype(int).astype(kind)))
+    wanted = mean_shift(cohort, cohort, GRAPH, factor="site", level="1", adjusted=True)
+    moved = mean_shift(own, own, GRAPH, factor="site", level=kind(1), adjusted=True)
+    np.testing.assert_array_equal(moved.X, wanted.X)
+    assert moved.obs["site"].dtype == own.obs["site"].dtype
+    assert (moved.obs["site"] == kind(1)).all()
+
+
 def test_mean_shift_refuses_levels_and_classes_that_do_not_meet():
     cohort = shifted()
-    with pytest.raises(DataError, match="level='7': 'site' of the reference has 0, 1"):
+    with pytest.raises(DataError, match=r"'site': '7'.*never saw this level.*0, 1"):
         mean_shift(cohort, cohort, GRAPH, factor="site", level="7", adjusted=True)
     apart = cohort[(cohort.obs["site"] == cohort.obs["tumour"]).to_numpy()]
     with pytest.raises(DataError, match="site=1 shares no tumour with 0"):

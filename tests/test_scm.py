@@ -14,7 +14,14 @@ from causalfm.errors import DataError, GraphError, NotIdentifiedError
 from causalfm.graph import CausalGraph
 from causalfm.scm import EmbeddingSCM
 
-MECHANISMS = ("additive", "location-scale", "optimal-transport", "interaction", "interaction-location-scale")
+MECHANISMS = (
+    "additive",
+    "location-scale",
+    "optimal-transport",
+    "interaction",
+    "interaction-location-scale",
+    "random-effects",
+)
 
 
 def shared_noise_truth(cohort, truth, to):

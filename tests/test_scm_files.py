@@ -14,7 +14,7 @@ from causalfm.errors import DataError
 from causalfm.io import write
 from causalfm.scm import EmbeddingSCM
 
-MECHANISMS = ("additive", "location-scale", "optimal-transport", "interaction-location-scale")
+MECHANISMS = ("additive", "location-scale", "optimal-transport", "interaction-location-scale", "random-effects")
 
 ELSEWHERE = """
 import sys

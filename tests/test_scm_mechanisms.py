@@ -34,6 +34,21 @@ def error(mechanism, cohort, wanted, graph=SITE, to="s0"):
     return np.linalg.norm(moved.X - wanted) / np.linalg.norm(cohort.X - wanted)
 
 
+def test_a_sample_holds_patients_of_all_sites_where_ids_begin_with_the_site():
+    """The first 2,048 ids of 3,000 left out the last site altogether."""
+    n = 3_000
+    site = np.arange(n) // 1_000
+    obs = pd.DataFrame({"patient": [f"{s}-{g:04d}" for g, s in enumerate(site)], "site": site.astype(str)})
+    cohort = Cohort(np.random.default_rng(0).standard_normal((n, 2)), obs.assign(tumour=(np.arange(n) % 2).astype(str)))
+    parents = parents_of_embedding(cohort, SITE, crossed=False)
+    values = parents.read(cohort)
+    cells = lay_out(values, cohort.factor("patient"), parents)
+    mean, _ = fit_mean(cohort.X, parents, values, cells.row_weight)
+    sample = residual_sample(cohort.X, mean, values, cells)
+    assert len(sample.rows) == 2_048
+    np.testing.assert_allclose(np.bincount(site[sample.rows]), 2_048 / 3, atol=3)
+
+
 # --- errors of the coefficients --------------------------------------------------------------------------------------
 
 

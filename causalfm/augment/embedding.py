@@ -202,7 +202,9 @@ class CounterfactualAugment(torch.nn.Module):
         tables = self._tables()
         dtype = tables["constant"].dtype
         given = None if numbers is None else numbers.to(dtype)
-        return moved_rows(self.spec, tables, z.to(dtype), codes, target, given).to(z.dtype)
+        moved = moved_rows(self.spec, tables, z.to(dtype), codes, target, given).to(z.dtype)
+        parents = self.spec["parents"]  # rows that stay are not rounded to the type of the tables
+        return torch.where((codes[:, parents] != target[:, parents]).any(dim=1)[:, None], moved, z)
 
     def counts(self) -> dict[str, int]:
         """Rows drawn for, rows moved, and rows kept since they could not move, over all calls so far."""

@@ -226,8 +226,8 @@ def effect_arrays(scm: EmbeddingSCM) -> dict[str, np.ndarray]:
     if type(noise) is SharedNoise:
         return arrays
     raise DataError(
-        f"mechanism={scm.mechanism!r} is not linear in Z: fit 'additive', 'location-scale', 'interaction' or "
-        "'optimal-transport' for a module, or call balanced_counterfactuals before training."
+        f"mechanism={scm.mechanism!r} is not linear in Z: fit another mechanism for a module, or call "
+        "balanced_counterfactuals before training."
     )
 
 

@@ -92,7 +92,7 @@ def read_bridge(pairs: Cohort, graph: CausalGraph, parents: Parents, d: int) -> 
     ------
     DataError
         No cohort, other dimensions, no specimen declared or repeated, levels that the model never saw, tissue whose
-        biology or covariates differ between its rows, fewer than three patients.
+        biology, covariates or numbers differ between its rows, fewer than three patients.
     """
     check_type(pairs, Cohort, "pairs", "pass the rows of the tissue seen several times as Cohort(X, obs)")
     if pairs.d != d:
@@ -152,13 +152,16 @@ def rank_within(codes: np.ndarray) -> np.ndarray:
 def _refuse_other_tissue(
     graph: CausalGraph, parents: Parents, values: Values, one: np.ndarray, other: np.ndarray
 ) -> None:
-    """Refuse specimens whose rows differ in a cause of ``Z`` that is not technical."""
+    """Refuse specimens whose rows differ in a cause of ``Z`` that is no technical factor with levels."""
     columns = [(name, values.levels[:, j]) for j, name in enumerate(parents.categorical) if name not in graph.technical]
     columns += [(name, values.numbers[:, j]) for j, name in enumerate(parents.continuous)]
     for name, column in columns:
         wrong = np.flatnonzero(column[one] != column[other])
         if len(wrong):
+            why = "the same tissue has one value. Correct the table."
+            if name in graph.technical:
+                why = "pairs teach what levels do, at one number. Declare it in levels, or fit without pairs."
             raise DataError(
                 f"column {name!r} differs between rows of the same {graph.specimen} in {len(wrong)} pairs "
-                f"({positions(np.unique(one[wrong]).tolist())}): the same tissue has one value. Correct the table."
+                f"({positions(np.unique(one[wrong]).tolist())}): {why}"
             )

@@ -15,6 +15,7 @@ from causalfm.scm.regression import MeanModel, regressors
 SAMPLE = 2048  # rows
 DIRECTIONS = 64
 MOST_ROWS = 2**18  # of coordinates along the directions: 64 MiB
+GOLDEN = (5.0**0.5 - 1.0) / 2.0  # multiples, less their whole part, are spread evenly over 0 to 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +136,7 @@ def _spread(cells: Cells, most: int = SAMPLE) -> tuple[np.ndarray, np.ndarray]:
     order, patient = cells.order, cells.patient[cells.share]
     first = np.flatnonzero(np.diff(patient, prepend=-1))
     rank = np.arange(len(order)) - first[patient]
-    chosen = np.argsort(rank, kind="stable")[:most]
+    chosen = np.lexsort((patient * GOLDEN % 1.0, rank))[:most]  # ids often begin with the hospital: not the first ones
     weight = 1.0 / np.bincount(patient[chosen])[patient[chosen]]
     rows = order[chosen]
     ascending = np.argsort(rows)

@@ -139,13 +139,14 @@ def _first_directions(means: np.ndarray, k: int) -> np.ndarray:
 
 
 def _patient_means(sample: Sample, cells: Cells) -> np.ndarray:
-    """Mean residual ``(m, d)`` of the patients in the sample, at most 512 of them."""
+    """Mean residual ``(m, d)`` of the patients in the sample, at most 512 of them, by length: ids do not matter."""
     owner = np.empty(len(cells.order), dtype=np.int64)
     owner[cells.order] = cells.patient[cells.share]
     patients, at = np.unique(owner[sample.rows], return_inverse=True)
     sums = np.zeros((len(patients), sample.residual.shape[1]))
     np.add.at(sums, at, sample.residual)
     means = sums / np.bincount(at)[:, None]
+    means = means[np.argsort((means**2).sum(axis=1), kind="stable")]
     return means if len(means) <= PATIENTS else means[np.linspace(0, len(means) - 1, PATIENTS).astype(int)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs
 from causalfm.moments import weighted_products
+from causalfm.scm.interventions import level_code, levels_as
 from causalfm.scm.parents import known_codes
 from causalfm.scm.regression import pseudo_inverse
 from causalfm.strata import confounder_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def mean_shift(
-    cohort: Cohort, reference: Cohort, graph: CausalGraph, *, factor: str, level: str, adjusted: bool
+    cohort: Cohort, reference: Cohort, graph: CausalGraph, *, factor: str, level: Any, adjusted: bool
 ) -> Cohort:
     """Move rows to a level by the difference of means.
 
@@ -52,8 +53,7 @@ def mean_shift(
     factor = confounder_of(graph, factor, "factor")
     levels, classes = reference.factor(factor), reference.factor(graph.biology)
     groups = reference.factor(graph.group, private=True)
-    if level not in levels.levels:
-        raise DataError(f"level={level!r}: {factor!r} of the reference has {', '.join(levels.levels[:8])}.")
+    to = level_code(level, levels.levels, factor)
     L, C = levels.n_levels, classes.n_levels if adjusted else 1
     classed = classes.codes if adjusted else np.zeros(len(reference), dtype=np.int64)
     onehot = np.hstack([np.eye(L), np.zeros((L, C))]), np.hstack([np.zeros((C, L)), np.eye(C)])
@@ -63,7 +63,7 @@ def mean_shift(
         1.0 / groups.counts()[groups.codes],
     )
     inverse, determined, scale = pseudo_inverse(gram)
-    seen, to = known_codes(cohort, factor, levels.levels), levels.levels.index(level)
+    seen = known_codes(cohort, factor, levels.levels)
     contrasts = np.zeros((L, L + C))
     contrasts[:, to] += 1.0
     contrasts[np.arange(L), np.arange(L)] -= 1.0
@@ -78,4 +78,5 @@ def mean_shift(
     shifts = contrasts @ inverse @ cross
     dtype = np.float64 if cohort.X.dtype == np.float64 else np.float32
     moved = (np.asarray(cohort.X, dtype=dtype) + shifts[seen]).astype(dtype)
-    return Cohort(moved, cohort.obs.assign(**{factor: level}), cohort.info)
+    column = levels_as(cohort.obs[factor], levels.levels, np.full(len(cohort), to))
+    return Cohort(moved, cohort.obs.assign(**{factor: column}), cohort.info)
