@@ -104,7 +104,7 @@ def meet(fitted: Fitted, graph: CausalGraph, cohort: Cohort, unseen: str, mechan
         cohort, stand_in = _stand_in(fitted, graph, cohort), graph.biology
     parents = fitted.mean.parents
     own = [f for f, name in enumerate(parents.categorical) if name in new]
-    priors = {f: level_prior(fitted, f) for f in own}
+    priors = {f: level_prior(fitted, f, shrunken=mechanism == "random-effects") for f in own}
     wider = widen(fitted, new)
     more = [len(b) - len(a) for a, b in zip(parents.levels, wider.mean.parents.levels, strict=True)]
     wider = dataclasses.replace(wider, noise=widen_noise(fitted.noise, more, mechanism))
