@@ -63,7 +63,6 @@ def unlabelled(cohort):
         ("adapt", {"fresh": 1}),
         ("adapt", {"fresh": 30, "change": unlabelled}),
         ("adapt", {"mechanism": "interaction"}),
-        ("shrink", {"mechanism": "random-effects"}),
         ("adapt", {"mechanism": "random-effects", "fresh": 1}),
     ],
 )
@@ -159,6 +158,17 @@ def test_the_policy_is_stated_and_saved(tmp_path):
     moved = scm.counterfactual(unlabelled(new), {"site": "site0"})
     assert "tumour" not in moved.obs
     assert "mix of tumour" in moved.info["counterfactual"][-1]["unseen"]["assumption"]
+
+
+def test_a_class_that_was_made_up_is_not_moved():
+    """Without labels a stand-in class served as the row's own where the class itself was to change."""
+    cohort, new, _ = world(0)
+    graph = CausalGraph("site -> tumour; {site, tumour} -> Z", biology="tumour", technical="site", group="patient")
+    for which, do in ((graph, {"site": "site0"}), (SITE, {"tumour": "tumour1", "site": "site0"})):
+        scm = EmbeddingSCM(which, unseen="adapt", assume="additive").fit(cohort)
+        with pytest.raises(DataError, match="the intervention changes it"):
+            scm.counterfactual(unlabelled(new), do)
+        assert len(scm.counterfactual(new, do)) == len(new)
 
 
 def test_a_new_level_can_be_set_only_once_it_was_learned():
