@@ -138,6 +138,63 @@ def test_another_technical_factor_can_be_asked():
     assert isinstance(result.to_dict()["pairs"], list)
 
 
+@pytest.mark.parametrize("column", ["site", "tumour"])
+def test_a_level_of_one_patient_is_reported(column):
+    """Without its fold the model does not know the level: flips ended in an error."""
+    cohort, _ = aged()
+    own = (cohort.obs["patient"] == cohort.obs["patient"].iloc[0]).to_numpy()
+    cohort = cohort.replace(obs=cohort.obs.assign(**{column: cohort.obs[column].mask(own, "rare")}))
+    result = flips(EmbeddingSCM(AGED, assume="additive").fit(cohort), cohort, two, n_folds=2)
+    assert "fitted again" in result.details["intervals"]
+    reports = [r for r in result.not_moved if "without a fold" in r["reason"]]
+    assert sum(r["rows"] for r in reports) >= own.sum()
+    assert not any("(row" in r["reason"] for r in result.not_moved)
+    moved = cells(result)["site1", "site2"]
+    assert moved.decisions > 0
+    assert np.isfinite(moved.chance)
+
+
+def test_rows_are_decided_in_the_precision_that_they_are_moved_in():
+    cohort, _ = aged()
+    half = Cohort(cohort.X.astype(np.float16), cohort.obs)
+    seen = set()
+
+    def model(X):
+        seen.add(X.dtype)
+        return two(X) if X.dtype == np.float32 or len(X) <= 5 else two(-X)
+
+    whole = Cohort(half.X.astype(np.float32), half.obs)
+    found = [flips(EmbeddingSCM(AGED).fit(c), c, model, n_folds=2).pairs for c in (half, whole)]
+    assert np.dtype("float16") in seen
+    assert [p.flips for p in found[0]] == pytest.approx([p.flips for p in found[1]])
+
+
+def test_a_classifier_that_votes_by_pairs_is_refused():
+    from sklearn.svm import SVC
+
+    cohort, _ = aged()
+    model = SVC(decision_function_shape="ovo").fit(cohort.X, cohort.obs["site"])
+    with pytest.raises(DataError, match="6 scores for 4 classes"):
+        flips(EmbeddingSCM(AGED).fit(cohort), cohort, model, n_folds=2)
+
+
+def test_patients_of_one_fold_tell_no_interval_of_shifts():
+    cohort, _ = aged()
+    first = cohort.obs.groupby("site")["patient"].first()["site0"]
+    cohort = cohort.replace(
+        obs=cohort.obs.assign(tumour=np.where(cohort.obs["site"] == "site0", "class0", cohort.obs["tumour"]))
+    )
+    cohort.obs.loc[cohort.obs["patient"] == first, "tumour"] = "class1"
+    result = flips(EmbeddingSCM(AGED, assume="additive").fit(cohort), cohort, two, n_folds=4)
+    one = next(w for w in result.who if (w.source, w.biology) == ("site0", "class1"))
+    assert one.patients == 1
+    value, low, high = one.shift["class 1"]
+    assert np.isfinite(value)
+    assert np.isnan(low)
+    assert np.isnan(high)
+    assert (one.low, one.high) != (one.flips, one.flips)
+
+
 @pytest.mark.parametrize(("patients", "rate", "alike"), [(60, 0.0, 1), (60, 0.03, 0.5), (15, 0.1, 0.5), (60, 0.3, 4)])
 def test_intervals_of_rates_cover(patients, rate, alike):
     """Few patients whose decisions change together: unguarded, the second and third covered 86 and 84 %."""

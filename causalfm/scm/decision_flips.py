@@ -153,14 +153,12 @@ def flips(
 
 def _without_each(scm: EmbeddingSCM, cohort: Cohort, folds: np.ndarray) -> tuple[list[EmbeddingSCM], str]:
     """Models fitted without each fold of patients; none, and why, where that cannot be."""
-    graph = scm.graph
+    graph, alike = scm.graph, copy.copy(scm)
+    alike.assume, alike.unseen = "additive", "refuse"
     if cohort.fingerprint(graph.columns) != scm.fitted.fingerprint:
         return [], "taken as known: another cohort than that of the fit"
-    options: dict[str, Any] = {"assume": "additive", "random_state": scm.random_state}
     try:
-        models = [
-            EmbeddingSCM(graph, scm.mechanism, **options).fit(cohort[folds != f]) for f in range(int(folds.max()) + 1)
-        ]
+        models = [copy.copy(alike).fit(cohort[folds != f]) for f in range(int(folds.max()) + 1)]
     except CausalFMError as error:
         return [], f"taken as known: {error}"
     return models, "fitted again without each"

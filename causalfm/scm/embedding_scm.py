@@ -176,7 +176,7 @@ class EmbeddingSCM:
         NotIdentifiedError
             A node that follows has an unmeasured common cause with its own causes.
         """
-        met = self._meet(cohort, return_uncertainty)
+        met = self._meet(cohort, do, return_uncertainty)
         fitted = met.fitted
         source = fitted.mean.parents.read(met.cohort)
         obs = intervene(met.cohort, self.graph, do, fitted.models, met.settable.known, self.random_state)
@@ -286,10 +286,10 @@ class EmbeddingSCM:
         scm._fitted = unpack(header, tensors, scm._mechanism)
         return scm
 
-    def _meet(self, cohort: Cohort, return_uncertainty: object) -> Met:
+    def _meet(self, cohort: Cohort, do: Mapping[str, Any], return_uncertainty: object) -> Met:
         """Check the arguments, and know the levels of the cohort."""
         check_flag(return_uncertainty, "return_uncertainty")
-        return meet(self._check_width(cohort), self.graph, cohort, self.unseen, self.mechanism)
+        return meet(self._check_width(cohort), self.graph, cohort, do, self.unseen, self.mechanism)
 
     def _check_width(self, cohort: Cohort) -> Fitted:
         fitted = self.fitted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -150,14 +151,14 @@ def count_flips(
     not_moved = _reports(source, stray, asked.levels, "any", DataError("the fit never saw their level"))
     for target, level in enumerate(asked.levels):
         for rows, outcome in movable(
-            scm, asked.cohort, np.flatnonzero((source != target) & (source >= 0)), {asked.of: level}
+            scm, models, asked.cohort, np.flatnonzero((source != target) & (source >= 0)), {asked.of: level}
         ):
             if isinstance(outcome, CausalFMError):
                 not_moved += _reports(source, rows, asked.levels, level, outcome)
                 continue
             moved[target, rows] = True
             for at, block in _blocks(outcome, models, asked.cohort, rows, {asked.of: level}):
-                before = by.scores(np.asarray(X[at]))
+                before = by.scores(np.asarray(X[at]).astype(block.dtype))  # not float16 before and float32 after
                 decided = by.decide(before)
                 for k in range(int(asked.folds.max()) + 2):
                     if k == 0 or m:
@@ -193,11 +194,12 @@ def _errors(moved: np.ndarray, signs: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def movable(
-    scm: EmbeddingSCM, cohort: Cohort, rows: np.ndarray, do: Mapping[str, Any]
+    scm: EmbeddingSCM, models: Sequence[EmbeddingSCM], cohort: Cohort, rows: np.ndarray, do: Mapping[str, Any]
 ) -> list[tuple[np.ndarray, np.ndarray | CausalFMError]]:
     """Move rows as far as the design lets them: embeddings, or the error, per set of rows.
 
-    Rows that share all levels share their fate; sets are halved until what cannot be moved stands alone.
+    Rows that share all levels share their fate; sets are halved until what cannot be moved stands alone. What a model
+    fitted without some patients cannot move has no error, and counts as not moved.
     """
     if not len(rows):
         return []
@@ -209,9 +211,13 @@ def movable(
     out: list[tuple[np.ndarray, np.ndarray | CausalFMError]] = []
     while waiting:
         kinds = waiting.pop()
-        part = rows[np.isin(kind, kinds)]
+        here = np.flatnonzero(np.isin(kind, kinds))
+        part, first = rows[here], rows[here[np.unique(kind[here], return_index=True)[1]]]
         try:
-            out.append((part, scm.counterfactual(cohort[part], do).X))
+            moved = scm.counterfactual(cohort[part], do).X
+            for model in models:
+                _try_without(model, cohort[first], do)
+            out.append((part, moved))
         except CausalFMError as error:
             if len(kinds) == 1:
                 out.append((part, error))
@@ -220,12 +226,23 @@ def movable(
     return out
 
 
+def _try_without(model: EmbeddingSCM, cohort: Cohort, do: Mapping[str, Any]) -> None:
+    """Raise where a model fitted without some patients cannot move rows."""
+    try:
+        model.counterfactual(cohort, do)
+    except CausalFMError:
+        raise DataError(
+            "without a fold of patients the model does not know such a move, so that its error cannot be told: merge "
+            "rare levels, or take more folds."
+        ) from None
+
+
 def _reports(
     source: np.ndarray, rows: np.ndarray, levels: tuple[str, ...], target: str, error: CausalFMError
 ) -> list[dict[str, Any]]:
-    out = []
+    out, reason = [], re.sub(r" \(rows? \d[^)]*\)", "", str(error))  # positions within the part that was tried
     for code in np.unique(source[rows]):
         here = np.sort(rows[source[rows] == code])
         name, where = levels[code] if code >= 0 else "a level never seen", positions(here.tolist())
-        out.append({"source": name, "target": target, "rows": len(here), "where": where, "reason": str(error)})
+        out.append({"source": name, "target": target, "rows": len(here), "where": where, "reason": reason})
     return out

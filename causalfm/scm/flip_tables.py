@@ -32,7 +32,8 @@ class FlipRate:
     chance
         Flips per 1,000 decisions that errors of the model of the embedding give alone.
     shift
-        Per class mean change of the score, with interval: ``(value, low, high)``.
+        Per class mean change of the score, with interval: ``(value, low, high)``; ends are ``nan`` where all patients
+        are in one fold.
     """
 
     source: str
@@ -109,12 +110,14 @@ def _rate(
     shares = (found.flips[:, pick].sum(axis=1)[used]) / weight[used]
     means = found.shift[:, pick].sum(axis=1)[used] / weight[used, None]
     t = quantile(len(shares) - 1, patients, level)
-    low, high = wilson(float(shares[0]), float(_variance(shares[1:, None])[0]), patients, decisions, t)
+    spread = used.all()  # else all of them are in one fold, and how patients differ is not seen
+    variance = float(_variance(shares[1:, None])[0]) if spread else 0.0
+    low, high = wilson(float(shares[0]), variance, patients, decisions, t)
     drawn = found.drawn[:, pick].sum(axis=1) / weight[0]
     if len(drawn) and shares[0] <= np.quantile(drawn, 0.95):
         low = 0.0
     chance = float(drawn.mean()) if len(drawn) else np.nan
-    half = t * np.sqrt(_variance(means[1:]))
+    half = t * np.sqrt(_variance(means[1:])) if spread else np.full(len(means[0]), np.nan)
     shift = {c: (float(v), float(v - h), float(v + h)) for c, v, h in zip(classes, means[0], half, strict=True)}
     rates = PER * float(shares[0]), PER * low, PER * high, PER * chance
     return FlipRate(*names, decisions, patients, *rates, shift)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from causalfm.arrows import EMBEDDING
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, NotIdentifiedError
 from causalfm.positivity import MIN_GROUPS
@@ -99,10 +100,13 @@ def _why_not(
             return ""
         shown = ", ".join((fitted.known(graph.biology) or ())[c] for c in few[:3])
         return f"{graph.biology} {shown} has fewer than {MIN_GROUPS} {graph.group}s at one of the levels"
-    if arrow not in fitted.tables:
-        return f"{arrow} is a number or follows one: its share cannot be told" if arrow in graph.technical else ""
+    below = {arrow, *graph.descendants(arrow)} & set(graph.ancestors(EMBEDDING)) & set(graph.measured)
+    numbers = sorted(below - set(fitted.tables))
+    if numbers:
+        return f"{', '.join(numbers)} is a number or follows one: what {of} sends through it cannot be told"
     try:
-        refuse_confounded(graph, arrow)
+        for node in sorted(below):
+            refuse_confounded(graph, node)
         for level, other in (levels, levels[::-1]):
             switched(fitted, graph, of, level, other, frozenset({arrow}))
     except NotIdentifiedError:

@@ -39,11 +39,12 @@ def block_of(parents: Parents, factor: int) -> slice:
 
 
 def patient_variance(fitted: Fitted) -> np.ndarray:
-    """Residual variance ``(d,)`` of a patient's mean."""
-    return np.asarray(fitted.error.moment[: len(fitted.error.cells)].sum(axis=0) / fitted.n_groups)
+    """Residual variance ``(d,)`` of a patient's mean: of its rows in one cell, and in several."""
+    error, C = fitted.error, len(fitted.error.cells)
+    return np.asarray(error.moment[(error.left < C) & (error.right < C)].sum(axis=0) / fitted.n_groups)
 
 
-def level_prior(fitted: Fitted, factor: int) -> LevelPrior:
+def level_prior(fitted: Fitted, factor: int, *, shrunken: bool = False) -> LevelPrior:
     """Estimate how far the levels of a factor lie apart, by the method of moments.
 
     Parameters
@@ -52,11 +53,14 @@ def level_prior(fitted: Fitted, factor: int) -> LevelPrior:
         The model.
     factor
         Position among the categorical parents of ``Z``.
+    shrunken
+        Whether the levels' effects are posterior means, and their errors posterior variances.
 
     Returns
     -------
     LevelPrior
-        The excess of the levels' spread over their sampling error. Each dimension's is shrunk to what is common to all
+        The excess of the levels' spread over their sampling error; the spread of posterior means falls short by their
+        posterior variance, and it is added. Each dimension's is shrunk to what is common to all
         (in units of a patient's variance) as far as their differences are what chance gives.
 
     Raises
@@ -81,6 +85,8 @@ def level_prior(fitted: Fitted, factor: int) -> LevelPrior:
     effects = contrasts @ fitted.mean.coefficients
     seen = (effects**2).sum(axis=0) / (L - 1)
     noise = fitted.error.variance(contrasts).sum(axis=0) / (L - 1)
+    if shrunken:
+        seen, noise = seen + noise, np.zeros_like(noise)
     raw, unit = seen - noise, patient_variance(fitted)
     unit = np.where(unit > 0, unit, 1e-300)
     ratio = max(0.0, float(raw.sum() / unit.sum()))

@@ -14,6 +14,7 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.scm.additive import SharedNoise
 from causalfm.scm.fitted import Fitted
+from causalfm.scm.interventions import changed_nodes
 from causalfm.scm.level_batch import learn, with_effects
 from causalfm.scm.level_prior import block_of, level_prior
 from causalfm.scm.wider_model import widen
@@ -71,7 +72,7 @@ def check_policy(unseen: Any) -> None:
         raise DataError(f"unseen={unseen!r}: choose one of {', '.join(map(repr, POLICIES))}.")
 
 
-def meet(fitted: Fitted, graph: CausalGraph, cohort: Cohort, unseen: str, mechanism: str) -> Met:
+def meet(fitted: Fitted, graph: CausalGraph, cohort: Cohort, do: Mapping[str, Any], unseen: str, mechanism: str) -> Met:
     """Widen a model by the new levels of technical factors in a cohort.
 
     Parameters
@@ -80,6 +81,8 @@ def meet(fitted: Fitted, graph: CausalGraph, cohort: Cohort, unseen: str, mechan
         Model and graph.
     cohort
         Rows to move.
+    do
+        The intervention.
     unseen
         The policy; under ``"refuse"`` nothing changes, and reading the cohort raises.
     mechanism
@@ -101,10 +104,10 @@ def meet(fitted: Fitted, graph: CausalGraph, cohort: Cohort, unseen: str, mechan
         return Met(fitted, cohort, fitted)
     stand_in = None
     if unseen == "adapt" and graph.biology not in cohort.obs and graph.biology in fitted.columns:
-        cohort, stand_in = _stand_in(fitted, graph, cohort), graph.biology
+        cohort, stand_in = _stand_in(fitted, graph, cohort, do), graph.biology
     parents = fitted.mean.parents
     own = [f for f, name in enumerate(parents.categorical) if name in new]
-    priors = {f: level_prior(fitted, f) for f in own}
+    priors = {f: level_prior(fitted, f, shrunken=mechanism == "random-effects") for f in own}
     wider = widen(fitted, new)
     more = [len(b) - len(a) for a, b in zip(parents.levels, wider.mean.parents.levels, strict=True)]
     wider = dataclasses.replace(wider, noise=widen_noise(fitted.noise, more, mechanism))
@@ -138,8 +141,10 @@ def _new_levels(fitted: Fitted, graph: CausalGraph, cohort: Cohort) -> dict[str,
     return out
 
 
-def _stand_in(fitted: Fitted, graph: CausalGraph, cohort: Cohort) -> Cohort:
+def _stand_in(fitted: Fitted, graph: CausalGraph, cohort: Cohort, do: Mapping[str, Any]) -> Cohort:
     """Give the biology a level where it is absent, if no answer depends on which."""
+    if graph.biology in changed_nodes(graph, do) or graph.biology in do:
+        raise DataError(f"obs has no column {graph.biology!r}, and the intervention changes it: add the column.")
     alike = isinstance(fitted.noise, SharedNoise) and not fitted.mean.parents.crossed
     followed = [n for n in graph.children(graph.biology) if n in fitted.columns]
     if not alike or followed:

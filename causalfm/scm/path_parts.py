@@ -12,10 +12,10 @@ from causalfm.cohort import Cohort
 from causalfm.errors import CausalFMError, DataError
 from causalfm.graph_checks import check_inputs, graph_error
 from causalfm.results import CAVEAT
+from causalfm.scm.additive import Additive
 from causalfm.scm.embedding_scm import EmbeddingSCM
 from causalfm.scm.fitted import fit_model
 from causalfm.scm.gap_split import partition, split_gap
-from causalfm.scm.mechanisms import mechanism_named
 from causalfm.scm.pair_maps import refuse_pairs
 from causalfm.scm.path_rows import GapPaths, assemble
 from causalfm.scm.refits import FOLDS, deal, quantile, without_each
@@ -97,8 +97,10 @@ def gap_paths(
     units = cohort.factor(graph.group, private=True)
     folds = deal(units, cohort.factor(factor).codes, n_folds, random_state)
 
+    mechanism = scm._mechanism if by is not None or scm._mechanism.crossed else Additive()  # noise moves scores only
+
     def again(part: Cohort) -> np.ndarray:
-        refitted = fit_model(part, graph, mechanism_named(scm.mechanism))
+        refitted = fit_model(part, graph, mechanism)
         return np.concatenate(split_gap(refitted, graph, part, found, by), axis=None)
 
     try:
@@ -115,7 +117,8 @@ def gap_paths(
         "caveat": CAVEAT,
     }
     outcomes = () if by is None else ("score",) if by.single else by.classes
-    rest = (len(cohort), fitted.n_groups, details)
+    size = float(np.abs(fitted.mean.coefficients).max())
+    rest = (len(cohort), fitted.n_groups, size, details)
     return assemble(graph, found, outcomes, (vectors, scores), (off, t), rest)
 
 

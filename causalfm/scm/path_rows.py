@@ -16,7 +16,7 @@ from causalfm.scm.refits import ratio_interval
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
-ROUNDING = 1e-9  # of the gap: what least squares leave over
+ROUNDING = 1e-9  # of the largest coefficient: what least squares leave over
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def assemble(
     outcomes: Sequence[str],
     values: tuple[np.ndarray, np.ndarray],
     errors: tuple[np.ndarray, float],
-    rest: tuple[int, int, dict[str, Any]],
+    rest: tuple[int, int, float, dict[str, Any]],
 ) -> GapPaths:
     """Put names and intervals to the parts.
 
@@ -112,27 +112,30 @@ def assemble(
     errors
         ``(m, ...)`` their deviations without each fold, flat, and the quantile of t.
     rest
-        Rows, independent units, details.
+        Rows, independent units, the largest coefficient, details.
     """
-    (vectors, scores), (off, t) = values, errors
+    (vectors, scores), (off, t), (n, n_groups, size, details) = values, errors, rest
     labels = [_label(graph, found, i) for i in range(len(found.parts))]
     away = off[:, : vectors.size].reshape(len(off), *vectors.shape)
     moved = off[:, vectors.size :].reshape(len(off), *scores.shape)
-    if np.abs(vectors[-1]).max() <= ROUNDING * max(1.0, float(np.abs(vectors).max())):
-        at = next(i for i, part in enumerate(found.parts) if REST in part)
+    scored, at = list(labels), next(i for i, part in enumerate(found.parts) if REST in part)
+    if np.abs(vectors[-1]).max() <= ROUNDING * size:
         vectors[at] += vectors[-1]
         vectors, away = vectors[:-1], away[:, :-1]
     else:
-        labels.append(("not in the model", "not in the model", "", "the graph leaves this gap unexplained"))
+        shrunken = details["mechanism"] == "random-effects"
+        why = f"the {'mechanism, which shrinks effects,' if shrunken else 'graph'} leaves this gap unexplained"
+        labels.append(("not in the model", "not in the model", "", why))
+        part, _, path, reason = scored[at]  # rows that are moved carry along what the mean leaves
+        scored[at] = (f"{part} and not in the model", "cannot tell", path, "; ".join(r for r in (reason, why) if r))
     gap, spread = vectors.sum(axis=0), away.sum(axis=1)
     along = vectors @ gap - np.einsum("mkd,md->k", away, spread)
     tops = away @ gap + np.einsum("kd,md->mk", vectors, spread)
     parts = _rows(labels, "Z", along, tops, t)
     names = tuple(label[0] for label in labels)
-    labels = labels[: len(scores)]
     for c, outcome in enumerate(outcomes):
-        parts += _rows(labels, outcome, scores[:, c], moved[:, :, c], t)
-    error, (n, n_groups, details) = np.sqrt((away**2).sum(axis=0)), rest
+        parts += _rows(scored, outcome, scores[:, c], moved[:, :, c], t)
+    error = np.sqrt((away**2).sum(axis=0))
     return GapPaths(found.of, found.levels, tuple(parts), names, gap, vectors, error, n, n_groups, graph.group, details)
 
 
@@ -153,6 +156,7 @@ def _rows(
         half = t * float(np.sqrt(away @ away))
         share = ratio_interval(value, total, away, totals, t) if np.isfinite(half) else (np.nan,) * 3
         unclear = "" if np.isfinite(share[0]) else "no share: the gap is not told from 0"
+        unclear = unclear if np.isfinite(half) else "no interval: the model could not be fitted without some patients"
         reason = "; ".join(r for r in (why, unclear) if r)
         out.append(PathPart(part, kind, path, outcome, value, value - half, value + half, *share, is_sum, reason))
     return out

@@ -86,7 +86,7 @@ def shrink_by_direction(
         coefficients += inverse @ rest
         loadings.append((wide, np.maximum(noise, 1e-12 * every)))
     changed = dataclasses.replace(model, coefficients=coefficients, inverse=inverse)
-    return changed, _posterior_error(error, loadings)
+    return changed, _posterior_error(error, loadings, len(cells.levels))
 
 
 def effect_kinds(parents: Parents) -> np.ndarray:
@@ -211,9 +211,12 @@ def effect_variances(left: np.ndarray, moment: np.ndarray, m: int, kind: np.ndar
     return tau
 
 
-def _posterior_error(error: SamplingError, bands: list[tuple[np.ndarray, np.ndarray]]) -> SamplingError:
-    """Errors with posterior covariance times noise ``(d,)``, added up over bands."""
-    loadings, moment = [], []
+def _posterior_error(error: SamplingError, bands: list[tuple[np.ndarray, np.ndarray]], n_cells: int) -> SamplingError:
+    """Errors with posterior covariance times noise ``(d,)``, added up over bands.
+
+    The terms of the cells stay in front, at no weight: the variance of a patient's mean is read from them.
+    """
+    loadings, moment = [np.zeros((n_cells, error.loadings.shape[1]))], [error.moment[:n_cells]]
     for inverse, noise in bands:
         eigenvalues, vectors = np.linalg.eigh(0.5 * (inverse + inverse.T))
         kept = eigenvalues > 1e-12 * eigenvalues[-1]

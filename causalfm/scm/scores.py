@@ -82,6 +82,11 @@ def scorer_of(model: Any, X: np.ndarray, *, decisions: bool) -> Scorer:
     if decisions and single and not hasattr(model, "decision_function"):
         raise DataError("model gives one score per row: give one column per class, such as [1 - p, p], to decide on.")
     n_classes = 2 if single and decisions else scores.shape[1]
+    if decisions and names is not None and len(names) != n_classes:
+        raise DataError(
+            f"model gives {n_classes} scores for {len(names)} classes, and decides by another rule than the largest: "
+            "give one column per class (decision_function_shape='ovr', predict_proba, or a function)."
+        )
     classes = tuple(map(str, names)) if names is not None and len(names) == n_classes else ()
     alone = np.concatenate([_call(model, first[i : i + 1]) for i in range(min(PROBED, len(first)))])
     if not np.allclose(alone, scores[: len(alone)], rtol=LOOSE, atol=LOOSE * float(np.abs(scores).max())):

@@ -47,8 +47,8 @@ def widen_noise(noise: Noise, more: Sequence[int], name: str) -> Noise:
         logs = [np.concatenate([g, np.tile(g.mean(axis=0), (n, 1))]) for g, n in zip(noise.logs, more, strict=True)]
         return TransportedNoise(noise.basis, tuple(maps), tuple(logs))
     raise DataError(
-        f"mechanism {name!r} has no prior for levels never seen: choose 'additive', 'location-scale', "
-        "'optimal-transport' or 'interaction', or leave the rows at new levels out."
+        f"mechanism {name!r} has no prior for levels never seen: choose another than 'flow', "
+        "such as 'additive', or leave the rows at new levels out."
     )
 
 
