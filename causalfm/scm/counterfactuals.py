@@ -88,8 +88,8 @@ def scale_error(noise: Noise, source: np.ndarray, target: np.ndarray) -> tuple[n
     form = noise.scale_error(source, target)
     if form is None:
         raise DataError(
-            "this mechanism has no intervals for rows: choose mechanism='additive', 'location-scale' or "
-            "'interaction', or ask contrast(), whose interval needs no coupling."
+            "this mechanism has no intervals for rows: choose one without transport, such as 'additive', "
+            "'location-scale' or 'interaction', or ask contrast(), whose interval needs no coupling."
         )
     return form
 
