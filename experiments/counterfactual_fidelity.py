@@ -77,6 +77,7 @@ def truth_of(question: Question, views: Views, seen: Cohort) -> Cohort:
 def predict(scm: EmbeddingSCM, question: Question, seen: Cohort, truth: Cohort) -> tuple[Cohort, np.ndarray | None]:
     """Counterfactual rows under each level, and whether each row's true dimensions lie within its intervals."""
     n, parts, inside = len(seen), [], []
+    with_intervals = scm.mechanism != "optimal-transport"
     for i, level in enumerate(question.levels):
         X, obs = np.array(seen.X), truth.obs.iloc[i * n : (i + 1) * n].set_axis(seen.obs.index)
         share, here = np.ones(n), truth.X[i * n : (i + 1) * n]
@@ -87,16 +88,18 @@ def predict(scm: EmbeddingSCM, question: Question, seen: Cohort, truth: Cohort) 
             do = {question.factor: level}
             if question.told:
                 do |= {name: obs.iloc[at[0]][name] for name in ("scanner", "stain")}
-            moved, errors = scm.counterfactual(seen[at], do, return_uncertainty=True)
-            X[at] = moved.X
-            if scm.mechanism != "optimal-transport":
+            if with_intervals:
+                moved, errors = scm.counterfactual(seen[at], do, return_uncertainty=True)
                 low, high = errors.interval()
                 share[at] = ((low <= here[at]) & (here[at] <= high)).mean(axis=1)
+            else:
+                moved = scm.counterfactual(seen[at], do)
+            X[at] = moved.X
             if not question.told:
                 obs = moved.obs
         parts.append(Cohort(X, obs))
         inside.append(share)
-    return stacked(parts, question.levels), None if scm.mechanism == "optimal-transport" else np.concatenate(inside)
+    return stacked(parts, question.levels), np.concatenate(inside) if with_intervals else None
 
 
 def from_pairs(
