@@ -86,8 +86,8 @@ def classifier_test(units: Units, *, n_draws: int = 999, random_state: int = 0, 
     linear in the residuals, so that a draw is a product with their ``(G, G)`` similarities and no classifier is
     refitted. Patients are compared by their means, so the number of their tiles matters for their spread only, and
     flips keep the spread of every patient where it is. Where patients of one site vary more, permuting labels instead
-    rejected true nulls in 10 to 12 %, flips in 3 to 8 % (200 cohorts a design). A whitening by all patients, the judged
-    ones included, did so in 20 to 70 %, scores of spatial signs in 30 to 90 %.
+    rejected true nulls in 10 to 12 %, flips in 3 to 8 % (200 cohorts a design, earlier folds). A whitening by all
+    patients, the judged ones included, did so in 20 to 70 %, scores of spatial signs in 30 to 90 %.
 
     Folds are drawn without a look at the embeddings. A flip keeps the folds: were patients dealt out along a direction
     of the embedding, those left out would be like those trained on in the data, as in stratified sampling, but not in

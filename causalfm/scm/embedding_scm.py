@@ -260,7 +260,7 @@ class EmbeddingSCM:
         return log_density(cohort.X, fitted, fitted.mean.parents.read(cohort))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to one safetensors file, whole or not at all; no id and no row of a patient is in it.
+        """Write the model to one safetensors file, whole or not at all: no id, no row, but averages of small cells.
 
         Raises
         ------
