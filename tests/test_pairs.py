@@ -38,7 +38,10 @@ def fitted(seed=0, n_patients=12, rows=2, mechanism="additive", design=THREE):
 def test_error_falls_towards_the_oracle_of_a_linear_scanner():
     """The oracle knows 2,000 patients under both scanners: least squares on the row, its class and site."""
     one, two = views(rescanned(999, 2_000, 2, prefix="o"))
-    design = lambda c: np.column_stack([np.ones(len(c)), c.factor("tumour").codes, c.factor("site").codes, c.X])  # noqa: E731
+
+    def design(c: Cohort) -> np.ndarray:
+        return np.column_stack([np.ones(len(c)), c.factor("tumour").codes, c.factor("site").codes, c.X])
+
     best = np.linalg.lstsq(design(one), two.X, rcond=None)[0]
     errors = []
     for seed in range(4):

@@ -15,6 +15,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -72,7 +73,7 @@ def measure(X: np.ndarray, obs: pd.DataFrame, graph: CausalGraph) -> dict[str, A
     for mechanism in MECHANISMS:
         scm = EmbeddingSCM(graph, mechanism)
         row = {"fit_seconds": seconds(lambda scm=scm: scm.fit(cohort)), "fit_peak_mib": peak_mib()}
-        move = lambda scm=scm: scm.counterfactual(cohort, do={"site": obs["site"].iloc[0]})  # noqa: E731
+        move = partial(scm.counterfactual, cohort, do={"site": obs["site"].iloc[0]})
         result[mechanism] = row | {"counterfactual_seconds": seconds(move), "peak_mib": peak_mib()}
     return result
 
