@@ -155,6 +155,6 @@ class _Expected:
 def _level_channels(codes: np.ndarray, n_levels: int) -> LevelChannels:
     def channels(part: Neighbours) -> ByLevel:
         inside = part.indices >= 0
-        return ByLevel(inside[:, :, None].astype(np.float32), np.where(inside, codes[part.indices], 0), n_levels)
+        return ByLevel(inside[None].astype(np.float32), np.where(inside, codes[part.indices], 0), n_levels)
 
     return channels

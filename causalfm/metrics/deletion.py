@@ -10,7 +10,7 @@ from scipy import sparse
 
 from causalfm.neighbours import Neighbours
 
-BLOCK = 2**20  # list entries worked on at once, about 100 MiB
+BLOCK = 2**16  # list entries worked on at once: a few MiB, which caches hold
 DENSE = 2**23  # pairs of units that are added up in a full array: 64 MiB per channel
 
 # ``search(queries, reserve)`` gives the neighbours of these row positions with ``k + reserve`` columns.
@@ -24,7 +24,7 @@ class ByLevel:
     Attributes
     ----------
     values
-        ``(m, width, c)``; of ended entries no level counts.
+        ``(c, m, width)``; of ended entries no level counts.
     levels
         ``(m, width)`` codes below ``n_levels``.
     n_levels
@@ -187,7 +187,7 @@ def pair_sums(
         for query, unit, change in changes:
             where = units[query] * n_units + unit
             for channel in range(n_channels):
-                full[channel] += np.bincount(where, change[:, channel], n_units**2)
+                np.add.at(full[channel], where, change[:, channel])
         return tuple(sparse.csr_array(one.reshape(shape)) for one in full)
     sums = [sparse.csr_array(shape) for _ in range(n_channels)]
     for query, unit, change in changes:
@@ -282,8 +282,7 @@ def _sums_by_level(
     level, n_levels = values.levels.ravel(), values.n_levels
     at = np.concatenate([of_new * n_levels + level[new], of_gone * n_levels + level[entry]])
     out = []
-    for channel in range(values.values.shape[2]):
-        value = values.values[:, :, channel].ravel()
+    for value in values.values.reshape(len(values.values), -1):
         out.append(np.bincount(at, np.concatenate([value[new], -value[entry]]), len(use) * n_levels))
     return np.concatenate([one.reshape(len(use), n_levels) for one in out], axis=1)
 

@@ -196,7 +196,7 @@ def simpson_without(
         d = distances_of(np.where(used, part.similarity, 0.0))
         weight = np.exp(np.minimum(-tuned.beta[at] * (d - tuned.near[at]), 0.0)) / tuned.total[at] * used
         offset = d - tuned.mean[at]
-        values = np.stack([weight, weight * offset, weight * offset**2], axis=2)
+        values = np.stack([weight, weight * offset, weight * offset**2])
         return ByLevel(values, np.where(part.indices < 0, 0, codes[part.indices]), n_levels)
 
     masses = level_masses(lists.indices[:, : lists.k], tuned.weights, codes, n_levels)
