@@ -14,7 +14,7 @@ import numpy as np
 
 from causalfm.arguments import check_seed, check_whole
 from causalfm.errors import DataError, positions
-from causalfm.symmetric_pass import symmetric_candidates, worthwhile
+from causalfm.symmetric_pass import symmetric_lists, worthwhile
 
 if TYPE_CHECKING:
     import torch
@@ -136,9 +136,8 @@ def _all_at_once(
 ) -> np.ndarray:
     """Write the lists of all queries but a few, whose positions are returned."""
     left = []
-    for rows, value, where, unsure in symmetric_candidates(table, groups, width):
-        best, column = _top(value, width)
-        indices[rows, :width], similarity[rows, :width] = where.gather(1, column).numpy(), best.numpy()
+    for rows, where, best, unsure in symmetric_lists(table, groups, width):
+        indices[rows, :width], similarity[rows, :width] = where, best
         left.append(unsure)
     return np.concatenate(left)
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from causalfm.hits import largest, reaching, sorted_lists
+
 if TYPE_CHECKING:
     import torch
 
@@ -20,7 +22,7 @@ MOST = 8.0  # the same, at which a query is given up
 HITS_MIB = 256  # held for all queries
 TILE = 2000  # rows by columns of one product: 15 MiB, which caches hold while it is looked through
 
-Hits = tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]
+Hits = tuple[np.ndarray, np.ndarray, np.ndarray]  # query, position and similarity
 
 
 def worthwhile(n: int, width: int) -> bool:
@@ -28,10 +30,10 @@ def worthwhile(n: int, width: int) -> bool:
     return n >= 4 * SAMPLE and SURPLUS * width * n * 12 <= HITS_MIB * 2**20 and MOST * width < n
 
 
-def symmetric_candidates(
+def symmetric_lists(
     table: torch.Tensor, groups: np.ndarray, width: int
-) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor, np.ndarray]]:
-    """Yield the candidates of all queries, some queries at a time.
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield the lists of all queries, some queries at a time.
 
     Parameters
     ----------
@@ -46,12 +48,12 @@ def symmetric_candidates(
     ------
     rows : slice
         Queries.
-    similarity : torch.Tensor
-        ``(m, c)``, at least the ``width`` largest of each query, in the order of the rows' positions; ``-inf`` beyond.
-    where : torch.Tensor
-        ``(m, c)`` int64 positions.
+    indices : numpy.ndarray
+        ``(m, width)`` int64 positions of the nearest rows, of equal ones those of lower position first.
+    similarity : numpy.ndarray
+        ``(m, width)`` float32.
     unsure : numpy.ndarray
-        Positions of the queries whose lists these may not be.
+        Positions of the queries whose lists these are not.
     """
     import torch
 
@@ -68,54 +70,43 @@ def symmetric_candidates(
             block = torch.mm(table[a], table[b].T, out=tile[: size[0] * size[1]].view(size))
             if len(np.intersect1d(groups[a], groups[b])):
                 block.masked_fill_(codes[a, None] == codes[b], -torch.inf)
-            held[i].append(_hits(block, least[a, None], b.start))
+            held[i].append(_hits(block.numpy(), least[a], b.start))
             if j > i:
-                own, position, value = _hits(block, least[b], 0)
-                held[j].append((position, own + a.start, value))
-        yield (a, *_table_of(held[i], a, width))
+                held[j].append(_hits(block.T.numpy(), least[b], a.start))
+        yield (a, *_lists_of(held[i], a, width))
         held[i] = []
 
 
-def _thresholds(table: torch.Tensor, codes: torch.Tensor, width: int) -> torch.Tensor:
+def _thresholds(table: torch.Tensor, codes: torch.Tensor, width: int) -> np.ndarray:
     """Return a similarity that about ``SURPLUS * width`` candidates of each query reach."""
     import torch
 
     n = len(table)
     drawn = torch.from_numpy(np.sort(np.random.default_rng(0).choice(n, SAMPLE, replace=False)))
     sample, rank = table[drawn], int(np.ceil(SURPLUS * width * SAMPLE / n)) + 1
-    out = torch.empty(n)
+    out = np.empty(n, dtype=np.float32)
     for start in range(0, n, TILE):
         rows = slice(start, start + TILE)
         block = (table[rows] @ sample.T).masked_fill_(codes[rows, None] == codes[drawn], -torch.inf)
-        out[rows] = block.topk(rank, dim=1).values[:, -1]
-    return torch.where(out == -torch.inf, torch.inf, out)  # hardly any candidates in the sample: left to the plain way
+        out[rows] = largest(block.numpy(), rank)
+    return np.where(
+        out == -np.inf, np.float32(np.inf), out
+    )  # hardly any candidates in the sample: left to the plain way
 
 
-def _hits(block: torch.Tensor, least: torch.Tensor, first: int) -> Hits:
-    """Return row, column (counted from ``first``) and value of the entries that are large enough, row by row."""
-    import torch
-
-    at = torch.nonzero((block >= least).view(-1))[:, 0]
-    row = torch.div(at, block.shape[1], rounding_mode="floor")
-    return row.to(torch.int32), (at - row * block.shape[1] + first).to(torch.int32), block.view(-1)[at]
+def _hits(block: np.ndarray, least: np.ndarray, first: int) -> Hits:
+    """Return query, position (columns are counted from ``first``) and similarity of what is large enough."""
+    row, column, value = reaching(block, least)
+    return row.astype(np.int32), (column + first).astype(np.int32), value
 
 
-def _table_of(hits: list[Hits], rows: slice, width: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-    """Put the hits of each query side by side, in the order in which they came."""
-    import torch
-
-    row, position, value = (torch.cat(parts) for parts in zip(*hits, strict=True))
+def _lists_of(hits: list[Hits], rows: slice, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort the hits of each query; those with too few or too many are unsure."""
+    query, position, value = (np.concatenate(parts) for parts in zip(*hits, strict=True))
     m = rows.stop - rows.start
-    count = np.bincount(row.numpy(), minlength=m)
-    unsure = (count < width) | (count > MOST * width)
-    order = torch.from_numpy(np.argsort(row.numpy().astype(np.uint16), kind="stable"))  # radix: rows < 2**16
-    start = torch.from_numpy(np.append(0, np.cumsum(count)[:-1]))
-    row = row[order].long()
-    place = torch.arange(len(order)) - start[row]
-    kept = place < min(int(MOST * width), int(count.max(initial=0)))
-    columns = max(width, int(place[kept].max()) + 1 if kept.any() else 0)
-    similarity = torch.full((m, columns), -torch.inf)
-    where = torch.zeros((m, columns), dtype=torch.int64)
-    row, place, order = row[kept], place[kept], order[kept]
-    similarity[row, place], where[row, place] = value[order], position[order].long()
-    return similarity, where, np.flatnonzero(unsure) + rows.start
+    count = np.bincount(query, minlength=m)
+    sure = (count >= width) & (count <= MOST * width)
+    if not sure.all():
+        kept = sure[query]
+        query, position, value = query[kept], position[kept], value[kept]
+    return *sorted_lists(query, position, value, m, width), np.flatnonzero(~sure) + rows.start

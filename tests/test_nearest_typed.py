@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import causalfm.metrics.growing_lists as growing_lists
 import causalfm.metrics.nearest_typed as nearest
 from causalfm.metrics.design import Design
 from causalfm.metrics.nearest_typed import Wanted, nearest_typed, unit_loader
@@ -37,7 +38,7 @@ def test_both_searches_equal_a_full_sort(
     kind: int, few: int, block: int, level: int, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nearest, "FEW", few)
-    monkeypatch.setattr(nearest, "MANY", many)
+    monkeypatch.setattr(growing_lists, "MANY", many)
     monkeypatch.setattr(nearest, "CANDIDATE_BLOCK", block)
     monkeypatch.setattr(nearest, "LEVEL_BLOCK", level)
     X, design = sample(kind)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalfm.metrics.deletion import blocks
+from causalfm.metrics.deletion import blocks, take
 from causalfm.metrics.design import Design
-from causalfm.metrics.typed import SO
-from causalfm.neighbours import Loader, Neighbours, _loader, _top
+from causalfm.metrics.growing_lists import Lists
+from causalfm.metrics.typed import SO, neighbour_kinds
+from causalfm.neighbours import Loader, Neighbours, _loader
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 CANDIDATE_BLOCK = 2**14
 LEVEL_BLOCK = 2**12  # entries of one level compared at once: 64 MiB of similarities
 FEW = 1024  # queries
-MANY = 8  # one entry in so many: then they are sorted out by selection
 
 
 def unit_loader(X: np.ndarray) -> Loader:
@@ -107,86 +107,19 @@ def nearest_typed(load: Loader, wanted: Sequence[Wanted], width: int, m: int) ->
 
 def _first_of_kind(ask: Wanted, indices: np.ndarray, similarity: np.ndarray) -> None:
     """Write the first entries of the type of the shared lists."""
-    width, shared, design = indices.shape[1], ask.shared, ask.design
+    width, shared = indices.shape[1], ask.shared
     assert shared is not None
-    for rows in blocks(len(shared.queries), shared.indices.shape[1]):
-        index, query = shared.indices[rows], shared.queries[rows, None]
-        same = design.biology if ask.kind == SO else design.confounder
-        other = design.confounder if ask.kind == SO else design.biology
-        fits = (same[index] == same[query]) & (other[index] != other[query]) & (index >= 0)
-        rank = fits.cumsum(axis=1, dtype=np.int32)
-        row, column = np.nonzero(fits & (rank <= width))
-        place = rank[row, column] - 1
-        indices[rows][row, place] = index[row, column]
-        similarity[rows][row, place] = shared.similarity[rows][row, column]
-
-
-class Lists:
-    """Lists of some queries that grow as candidates are seen."""
-
-    def __init__(self, queries: np.ndarray, width: int) -> None:
-        self.queries, self.width = queries, width
-        self.indices = np.full((len(queries), width), -1, dtype=np.int64)
-        self.similarity = np.full(self.indices.shape, -np.inf, dtype=np.float32)
-        self.held: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # list, entry and similarity
-
-    def see(self, at: np.ndarray, found: torch.Tensor, entries: np.ndarray) -> None:
-        """Bring entries with similarities ``(len(at), len(entries))``, ``-inf`` for no candidate, into lists ``at``.
-
-        What is not nearer than the last entry of a full list is left out. What is nearer is put aside until
-        :meth:`finish`: to compare and pick is several times faster than to select and sort.
-        """
-        import torch
-
-        last = torch.from_numpy(self.similarity[at, -1])
-        if not torch.isinf(last).any():
-            turned = not found.is_contiguous()  # a product seen from its other side
-            block, least = (found.T, last) if turned else (found, last[:, None])
-            hit = torch.nonzero((block > least).view(-1))[:, 0]
-            if len(hit) <= block.numel() // MANY:
-                row = torch.div(hit, block.shape[1], rounding_mode="floor")
-                pair = row.numpy(), (hit - row * block.shape[1]).numpy()
-                of_list, entry = pair[::-1] if turned else pair
-                self.held.append((at[of_list], entries[entry], block.view(-1)[hit].numpy()))
-                return
-        values, column = _top(found, self.width)
-        where = torch.from_numpy(entries)[column]
-        if (self.indices[at, 0] >= 0).any():
-            self._merge(at, values, where)
-        else:
-            width = values.shape[1]
-            self.similarity[at, :width] = values.numpy()
-            self.indices[at, :width] = where.masked_fill(values == -torch.inf, -1).numpy()
-
-    def finish(self) -> None:
-        """Sort in what was put aside."""
-        import torch
-
-        if not sum(len(part[0]) for part in self.held):
-            return
-        at, entry, value = (np.concatenate(parts) for parts in zip(*self.held, strict=True))
-        self.held = []
-        order = np.argsort(at, kind="stable")
-        at, entry, value = at[order], entry[order], value[order]
-        count = np.bincount(at, minlength=len(self.queries))
-        place = np.arange(len(at)) - (np.cumsum(count) - count)[at]
-        for rows in blocks(len(count), int(count.max())):
-            mine = slice(*np.searchsorted(at, [rows.start, rows.stop]))
-            values = np.full((len(count[rows]), int(count[rows].max())), -np.inf, dtype=np.float32)
-            entries = np.full(values.shape, -1)
-            where = at[mine] - rows.start, place[mine]
-            values[where], entries[where] = value[mine], entry[mine]
-            self._merge(np.arange(len(count))[rows], torch.from_numpy(values), torch.from_numpy(entries))
-
-    def _merge(self, at: np.ndarray, values: torch.Tensor, entries: torch.Tensor) -> None:
-        """Sort candidates ``(len(at), c)`` into lists; among equal ones those seen first come first."""
-        import torch
-
-        best = torch.cat([torch.from_numpy(self.similarity[at]), values], 1)
-        where = torch.cat([torch.from_numpy(self.indices[at]), entries], 1)
-        best, place = best.sort(dim=1, descending=True, stable=True)
-        best, where = best[:, : self.width], where.gather(1, place[:, : self.width])
-        self.similarity[at], self.indices[at] = best.numpy(), where.masked_fill(best == -torch.inf, -1).numpy()
+    length = shared.indices.shape[1]
+    for rows in blocks(len(shared.queries), length):
+        part = take(shared, rows, length)
+        fits = neighbour_kinds(part, ask.design.biology, ask.design.confounder) == ask.kind
+        at = np.flatnonzero(fits)
+        row = at // length
+        place = np.arange(len(at)) - np.searchsorted(row, np.arange(len(fits)))[row]
+        kept = place < width
+        row, at, place = row[kept], at[kept], place[kept]
+        indices[rows][row, place] = part.indices.ravel()[at]
+        similarity[rows][row, place] = part.similarity.ravel()[at]
 
 
 def _search_all(load: Loader, wanted: Sequence[tuple[Wanted, Lists]]) -> None:
@@ -208,7 +141,7 @@ def _search_all(load: Loader, wanted: Sequence[tuple[Wanted, Lists]]) -> None:
             wrong = (same[own, None] != same[part]).logical_or_(level[own, None] == level[part])
             wrong.logical_or_(group[own, None] == group[part])
             mine = found[np.searchsorted(queries, own)].masked_fill_(wrong, -torch.inf)
-            lists.see(np.arange(len(own)), mine, np.arange(part.start, part.stop))
+            lists.see(np.arange(len(own)), mine.numpy(), np.arange(part.start, part.stop))
     for _, lists in wanted:
         lists.finish()
 
@@ -252,23 +185,26 @@ def _compare(
     rows_b: torch.Tensor,
 ) -> None:
     """Bring entries ``b`` into the lists of ``a`` and the reverse, by the fewest products."""
-    import torch
-
     asked_a, asked_b = np.flatnonzero(place[a] >= 0), np.flatnonzero(place[b] >= 0)
-    both = len(a) * len(b) <= len(asked_a) * len(b) + len(asked_b) * len(a)
-    product = rows_a @ rows_b.T if both else None
-    shared = np.intersect1d(design.groups[a], design.groups[b], assume_unique=False)
-    for asked, mine, theirs, rows, candidates, found in (
-        (asked_a, a, b, rows_a, rows_b, product),
-        (asked_b, b, a, rows_b, rows_a, None if product is None else product.T),
-    ):
-        if not len(asked):
-            continue
-        block = rows[asked] @ candidates.T if found is None else found if len(asked) == len(mine) else found[asked]
-        if len(shared):
-            own = design.groups[mine[asked], None] == design.groups[theirs]
-            block = block.masked_fill(torch.from_numpy(own), -torch.inf)
-        lists.see(place[mine[asked]], block, theirs)
+    if len(a) * len(b) <= len(asked_a) * len(b) + len(asked_b) * len(a):
+        block = _similarities(design, a, b, rows_a, rows_b)
+        lists.see(place[a[asked_a]], block if len(asked_a) == len(a) else block[asked_a], b)
+        lists.see(place[b[asked_b]], block.T if len(asked_b) == len(b) else block.T[asked_b], a)
+        return
+    for asked, mine, theirs, rows, candidates in ((asked_a, a, b, rows_a, rows_b), (asked_b, b, a, rows_b, rows_a)):
+        if len(asked):
+            block = _similarities(design, mine[asked], theirs, rows[asked], candidates)
+            lists.see(place[mine[asked]], block, theirs)
+
+
+def _similarities(
+    design: Design, a: np.ndarray, b: np.ndarray, rows_a: torch.Tensor, rows_b: torch.Tensor
+) -> np.ndarray:
+    """Return the similarities of entries ``a`` and ``b``, ``-inf`` within a group."""
+    block = np.asarray((rows_a @ rows_b.T).numpy())
+    if len(np.intersect1d(design.groups[a], design.groups[b])):
+        block[design.groups[a][:, None] == design.groups[b]] = -np.inf
+    return block
 
 
 def _rows(load: Loader, design: Design, entries: np.ndarray) -> torch.Tensor:
