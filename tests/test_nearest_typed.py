@@ -6,6 +6,7 @@ import pytest
 import causalfm.metrics.growing_lists as growing_lists
 import causalfm.metrics.nearest_typed as nearest
 from causalfm.metrics.design import Design
+from causalfm.metrics.growing_lists import Lists
 from causalfm.metrics.nearest_typed import Wanted, nearest_typed, unit_loader
 from causalfm.metrics.typed import OS, SO
 
@@ -51,6 +52,30 @@ def test_both_searches_equal_a_full_sort(
         unit = X / np.linalg.norm(X, axis=1, keepdims=True)
         again = np.einsum("ijk,ik->ij", unit[found.indices], unit[queries])
         np.testing.assert_allclose(found.similarity[real], again[real], atol=1e-6)
+
+
+@pytest.mark.parametrize("held", [1, 2**22])  # 1: sorted in after every block
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_lists_keep_the_first_of_equals_in_blocks_of_any_size(
+    order: slice, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most entries of a block are wanted, few, or none; later blocks are nearer than all before, or all further."""
+    monkeypatch.setattr(growing_lists, "HELD", held)
+    rng = np.random.default_rng(0)
+    level = np.repeat(np.arange(8), [1, 3, 9, 40, 8, 200, 2, 60])[order]
+    similarity = ((level + rng.integers(-6, 6, (25, len(level)))) / 20).astype(np.float32)
+    similarity[rng.random(similarity.shape) < 0.3] = -np.inf
+    similarity[:3, :-4] = -np.inf  # lists that are never full
+    lists, expected = Lists(np.arange(25), 7), np.argsort(-similarity, axis=1, kind="stable")[:, :7]
+    for code in dict.fromkeys(level.tolist()):
+        entries = np.flatnonzero(level == code)
+        for at in (np.arange(0, 25, 2), np.arange(1, 25, 2)):
+            block = similarity[np.ix_(at, entries)]
+            lists.see(at, np.asfortranarray(block) if code % 2 else block, entries)
+    lists.finish()
+    best = np.take_along_axis(similarity, expected, axis=1)
+    np.testing.assert_array_equal(lists.similarity, best)
+    np.testing.assert_array_equal(lists.indices, np.where(best == -np.inf, -1, expected))
 
 
 @pytest.mark.parametrize("few", [0, 1024])

@@ -28,10 +28,9 @@ class Lists:
     def see(self, at: np.ndarray, block: np.ndarray, entries: np.ndarray) -> None:
         """Bring entries with similarities ``(len(at), len(entries))``, ``-inf`` for no candidate, into lists ``at``."""
         least = self.least[at]
-        if (least == UNKNOWN).any():
-            least = self._raised(at, block)
-        row, column, value = reaching(block, least)
-        if len(row) > block.size // MANY:  # nearer than all before
+        first = bool((least == UNKNOWN).any())
+        row, column, value = reaching(block, self._raised(at, block) if first else least)
+        if not first and len(row) > block.size // MANY:  # nearer than all before
             row, column, value = reaching(block, self._raised(at, block))
         self.held.append((at[row], entries[column], value))
         if sum(len(part[0]) for part in self.held) > HELD:
