@@ -264,7 +264,7 @@ class Cohort:
         """SHA-256 of the embeddings and of the named columns, as hexadecimal text: ties a report to its data."""
         digest = hashlib.sha256(f"{self.X.shape}{self.X.dtype.str}".encode())
         for rows in row_blocks(self.X):
-            digest.update(np.ascontiguousarray(self.X[rows]).tobytes())
+            digest.update(np.ascontiguousarray(self.X[rows]).view(np.uint8).data)
         for name in columns:
             digest.update(str(name).encode())
             digest.update("\x1f".join(self.column(name).astype(object).map(str)).encode())
