@@ -56,7 +56,9 @@ class TransportedNoise:
             inside = self.map(target) @ self.back(source) - outside * np.eye(len(basis.T))
             along[rows] = along[rows] @ inside.T.astype(dtype)
             stretch[rows] = outside - 1.0
-        return np.asarray(along @ basis.T + residual * stretch)
+        out = along @ basis.T
+        out += residual * stretch
+        return np.asarray(out)
 
     def back(self, levels: np.ndarray) -> np.ndarray:
         """Inverse of ``A(x)``, ``(k, k)``."""
