@@ -9,6 +9,7 @@ fit the model 20 times again, on ``--audit-rows`` rows; the single fit on these 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -26,6 +27,7 @@ import pandas as pd
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.scm import EmbeddingSCM, flips, gap_paths
+from causalfm.scm.flow_training import BATCH, STEPS
 from causalfm.validation import row_blocks
 
 ROWS_PER_PATIENT, AUDIT_ROWS_PER_PATIENT = 50, 10
@@ -74,10 +76,12 @@ def embeddings(obs: pd.DataFrame, d: int, path: Path | None = None) -> np.ndarra
 
 def measure_mechanism(name: str, cohort: Cohort, graph: CausalGraph, device: str | None) -> dict[str, Any]:
     """Time a mechanism on one cohort; peaks are those of the whole process so far, in MiB."""
-    scm = EmbeddingSCM(graph, name, device=device if name == "flow" else None)
-    row: dict[str, Any] = {"fit_seconds": seconds(lambda: scm.fit(cohort)), "fit_peak_mib": peak_mib()}
+    row: dict[str, Any] = {}
     if name == "flow":
-        row["trained_rows"] = min(len(cohort), 2**18)
+        importlib.import_module("torch")  # seconds, which are not those of the fit
+        row = {"device": device or "cpu", "steps": STEPS, "rows_per_step": BATCH}
+    scm = EmbeddingSCM(graph, name, device=device if name == "flow" else None)
+    row |= {"fit_seconds": seconds(lambda: scm.fit(cohort)), "fit_peak_mib": peak_mib()}
     level = cohort.obs["site"].iloc[0]
     row["counterfactual_seconds"] = seconds(lambda: scm.counterfactual(cohort, do={"site": level}))
     return row | {"peak_mib": peak_mib()}
@@ -126,6 +130,8 @@ def lines(result: dict[str, Any], name: str) -> str:
     shown = [f"{key[:-8]} {v[0]:.2f} ({v[1]:.2f})" for key, v in row.items() if key.endswith("_seconds")]
     if "seconds" in row:
         shown.append(f"all {row['seconds'][0]:.2f} ({row['seconds'][1]:.2f}) on {row['rows']} rows")
+    if "steps" in row:
+        shown.append(f"{row['steps']} steps of {row['rows_per_step']} rows on {row['device']}")
     return f"{name:28s} {', '.join(shown)}, peak {row['peak_mib'] - result['peak_before_mib']:.0f} MiB above the start"
 
 
