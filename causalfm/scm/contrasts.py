@@ -140,8 +140,8 @@ def plan(fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any]) -> Plan:
             raise DataError(
                 f"{node!r} follows from {', '.join(do)} and is a number, or owes something to one: the mean of Z "
                 "would need the distribution of its noise and the error of its equation over the patients, which the "
-                f"model does not keep. Set {node!r} in do as well, for what does not pass through it; or compare the means "
-                "of counterfactual(cohort, do) over the rows of the fit."
+                f"model does not keep. Set {node!r} in do as well, for what does not pass through it; or compare "
+                "the means of counterfactual(cohort, do) over the rows of the fit."
             )
         refuse_confounded(graph, node)
     return Plan(codes, numbers, follow)
