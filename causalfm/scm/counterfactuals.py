@@ -17,7 +17,7 @@ from causalfm.scm.number_errors import through_numbers
 from causalfm.scm.parents import Values
 
 ERROR_ROWS = 4096  # whose errors are computed at once
-BLOCK_BYTES = 4 * 2**20  # of float64 rows: what is held beside the input and the output, and stays in cache
+BLOCK_BYTES = 2 * 2**20  # of float64 rows: what is held beside the input and the output, and stays in cache
 
 
 def predict_rows(X: np.ndarray, fitted: Fitted, source: Values, target: Values) -> np.ndarray:
