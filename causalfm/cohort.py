@@ -172,7 +172,8 @@ class Cohort:
     def numeric(self, name: str) -> np.ndarray:
         """Return a column as finite float64 ``(n,)`` or raise a DataError."""
         column = self.column(name)
-        refuse_missing(column, name)
+        way_out = f"complete the table, or leave these rows out with cohort.handle_missing([{name!r}], 'drop')"
+        refuse_missing(column, name, way_out)
         try:
             values = np.asarray(pd.to_numeric(column), dtype=np.float64)
         except (TypeError, ValueError):

@@ -137,8 +137,9 @@ def plan(fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any]) -> Plan:
             codes[name] = level_code(value, levels, name)
     for node in follow:
         if node not in fitted.tables:
+            above = ", ".join(name for name in do if name in open_arrows and nx.has_path(open_arrows, name, node))
             raise DataError(
-                f"{node!r} follows from {', '.join(do)} and is a number, or owes something to one: the mean of Z "
+                f"{node!r} follows from {above} and is a number, or owes something to one: the mean of Z "
                 "would need the distribution of its noise and the error of its equation over the patients, which the "
                 f"model does not keep. Set {node!r} in do as well, for what does not pass through it; or compare "
                 "the means of counterfactual(cohort, do) over the rows of the fit."
