@@ -100,7 +100,7 @@ class Fitted:
         return out
 
 
-def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitted:
+def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism, *, rows_only: bool = False) -> Fitted:
     """Fit all nodes.
 
     Parameters
@@ -109,6 +109,9 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
         Data and declared graph.
     mechanism
         How the noise of ``Z`` carries over.
+    rows_only
+        Nothing but means and moved rows will be asked: principal directions, which can take most of the time, are
+        left out where the mechanism does without, and the density is round.
 
     Returns
     -------
@@ -131,7 +134,10 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
     gram, cross = products(cohort.X, parents, runs)
     mean = solve_mean(parents, gram, cross)
     sample = residual_sample(cohort.X, mean, values, cells)
-    basis, variance = directions(sample.residual, sample.weight, n_directions(cohort.d, groups.n_levels))
+    if rows_only and not mechanism.directed:
+        basis, variance = np.eye(cohort.d, 1), sample.weight @ sample.residual**2
+    else:
+        basis, variance = directions(sample.residual, sample.weight, n_directions(cohort.d, groups.n_levels))
     moments = residual_moments(cohort.X, mean, runs, cells, basis, variance)
     _refuse_no_residual(mean, gram, float(moments.square.sum()), len(cohort))
     error = moments.error

@@ -107,6 +107,7 @@ class OptimalTransport:
 
     coupling = "optimal transport of Gaussian residuals by way of the pooled residual"
     crossed = False
+    directed = True
 
     def fit(self, moments: Residuals, parents: Parents) -> TransportedNoise:
         """Learn the covariance of each level within the principal subspace, one factor after the other."""

@@ -18,6 +18,7 @@ from causalfm.scm.parents import Parents
 from causalfm.scm.principal import Sample, n_directions
 from causalfm.scm.regression import MeanModel, pseudo_inverse
 from causalfm.scm.sampling_error import SamplingError
+from causalfm.singular_values import thin_svd
 
 FOLDS = 5
 FEWEST = 20  # patients below which no directions are told apart
@@ -133,7 +134,7 @@ def patient_directions(means: np.ndarray, total: float) -> tuple[np.ndarray, np.
 
 
 def _first_directions(means: np.ndarray, k: int) -> np.ndarray:
-    _, _, right = np.linalg.svd(means, full_matrices=False)
+    _, _, right = thin_svd(means)
     out = np.zeros((means.shape[1], k))
     out[:, : len(right)] = right[:k].T
     return out
