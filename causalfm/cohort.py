@@ -172,7 +172,8 @@ class Cohort:
     def numeric(self, name: str) -> np.ndarray:
         """Return a column as finite float64 ``(n,)`` or raise a DataError."""
         column = self.column(name)
-        refuse_missing(column, name)
+        way_out = f"complete the table, or leave these rows out with cohort.handle_missing([{name!r}], 'drop')"
+        refuse_missing(column, name, way_out)
         try:
             values = np.asarray(pd.to_numeric(column), dtype=np.float64)
         except (TypeError, ValueError):
@@ -264,7 +265,7 @@ class Cohort:
         """SHA-256 of the embeddings and of the named columns, as hexadecimal text: ties a report to its data."""
         digest = hashlib.sha256(f"{self.X.shape}{self.X.dtype.str}".encode())
         for rows in row_blocks(self.X):
-            digest.update(np.ascontiguousarray(self.X[rows]).tobytes())
+            digest.update(np.ascontiguousarray(self.X[rows]).view(np.uint8).data)
         for name in columns:
             digest.update(str(name).encode())
             digest.update("\x1f".join(self.column(name).astype(object).map(str)).encode())

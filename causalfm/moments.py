@@ -110,9 +110,9 @@ def weighted_products(
 
 
 def ordered_blocks(
-    X: np.ndarray, order: np.ndarray, width: int = 0, *, block_bytes: int = 8 * 2**20
+    X: np.ndarray, order: np.ndarray, width: int = 0, *, block_bytes: int = 2 * 2**20
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield rows of ``X`` in a given order as float64 blocks; rows that lie together are read in one piece.
+    """Yield rows of ``X`` in a given order, few enough to stay in cache; rows that lie together are read in one piece.
 
     Parameters
     ----------
@@ -123,19 +123,20 @@ def ordered_blocks(
     width
         Numbers that the caller holds beside each row, if more than ``d``.
     block_bytes
-        Bytes of float64 rows held at once.
+        Bytes that these rows would take in float64.
 
     Yields
     ------
     tuple
-        Slice of ``order`` and its rows.
+        Slice of ``order`` and its rows, in float32 or float64; they may be a view, never write to them.
     """
     step = max(1, block_bytes // (8 * max(X.shape[1], width)))
     for start in range(0, len(order), step):
         rows = order[start : start + step]
         together = len(rows) == rows[-1] - rows[0] + 1 and bool((np.diff(rows) == 1).all())
         block = X[rows[0] : rows[-1] + 1] if together else X[rows]
-        yield slice(start, start + len(rows)), np.array(block, dtype=np.float64)
+        dtype = np.float64 if X.dtype == np.float64 else np.float32
+        yield slice(start, start + len(rows)), np.asarray(block, dtype=dtype)
 
 
 def add_by(out: np.ndarray, codes: np.ndarray, values: np.ndarray) -> None:

@@ -102,10 +102,15 @@ CASES = {
         "'noise:scanner'",
         "in 1 rows (row 0)",
     ),
-    "a contrast of a number": (
-        scm(lambda model, data: model.contrast({"age": 60, "tumour": "x"}, TO_A), roles={"covariates": "age"}),
+    "a contrast of a number never seen": (
+        scm(lambda model, data: model.contrast({"age": 600, "tumour": "x"}, TO_A), roles={"covariates": "age"}),
+        "do(age=600) lies beyond what was seen",
+        "choose a value within",
+    ),
+    "a contrast of no number": (
+        scm(lambda model, data: model.contrast({"age": "old"}, TO_A), roles={"covariates": "age"}),
         "'age' is a number",
-        "bin it",
+        "give a finite one",
     ),
     "constant embeddings": (
         lambda t: cfm.EmbeddingSCM(graph()).fit(cfm.Cohort(np.ones((72, 4)), table())),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scm_samples import AGED, SCANNED, SITE, aged, scanned
+from scm_samples import AGED, SCANNED, SITE, aged, bent, scanned
 
 import causalfm as cfm
 from causalfm.augment import CounterfactualAugment, balanced_counterfactuals
@@ -347,3 +347,21 @@ def test_a_scanner_that_follows_is_drawn_from_what_explains_the_row():
         at = draws[:, :, site] == s
         found = torch.bincount(draws[:, :, scanner][at], minlength=3).numpy() / int(at.sum())
         np.testing.assert_allclose(found, shares[s], atol=0.02)
+
+
+def test_a_trained_flow_moves_rows_as_the_model_does(monkeypatch):
+    """The flow bends rows: a copy is the counterfactual of the levels drawn for it."""
+    monkeypatch.setattr("causalfm.scm.flow_training.STEPS", 120)
+    cohort, _ = bent(n_patients=240)
+    scm = cfm.EmbeddingSCM(SITE, "flow").fit(cohort)
+    assert scm.fitted.noise.record["strength"] > 0  # it is no longer transport
+    out = balanced_counterfactuals(scm, cohort, copies=2, random_state=3)
+    moved = 0
+    for number in (1, 2):
+        part = out[np.flatnonzero((out.obs["augmented:copy"] == number).to_numpy())]
+        for site in np.unique(part.obs["site"]):
+            rows = np.flatnonzero((part.obs["site"] == site).to_numpy())
+            one = scm.counterfactual(cohort[rows], {"site": site})
+            np.testing.assert_allclose(part.X[rows], one.X, rtol=0, atol=1e-6)
+            moved += int((part.X[rows] != cohort.X[rows]).any(axis=1).sum())
+    assert moved > len(cohort)

@@ -38,6 +38,7 @@ NOUNS = {
     "trimming",
 }
 ENGINES = {"moments", "resampling", "neighbours", "symmetric_pass", "hits", "units", "standardisation"} | {
+    "singular_values",
     "covariances",
     "norms",
     "norm_contrasts",

@@ -4,34 +4,15 @@ import dataclasses
 import random
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from scm_samples import AGED, SITE, aged
+from scm_samples import AGED, SITE, aged, bent
 
-from causalfm.cohort import Cohort
 from causalfm.scm import EmbeddingSCM
 from causalfm.scm.coupling_layers import backward, forward, identity_weights
 from causalfm.scm.flow_training import Rows, train
 
 TO = {"site": "s0"}
-
-
-def bent(seed=0, n_patients=300, d=6):
-    """Sites bend ``Z``: half of the coordinates move with the square of the others, by as much as the site says."""
-    rng, fixed = np.random.default_rng(seed), np.random.default_rng(99)
-    site, tumour = np.arange(n_patients) % 3, np.arange(n_patients) // 3 % 2
-    bend, means = np.array([-0.8, 0.0, 0.8]), fixed.standard_normal((3, d))
-    turn = np.linalg.qr(fixed.standard_normal((d, d)))[0]
-    noise = rng.standard_normal((n_patients, d))
-
-    def Z(s):
-        moved = noise.copy()
-        moved[:, d // 2 :] += bend[s][:, None] * (noise[:, : d // 2] ** 2 - 1.0)
-        return (moved + means[s] + 0.7 * tumour[:, None]) @ turn
-
-    obs = pd.DataFrame({"patient": [f"p{g}" for g in range(n_patients)], "site": [f"s{s}" for s in site]})
-    return Cohort(Z(site), obs.assign(tumour=[f"t{t}" for t in tumour])), Z(0 * site)
 
 
 def error(scm, cohort, wanted):

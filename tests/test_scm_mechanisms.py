@@ -16,6 +16,7 @@ from causalfm.scm.parents import parents_of_embedding
 from causalfm.scm.principal import directions, residual_sample
 from causalfm.scm.regression import fit_mean
 from causalfm.scm.residuals import leverages, residual_moments
+from causalfm.scm.runs import lay_out_runs
 from causalfm.scm.scales import shrink_logs, unit_noise
 
 
@@ -26,7 +27,8 @@ def parts(cohort, graph, *, crossed=False):
     mean, _ = fit_mean(cohort.X, parents, values, cells.row_weight)
     sample = residual_sample(cohort.X, mean, values, cells)
     basis, variance = directions(sample.residual, sample.weight, 3)
-    return parents, values, cells, mean, residual_moments(cohort.X, mean, values, cells, basis, variance)
+    runs = lay_out_runs(values, cells, parents)
+    return parents, values, cells, mean, residual_moments(cohort.X, mean, runs, cells, basis, variance)
 
 
 def error(mechanism, cohort, wanted, graph=SITE, to="s0"):

@@ -173,13 +173,15 @@ def _node_arrays(fitted: Fitted, name: str) -> dict[str, np.ndarray]:
 
 def _null_tables(fitted: Fitted) -> dict[str, np.ndarray]:
     """Coordinates of each level in what the design leaves open; a change is determined if its coordinates add to 0."""
+    from causalfm.singular_values import thin_svd
+
     mean = fitted.mean
     parents, width = mean.parents, mean.parents.n_main
     eigenvalues, vectors = np.linalg.eigh(np.eye(width) - (mean.estimable + mean.estimable.T) / 2.0)
     null = np.linalg.qr(vectors[:, eigenvalues > 0.5] / mean.scale[:, None])[0]
     starts = 1 + parents.n_splines + np.cumsum([0, *parents.sizes])
     parts = [null[a:b] - null[a:b].mean(axis=0) for a, b in itertools.pairwise(starts)]
-    used = np.linalg.svd(np.concatenate(parts), full_matrices=False)
+    used = thin_svd(np.concatenate(parts))
     directions = used[2][used[1] > OPEN].T  # constants against the sum of all levels drop out
     return {f"null_{i}": part @ directions for i, part in enumerate(parts)}
 

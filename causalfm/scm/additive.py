@@ -40,6 +40,7 @@ class Additive:
 
     coupling = "shared noise: a row keeps its difference from the mean of its levels"
     crossed = False
+    directed = False
 
     def fit(self, moments: Residuals, parents: Parents) -> SharedNoise:
         """Learn nothing from residuals."""

@@ -6,14 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import networkx as nx
 import numpy as np
+import pandas as pd
 
+from causalfm.arrows import EMBEDDING
 from causalfm.errors import DataError
 from causalfm.results import CAVEAT, Result
 from causalfm.scm.fitted import Fitted, undetermined_message
-from causalfm.scm.interventions import changed_nodes, level_code, refuse_confounded
-from causalfm.scm.parents import Values
-from causalfm.scm.support import refuse_unseen_levels
+from causalfm.scm.interventions import changed_nodes, level_code, refuse_confounded, set_value
+from causalfm.scm.parents import SPLINE, Values
+from causalfm.scm.support import refuse_beyond, refuse_unseen_levels
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -67,7 +70,7 @@ def interventional_contrast(
     fitted, graph
         Model and graph.
     do, reference
-        Interventions on categorical nodes.
+        Interventions. A number that is set is one for all patients, within the range seen.
     assume
         ``"additive"`` allows levels at which fewer than three patients of a class were seen.
 
@@ -84,20 +87,20 @@ def interventional_contrast(
         seen at a level, one that follows included.
     """
     plans = [plan(fitted, graph, side) for side in (do, reference)]
-    means = [expected_regressors(fitted, graph, *plan) for plan in plans]
+    means = [expected_regressors(fitted, side) for side in plans]
     difference = (means[0][0] - means[1][0])[None]
     if fitted.mean.undetermined(difference).any():
         raise DataError(undetermined_message(fitted, graph, do, fitted.n))
     if assume is None:
-        for codes, follow in plans:
-            refuse_unseen_levels(fitted, graph, (*codes, *follow), spread_out(fitted, codes, follow)[0])
+        for side in plans:
+            refuse_unseen_levels(fitted, graph, (*side.codes, *side.follow), spread_out(fitted, side)[0])
     variance = fitted.error.variance(difference)[0]
     for key in sorted({key[:2] for _, used in means for key in used}):
-        variance = variance + _share_error(fitted, graph, plans, *key)
+        variance = variance + _share_error(fitted, plans, *key)
     quantile = float(fitted.error.quantiles(difference)[0]) if np.any(difference) else 0.0
     value, error = (difference @ fitted.mean.coefficients)[0], np.sqrt(variance)
     half = np.full(len(error), np.inf) if np.isinf(quantile) else quantile * error
-    followers = sorted({node for _, nodes in plans for node in nodes})
+    followers = sorted({node for side in plans for node in side.follow})
     unit = graph.group
     details = {
         "target": f"the {fitted.n_groups} {unit}s of the fit",
@@ -111,44 +114,62 @@ def interventional_contrast(
     )
 
 
-def plan(fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any]) -> tuple[dict[str, int], list[str]]:
-    """Codes that are set, and nodes that follow."""
-    follow, codes = changed_nodes(graph, do), {}
+@dataclass(frozen=True)
+class Plan:
+    """Level codes and numbers that are set, and the nodes between them and ``Z`` that follow, causes first."""
+
+    codes: Mapping[str, int]
+    numbers: Mapping[str, float]
+    follow: tuple[str, ...]
+
+
+def plan(fitted: Fitted, graph: CausalGraph, do: Mapping[str, Any]) -> Plan:
+    """Read an intervention; nodes below it that no longer lead to ``Z`` do not matter."""
+    below, codes, numbers = changed_nodes(graph, do), {}, {}
+    open_arrows = nx.DiGraph([(a, b) for a, b in graph.edges if b not in do])
+    follow = tuple(node for node in below if node in open_arrows and nx.has_path(open_arrows, node, EMBEDDING))
     for name, value in do.items():
         levels = fitted.known(name)
         if levels is None:
-            raise DataError(
-                f"{name!r} is a number, and contrast and interventional set levels only: use counterfactual, or bin it."
-            )
-        codes[name] = level_code(value, levels, name)
+            numbers[name] = float(set_value(pd.Series([0.0]), value, None, name).iloc[0])
+            refuse_beyond(fitted.mean.parents, name, numbers[name])
+        else:
+            codes[name] = level_code(value, levels, name)
     for node in follow:
         if node not in fitted.tables:
+            above = ", ".join(name for name in do if name in open_arrows and nx.has_path(open_arrows, name, node))
             raise DataError(
-                f"{node!r} follows from {', '.join(do)} and is a number, or owes something to one: contrast has no "
-                "interval for that. Compare the means of counterfactual(cohort, do) or of interventional(n, do), or "
-                f"name {node!r} in do if it has levels."
+                f"{node!r} follows from {above} and is a number, or owes something to one: the mean of Z "
+                "would need the distribution of its noise and the error of its equation over the patients, which the "
+                f"model does not keep. Set {node!r} in do as well, for what does not pass through it; or compare "
+                "the means of counterfactual(cohort, do) over the rows of the fit."
             )
         refuse_confounded(graph, node)
-    return codes, follow
+    return Plan(codes, numbers, follow)
 
 
 def expected_regressors(
-    fitted: Fitted, graph: CausalGraph, codes: Mapping[str, int], follow: Sequence[str], force: Key | None = None
+    fitted: Fitted, side: Plan, force: Key | None = None
 ) -> tuple[np.ndarray, set[tuple[str, int]]]:
     """Mean regressors ``(p,)`` over the patients under an intervention, and the shares used: nodes, configurations.
 
     ``force`` puts all patients of one configuration at one level of a node.
     """
-    joint, weight, splines, used = spread_out(fitted, codes, follow, force)
+    joint, weight, splines, used = spread_out(fitted, side, force)
     parents = fitted.mean.parents
     levels = joint[:, [fitted.columns.index(c) for c in parents.categorical]]
     rows = parents.rows(Values(levels, np.zeros((len(levels), 0))), splines=False)
     rows[:, 1 : 1 + parents.n_splines] = splines
+    for name in set(side.numbers) & set(parents.continuous):
+        at = parents.continuous.index(name)
+        numbers = np.where(np.arange(len(parents.knots)) == at, side.numbers[name], parents.knots[:, 1])
+        own = slice(SPLINE * at, SPLINE * (at + 1))
+        rows[:, 1 : 1 + parents.n_splines][:, own] = parents.splines(numbers[None])[:, own]
     return weight @ rows, used
 
 
 def spread_out(
-    fitted: Fitted, codes: Mapping[str, int], follow: Sequence[str], force: Key | None = None
+    fitted: Fitted, side: Plan, force: Key | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, set[tuple[str, int]]]:
     """Return the combinations of levels that the patients have under an intervention.
 
@@ -162,9 +183,9 @@ def spread_out(
     """
     joint, weight, splines = fitted.joint.copy(), fitted.patients / fitted.patients.sum(), fitted.spline_means
     used: set[tuple[str, int]] = set()
-    for name, code in codes.items():
+    for name, code in side.codes.items():
         joint[:, fitted.columns.index(name)] = code
-    for node in follow:
+    for node in side.follow:
         table = fitted.tables[node]
         at = table.locate(joint[:, [fitted.columns.index(p) for p in table.parents]])
         used |= {(node, int(q)) for q in np.unique(at)}
@@ -180,17 +201,13 @@ def spread_out(
     return joint, weight, splines, used
 
 
-def _share_error(
-    fitted: Fitted, graph: CausalGraph, plans: Sequence[tuple[dict[str, int], list[str]]], node: str, q: int
-) -> np.ndarray:
+def _share_error(fitted: Fitted, plans: Sequence[Plan], node: str, q: int) -> np.ndarray:
     """Variance ``(d,)`` that the shares of one configuration of one node add: those of a multinomial."""
     table = fitted.tables[node]
     shares, n = table.shares()[q], table.count[q].sum()
     effects = []
     for level in np.flatnonzero(shares > 0):
-        sides = []
-        for codes, follow in plans:
-            sides.append(expected_regressors(fitted, graph, codes, follow, (node, q, int(level)))[0])
+        sides = [expected_regressors(fitted, side, (node, q, int(level)))[0] for side in plans]
         effects.append((sides[0] - sides[1]) @ fitted.mean.coefficients)
     weight, each = shares[shares > 0], np.stack(effects)
     centre = weight @ each

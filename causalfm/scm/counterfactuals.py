@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from causalfm.arguments import check_positive
 from causalfm.errors import DataError
+from causalfm.scm.additive import SharedNoise
 from causalfm.scm.fitted import Fitted
 from causalfm.scm.mechanisms import Noise
 from causalfm.scm.number_errors import through_numbers
 from causalfm.scm.parents import Values
 
 ERROR_ROWS = 4096  # whose errors are computed at once
-BLOCK_BYTES = 16 * 2**20  # of float64 rows: several blocks are held beside the input and the output
+BLOCK_BYTES = 2 * 2**20  # of float64 rows: what is held beside the input and the output, and stays in cache
 
 
 def predict_rows(X: np.ndarray, fitted: Fitted, source: Values, target: Values) -> np.ndarray:
@@ -33,33 +34,46 @@ def predict_rows(X: np.ndarray, fitted: Fitted, source: Values, target: Values) 
     """
     dtype = np.float64 if X.dtype == np.float64 else np.float32
     out = np.empty(X.shape, dtype=dtype)
-    parents, coefficients = fitted.mean.parents, fitted.mean.coefficients
     step = max(1, BLOCK_BYTES // (8 * X.shape[1]))
     for start in range(0, len(X), step):
         rows = slice(start, start + step)
         out[rows] = X[rows]
-        block = out[rows]
         before, after = source[rows], target[rows]
         groups = list(transitions(before, after))
-        if not groups:
-            continue
-        at = np.concatenate([where for where, _, _ in groups])
-        ends = np.cumsum([len(where) for where, _, _ in groups])
-        moves = [(slice(e - len(w), e), a, b) for (w, a, b), e in zip(groups, ends, strict=True)]
-        residual, shift = block[at], np.empty((len(at), X.shape[1]), dtype=dtype)
-        for part, a, b in moves:
-            mean = parents.rows(Values(np.stack([a, b]), np.zeros((2, 0))), splines=False) @ coefficients
-            residual[part] -= mean[0].astype(dtype)
-            shift[part] = mean[1] - mean[0]
-        if parents.n_splines:
-            slopes = coefficients[1 : 1 + parents.n_splines]
-            first, last = (parents.splines(side.numbers[at]) for side in (before, after))
-            residual -= (first @ slopes).astype(dtype)
-            if (first != last).any():
-                shift += ((last - first) @ slopes).astype(dtype)
-        shift += fitted.noise.change(residual, moves)
-        block[at] += shift
+        if groups:
+            at = np.concatenate([where for where, _, _ in groups])
+            together = len(at) == at[-1] - at[0] + 1 and bool((np.diff(at) == 1).all())
+            inside = slice(at[0], at[-1] + 1) if together else at
+            out[rows][inside] += _change(out[rows][inside], fitted, groups, before[at], after[at])
     return out
+
+
+def _change(
+    X: np.ndarray,
+    fitted: Fitted,
+    groups: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    before: Values,
+    after: Values,
+) -> np.ndarray:
+    """Return what rows ``X (n, d)``, group by group, change by: the mean, and the noise as the mechanism carries it."""
+    mean, dtype = fitted.mean, X.dtype
+    lengths = [len(where) for where, _, _ in groups]
+    ends = np.cumsum(lengths)
+    moves = [(slice(e - n, e), a, b) for n, e, (_, a, b) in zip(lengths, ends, groups, strict=True)]
+    codes = np.array([codes for side in (1, 2) for codes in (group[side] for group in groups)])
+    levels = Values(codes, np.zeros((len(codes), 0)))
+    here, there = np.split(mean.parents.rows(levels, splines=False) @ mean.coefficients, 2)
+    group = np.repeat(np.arange(len(groups)), lengths)
+    shift = (there - here).astype(dtype)[group]
+    first, slopes = mean.parents.splines(before.numbers), mean.coefficients[1 : 1 + mean.parents.n_splines]
+    if (before.numbers != after.numbers).any():
+        shift += ((mean.parents.splines(after.numbers) - first) @ slopes).astype(dtype)
+    if not isinstance(fitted.noise, SharedNoise):
+        residual = X - here.astype(dtype)[group]
+        if mean.parents.n_splines:
+            residual -= first.astype(dtype) @ slopes.astype(dtype)
+        shift += fitted.noise.change(residual, moves)
+    return np.asarray(shift)
 
 
 def transitions(before: Values, after: Values) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

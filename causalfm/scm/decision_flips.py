@@ -15,6 +15,7 @@ from causalfm.errors import CausalFMError, DataError
 from causalfm.graph_checks import check_inputs
 from causalfm.results import CAVEAT, Result
 from causalfm.scm.embedding_scm import EmbeddingSCM
+from causalfm.scm.fitted import fit_model
 from causalfm.scm.flip_counts import Asked, count_flips
 from causalfm.scm.flip_tables import PER, FlipRate, rates_of
 from causalfm.scm.pair_maps import refuse_pairs
@@ -157,8 +158,11 @@ def _without_each(scm: EmbeddingSCM, cohort: Cohort, folds: np.ndarray) -> tuple
     alike.assume, alike.unseen = "additive", "refuse"
     if cohort.fingerprint(graph.columns) != scm.fitted.fingerprint:
         return [], "taken as known: another cohort than that of the fit"
+    models: list[EmbeddingSCM] = []
     try:
-        models = [copy.copy(alike).fit(cohort[folds != f]) for f in range(int(folds.max()) + 1)]
+        for f in range(int(folds.max()) + 1):
+            models.append(copy.copy(alike))
+            models[-1]._fitted = fit_model(cohort[folds != f], graph, scm._mechanism, rows_only=True)
     except CausalFMError as error:
         return [], f"taken as known: {error}"
     return models, "fitted again without each"

@@ -197,7 +197,7 @@ class EmbeddingSCM:
         Parameters
         ----------
         do, reference
-            Levels to set.
+            Levels and numbers to set; levels between them and ``Z`` follow.
 
         Returns
         -------

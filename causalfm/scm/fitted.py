@@ -22,8 +22,9 @@ from causalfm.scm.nodes import NodeModel
 from causalfm.scm.parents import Parents, Values, parents_of_embedding
 from causalfm.scm.principal import directions, n_directions, principal_rows, residual_sample
 from causalfm.scm.random_effects import RandomEffects, shrink_by_direction
-from causalfm.scm.regression import MeanModel, fit_mean
+from causalfm.scm.regression import MeanModel, solve_mean
 from causalfm.scm.residuals import residual_moments
+from causalfm.scm.runs import lay_out_runs, products
 from causalfm.scm.sampling_error import SamplingError
 from causalfm.scm.scalar_nodes import ScalarNode, fit_scalar_nodes
 
@@ -99,7 +100,7 @@ class Fitted:
         return out
 
 
-def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitted:
+def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism, *, rows_only: bool = False) -> Fitted:
     """Fit all nodes.
 
     Parameters
@@ -108,6 +109,9 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
         Data and declared graph.
     mechanism
         How the noise of ``Z`` carries over.
+    rows_only
+        Nothing but means and moved rows will be asked: principal directions, which can take most of the time, are
+        left out where the mechanism does without, and the density is round.
 
     Returns
     -------
@@ -126,10 +130,15 @@ def fit_model(cohort: Cohort, graph: CausalGraph, mechanism: Mechanism) -> Fitte
     parents = _checked_parents(cohort, graph, mechanism, groups.n_levels)
     values = parents.read(cohort)
     cells = lay_out(values, groups, parents)
-    mean, gram = fit_mean(cohort.X, parents, values, cells.row_weight)
+    runs = lay_out_runs(values, cells, parents)
+    gram, cross = products(cohort.X, parents, runs)
+    mean = solve_mean(parents, gram, cross)
     sample = residual_sample(cohort.X, mean, values, cells)
-    basis, variance = directions(sample.residual, sample.weight, n_directions(cohort.d, groups.n_levels))
-    moments = residual_moments(cohort.X, mean, values, cells, basis, variance)
+    if rows_only and not mechanism.directed:
+        basis, variance = np.eye(cohort.d, 1), sample.weight @ sample.residual**2
+    else:
+        basis, variance = directions(sample.residual, sample.weight, n_directions(cohort.d, groups.n_levels))
+    moments = residual_moments(cohort.X, mean, runs, cells, basis, variance)
     _refuse_no_residual(mean, gram, float(moments.square.sum()), len(cohort))
     error = moments.error
     if isinstance(mechanism, RandomEffects):

@@ -15,7 +15,7 @@ from causalfm.resampling import multipliers
 from causalfm.scm.embedding_scm import EmbeddingSCM
 from causalfm.scm.scores import Scorer
 
-N_DRAWS = 40
+N_DRAWS, AT_ONCE = 40, 8  # draws of errors; those made by one product
 BLOCK_BYTES = 64 * 2**20  # of moved rows, over all models
 
 
@@ -189,8 +189,9 @@ def _errors(moved: np.ndarray, signs: np.ndarray) -> Iterator[np.ndarray]:
     if len(signs):
         m = len(moved) - 1
         off = (moved[1:] - moved[1:].mean(axis=0)) * np.sqrt((m - 1) / m)
-        for row in signs:
-            yield np.tensordot(row, off, axes=1)
+        flat = off.reshape(m, -1)
+        for some in range(0, len(signs), AT_ONCE):
+            yield from (signs[some : some + AT_ONCE] @ flat).reshape(-1, *off.shape[1:])
 
 
 def movable(

@@ -89,7 +89,7 @@ class FlowNoise:
         """Coordinates ``(n, k)`` of a residual to those of the noise, in units of the residual; log determinants."""
         import torch
 
-        back = np.linalg.inv(self.base.map(levels))
+        back = self.base.back(levels)
         u, bent = t @ back.T / self.root, slice(-self.weights["kept"].shape[1], None)
         with torch.no_grad():
             e, log_det = forward(torch.from_numpy(u[:, bent]), self._condition(levels), self._tensors())
@@ -140,6 +140,7 @@ class Flow:
 
     coupling = "conditional flow: a row keeps its Gaussian noise under an invertible map learned for each level"
     crossed = False
+    directed = True
 
     def __init__(self, random_state: int = 0, device: str | None = None) -> None:
         self.random_state, self.device = random_state, device

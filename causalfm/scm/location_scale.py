@@ -69,6 +69,7 @@ class LocationScale:
 
     coupling = "rank-preserving in each dimension: a row keeps its standardised difference from the mean of its levels"
     crossed = False
+    directed = False
 
     def fit(self, moments: Residuals, parents: Parents) -> ScaledNoise:
         """Learn variances that multiply over factors, shrunken towards the pooled ones by empirical Bayes."""

@@ -49,10 +49,13 @@ class Mechanism(Protocol):
         The assumption that ties a row to its own counterfactual, in words.
     crossed
         Whether biology changes the effects of technical factors on the mean.
+    directed
+        Whether rows are moved along principal directions.
     """
 
     coupling: str
     crossed: bool
+    directed: bool
 
     def fit(self, moments: Residuals, parents: Parents) -> Noise:
         """Learn from the moments of the residuals."""

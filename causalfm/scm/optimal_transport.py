@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,26 +48,35 @@ class TransportedNoise:
     def change(self, residual: np.ndarray, moves: Sequence[Move]) -> np.ndarray:
         """Reshape inside the subspace, stretch outside of it."""
         dtype = residual.dtype
-        basis, back = self.basis.astype(dtype), self._back(moves)
+        basis = self.basis.astype(dtype)
         along = residual @ basis
         stretch = np.empty((len(residual), 1), dtype=dtype)
         for rows, source, target in moves:
             outside = float(np.exp(self.log_outside(target) - self.log_outside(source)))
-            inside = self.map(target) @ back[source.tobytes()] - outside * np.eye(len(basis.T))
+            inside = self.map(target) @ self.back(source) - outside * np.eye(len(basis.T))
             along[rows] = along[rows] @ inside.T.astype(dtype)
             stretch[rows] = outside - 1.0
-        return np.asarray(along @ basis.T + residual * stretch)
+        out = along @ basis.T
+        out += residual * stretch
+        return np.asarray(out)
 
-    def _back(self, moves: Sequence[Move]) -> dict[bytes, np.ndarray]:
-        """Inverse map of each source."""
-        sources = {source.tobytes(): source for _, source, _ in moves}
-        return {key: np.linalg.inv(self.map(source)) for key, source in sources.items()}
+    def back(self, levels: np.ndarray) -> np.ndarray:
+        """Inverse of ``A(x)``, ``(k, k)``."""
+        out = np.eye(self.basis.shape[1])
+        for inverses, code in zip(self._inverses, levels, strict=True):
+            out = inverses[code] @ out
+        return out
+
+    @functools.cached_property
+    def _inverses(self) -> tuple[np.ndarray, ...]:
+        """Inverse maps of each level, per factor: blocks of rows ask for them again and again."""
+        return tuple(np.linalg.inv(maps) for maps in self.maps)
 
     def whiten(self, residual: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, float]:
         """Return the noise on the pooled scale."""
-        back, outside = np.linalg.inv(self.map(levels)), self.log_outside(levels)
-        t = residual @ self.basis
-        noise = (residual - t @ self.basis.T) * np.exp(-outside) + t @ (self.basis @ back).T
+        back, outside = self.back(levels), self.log_outside(levels)
+        t, shrink = residual @ self.basis, float(np.exp(-outside))
+        noise = residual * shrink + (t @ back.T - shrink * t) @ self.basis.T
         d, k = self.basis.shape
         return noise, float(np.linalg.slogdet(back)[1]) - (d - k) * outside
 
@@ -74,7 +84,7 @@ class TransportedNoise:
         """Reshape and stretch pooled noise."""
         outside = float(np.exp(self.log_outside(levels)))
         inside = self.map(levels) - outside * np.eye(self.basis.shape[1])
-        return np.asarray((noise @ self.basis) @ (self.basis @ inside).T + (outside - 1.0) * noise)
+        return np.asarray((noise @ self.basis) @ inside.T @ self.basis.T + (outside - 1.0) * noise)
 
     def scale_error(self, source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """No form per dimension."""
@@ -97,6 +107,7 @@ class OptimalTransport:
 
     coupling = "optimal transport of Gaussian residuals by way of the pooled residual"
     crossed = False
+    directed = True
 
     def fit(self, moments: Residuals, parents: Parents) -> TransportedNoise:
         """Learn the covariance of each level within the principal subspace, one factor after the other."""

@@ -100,7 +100,7 @@ def gap_paths(
     mechanism = scm._mechanism if by is not None or scm._mechanism.crossed else Additive()  # noise moves scores only
 
     def again(part: Cohort) -> np.ndarray:
-        refitted = fit_model(part, graph, mechanism)
+        refitted = fit_model(part, graph, mechanism, rows_only=True)
         return np.concatenate(split_gap(refitted, graph, part, found, by), axis=None)
 
     try:

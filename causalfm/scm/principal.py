@@ -96,8 +96,9 @@ def principal_rows(X: np.ndarray, model: MeanModel, values: Values, cells: Cells
     """
     rows, _ = _spread(cells, MOST_ROWS)
     design, along = regressors(model.parents, values), np.empty((len(rows), basis.shape[1]), dtype=np.float32)
+    slopes = model.coefficients @ basis
     for at, block in ordered_blocks(X, rows):
-        along[at] = (block - design(rows[at]) @ model.coefficients) @ basis
+        along[at] = block.astype(np.float64) @ basis - design(rows[at]) @ slopes
     patient = np.empty(len(cells.order), dtype=np.int64)
     patient[cells.order] = cells.patient[cells.share]
     sort = np.argsort(patient[rows], kind="stable")

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 
 import numpy as np
+from scipy import linalg
 
 from causalfm.scm.additive import Additive
 from causalfm.scm.cells import Cells
@@ -17,6 +18,7 @@ from causalfm.scm.parents import Parents
 from causalfm.scm.principal import Sample, n_directions
 from causalfm.scm.regression import MeanModel, pseudo_inverse
 from causalfm.scm.sampling_error import SamplingError
+from causalfm.singular_values import thin_svd
 
 FOLDS = 5
 FEWEST = 20  # patients below which no directions are told apart
@@ -132,7 +134,7 @@ def patient_directions(means: np.ndarray, total: float) -> tuple[np.ndarray, np.
 
 
 def _first_directions(means: np.ndarray, k: int) -> np.ndarray:
-    _, _, right = np.linalg.svd(means, full_matrices=False)
+    _, _, right = thin_svd(means)
     out = np.zeros((means.shape[1], k))
     out[:, : len(right)] = right[:k].T
     return out
@@ -202,13 +204,22 @@ def effect_variances(left: np.ndarray, moment: np.ndarray, m: int, kind: np.ndar
         count *= 1.0 - np.minimum(2.0 / (count * m), 0.5)  # of a kind with few effects half is left
     tau = np.full(len(count), 0.1)
     for _ in range(STEPS):
-        posterior = np.linalg.inv(left + np.diag(1.0 / tau[kind]))
-        second = np.diag(posterior) + np.einsum("ij,jk,ki->i", posterior, moment, posterior, optimize=True)
+        posterior = _inverse(left + np.diag(1.0 / tau[kind]))
+        second = np.diag(posterior) + ((posterior @ moment) * posterior).sum(axis=1)
         new = np.maximum(np.bincount(kind, second) / count, SMALLEST)
         moved, tau = float(np.abs(np.log(new / tau)).max()), new
         if moved < TOLERANCE:
             break
     return tau
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """Inverse of a symmetric positive definite matrix, by Cholesky: EM asks for thousands of them."""
+    lower, failed = linalg.lapack.dpotrf(matrix, lower=1)
+    if failed:  # rounding took the last eigenvalue below 0
+        return np.asarray(np.linalg.inv(matrix))
+    half = np.tril(linalg.lapack.dpotri(lower, lower=1)[0])
+    return np.asarray(half + np.tril(half, -1).T)
 
 
 def _posterior_error(error: SamplingError, bands: list[tuple[np.ndarray, np.ndarray]], n_cells: int) -> SamplingError:

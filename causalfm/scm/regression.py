@@ -73,10 +73,15 @@ def fit_mean(X: np.ndarray, parents: Parents, values: Values, weights: np.ndarra
         ``(p, p)``.
     """
     gram, cross = weighted_products(X, regressors(parents, values), weights)
+    return solve_mean(parents, gram, cross), gram
+
+
+def solve_mean(parents: Parents, gram: np.ndarray, cross: np.ndarray) -> MeanModel:
+    """Solve the normal equations: ``gram (p, p)`` of the regressors, ``cross (p, d)`` with ``Z``."""
     inverse = pseudo_inverse(gram)[0]
     main = parents.n_main
     _, projection, scale = pseudo_inverse(gram[:main, :main])
-    return MeanModel(parents, inverse @ cross, inverse, projection, scale), gram
+    return MeanModel(parents, inverse @ cross, inverse, projection, scale)
 
 
 def regressors(parents: Parents, values: Values) -> Callable[[slice | np.ndarray], np.ndarray]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
-from causalfm.moments import add_by, add_squares_by, ordered_blocks
+from causalfm.moments import add_by, add_squares_by
 from causalfm.scm.cells import Cells
-from causalfm.scm.parents import Values
-from causalfm.scm.regression import MeanModel, regressors
+from causalfm.scm.regression import MeanModel
+from causalfm.scm.runs import Runs, summing
 from causalfm.scm.sampling_error import SamplingError, Terms
 
 FULL_LEVERAGE = 1.0 - 1e-9
+WAITING = 128  # shares whose sums are finished at once
+FLOAT32_RANGE = 1e-25, 1e25  # of variances, so that squares of rows far out neither vanish nor overflow
 GAUSSIAN = 2.0  # squared coefficient of variation of the square of a Gaussian number
 
 
@@ -57,7 +58,7 @@ class Residuals:
 
 
 def residual_moments(
-    X: np.ndarray, model: MeanModel, values: Values, cells: Cells, basis: np.ndarray, variance: np.ndarray
+    X: np.ndarray, model: MeanModel, runs: Runs, cells: Cells, basis: np.ndarray, variance: np.ndarray
 ) -> Residuals:
     """Collect the moments in one pass.
 
@@ -67,12 +68,13 @@ def residual_moments(
         ``(n, d)`` floating, may be a memory map.
     model
         The mean.
-    values, cells
-        Parents of the rows and their layout.
+    runs, cells
+        Layout of the rows.
     basis
         ``(d, k)`` orthonormal.
     variance
-        ``(d,)`` rough residual variances, only to put dimensions on one scale in ``spread_all``.
+        ``(d,)`` rough residual variances: they put dimensions on one scale in ``spread_all``, and say whether squares
+        fit into float32.
 
     Returns
     -------
@@ -80,12 +82,14 @@ def residual_moments(
         See there.
     """
     sums = _Sums(model, cells, basis, variance)
-    features, n_splines = regressors(model.parents, values), model.parents.n_splines
-    for at, block in ordered_blocks(X, cells.order, model.parents.width):
-        rows = cells.order[at]
-        design = features(rows)
-        block -= design @ model.coefficients
-        sums.add(block, cells.row_weight[rows], design[:, 1 : 1 + n_splines], at)
+    small = bool(((variance == 0) | ((variance > FLOAT32_RANGE[0]) & (variance < FLOAT32_RANGE[1]))).all())
+    slopes = model.coefficients[1 : 1 + model.parents.n_splines]
+    means = cells.rows(model.parents) @ model.coefficients
+    for at, block, which, run in runs.blocks(X):
+        mean = means[runs.cell[which]] + runs.splines[which] @ slopes
+        rows = block if small else block.astype(np.float64)
+        rounded = mean.astype(rows.dtype)
+        sums.add(rows - rounded[run], rounded - mean, runs, which, run, at)
     return sums.result()
 
 
@@ -105,7 +109,7 @@ def leverages(model: MeanModel, cells: Cells) -> np.ndarray:
 
 
 class _Sums:
-    """Running sums; shares of a patient that is not complete wait for the next block."""
+    """Running sums; shares wait until their patient is complete, and until there are enough of them."""
 
     def __init__(self, model: MeanModel, cells: Cells, basis: np.ndarray, variance: np.ndarray) -> None:
         C, (d, k) = len(cells.levels), basis.shape
@@ -118,30 +122,39 @@ class _Sums:
         self.square, self.fourth = np.zeros((C, d + k + 2)), np.zeros(d + k + 2)
         self.count = cells.per_cell()
         self.terms = Terms(cells, model.parents.n_splines, d)
-        self.waiting: tuple[int, np.ndarray] = (0, np.zeros((0, (2 + model.parents.n_splines) * d + k)))
+        self.first = 0  # share whose sums come first among those that wait
+        self.waiting = np.zeros((WAITING, (2 + model.parents.n_splines) * d + k))
 
-    def add(self, block: np.ndarray, weight: np.ndarray, splines: np.ndarray, at: slice) -> None:
-        """Add rows ``at`` of the order: residuals ``block (rows, d)``, which is overwritten."""
-        cells, first = self.cells, self.waiting[0]
-        share, (d, k) = cells.share[at], self.basis.shape
-        last = int(share[-1]) + 1
-        local = sparse.csr_array((weight, (share - first, np.arange(len(share)))), shape=(last - first, len(share)))
-        sums = np.zeros((last - first, self.waiting[1].shape[1]))
-        sums[: len(self.waiting[1])] = self.waiting[1]
-        t = block @ self.basis
-        add_squares_by(self.product, cells.cell[share], t * np.sqrt(weight)[:, None])
-        sums[:, :d] += local @ block
-        for j, column in enumerate(splines.T):
-            sums[:, 2 * d + k + j * d :][:, :d] += local @ (block * column[:, None])
-        sums[:, d : 2 * d] += local @ np.square(block, out=block)
-        sums[:, 2 * d : 2 * d + k] += local @ np.square(t, out=t)
+    def add(self, rows: np.ndarray, off: np.ndarray, runs: Runs, which: slice, run: np.ndarray, at: slice) -> None:
+        """Add rows ``at`` of the order: residuals ``rows (n, d)``, overwritten, short of ``off`` of their ``run``."""
+        cells, share = self.cells, runs.share[which]
+        (d, k), last, weight = self.basis.shape, int(share[-1]) + 1, runs.weight[which]
+        sum_up, onto = summing(run, rows.dtype), summing(share - share[0], np.float64, weight)
+        t = rows @ self.basis.astype(rows.dtype) + (off @ self.basis).astype(rows.dtype)[run]
+        add_squares_by(self.product, runs.cell[which][run], t * np.sqrt(weight).astype(rows.dtype)[run, None])
+        n_off = np.bincount(run)[:, None] * off
+        total = sum_up(rows) + n_off
+        sums = self._room(int(share[0]), last)
+        sums[:, :d] += onto(total)
+        sums[:, d : 2 * d] += onto(sum_up(np.square(rows, out=rows)) + off * (2.0 * total - n_off))
+        sums[:, 2 * d : 2 * d + k] += onto(sum_up(np.square(t)))
+        for j, column in enumerate(runs.splines[which].T):
+            sums[:, 2 * d + k + j * d :][:, :d] += onto(total * column[:, None])
         whole = at.stop == len(cells.order) or cells.patient[cells.share[at.stop]] != cells.patient[last - 1]
         done = last if whole else int(np.searchsorted(cells.patient, cells.patient[last - 1]))
-        if done > first:
-            self._finish(slice(first, done), sums[: done - first])
-            self.waiting = (done, sums[done - first :].copy())
-        else:
-            self.waiting = (first, sums)
+        if at.stop == len(cells.order) or done - self.first >= WAITING:
+            n, left = done - self.first, last - done
+            self._finish(slice(self.first, done), self.waiting[:n])
+            self.first, self.waiting[:left] = done, self.waiting[n : n + left].copy()
+            self.waiting[left : n + left] = 0.0
+
+    def _room(self, start: int, stop: int) -> np.ndarray:
+        """Return the sums of shares ``start`` to ``stop``, to be added to."""
+        short = stop - self.first - len(self.waiting)
+        if short > 0:
+            more = np.zeros((max(short, len(self.waiting)), self.waiting.shape[1]))
+            self.waiting = np.concatenate([self.waiting, more])
+        return self.waiting[start - self.first : stop - self.first]
 
     def _finish(self, which: slice, sums: np.ndarray) -> None:
         (d, k), cells = self.basis.shape, self.cells

@@ -10,7 +10,7 @@ import numpy as np
 from causalfm.errors import DataError
 from causalfm.positivity import MIN_GROUPS
 from causalfm.scm.fitted import Fitted, undetermined_message
-from causalfm.scm.parents import Values
+from causalfm.scm.parents import Parents, Values
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -45,12 +45,9 @@ def refuse_unsupported(
     undetermined = _undetermined(fitted, source, target, distinct, where.reshape(-1))
     if undetermined.any():
         raise DataError(undetermined_message(fitted, graph, do, int(undetermined.sum())))
-    beyond = [name for name in do if name in parents.continuous and not _inside(parents.knots, parents, name, target)]
-    if beyond:
-        low, _, high = parents.knots[parents.continuous.index(beyond[0])]
-        raise DataError(
-            f"do({beyond[0]}={do[beyond[0]]}) lies beyond what was seen, {low:g} to {high:g}: choose a value within."
-        )
+    for name in (name for name in do if name in parents.continuous):
+        for value in set(target.numbers[:, parents.continuous.index(name)].tolist()):
+            refuse_beyond(parents, name, value)
     if assume is None and graph.biology in parents.categorical:
         _refuse_unseen(fitted, graph, distinct, count)
 
@@ -78,10 +75,19 @@ def _undetermined(
     return out
 
 
-def _inside(knots: np.ndarray, parents: Any, name: str, target: Values) -> bool:
-    j = parents.continuous.index(name)
-    values = target.numbers[:, j]
-    return bool((values >= knots[j, 0]).all() and (values <= knots[j, 2]).all())
+def refuse_beyond(parents: Parents, name: str, value: float) -> None:
+    """Refuse to set a number that causes ``Z`` beyond what was seen.
+
+    Raises
+    ------
+    DataError
+        Naming the range.
+    """
+    if name not in parents.continuous:
+        return
+    low, _, high = parents.knots[parents.continuous.index(name)]
+    if not low <= value <= high:
+        raise DataError(f"do({name}={value:g}) lies beyond what was seen, {low:g} to {high:g}: choose a value within.")
 
 
 def _refuse_unseen(fitted: Fitted, graph: CausalGraph, distinct: np.ndarray, count: np.ndarray) -> None:
