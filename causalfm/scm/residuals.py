@@ -17,7 +17,7 @@ from causalfm.scm.runs import Runs, summing
 from causalfm.scm.sampling_error import SamplingError, Terms
 
 FULL_LEVERAGE = 1.0 - 1e-9
-WAITING = 128  # shares whose sums are finished at once
+WAITING = 256  # shares whose sums are finished at once
 FLOAT32_RANGE = 1e-25, 1e25  # of variances, so that squares of rows far out neither vanish nor overflow
 GAUSSIAN = 2.0  # squared coefficient of variation of the square of a Gaussian number
 

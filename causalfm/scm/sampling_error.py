@@ -106,7 +106,8 @@ class Terms:
     def add(self, which: slice, scores: np.ndarray, splines: np.ndarray, grow: np.ndarray) -> None:
         """Add shares ``which``: ``scores (K', d)``, ``splines (K', q, d)``, and the growth of their squares."""
         cell, patient = self.cells.cell[which], self.cells.patient[which]
-        add_by(self.own, cell, scores**2 * grow[:, None])
+        grown = scores * grow[:, None]
+        add_by(self.own, cell, scores * grown)
         here = slice(*np.searchsorted(self.a, (which.start, which.stop)))
         a, b = self.a[here] - which.start, self.b[here] - which.start
         if len(a):
@@ -114,13 +115,16 @@ class Terms:
         if not self.q:
             return
         local = patient - patient[0]
-        total = np.zeros((local[-1] + 1, self.q, splines.shape[2]))
-        for j in range(self.q):
-            add_by(total[:, j], local, splines[:, j])
+        total, each = splines, splines  # a share that is all of its patient
+        if len(local) > local[-1] + 1:
+            total = np.zeros((local[-1] + 1, self.q, splines.shape[2]))
+            for j in range(self.q):
+                add_by(total[:, j], local, splines[:, j])
+            each = total[local]
         one = np.zeros(len(total))
         one[local] = grow
         for j in range(self.q):
-            add_by(self.with_spline[:, j], cell, 2.0 * scores * total[local, j] * grow[:, None])
+            add_by(self.with_spline[:, j], cell, 2.0 * grown * each[:, j])
             for i in range(j + 1):
                 self.splines[i, j] += (1.0 + (i < j)) * (one @ (total[:, i] * total[:, j]))
 
