@@ -37,7 +37,7 @@ NOUNS = {
     "separation",
     "trimming",
 }
-ENGINES = {"moments", "resampling", "neighbours", "symmetric_pass", "units", "standardisation"} | {
+ENGINES = {"moments", "level_moments", "resampling", "neighbours", "symmetric_pass", "units", "standardisation"} | {
     "covariances",
     "norms",
     "norm_contrasts",
