@@ -22,7 +22,7 @@ NAMES = {
     "TransportAligner": "transport_aligner",
 }
 
-__all__ = list(NAMES)  # noqa: PLE0605
+__all__ = list(NAMES)
 
 
 def __getattr__(name: str) -> Any:

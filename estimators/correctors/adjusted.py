@@ -46,7 +46,7 @@ class Adjusted:
 
     def effects(self, reference: int | None) -> np.ndarray:
         """``(L, d)`` distance of each level from the mean of all rows, or from a reference level."""
-        return self.levels - (self.centre if reference is None else self.levels[reference])
+        return np.asarray(self.levels - (self.centre if reference is None else self.levels[reference]))
 
 
 def adjusted(moments: LevelMoments) -> Adjusted:
@@ -87,7 +87,7 @@ def adjusted(moments: LevelMoments) -> Adjusted:
 
 
 def residual_squares(moments: LevelMoments, fit: Adjusted) -> np.ndarray:
-    """Sums of squared residuals per level ``(L, d)``, or their products ``(L, d, d)`` from full moments."""
+    """Return sums of squared residuals per level ``(L, d)``, or their products ``(L, d, d)`` from full moments."""
     B, gram, cross = fit.coefficients, moments.gram, moments.cross
     if moments.second == "full":
         mixed = np.einsum("lqd,lqe->lde", B, cross, optimize=True)

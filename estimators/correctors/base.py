@@ -56,11 +56,14 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
     """
 
     on_violation: Literal["refuse", "trim"]
+    levels_: tuple[str, ...]
+    solution_: dict[str, np.ndarray] | None
+    report_: FitReport | None
 
     def fit(
         self, X: Any, y: Any = None, *, biology: Any = None, covariates: Any = None, groups: Any = None
     ) -> Corrector:
-        """Learn from training rows.
+        """Learn from training rows, and from nothing else.
 
         Parameters
         ----------
@@ -129,7 +132,8 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
             raise DataError("this corrector was read from a file, which holds no moments: fit a new one.")
         X, batch = self._read_batch(X, y, biology, covariates, groups, reset=first, one_level=True)
         grouped = groups is not None
-        known, base, moments, seen = (), Regressors(), None, 0
+        known: tuple[str, ...] = ()
+        base, moments, seen = Regressors(), None, 0
         if not first:
             known, base, moments, seen = self.levels_, self.regressors_, self.moments_, self.n_units_
             if self.grouped_ != grouped:
@@ -199,8 +203,6 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         """
         return load_corrector(cls, path)
 
-    # --- for subclasses ------------------------------------------------------------------------------------------
-
     def _second(self) -> Second:
         """Which second moments the solution needs."""
         raise NotImplementedError
@@ -214,7 +216,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         raise NotImplementedError
 
     def _assumptions(self) -> str:
-        """What the corrector rests on, in a sentence."""
+        """Say what the corrector rests on."""
         raise NotImplementedError
 
     def _transform_own(self, X: Any, factor: Any) -> Any:
@@ -223,8 +225,6 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
     def _check_settings(self) -> None:
         if self.on_violation not in ("refuse", "trim"):
             raise DataError(f"on_violation={self.on_violation!r}: choose 'refuse' or 'trim'.")
-
-    # --- shared ---------------------------------------------------------------------------------------------------
 
     def _read_rows(self, X: Any) -> np.ndarray:
         """Check rows to correct; whether they are finite is seen while they are corrected."""
@@ -262,11 +262,12 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
             classes = [self.regressors_.names[i].split("=", 1)[1] for i in at]
             refuse_undetermined(self.moments_.gram[:, 0, at] if at else fit.count[:, None], self.levels_, classes, unit)
         self.solution_ = self._solve(self.moments_, fit)
-        self.report_: FitReport = fit_report(self, unit)
+        self.report_ = fit_report(self, unit)
 
     def _solved(self) -> dict[str, np.ndarray]:
         if self.solution_ is None:
             self._finish()
+        assert self.solution_ is not None
         return self.solution_
 
     def __sklearn_tags__(self) -> Any:

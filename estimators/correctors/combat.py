@@ -123,7 +123,7 @@ class ComBat(SiteWise):
         some = None if delta is None else np.maximum(delta[:, varies], 1e-12)
         if self.prior == "levels" or varies.sum() > 1:
             if "prior_mean" in out and self.prior == "levels":
-                prior = Prior(*(out.get(f"prior_{name}") for name in ("mean", "variance", "shape", "rate")))
+                prior = Prior(out["prior_mean"], out["prior_variance"], out.get("prior_shape"), out.get("prior_rate"))
             else:
                 prior = prior_over(gamma[:, varies], some, AXIS[self.prior])
                 if self.prior == "levels":

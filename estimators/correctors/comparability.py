@@ -1,4 +1,4 @@
-"""Levels that biology or covariates cannot be told from: refused with the cross table, or trimmed to what is comparable."""
+"""Levels that cannot be told from biology or covariates: refused with the cross table, or trimmed."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def comparable_rows(
     if "biology" not in {column.name for column in columns}:
         raise DataError("on_violation='trim' keeps what is comparable given biology: pass biology=.")
     codes, levels = factor
-    obs = pd.DataFrame({"factor": pd.Categorical.from_codes(codes, list(levels))})
+    obs = pd.DataFrame({"factor": pd.Categorical.from_codes(codes, pd.Index(levels))})
     for column in columns:
-        coded = None if column.levels is None else pd.Categorical.from_codes(column.values, list(column.levels))
+        coded = None if column.levels is None else pd.Categorical.from_codes(column.values, pd.Index(column.levels))
         obs[column.name] = column.values if coded is None else coded
     obs["group"] = np.arange(len(codes)) if groups is None else np.asarray(groups)
     covariates = [column.name for column in columns if column.name != "biology"]

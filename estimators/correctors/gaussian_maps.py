@@ -25,7 +25,7 @@ def transport_map(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def coral_map(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """``A (d, d)``: whiten with the source, colour with the target (Sun, Feng and Saenko, AAAI 2016)."""
+    """Return ``A (d, d)``: whiten with the source, colour with the target (Sun, Feng and Saenko, AAAI 2016)."""
     return np.asarray(roots(target)[0] @ roots(source)[1])
 
 

@@ -144,7 +144,8 @@ def _frame(covariates: Any, n: int) -> pd.DataFrame:
     taken = {"1", "biology", "factor"}
     if len(set(names)) < len(names) or taken & set(names) or any("=" in name for name in names):
         raise DataError("covariates need names of their own, without '=', and not '1', 'biology' or 'factor': rename.")
-    return covariates
+    frame: pd.DataFrame = covariates
+    return frame
 
 
 def _series(values: Any, name: str, n: int) -> pd.Series:
@@ -159,4 +160,5 @@ def _series(values: Any, name: str, n: int) -> pd.Series:
         values = pd.Series(array)
     if len(values) != n:
         raise DataError(f"{name} has {len(values)} values and X has {n} rows: they must describe the same rows.")
-    return values.reset_index(drop=True)
+    column: pd.Series = values.reset_index(drop=True)
+    return column

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -51,7 +50,7 @@ class NuisanceSubspace(Corrector):
         super()._check_settings()
         if self.n_directions is None:
             return
-        if isinstance(self.n_directions, Real) and 0.0 < self.n_directions < 1.0:
+        if isinstance(self.n_directions, float) and 0.0 < self.n_directions < 1.0:
             return
         check_whole(self.n_directions, "n_directions", 1, why="or a share in (0, 1)")
 
@@ -59,7 +58,7 @@ class NuisanceSubspace(Corrector):
         return "diagonal"
 
     def _assumptions(self) -> str:
-        return "directions between levels, given biology and covariates and orthogonal to biology, are technical as a whole"
+        return "directions between levels given the rest, and orthogonal to biology, are technical as a whole"
 
     def _solve(self, moments: LevelMoments, fit: Adjusted) -> dict[str, np.ndarray]:
         at = [i - 1 for i, name in enumerate(self.regressors_.names) if name.startswith("biology=")]

@@ -108,9 +108,11 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
             )
         if self.on_violation not in ("refuse", "trim"):
             raise DataError(f"on_violation={self.on_violation!r}: choose 'refuse' or 'trim'.")
-        check_type(self.graph, CausalGraph, "graph", "declare one: it says what is technical")
+        graph = self._graph()
         X = np.asarray(validate_data(self, X, dtype=FLOATS, ensure_all_finite=False))
-        graph = technical_only(self.graph)
+        if one := [name for name, column in self._technical(y, len(X)).items() if column.nunique() < 2]:
+            raise DataError(f"{', '.join(map(str, one))} has 1 class: there is nothing to remove.")
+        graph = technical_only(graph)
         cohort = self._cohort(X, y, biology, covariates, groups)
         settings = {name: getattr(self, name) for name in ("assume", "random_state", "unseen")}
         scm, self.trimmed_ = EmbeddingSCM(graph, self.mechanism, **settings).fit(cohort), None
@@ -157,8 +159,8 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
             raise DataError("SCMCorrector moves each row from its level: transform(X, factor=...) needs them.")
         if self.mechanism != "additive":
             raise DataError(
-                f"mechanism={self.mechanism!r} moves a row by its biology too: use transform_given(X, factor, biology=, "
-                "covariates=), or mechanism='additive'."
+                f"mechanism={self.mechanism!r} moves a row by its biology too: use "
+                "transform_given(X, factor, biology=, covariates=), or mechanism='additive'."
             )
         scm, graph = copy.copy(self.scm_), self.scm_.graph
         scm.assume = "additive"  # which cells hold enough patients was settled at the fit; classes are not known here
@@ -217,7 +219,13 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         DataError
             Missing, damaged, edited, of another class, or written under a newer schema.
         """
-        return load_scm(cls, path)
+        loaded: SCMCorrector = load_scm(cls, path)
+        return loaded
+
+    def _graph(self) -> CausalGraph:
+        check_type(self.graph, CausalGraph, "graph", "declare one: it says what is technical")
+        assert self.graph is not None
+        return self.graph
 
     def _targets(self, scm: EmbeddingSCM) -> list[dict[str, str]]:
         fitted, technical = scm.fitted, scm.graph.technical
@@ -250,9 +258,9 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         return total if cohort.X.dtype == np.float64 else total.astype(np.float32)
 
     def _cohort(self, X: np.ndarray, factor: Any, biology: Any, covariates: Any, groups: Any) -> Cohort:
-        if self.graph is None or biology is None:
+        if biology is None:
             raise DataError("SCMCorrector needs the biology of the graph: pass biology=.")
-        obs, graph = self._technical(factor, len(X)), self.graph
+        obs, graph = self._technical(factor, len(X)), self._graph()
         obs[graph.biology] = column_of(biology, len(X), "biology")
         if graph.covariates:
             have = list(covariates.columns) if isinstance(covariates, pd.DataFrame) else []
@@ -265,8 +273,7 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         return self._settled(X, obs, groups)
 
     def _technical(self, factor: Any, n: int) -> pd.DataFrame:
-        assert self.graph is not None
-        names = self.graph.technical
+        names = self._graph().technical
         if isinstance(factor, pd.DataFrame) and len(names) > 1:
             if missing := [name for name in names if name not in factor.columns]:
                 raise DataError(f"the factor lacks the columns {', '.join(map(repr, missing))} of the graph.")
@@ -276,11 +283,11 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         return pd.DataFrame({names[0]: column_of(factor, n, "the factor")})
 
     def _settled(self, X: np.ndarray, obs: pd.DataFrame, groups: Any) -> Cohort:
-        assert self.graph is not None
-        for name in self.graph.groups:
+        graph = self._graph()
+        for name in graph.groups:
             obs[name] = np.arange(len(X)) if groups is None else column_of(groups, len(X), "groups")
-        if self.graph.specimen is not None:
-            obs[self.graph.specimen] = np.arange(len(X))
+        if graph.specimen is not None:
+            obs[graph.specimen] = np.arange(len(X))
         return Cohort(X, obs)
 
     def __sklearn_tags__(self) -> Any:

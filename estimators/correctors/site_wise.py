@@ -19,7 +19,7 @@ LEAST = 3  # levels seen: two tell nothing of how far a third may lie
 POLICIES = {
     "refuse": "refused",
     "shrink": "new level: moved as the average level seen, its own effect left in",
-    "adapt": "new level: learned from these rows, which are assumed to hold biology and covariates in the mix of the fit",
+    "adapt": "new level: learned from these rows, held to have biology and covariates in the mix of the fit",
 }
 
 
@@ -114,8 +114,6 @@ class SiteWise(Corrector):
         ]
         return Account(tuple(rows))
 
-    # --- for subclasses ------------------------------------------------------------------------------------------
-
     def _stretch(self, rows: np.ndarray, code: int, parts: Mapping[str, np.ndarray]) -> np.ndarray:
         """``A_s`` applied to rows less their centre and shift."""
         return rows
@@ -129,8 +127,6 @@ class SiteWise(Corrector):
     ) -> dict[str, np.ndarray]:
         """Parts of a new level; ``inside (d,)`` or ``(d, d)`` is how rows vary there if the level stretches nothing."""
         raise NotImplementedError
-
-    # --- shared --------------------------------------------------------------------------------------------------
 
     def _done(self, name: str) -> str:
         return "corrected as fitted" if name in self.levels_ else POLICIES[self.unseen]

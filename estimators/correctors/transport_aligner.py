@@ -54,7 +54,7 @@ class TransportAligner(SiteWise):
     def __init__(
         self,
         *,
-        map: Literal["transport", "coral"] = "transport",  # noqa: A002 - what it is
+        map: Literal["transport", "coral"] = "transport",
         n_components: int | None = None,
         shrinkage: bool = True,
         reference: Any = None,
@@ -80,7 +80,7 @@ class TransportAligner(SiteWise):
         return "full"
 
     def _assumptions(self) -> str:
-        return "effects of the factor, biology and covariates on the mean add up; what levels do to the spread is technical"
+        return "effects of the factor, biology and covariates on the mean add up; spread by level is technical"
 
     def _solve(self, moments: LevelMoments, fit: Adjusted) -> dict[str, np.ndarray]:
         reference = self._reference()
