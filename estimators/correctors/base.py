@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,12 +13,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.adjusted import Adjusted, adjusted
+from causalfm.estimators.correctors.blocks import over_blocks
 from causalfm.estimators.correctors.comparability import comparable_rows, refuse_undetermined
 from causalfm.estimators.correctors.files import load_corrector, save_corrector
 from causalfm.estimators.correctors.inputs import Column, Regressors, coded, equal_weights, read_columns
 from causalfm.estimators.correctors.report import FitReport, fit_report
 from causalfm.level_moments import LevelMoments, Second, first_rows
-from causalfm.validation import refuse_not_finite, row_blocks, rows_not_finite
 
 FLOATS = (np.float64, np.float32, np.float16)
 
@@ -61,7 +61,14 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
     report_: FitReport | None
 
     def fit(
-        self, X: Any, y: Any = None, *, biology: Any = None, covariates: Any = None, groups: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        factor: Any = None,
+        biology: Any = None,
+        covariates: Any = None,
+        groups: Any = None,
     ) -> Corrector:
         """Learn from training rows, and from nothing else.
 
@@ -71,6 +78,8 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
             ``(n, d)`` float16, float32 or float64; may be a memory map.
         y
             ``(n,)`` the factor to remove, at least two levels.
+        factor
+            The same in place of ``y``: for a Pipeline whose ``y`` is an outcome.
         biology
             ``(n,)`` classes to keep: the factor's effect is taken given them.
         covariates
@@ -91,6 +100,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
             Levels that cannot be told from biology or covariates, with the table.
         """
         self._check_settings()
+        y = y if factor is None else factor
         X, batch = self._read_batch(X, y, biology, covariates, groups, reset=True)
         moments, regressors, n_units = self._moments(X, batch)
         support = None
@@ -105,13 +115,20 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         return self
 
     def partial_fit(
-        self, X: Any, y: Any = None, *, biology: Any = None, covariates: Any = None, groups: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        factor: Any = None,
+        biology: Any = None,
+        covariates: Any = None,
+        groups: Any = None,
     ) -> Corrector:
         """Add rows to those seen; new levels may come with any part. All rows of a group must come in one part.
 
         Parameters
         ----------
-        X, y, biology, covariates, groups
+        X, y, factor, biology, covariates, groups
             See :meth:`fit`.
 
         Returns
@@ -130,6 +147,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         first = getattr(self, "moments_", None) is None
         if first and hasattr(self, "levels_"):
             raise DataError("this corrector was read from a file, which holds no moments: fit a new one.")
+        y = y if factor is None else factor
         X, batch = self._read_batch(X, y, biology, covariates, groups, reset=first, one_level=True)
         grouped = groups is not None
         known: tuple[str, ...] = ()
@@ -154,9 +172,8 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
 
     def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
         """Fit, then correct the same rows: their result is no measure of what new rows will get."""
-        factor = params.pop("factor", None)
         self.fit(X, y, **params)
-        return self._transform_own(X, y if factor is None else factor)
+        return self._transform_own(X, y if params.get("factor") is None else params["factor"])
 
     def transform(self, X: Any) -> Any:
         """Correct rows; their level of the factor is not needed.
@@ -275,23 +292,3 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         tags.target_tags.required = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-
-def over_blocks(X: np.ndarray, change: Callable[[slice, np.ndarray], np.ndarray]) -> np.ndarray:
-    """Apply a map to blocks of rows in float64 (float32 for half precision and float32) and return a new array.
-
-    Raises
-    ------
-    DataError
-        Rows that are not finite, by position.
-    """
-    dtype = np.float64 if X.dtype == np.float64 else np.float32
-    out, bad = np.empty(X.shape, dtype=dtype), []
-    for rows in row_blocks(X):
-        block = np.ascontiguousarray(X[rows])
-        if found := rows_not_finite(block):
-            bad += [i + rows.start for i in found]
-        elif not bad:
-            out[rows] = change(rows, block.astype(np.float64))
-    refuse_not_finite(bad, len(X))
-    return out

@@ -10,7 +10,7 @@ import numpy as np
 from causalfm.arguments import check_flag
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.adjusted import Adjusted, partial_products, residual_squares
-from causalfm.estimators.correctors.base import over_blocks
+from causalfm.estimators.correctors.blocks import over_blocks
 from causalfm.estimators.correctors.gaussian_maps import barycentre, linear_shrinkage, solve_positive, transport_map
 from causalfm.estimators.correctors.mean_aligner import common_parts
 from causalfm.estimators.correctors.site_wise import SiteWise

@@ -72,12 +72,12 @@ class NuisanceSubspace(Corrector):
         )
         keep = values > 1e-9 * max(size, 1e-300)
         held = np.cumsum(values**2) / max(float((values**2).sum()), 1e-300)
+        tell = min(len(effects) - 1, len(values))
+        most = tell if self.n_directions is None else int(self.n_directions)
         if isinstance(self.n_directions, float) and self.n_directions < 1.0:
             most = int(np.searchsorted(held, self.n_directions)) + 1
-        else:
-            most = len(values) if self.n_directions is None else int(self.n_directions)
-            if most > len(values):
-                raise DataError(f"n_directions={most}: {len(values) - 1} directions tell {len(values)} levels apart.")
+        if most > tell:
+            raise DataError(f"n_directions={most}: {tell} directions tell {len(effects)} levels apart.")
         return {"basis": directions[:most][keep[:most]].T, "centre": fit.centre}
 
     def _map(self, block: np.ndarray, solution: Mapping[str, np.ndarray]) -> np.ndarray:

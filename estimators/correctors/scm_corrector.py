@@ -15,7 +15,7 @@ from causalfm.arguments import check_type
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.base import FLOATS
-from causalfm.estimators.correctors.scm_parts import column_of, load_scm, save_scm, technical_only
+from causalfm.estimators.correctors.scm_parts import column_of, load_scm, save_scm, targets_of, technical_only
 from causalfm.graph import CausalGraph
 from causalfm.scm.embedding_scm import EmbeddingSCM
 from causalfm.trimming import common_support
@@ -72,7 +72,14 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         self.on_violation = on_violation
 
     def fit(
-        self, X: Any, y: Any = None, *, biology: Any = None, covariates: Any = None, groups: Any = None
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        factor: Any = None,
+        biology: Any = None,
+        covariates: Any = None,
+        groups: Any = None,
     ) -> SCMCorrector:
         """Learn from training rows.
 
@@ -82,6 +89,8 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
             ``(n, d)`` float16, float32 or float64; may be a memory map.
         y
             ``(n,)`` the technical factor; a table with a column each where the graph has several.
+        factor
+            The same in place of ``y``: for a Pipeline whose ``y`` is an outcome.
         biology
             ``(n,)`` the graph's biology.
         covariates
@@ -102,6 +111,7 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         NotIdentifiedError
             A graph under which the technical effect on ``Z`` is not identified.
         """
+        y = y if factor is None else factor
         if y is None:
             raise DataError(
                 "SCMCorrector requires y to be passed, but the target y is None: y is the factor to remove."
@@ -125,12 +135,12 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
             cohort, self.trimmed_ = support.trim(cohort), support.sentence
             scm = EmbeddingSCM(graph, self.mechanism, **settings).fit(cohort)
             self._try(scm, cohort)
-        self.scm_, self.targets_ = scm, self._targets(scm)
+        self.scm_, self.targets_ = scm, targets_of(self.reference, scm)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
         """Fit, then correct the same rows: their result is no measure of what new rows will get."""
-        factor = params.pop("factor", None)
+        factor = params.get("factor")
         return self.fit(X, y, **params).transform(X, factor=y if factor is None else factor)
 
     def transform(self, X: Any, factor: Any = None) -> Any:
@@ -227,26 +237,12 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         assert self.graph is not None
         return self.graph
 
-    def _targets(self, scm: EmbeddingSCM) -> list[dict[str, str]]:
-        fitted, technical = scm.fitted, scm.graph.technical
-        if self.reference is not None:
-            if isinstance(self.reference, dict):
-                return [{str(k): str(v) for k, v in self.reference.items()}]
-            if len(technical) > 1:
-                raise DataError(f"reference={self.reference!r}: give a level for each of {', '.join(technical)}.")
-            return [{technical[0]: str(self.reference)}]
-        at = [fitted.columns.index(name) for name in technical]
-        return [
-            {name: fitted.levels[i][code] for name, i, code in zip(technical, at, row, strict=True)}
-            for row in np.unique(fitted.joint[:, at], axis=0)
-        ]
-
     def _try(self, scm: EmbeddingSCM, cohort: Cohort) -> None:
         """Refuse at the fit what would be refused when it is applied: one row per combination of columns."""
         names = [n for n in scm.graph.measured if n not in scm.fitted.continuous]
         first = np.flatnonzero(~cohort.obs[names].astype(str).duplicated().to_numpy())
         part = cohort[first]
-        for target in self._targets(scm):
+        for target in targets_of(self.reference, scm):
             scm.counterfactual(part, target)
 
     def _moved(self, scm: EmbeddingSCM, cohort: Cohort) -> np.ndarray:

@@ -67,3 +67,19 @@ def column_of(values: Any, n: int, name: str) -> np.ndarray:
     if array.ndim != 1 or len(array) != n:
         raise DataError(f"{name} has shape {array.shape}: it should be a 1d array, one value for each of {n} rows.")
     return array
+
+
+def targets_of(reference: Any, scm: EmbeddingSCM) -> list[dict[str, str]]:
+    """Say where rows are moved: the reference, or every combination of technical levels that was seen."""
+    fitted, technical = scm.fitted, scm.graph.technical
+    if reference is not None:
+        if isinstance(reference, dict):
+            return [{str(k): str(v) for k, v in reference.items()}]
+        if len(technical) > 1:
+            raise DataError(f"reference={reference!r}: give a level for each of {', '.join(technical)}.")
+        return [{technical[0]: str(reference)}]
+    at = [fitted.columns.index(name) for name in technical]
+    return [
+        {name: fitted.levels[i][code] for name, i, code in zip(technical, at, row, strict=True)}
+        for row in np.unique(fitted.joint[:, at], axis=0)
+    ]

@@ -10,7 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from causalfm.arguments import did_you_mean
 from causalfm.errors import DataError
-from causalfm.estimators.correctors.base import Corrector, over_blocks
+from causalfm.estimators.correctors.base import Corrector
+from causalfm.estimators.correctors.blocks import over_blocks
 from causalfm.estimators.correctors.inputs import coded, read_columns
 from causalfm.estimators.correctors.report import Account
 from causalfm.level_moments import LevelMoments

@@ -100,13 +100,16 @@ class TransportAligner(SiteWise):
         rest = np.maximum(np.trace(square, axis1=1, axis2=2) / df - np.trace(inside, axis1=1, axis2=2), 0.0)
         centre = basis.T @ pooled @ basis
         noise = 1.0 / df - 1.0 / df.sum()
-        share, signal = self._share(_apart(inside, centre), (k + k * k) * noise, fit.count)
-        covariances = centre + share[:, None, None] * (inside - centre)
+        size_of, shape = _split(inside, centre)
+        own, signal_size = self._share((size_of - 1.0) ** 2, 2.0 / k * noise, fit.count)
+        share, signal = self._share((shape**2).sum(axis=(1, 2)), (k * k + k - 2.0 / k) * noise, fit.count)
+        covariances = _joined(1.0 + own * (size_of - 1.0), share[:, None, None] * shape, centre)
         logs, signal_rest, size = self._outside(pooled, basis, rest, noise, fit.count)
         target = centre if reference is None else covariances[reference]
         goal = 0.0 if reference is None else logs[reference]
-        out |= {"basis": basis, "target": target, "goal": np.array(goal), "signal": np.array([signal, signal_rest])}
-        out |= {"outside": np.exp(0.5 * (goal - logs)), "size": np.array(size)}
+        out |= {"basis": basis, "target": target, "goal": np.array(goal), "size": np.array(size)}
+        out |= {"signal": np.array([signal_size, signal, signal_rest])}
+        out |= {"outside": np.exp(0.5 * (goal - logs))}
         out["inside"] = np.stack([MAPS[self.map](C, target) for C in covariances])
         return out
 
@@ -154,17 +157,34 @@ class TransportAligner(SiteWise):
         mean = moments.cross[0, 0] / n
         own = (moments.square[0] - n * np.outer(mean, mean)) / (n - 1.0)
         mix = inside - solution["within"]
-        k, (signal, signal_rest), size = basis.shape[1], solution["signal"], float(solution["size"])
+        k, size = basis.shape[1], float(solution["size"])
+        noise = np.array([2.0 / k, k * k + k - 2.0 / k, 2.0 / size]) / n
+        share = np.ones(3) if not self.shrinkage else solution["signal"] / (solution["signal"] + noise)
+        share[:2] = np.minimum(share[:2], MOST_OWN if self.shrinkage else 1.0)
         centre, seen = basis.T @ inside @ basis, basis.T @ own @ basis
-        share = 1.0 if np.isinf(signal) else min(signal / (signal + (k + k * k) / n), MOST_OWN)
-        A = MAPS[self.map](centre + share * (seen - centre), solution["target"] + basis.T @ mix @ basis)
+        size_of, shape = _split(seen[None], centre)
+        covariance = _joined(1.0 + share[0] * (size_of - 1.0), share[1] * shape, centre)[0]
+        A = MAPS[self.map](covariance, solution["target"] + basis.T @ mix @ basis)
         before, after = (float(np.trace(C) - np.trace(c)) for C, c in ((inside, centre), (own, seen)))
         log = np.log(max(after, 1e-12 * before) / before) if before > 1e-9 * float(np.trace(inside)) else 0.0
-        log *= 1.0 if np.isinf(signal_rest) else signal_rest / (signal_rest + 2.0 / n / size)
-        return {"shift": mean, "inside": A, "outside": np.asarray(np.exp(0.5 * (float(solution["goal"]) - log)))}
+        outside = np.exp(0.5 * (float(solution["goal"]) - share[2] * log))
+        return {"shift": mean, "inside": A, "outside": np.asarray(outside)}
 
 
-def _apart(covariances: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """``(L,)`` squared distances of covariances from the centre, in its units."""
-    root = np.sqrt(np.maximum(np.diag(centre), 1e-300))
-    return np.asarray((((covariances - centre) / np.outer(root, root)) ** 2).sum(axis=(1, 2)))
+def _split(covariances: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes ``(L,)`` and shapes ``(L, k, k)`` of covariances, in units of a centre: ``size (1 + shape)``.
+
+    One number for all directions takes a few rows, a shape takes many: they are shrunk apart.
+    """
+    values, vectors = np.linalg.eigh(centre)
+    back = vectors / np.sqrt(np.maximum(values, 1e-300))
+    seen = back.T @ covariances @ back
+    size = np.maximum(np.trace(seen, axis1=1, axis2=2) / len(centre), 1e-12)
+    return size, seen / size[:, None, None] - np.eye(len(centre))
+
+
+def _joined(size: np.ndarray, shape: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Undo :func:`_split`."""
+    values, vectors = np.linalg.eigh(centre)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    return np.asarray(root @ (size[:, None, None] * (np.eye(len(centre)) + shape)) @ root.T)

@@ -1,0 +1,117 @@
+"""What correctors leave of the site, and of biology, where sites see different patients: ``docs/correctors.csv``.
+
+Every map is affine at each level, so that the true means of the simulator, moved by a fitted corrector, are what new
+patients have on average: no test rows, no error of theirs. ``python -m experiments.corrector_biology``
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalfm.datasets.linear_scm import LinearTruth, linear_scm
+from causalfm.estimators import (
+    ComBat,
+    LinearEraser,
+    MeanAligner,
+    NuisanceSubspace,
+    NullspaceProjector,
+    SCMCorrector,
+    TransportAligner,
+)
+from causalfm.graph import CausalGraph
+
+GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], covariates="age", group="patient")
+CONFOUNDING = (0.0, 0.3, 0.6, 0.9)
+COHORTS = 20
+SETTINGS = {"n_groups": 160, "rows_per_group": 5, "d": 32, "n_sites": 4, "site_effect": 1.0, "variance_by_site": 0.3}
+METHODS: dict[str, tuple[Callable[[], Any], bool]] = {
+    "none": (lambda: None, False),
+    "MeanAligner": (lambda: MeanAligner(), True),
+    "MeanAligner, no biology given": (lambda: MeanAligner(), False),
+    "MeanAligner, empirical Bayes": (lambda: MeanAligner(shrinkage="empirical-bayes"), True),
+    "ComBat": (lambda: ComBat(), True),
+    "ComBat, no biology given": (lambda: ComBat(), False),
+    "ComBat, CovBat": (lambda: ComBat(covbat=0.95), True),
+    "TransportAligner": (lambda: TransportAligner(), True),
+    "TransportAligner, CORAL": (lambda: TransportAligner(map="coral"), True),
+    "LinearEraser, oracle": (lambda: LinearEraser(form="oracle"), True),
+    "LinearEraser, quadratic": (lambda: LinearEraser(form="quadratic"), True),
+    "SCMCorrector": (lambda: SCMCorrector(GRAPH, assume="additive"), True),
+    "NuisanceSubspace": (lambda: NuisanceSubspace(), True),
+    "NuisanceSubspace, no biology given": (lambda: NuisanceSubspace(), False),
+    "LinearEraser": (lambda: LinearEraser(), True),
+    "LinearEraser, no biology given": (lambda: LinearEraser(), False),
+    "NullspaceProjector": (lambda: NullspaceProjector(), True),
+    "NullspaceProjector, no biology given": (lambda: NullspaceProjector(), False),
+}
+
+
+def left(corrector: Any, truth: LinearTruth, mix: np.ndarray) -> tuple[float, float, float]:
+    """Share of the site's squared effect; of the biology effect along itself, within sites and over all of them.
+
+    ``mix (sites, classes)``: shares of each class's patients over sites. Where it differs between classes, the second
+    also holds what is left of the site; without any correction it is what a read-out over all rows would see.
+    """
+    sites, classes = len(truth.site), len(truth.biology)
+    means = (truth.site[:, None] + truth.biology[None]).reshape(sites * classes, -1)
+    factor = np.repeat([f"site{s}" for s in range(sites)], classes)
+    if corrector is None:
+        moved = means
+    else:
+        moved = corrector.transform(means, factor=factor) if _needs(corrector) else corrector.transform(means)
+    moved = moved.reshape(sites, classes, -1)
+    between = ((moved - moved.mean(axis=0)) ** 2).sum() / classes
+    before = ((truth.site - truth.site.mean(axis=0)) ** 2).sum()
+    effect, real = (moved[:, 1] - moved[:, 0]).mean(axis=0), truth.biology[1] - truth.biology[0]
+    pooled = np.einsum("sc,scd->cd", mix, moved)
+    size = float(real @ real)
+    return float(between / before), float(effect @ real) / size, float((pooled[1] - pooled[0]) @ real) / size
+
+
+def measured(method: str, confounding: float, seed: int) -> tuple[float, float, float]:
+    """One corrector on one cohort, effects drawn anew."""
+    make, given = METHODS[method]
+    cohort, truth = linear_scm(**SETTINGS, confounding=confounding, effect_seed=seed, random_state=seed)
+    more = {"biology": cohort.obs["tumour"], "covariates": cohort.obs[["age"]]} if given else {}
+    mix = cohort.obs.groupby(["site", "tumour"]).size().unstack(fill_value=0).to_numpy(dtype=np.float64)
+    fitted = make()
+    if fitted is not None:
+        fitted.fit(cohort.X, cohort.obs["site"], groups=cohort.obs["patient"], **more)
+    return left(fitted, truth, mix / mix.sum(axis=0))
+
+
+def rows(cohorts: int = COHORTS) -> list[dict[str, Any]]:
+    """One row per method and confounding: means and standard errors over cohorts."""
+    out = []
+    for method in METHODS:
+        for confounding in CONFOUNDING:
+            found = np.array([measured(method, confounding, seed) for seed in range(cohorts)])
+            row: dict[str, Any] = {"method": method, "confounding": confounding}
+            for name, values in zip(("site_left", "biology_within_sites", "biology_over_sites"), found.T, strict=True):
+                row[name] = round(float(values.mean()), 3)
+                row[f"{name}_se"] = round(float(values.std(ddof=1) / np.sqrt(cohorts)), 3)
+            out.append({**row, "cohorts": cohorts})
+    return out
+
+
+def _needs(corrector: Any) -> bool:
+    return hasattr(corrector, "unseen") and getattr(corrector, "form", "") != "leace"
+
+
+def main() -> None:
+    """Write the table."""
+    table = rows()
+    path = Path(__file__).parents[1] / "docs" / "correctors.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+if __name__ == "__main__":
+    main()
