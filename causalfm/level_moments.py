@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import sparse
 
 from causalfm.validation import refuse_not_finite, rows_not_finite
 
 Second = Literal["diagonal", "pooled", "full"]
-SMALL, LARGE = 2 * 2**20, 48 * 2**20  # bytes of float64 rows per block: inside the cache; enough rows for a product
+SMALL, LARGE = 4 * 2**20, 48 * 2**20  # bytes of float64 rows per block: inside the cache; enough rows for a product
 
 
 @dataclass(eq=False)
@@ -75,14 +74,19 @@ class LevelMoments:
             Rows with NaN or infinite values, by position.
         """
         gram, cross, square = np.zeros_like(self.gram), np.zeros_like(self.cross), np.zeros_like(self.square)
-        bad: list[int] = []
-        for rows, block in _blocks(X, SMALL if self.second == "diagonal" else LARGE):
+        step = max(1, (SMALL if self.second == "diagonal" else LARGE) // (8 * X.shape[1]))
+        buffer, bad = np.empty((min(step, len(X)), X.shape[1])), []
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
+            block = np.ascontiguousarray(X[rows])
             if found := rows_not_finite(block):
-                bad += [i + rows.start for i in found]
-            if not bad:
-                centred = np.subtract(block, self.shift, dtype=np.float64)
-                w = None if weights is None else weights[rows]
-                self._add_block(centred, codes[rows], regressors[rows], w, (gram, cross, square))
+                bad += [i + start for i in found]
+            if bad:
+                continue
+            order = np.argsort(codes[rows], kind="stable")  # level by level: sums are then plain products of pieces
+            centred = np.subtract(block[order], self.shift, out=buffer[: len(block)])
+            w = None if weights is None else weights[rows][order]
+            self._add_block(centred, codes[rows][order], regressors[rows][order], w, (gram, cross, square))
         refuse_not_finite(bad, len(X))
         self.gram, self.cross, self.square = self.gram + gram, self.cross + cross, self.square + square
         self.rows = self.rows + np.bincount(codes, minlength=len(self.rows))
@@ -95,23 +99,21 @@ class LevelMoments:
         w: np.ndarray | None,
         sums: tuple[np.ndarray, np.ndarray, np.ndarray],
     ) -> None:
-        (gram, cross, square), (L, q) = sums, self.gram.shape[:2]
-        spread = _by_level(f if w is None else f * w[:, None], codes, L).T
-        gram += (spread @ f).reshape(L, q, q)
-        cross += (spread @ block).reshape(L, q, -1)
-        if self.second == "diagonal":
-            one = np.ones((len(f), 1)) if w is None else w[:, None]
-            np.multiply(block, block, out=block)
-            square += _by_level(one, codes, L).T @ block
-            return
+        """Add rows sorted by level; ``block`` is overwritten."""
+        (gram, cross, square), weighted = sums, f if w is None else f * w[:, None]
+        edges = np.flatnonzero(np.diff(codes, prepend=-1, append=-1))
+        pieces = [(int(codes[a]), slice(a, b)) for a, b in itertools.pairwise(edges)]
+        for level, piece in pieces:
+            gram[level] += weighted[piece].T @ f[piece]
+            cross[level] += weighted[piece].T @ block[piece]
         if w is not None:
             block *= np.sqrt(w)[:, None]
         if self.second == "pooled":
             square += block.T @ block
             return
-        for level in np.unique(codes):
-            rows = block[codes == level]
-            square[level] += rows.T @ rows
+        for level, piece in pieces:
+            rows = block[piece]
+            square[level] += rows.T @ rows if self.second == "full" else np.einsum("ij,ij->j", rows, rows)
 
     def widened(self, levels: np.ndarray, n_levels: int, regressors: np.ndarray, n_regressors: int) -> LevelMoments:
         """Return the same sums at new places: ``levels (L,)`` and ``regressors (q,)`` are where the old ones go."""
@@ -138,18 +140,3 @@ def first_rows(X: np.ndarray, most: int = 1024) -> np.ndarray:
     head = np.asarray(X[:most], dtype=np.float64)
     head = head[np.isfinite(head).all(axis=1)]
     return head.mean(axis=0) if len(head) else np.zeros(X.shape[1])
-
-
-def _blocks(X: np.ndarray, block_bytes: int) -> Iterator[tuple[slice, np.ndarray]]:
-    step = max(1, block_bytes // (8 * X.shape[1]))
-    for start in range(0, len(X), step):
-        rows = slice(start, min(start + step, len(X)))
-        yield rows, np.ascontiguousarray(X[rows])
-
-
-def _by_level(f: np.ndarray, codes: np.ndarray, n_levels: int) -> sparse.csr_array:
-    """``(n, L q)``: the regressors of each row in the columns of its level."""
-    n, q = f.shape
-    found = sparse.csr_array(f)
-    where = found.indices + np.repeat(codes * q, np.diff(found.indptr))
-    return sparse.csr_array((found.data, where, found.indptr), shape=(n, n_levels * q))
