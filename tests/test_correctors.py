@@ -283,6 +283,11 @@ def test_the_causal_model_moves_technical_paths_only():
     np.testing.assert_allclose(
         moved, held.scm_.counterfactual(held._cohort(X, factor, **more, covariates=None), held.targets_[0]).X
     )
+    new = factor.assign(site=factor["site"].replace("site2", "elsewhere"))
+    account = held.set_params(unseen="adapt").account(new).to_frame().set_index("level")
+    assert account.loc["elsewhere + scanner1", "done"].startswith("new level: learned")
+    assert account.loc["site0 + scanner1", "done"] == "moved to site=site1, scanner=scanner0"
+    assert account["rows"].sum() == len(X)
     stretched = SCMCorrector(referral, mechanism="location-scale").fit(X, factor, **more)
     with pytest.raises(DataError, match="use transform_given"):
         stretched.transform(X, factor=factor)

@@ -134,7 +134,8 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         Returns
         -------
         Corrector
-            This corrector. Whether levels can be told from biology is checked when it is first applied.
+            This corrector. When it is first applied it is checked whether levels can be told from biology, and
+            ``report_`` is made.
 
         Raises
         ------

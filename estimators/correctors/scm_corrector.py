@@ -15,7 +15,15 @@ from causalfm.arguments import check_type
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.base import FLOATS
-from causalfm.estimators.correctors.scm_parts import column_of, load_scm, save_scm, targets_of, technical_only
+from causalfm.estimators.correctors.report import Account
+from causalfm.estimators.correctors.scm_parts import (
+    account_of,
+    column_of,
+    load_scm,
+    save_scm,
+    targets_of,
+    technical_only,
+)
 from causalfm.graph import CausalGraph
 from causalfm.scm.embedding_scm import EmbeddingSCM
 from causalfm.trimming import common_support
@@ -127,14 +135,14 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         settings = {name: getattr(self, name) for name in ("assume", "random_state", "unseen")}
         scm, self.trimmed_ = EmbeddingSCM(graph, self.mechanism, **settings).fit(cohort), None
         try:
-            self._try(scm, cohort)
+            refuse_early(scm, cohort, targets_of(self.reference, scm))
         except DataError:
             if self.on_violation == "refuse":
                 raise
             support = common_support(cohort, graph, of=graph.technical)
             cohort, self.trimmed_ = support.trim(cohort), support.sentence
             scm = EmbeddingSCM(graph, self.mechanism, **settings).fit(cohort)
-            self._try(scm, cohort)
+            refuse_early(scm, cohort, targets_of(self.reference, scm))
         self.scm_, self.targets_ = scm, targets_of(self.reference, scm)
         return self
 
@@ -209,6 +217,11 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         X = np.asarray(validate_data(self, X, dtype=FLOATS, ensure_all_finite=False, reset=False))
         return self._moved(self.scm_, self._cohort(X, factor, biology, covariates, groups))
 
+    def account(self, factor: Any) -> Account:
+        """Say what :meth:`transform` does to rows at these levels; one entry per combination."""
+        check_is_fitted(self)
+        return account_of(self, self._technical(factor, len(factor)))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model and the settings to one safetensors file.
 
@@ -236,14 +249,6 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         check_type(self.graph, CausalGraph, "graph", "declare one: it says what is technical")
         assert self.graph is not None
         return self.graph
-
-    def _try(self, scm: EmbeddingSCM, cohort: Cohort) -> None:
-        """Refuse at the fit what would be refused when it is applied: one row per combination of columns."""
-        names = [n for n in scm.graph.measured if n not in scm.fitted.continuous]
-        first = np.flatnonzero(~cohort.obs[names].astype(str).duplicated().to_numpy())
-        part = cohort[first]
-        for target in targets_of(self.reference, scm):
-            scm.counterfactual(part, target)
 
     def _moved(self, scm: EmbeddingSCM, cohort: Cohort) -> np.ndarray:
         """Mean over the targets."""

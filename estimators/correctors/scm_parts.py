@@ -6,9 +6,13 @@ import os
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from causalfm.arrows import EMBEDDING
+from causalfm.cohort import Cohort
 from causalfm.errors import DataError
+from causalfm.estimators.correctors.report import Account
+from causalfm.estimators.correctors.site_wise import POLICIES
 from causalfm.graph import CausalGraph
 from causalfm.results import plain
 from causalfm.scm.embedding_scm import SETTINGS, EmbeddingSCM
@@ -83,3 +87,25 @@ def targets_of(reference: Any, scm: EmbeddingSCM) -> list[dict[str, str]]:
         {name: fitted.levels[i][code] for name, i, code in zip(technical, at, row, strict=True)}
         for row in np.unique(fitted.joint[:, at], axis=0)
     ]
+
+
+def account_of(corrector: Any, technical: pd.DataFrame) -> Account:
+    """Say what is done to rows of each combination of technical levels."""
+    fitted = corrector.scm_.fitted
+    known = {name: set(fitted.known(name) or ()) for name in technical}
+    where = ", ".join(f"{k}={v}" for k, v in corrector.targets_[0].items())
+    goal = f"moved to {where}" if len(corrector.targets_) == 1 else f"mean over {len(corrector.targets_)} combinations"
+    rows = []
+    for levels, part in technical.astype(str).groupby(list(technical), sort=True):
+        seen = all(v in known[k] for k, v in zip(technical, levels, strict=True))
+        done = goal if seen else f"{POLICIES[corrector.unseen]}; {goal}" if corrector.unseen != "refuse" else "refused"
+        rows.append({"level": " + ".join(levels), "rows": len(part), "seen": seen, "done": done})
+    return Account(tuple(rows))
+
+
+def refuse_early(scm: EmbeddingSCM, cohort: Cohort, targets: list[dict[str, str]]) -> None:
+    """Refuse at the fit what would be refused when it is applied: one row per combination of columns is moved."""
+    names = [n for n in scm.graph.measured if n not in scm.fitted.continuous]
+    part = cohort[np.flatnonzero(~cohort.obs[names].astype(str).duplicated().to_numpy())]
+    for target in targets:
+        scm.counterfactual(part, target)
