@@ -20,6 +20,7 @@ from causalfm.estimators.correctors.scm_parts import (
     account_of,
     column_of,
     load_scm,
+    refuse_early,
     save_scm,
     targets_of,
     technical_only,

@@ -99,7 +99,7 @@ def account_of(corrector: Any, technical: pd.DataFrame) -> Account:
     for levels, part in technical.astype(str).groupby(list(technical), sort=True):
         seen = all(v in known[k] for k, v in zip(technical, levels, strict=True))
         done = goal if seen else f"{POLICIES[corrector.unseen]}; {goal}" if corrector.unseen != "refuse" else "refused"
-        rows.append({"level": " + ".join(levels), "rows": len(part), "seen": seen, "done": done})
+        rows.append({"level": " + ".join(map(str, levels)), "rows": len(part), "seen": seen, "done": done})
     return Account(tuple(rows))
 
 
