@@ -9,10 +9,13 @@ from typing import Literal
 
 import numpy as np
 
+from causalfm.errors import DataError
 from causalfm.validation import refuse_not_finite, rows_not_finite
 
 Second = Literal["diagonal", "pooled", "full"]
 SMALL, LARGE = 4 * 2**20, 48 * 2**20  # bytes of float64 rows per block: inside the cache; enough rows for a product
+
+MOST_BYTES = 4 * 2**30  # of covariances per level
 
 
 @dataclass(eq=False)
@@ -43,8 +46,13 @@ class LevelMoments:
 
     @classmethod
     def empty(cls, shift: np.ndarray, n_levels: int, n_regressors: int, second: Second) -> LevelMoments:
-        """Return moments of no rows; ``shift (d,)`` should be near the mean."""
+        """Return moments of no rows; ``shift (d,)`` should be near the mean. Covariances beyond 4 GiB are refused."""
         d, q = len(shift), n_regressors
+        if second == "full" and 8 * n_levels * d * d > MOST_BYTES:
+            raise DataError(
+                f"{n_levels} levels with a covariance of {d} x {d} each take {8e-9 * n_levels * d * d:.0f} GB: merge "
+                "rare levels, reduce the dimensions, or choose a corrector that needs no covariance per level."
+            )
         shape = {"diagonal": (n_levels, d), "pooled": (d, d), "full": (n_levels, d, d)}[second]
         gram, cross = np.zeros((n_levels, q, q)), np.zeros((n_levels, q, d))
         return cls(shift, gram, cross, np.zeros(shape), np.zeros(n_levels, dtype=np.int64), second)

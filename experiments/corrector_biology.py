@@ -105,6 +105,21 @@ def measured(method: str, confounding: float, seed: int) -> tuple[float, float, 
     return *left(fitted, truth, mix / mix.sum(axis=0)), covered(fitted, seed, confounding, truth)
 
 
+def new_site_left(make: Callable[[], Any], patients: int, seed: int, *, one_class: bool = False) -> float:
+    """Share of the squared effect of a ninth site that is left in its rows, after a fit on eight sites."""
+    settings = {**SETTINGS, "n_groups": 270, "n_sites": 9, "variance_by_site": 0.0}
+    cohort, truth = linear_scm(**settings, confounding=0.3, effect_seed=seed, random_state=seed)
+    obs, seen = cohort.obs, (cohort.obs["site"] != "site8").to_numpy()
+    fitted = make().fit(cohort.X[seen], obs["site"][seen], biology=obs["tumour"][seen], groups=obs["patient"][seen])
+    met = obs[~seen].drop_duplicates("patient")
+    each = {"class0": patients} if one_class else {"class0": patients // 2, "class1": patients - patients // 2}
+    names = [name for value, n in each.items() for name in met["patient"][met["tumour"] == value].head(n)]
+    part = obs["patient"].isin(names).to_numpy()
+    moved = (fitted.transform(cohort.X[part], factor=obs["site"][part]) - cohort.X[part]).mean(axis=0)
+    effect = truth.site[8] - truth.site[:8].mean(axis=0)
+    return float(((effect + moved) ** 2).sum() / (effect**2).sum())
+
+
 def rows(cohorts: int = COHORTS) -> list[dict[str, Any]]:
     """One row per method and confounding: means and standard errors over cohorts."""
     out = []

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.corrector_biology import COHORTS, MEASURES, measured
+from causalfm.estimators import ComBat, MeanAligner, TransportAligner
+from experiments.corrector_biology import COHORTS, MEASURES, measured, new_site_left
 
 TABLE = Path(__file__).parents[1] / "docs" / "correctors.csv"
 KEEP = ("MeanAligner", "ComBat", "TransportAligner", "LinearEraser, oracle", "SCMCorrector")
@@ -52,3 +53,14 @@ def test_the_table_is_what_the_script_gives():
         mean = found(method, confounding, range(COHORTS)).mean(axis=0)
         expected = [float(rows[method, confounding][name]) for name in MEASURES]
         np.testing.assert_allclose(mean, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("make", [MeanAligner, ComBat, TransportAligner])
+def test_a_new_site_is_learned_under_the_mix_of_the_fit_and_not_under_another(make):
+    def left(policy, patients, **mix):
+        return np.mean([new_site_left(lambda: make(unseen=policy), patients, seed, **mix) for seed in SEEDS])
+
+    assert left("shrink", 20) > 0.9
+    assert left("adapt", 20) < 0.2
+    assert left("adapt", 6) < 0.55
+    assert left("adapt", 6, one_class=True) > 0.75  # its class is taken for the site

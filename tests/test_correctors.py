@@ -432,6 +432,22 @@ def test_what_cannot_be_used_is_refused_with_the_way_out(rows, call, message):
         call(X, obs)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_fit_that_is_refused_leaves_nothing_of_an_earlier_one(rows, name):
+    X, obs = rows
+    corrector = ALL[name]().fit(X, obs["site"])
+    with pytest.raises(NotIdentifiedError):
+        corrector.fit(X, obs["site"].replace("site2", "other"), biology=obs["site"])
+    with pytest.raises(NotIdentifiedError):
+        applied(corrector, X, obs["site"].replace("site2", "other"))
+
+
+def test_covariances_that_no_memory_holds_are_refused_before_the_work():
+    X, y = np.zeros((2000, 1536), dtype=np.float32), np.arange(2000) // 2
+    with pytest.raises(DataError, match=r"1000 levels with a covariance of 1536 x 1536 each take 19 GB"):
+        LinearEraser(form="quadratic").fit(X, y)
+
+
 def test_nothing_is_learned_from_rows_that_are_corrected(rows):
     X, obs = rows
     for name, make in ALL.items():

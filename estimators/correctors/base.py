@@ -76,10 +76,8 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         ----------
         X
             ``(n, d)`` float16, float32 or float64; may be a memory map.
-        y
-            ``(n,)`` the factor to remove, at least two levels.
-        factor
-            The same in place of ``y``: for a Pipeline whose ``y`` is an outcome.
+        y, factor
+            ``(n,)`` the factor to remove, at least two levels; as ``factor`` in a Pipeline whose ``y`` is an outcome.
         biology
             ``(n,)`` classes to keep: the factor's effect is taken given them.
         covariates
@@ -105,12 +103,13 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         moments, regressors, n_units = self._moments(X, batch)
         support = None
         if self.on_violation == "trim" and adjusted(moments).undetermined:
-            support, _ = comparable_rows((batch.codes, batch.levels), batch.columns, batch.groups)
+            support = comparable_rows((batch.codes, batch.levels), batch.columns, batch.groups)
             X, batch = X[support.rows_kept], batch.part(support.rows_kept)
             moments, regressors, n_units = self._moments(X, batch)
         self.levels_, self.regressors_, self.moments_, self.n_units_ = batch.levels, regressors, moments, n_units
         self.grouped_ = groups is not None
         self.trimmed_ = None if support is None else support.sentence
+        self.solution_, self.report_ = None, None  # a fit that is refused leaves nothing of an earlier one
         self._finish()
         return self
 
@@ -150,25 +149,10 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
             raise DataError("this corrector was read from a file, which holds no moments: fit a new one.")
         y = y if factor is None else factor
         X, batch = self._read_batch(X, y, biology, covariates, groups, reset=first, one_level=True)
-        grouped = groups is not None
-        known: tuple[str, ...] = ()
-        base, moments, seen = Regressors(), None, 0
-        if not first:
-            known, base, moments, seen = self.levels_, self.regressors_, self.moments_, self.n_units_
-            if self.grouped_ != grouped:
-                raise DataError("give groups with every part, or with none: rows and groups cannot weigh together.")
-            base.refuse_others(batch.columns)
-        regressors = base.extended(batch.columns)
-        levels = known + tuple(v for v in batch.levels if v not in known)
-        if moments is None:
-            moments = LevelMoments.empty(first_rows(X), 0, 1, self._second())
-        moments = moments.widened(np.arange(len(known)), len(levels), np.arange(len(base.names)), len(regressors.names))
-        weights, units = equal_weights(groups, len(batch))
-        at = np.array([levels.index(v) for v in batch.levels])
-        moments.add(X, at[batch.codes], regressors.matrix(batch.columns, len(batch)), weights)
-        self.moments_, self.levels_, self.regressors_ = moments, levels, regressors
-        self.n_units_, self.grouped_, self.trimmed_ = seen + units, grouped, None
-        self.solution_, self.report_ = None, None
+        if not first and self.grouped_ != (groups is not None):
+            raise DataError("give groups with every part, or with none: rows and groups cannot weigh together.")
+        self._add(X, batch, first)
+        self.grouped_, self.trimmed_, self.solution_, self.report_ = groups is not None, None, None, None
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
@@ -268,6 +252,22 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         moments = LevelMoments.empty(first_rows(X), len(batch.levels), len(regressors.names), self._second())
         moments.add(X, batch.codes, regressors.matrix(batch.columns, len(batch)), weights)
         return moments, regressors, units
+
+    def _add(self, X: np.ndarray, batch: Batch, first: bool) -> None:
+        """Add rows to the moments; where that fails, nothing has changed."""
+        known: tuple[str, ...] = () if first else self.levels_
+        base = Regressors() if first else self.regressors_
+        if not first:
+            base.refuse_others(batch.columns)
+        regressors = base.extended(batch.columns)
+        levels = known + tuple(v for v in batch.levels if v not in known)
+        moments = LevelMoments.empty(first_rows(X), 0, 1, self._second()) if first else self.moments_
+        moments = moments.widened(np.arange(len(known)), len(levels), np.arange(len(base.names)), len(regressors.names))
+        weights, units = equal_weights(batch.groups, len(batch))
+        at = np.array([levels.index(v) for v in batch.levels])
+        moments.add(X, at[batch.codes], regressors.matrix(batch.columns, len(batch)), weights)
+        self.moments_, self.levels_, self.regressors_ = moments, levels, regressors
+        self.n_units_ = units + (0 if first else self.n_units_)
 
     def _finish(self) -> None:
         """Check that the levels can be told from the rest, and solve."""

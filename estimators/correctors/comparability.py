@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from causalfm.cohort import Cohort
-from causalfm.crosstabs import cross_table
 from causalfm.errors import DataError, NotIdentifiedError
 from causalfm.estimators.correctors.inputs import Column
 from causalfm.graph import CausalGraph
@@ -50,8 +49,8 @@ def refuse_undetermined(counts: np.ndarray, levels: Sequence[str], classes: Sequ
 
 def comparable_rows(
     factor: tuple[np.ndarray, tuple[str, ...]], columns: Sequence[Column], groups: Any
-) -> tuple[CommonSupport, dict[str, Any]]:
-    """Find the rows whose levels can be compared within classes of biology, and the cross table of all rows.
+) -> CommonSupport:
+    """Find the rows whose levels can be compared within classes of biology.
 
     Parameters
     ----------
@@ -64,8 +63,8 @@ def comparable_rows(
 
     Returns
     -------
-    support, table
-        See :func:`causalfm.common_support` and :func:`causalfm.crosstabs.cross_table`.
+    CommonSupport
+        See :func:`causalfm.common_support`.
 
     Raises
     ------
@@ -86,4 +85,4 @@ def comparable_rows(
     support = common_support(cohort, graph, of="factor")
     if not support.comparable:
         raise DataError(f"nothing is left to compare: {support.sentence}")
-    return support, dict(cross_table(cohort, graph, "factor"))
+    return support

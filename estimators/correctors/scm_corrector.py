@@ -96,10 +96,8 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         ----------
         X
             ``(n, d)`` float16, float32 or float64; may be a memory map.
-        y
-            ``(n,)`` the technical factor; a table with a column each where the graph has several.
-        factor
-            The same in place of ``y``: for a Pipeline whose ``y`` is an outcome.
+        y, factor
+            ``(n,)`` the technical factor, or a table with a column each; ``factor`` in place of an outcome ``y``.
         biology
             ``(n,)`` the graph's biology.
         covariates
@@ -122,29 +120,23 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         """
         y = y if factor is None else factor
         if y is None:
-            raise DataError(
-                "SCMCorrector requires y to be passed, but the target y is None: y is the factor to remove."
-            )
+            raise DataError("SCMCorrector requires y to be passed, but the target y is None: y is what to remove.")
         if self.on_violation not in ("refuse", "trim"):
             raise DataError(f"on_violation={self.on_violation!r}: choose 'refuse' or 'trim'.")
-        graph = self._graph()
+        graph = technical_only(self._graph())
         X = np.asarray(validate_data(self, X, dtype=FLOATS, ensure_all_finite=False))
         if one := [name for name, column in self._technical(y, len(X)).items() if column.nunique() < 2]:
             raise DataError(f"{', '.join(map(str, one))} has 1 class: there is nothing to remove.")
-        graph = technical_only(graph)
         cohort = self._cohort(X, y, biology, covariates, groups)
-        settings = {name: getattr(self, name) for name in ("assume", "random_state", "unseen")}
-        scm, self.trimmed_ = EmbeddingSCM(graph, self.mechanism, **settings).fit(cohort), None
+        trimmed = None
         try:
-            refuse_early(scm, cohort, targets_of(self.reference, scm))
+            scm = self._fitted(graph, cohort)
         except DataError:
             if self.on_violation == "refuse":
                 raise
             support = common_support(cohort, graph, of=graph.technical)
-            cohort, self.trimmed_ = support.trim(cohort), support.sentence
-            scm = EmbeddingSCM(graph, self.mechanism, **settings).fit(cohort)
-            refuse_early(scm, cohort, targets_of(self.reference, scm))
-        self.scm_, self.targets_ = scm, targets_of(self.reference, scm)
+            scm, trimmed = self._fitted(graph, support.trim(cohort)), support.sentence
+        self.scm_, self.targets_, self.trimmed_ = scm, targets_of(self.reference, scm), trimmed
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
@@ -245,6 +237,12 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         """
         loaded: SCMCorrector = load_scm(cls, path)
         return loaded
+
+    def _fitted(self, graph: CausalGraph, cohort: Cohort) -> EmbeddingSCM:
+        settings = {name: getattr(self, name) for name in ("assume", "random_state", "unseen")}
+        scm = EmbeddingSCM(graph, self.mechanism, **settings).fit(cohort)
+        refuse_early(scm, cohort, targets_of(self.reference, scm))
+        return scm
 
     def _graph(self) -> CausalGraph:
         check_type(self.graph, CausalGraph, "graph", "declare one: it says what is technical")
