@@ -39,6 +39,7 @@ NOUNS = {
 }
 ENGINES = {"moments", "resampling", "neighbours", "symmetric_pass", "hits", "units", "standardisation"} | {
     "singular_values",
+    "level_moments",
     "covariances",
     "norms",
     "norm_contrasts",

@@ -19,7 +19,9 @@ SCHEMA = 1
 KIND = "causalfm.EmbeddingSCM"
 
 
-def write_model(path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+def write_model(
+    path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], kind: str = KIND
+) -> None:
     """Write arrays and header, whole or not at all.
 
     Parameters
@@ -30,6 +32,8 @@ def write_model(path: str | os.PathLike[str], header: Mapping[str, Any], tensors
         JSON-ready.
     tensors
         Arrays by name.
+    kind
+        Dotted name of what is saved.
 
     Raises
     ------
@@ -44,7 +48,7 @@ def write_model(path: str | os.PathLike[str], header: Mapping[str, Any], tensors
     if target.is_dir():
         raise DataError(f"{target.name!r} is a folder: choose the name of a file; nothing was written.")
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    body = json.dumps({**header, "kind": KIND, "schema": SCHEMA, "causalfm": __version__}, sort_keys=True)
+    body = json.dumps({**header, "kind": kind, "schema": SCHEMA, "causalfm": __version__}, sort_keys=True)
     try:
         with atomic(target) as temporary:
             save_file(arrays, temporary, metadata={"header": body, "sha256": _digest(body, arrays)})
@@ -53,13 +57,15 @@ def write_model(path: str | os.PathLike[str], header: Mapping[str, Any], tensors
         raise DataError(f"{target.name!r} cannot be written: {reason}. Choose another place.") from None
 
 
-def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_model(path: str | os.PathLike[str], kind: str = KIND) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read header and arrays back.
 
     Parameters
     ----------
     path
         Written by :func:`write_model`.
+    kind
+        What is expected.
 
     Returns
     -------
@@ -73,19 +79,19 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, 
     """
     from safetensors import SafetensorError, safe_open
 
-    target = existing(Path(path))
+    target, name = existing(Path(path)), kind.rpartition(".")[2]
     try:
         with safe_open(target, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         header = json.loads(metadata["header"])
-        kind, schema = header["kind"], int(header["schema"])
+        found, schema = header["kind"], int(header["schema"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         raise DataError(
-            f"{target.name!r} is no saved EmbeddingSCM, or is damaged: copy it again, or save the model again."
+            f"{target.name!r} is no saved {name}, or is damaged: copy it again, or save the model again."
         ) from None
-    if kind != KIND:
-        raise DataError(f"{target.name!r} holds a {kind}, not a {KIND}: pass a file of EmbeddingSCM.save.")
+    if found != kind:
+        raise DataError(f"{target.name!r} holds a {found}, not a {kind}: pass a file of {name}.save.")
     if schema > SCHEMA:
         raise DataError(
             f"{target.name!r} has schema {schema}, written by causalfm {header.get('causalfm')}; this version reads "

@@ -1,0 +1,63 @@
+"""Rows, factor, biology and correctors that several tests of the correctors share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from causalfm.datasets.linear_scm import linear_scm
+from causalfm.estimators import (
+    ComBat,
+    LinearEraser,
+    MeanAligner,
+    NuisanceSubspace,
+    NullspaceProjector,
+    TransportAligner,
+)
+
+SITE_WISE = {
+    "mean": lambda **k: MeanAligner(**k),
+    "mean, shrunken": lambda **k: MeanAligner(shrinkage="empirical-bayes", **k),
+    "combat": lambda **k: ComBat(**k),
+    "combat, prior over levels": lambda **k: ComBat(prior="levels", **k),
+    "combat, mean only": lambda **k: ComBat(mean_only=True, **k),
+    "covbat": lambda **k: ComBat(covbat=0.9, **k),
+    "oracle": lambda **k: LinearEraser(form="oracle", **k),
+    "quadratic": lambda **k: LinearEraser(form="quadratic", **k),
+    "transport": lambda **k: TransportAligner(**k),
+    "coral": lambda **k: TransportAligner(map="coral", **k),
+}
+LABEL_FREE = {
+    "leace": lambda **k: LinearEraser(**k),
+    "inlp": lambda **k: NullspaceProjector(**k),
+    "nuisance": lambda **k: NuisanceSubspace(**k),
+}
+ALL = {**SITE_WISE, **LABEL_FREE}
+
+
+def sample(n_groups: int = 90, confounding: float = 0.5, random_state: int = 0, **settings: object):
+    """Return rows and table: three sites, two classes, four rows per patient, shuffled."""
+    cohort, truth = linear_scm(
+        n_groups=n_groups,
+        **{"rows_per_group": 4, "n_sites": 3, "site_effect": 1.0, "d": 12, **settings},
+        confounding=confounding,
+        random_state=random_state,
+    )
+    order = np.random.default_rng(random_state).permutation(len(cohort))
+    return cohort.X[order], cohort.obs.iloc[order].reset_index(drop=True), truth
+
+
+def applied(corrector, X, factor):
+    """Transform with the factor where the corrector takes it."""
+    if hasattr(corrector, "unseen"):
+        return corrector.transform(X, factor=factor)
+    return corrector.transform(X)
+
+
+def gaps(X, factor, given):
+    """Distances of the factor's levels from one another within classes, after an additive fit: ``(L - 1, d)``."""
+    factor, given = np.asarray(factor), np.asarray(given)
+    levels, classes = np.unique(factor), np.unique(given)
+    design = np.column_stack(
+        [np.ones(len(X)), *(factor == v for v in levels[1:]), *(given == v for v in classes[1:])]
+    ).astype(float)
+    return np.linalg.lstsq(design, X, rcond=None)[0][1 : len(levels)]

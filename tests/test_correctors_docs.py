@@ -1,0 +1,27 @@
+"""The page on correctors runs as it is written."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+PAGE = Path(__file__).parents[1] / "docs" / "correctors.md"
+
+
+def test_the_code_of_the_page_runs_and_does_what_it_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(block, str(PAGE), "exec"), names)
+    train, obs, cohort = names["train"], names["obs"], names["cohort"]
+    assert not set(obs["patient"][train]) & set(obs["patient"][~train])
+    again = names["again"].transform(cohort.X[~train], factor=obs["site"][~train])
+    np.testing.assert_array_equal(again, names["corrected"])
+    site, tumour = (obs[name][~train] for name in ("site", "tumour"))
+
+    def spread(X):
+        within = [X[(tumour == c) & (site == s)].mean(axis=0) for c in tumour.unique() for s in sorted(site.unique())]
+        means = np.stack(within).reshape(tumour.nunique(), site.nunique(), -1)
+        return ((means - means.mean(axis=1, keepdims=True)) ** 2).sum()
+
+    assert spread(names["corrected"]) < 0.8 * spread(cohort.X[~train])
