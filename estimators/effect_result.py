@@ -13,6 +13,7 @@ import pandas as pd
 from causalfm.errors import DataError
 from causalfm.estimators.effect_rows import distance
 from causalfm.estimators.group_influence import GroupInfluence
+from causalfm.estimators.refutation import Refutation
 from causalfm.estimators.sensitivity import Sensitivity, vector_sensitivity
 from causalfm.estimators.variance_shares import leading_directions
 from causalfm.factor_contrasts import Contrasts
@@ -92,6 +93,12 @@ class Effect(Result):
         if self._source is None:
             raise DataError(f"there is no effect to examine: {self.overlap.sentence}")
         return vector_sensitivity(*self._source)
+
+    def refute(self, **settings: Any) -> Refutation:
+        """Try to overturn the effect: see :func:`causalfm.estimators.refuters.refute` for the settings."""
+        from causalfm.estimators.refuters import refute
+
+        return refute(self, **settings)
 
     def simultaneous(self, *, n_draws: int = 999, random_state: int = 0) -> pd.DataFrame:
         """Test all levels and all dimensions at once by the wild bootstrap of the largest t.

@@ -142,13 +142,14 @@ def _levels(posed: Posed, units: Units, settings: Settings) -> Estimated:
         of_biology = None if classes is None else saturated(compared, contrasts.design, classes)
         why = contrasts.no_biology or _no_classes(classes, units, biology)
         return Estimated(units, contrasts, influence, shares[0], of_biology, shares[1], total, why, {})
-    influence, details = _fitted(compared, units, settings)
-    of_biology = None if classes is None else _fitted(classes, units, settings)[0]
+    influence, details = fitted(compared, units, settings)
+    of_biology = None if classes is None else fitted(classes, units, settings)[0]
     why = _no_classes(classes, units, biology)
     return Estimated(units, None, influence, shares[0], of_biology, shares[1], total, why, details)
 
 
-def _fitted(compared: Compared, units: Units, settings: Settings) -> tuple[GroupInfluence, Mapping[str, Any]]:
+def fitted(compared: Compared, units: Units, settings: Settings) -> tuple[GroupInfluence, Mapping[str, Any]]:
+    """Run an estimator other than the saturated one on groups laid out for comparison."""
     if settings.estimator == "ridge":
         return ridge(compared), {}
     fold = read_folds(

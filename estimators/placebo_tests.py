@@ -62,19 +62,20 @@ class CellTest:
         gamma, noise = np.empty((B, J, Z.shape[1])), np.empty(B)
         square = (Z**2).sum(axis=1)
         V = int(self.variance_cell.max()) + 1
+        pool = np.eye(V)[self.variance_cell].T
         held = np.bincount(self.variance_cell, self.count, V)
         trace_weight = (self.weights**2).sum(axis=0) * self.count
         for start in range(0, B, DRAWS):
             part = cells[start : start + DRAWS]
             n = len(part)
             flat = (part + C * np.arange(n)[:, None]).ravel()
-            onehot = sparse.csr_array((np.ones(flat.size), (flat, np.tile(np.arange(len(Z)), n))), shape=(n * C, len(Z)))
+            onehot = sparse.csr_array(
+                (np.ones(flat.size), (flat, np.tile(np.arange(len(Z)), n))), shape=(n * C, len(Z))
+            )
             sums = np.asarray(onehot @ Z).reshape(n, C, -1)
             gamma[start : start + n] = np.einsum("jc,ncd->njd", self.weights, sums, optimize=True)
-            total = np.zeros((n, V, sums.shape[2]))
-            np.add.at(total, (slice(None), self.variance_cell), sums)
-            squares = np.zeros((n, V))
-            np.add.at(squares, (slice(None), self.variance_cell), np.asarray(onehot @ square).reshape(n, C))
+            total = pool @ sums
+            squares = np.asarray(onehot @ square).reshape(n, C) @ pool.T
             trace = (squares - (total**2).sum(axis=2) / held) / (held - 1.0)
             noise[start : start + n] = trace[:, self.variance_cell] @ trace_weight
         return gamma, noise, self.p_values((gamma**2).sum(axis=(1, 2)), noise)
