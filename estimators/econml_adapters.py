@@ -107,6 +107,13 @@ def group_folds(sample: ScalarSample, folds: int, random_state: int) -> list[tup
     return list(splitter.split(rows, codes, sample.groups))
 
 
+def as_nuisances(estimator: str, outcome: Any, propensity: Any) -> dict[str, Any]:
+    """Name two models as EconML's class does; None keeps the default."""
+    learner = estimator == "econml.LinearDRLearner"
+    keys = ("model_regression", "model_propensity") if learner else ("model_y", "model_t")
+    return {key: model for key, model in zip(keys, (outcome, propensity), strict=True) if model is not None}
+
+
 def _contrasts(
     sample: ScalarSample,
     estimator: str,

@@ -26,6 +26,8 @@ from causalfm.estimators.effect_rows import (
 from causalfm.estimators.estimating import SATURATED, Estimated, Settings, check_settings, estimate
 from causalfm.estimators.nuisances import Nuisances
 from causalfm.estimators.outcomes import Outcome, Score
+from causalfm.estimators.peer_effects import is_peer, peer_effect
+from causalfm.estimators.scalar_errors import Clusters
 from causalfm.estimators.treatments import Coding, coding_contrasts, rows_of
 from causalfm.gram_norms import GramNorm, gram_covariance
 from causalfm.graph import CausalGraph
@@ -53,6 +55,9 @@ def effect(
     trim: float | None = None,
     minimum: int = MIN_GROUPS,
     confirm: bool = True,
+    heterogeneity: Sequence[str] = (),
+    clusters: Clusters = None,
+    n_bootstrap: int = 100,
     random_state: int = 0,
 ) -> Effect:
     """Estimate the causal effect of a factor on the embedding or on an outcome read off it.
@@ -80,7 +85,9 @@ def effect(
         ``"standardisation"``: saturated in the categorical columns of the set, additive splines in the continuous ones.
         Where most patients were seen at several levels: contrasts within patients. ``"ridge"``: one linear outcome
         model per level. ``"aipw"``: those models and propensities, doubly robust, cross-fitted. ``"partially-linear"``:
-        residuals on residuals (double machine learning), cross-fitted.
+        residuals on residuals (double machine learning), cross-fitted. One scalar outcome also by other packages:
+        ``"econml.LinearDML"``, ``"econml.SparseLinearDML"``, ``"econml.CausalForestDML"``, ``"econml.LinearDRLearner"``
+        and DoWhy's ``"backdoor.*"``, ``"iv.*"``, ``"frontdoor.*"``; their errors are not clustered unless asked.
     folds
         Number of folds or fold of each row ``(n,)``; whole groups, dealt evenly over levels and strata.
     nuisances
@@ -93,6 +100,11 @@ def effect(
         Least patients per cell.
     confirm
         Ask DoWhy whether the set is valid.
+    heterogeneity
+        EconML: columns of the conditioning set by which the effect may differ.
+    clusters, n_bootstrap
+        Other packages: ``"aggregate"`` gives them one averaged row per group, ``"bootstrap"`` resamples whole groups so
+        many times; None leaves their errors as they are.
     random_state
         Seed of the folds.
 
@@ -118,9 +130,15 @@ def effect(
     enough patients are left out and named (``overlap``). Selection that cannot be recovered from gives an Effect
     without numbers.
     """
+    given = {name: value for name, value in locals().items() if name not in ("cohort", "graph")}
+    if is_peer(estimator):
+        return peer_effect(cohort, graph, given)
+    if heterogeneity or clusters is not None:
+        raise DataError(
+            f"estimator={estimator!r} is clustered by the graph's group already and knows no heterogeneity=: leave both out."
+        )
     settings = Settings(estimator, folds, nuisances or Nuisances(), trim, minimum, random_state)
     check_settings(settings)
-    given = {name: value for name, value in locals().items() if name not in ("cohort", "graph", "settings")}
     posed = pose(cohort, graph, treatment, outcome, score, effect, pool_rare, minimum, confirm, random_state)
     call = {"cohort": cohort, "graph": graph, "arguments": given}
     if posed.reason:

@@ -87,7 +87,10 @@ def check_settings(settings: Settings) -> None:
     """Refuse unknown estimators, and arguments that the estimator does not take."""
     if settings.estimator not in ESTIMATORS:
         known = ", ".join(map(repr, ESTIMATORS))
-        raise DataError(f"estimator={settings.estimator!r} is not available: choose one of {known}.")
+        raise DataError(
+            f"estimator={settings.estimator!r} is not available: choose one of {known}, or 'econml.*', 'backdoor.*', "
+            "'iv.*', 'frontdoor.*'."
+        )
     if not isinstance(settings.nuisances, Nuisances):
         raise DataError("nuisances must be a causalfm.estimators.Nuisances, such as Nuisances(outcome=Ridge()).")
     plain = settings.nuisances == Nuisances()

@@ -13,6 +13,7 @@ from causalfm.estimators.effect_questions import pose
 from causalfm.estimators.estimating import Settings
 from causalfm.estimators.negative_controls import negative_exposure, negative_outcome
 from causalfm.estimators.nuisances import Nuisances
+from causalfm.estimators.peer_refutation import peer_refutation
 from causalfm.estimators.placebos import noise_outcome, permuted_outcome, placebo_factor, pseudo_levels
 from causalfm.estimators.refutation import MARGIN, Refutation, collect
 from causalfm.estimators.refuted_units import Refuted, refuted
@@ -58,7 +59,8 @@ def refute(
     refuters
         Names of the other refuters (keys of ``REFUTERS``); default all.
     n_draws
-        Draws of each refuter. Standardisation computes them at once; other estimators are run again for each.
+        Draws of each refuter. Standardisation computes them at once; other estimators are run again for each. Those of
+        other packages have three refuters.
     margin
         What may be left of a negative control: standard deviations for an outcome, share of the factor's own distance
         for an exposure.
@@ -91,6 +93,9 @@ def refute(
     wanted = tuple(REFUTERS) if refuters is None else columns_of(refuters, "refuters")
     if unknown := [name for name in wanted if name not in REFUTERS]:
         raise DataError(f"refuters={unknown[0]!r} is not available: choose among {', '.join(REFUTERS)}.")
+    if "sample" in effect._call:
+        _refuse_for_peers(effect, refuters, outcomes, exposures)
+        return peer_refutation(effect, n_draws, random_state)
     subject, patients, call = _again(effect, n_draws, random_state)
     attempts = [REFUTERS[name](subject) for name in wanted]
     cohort, graph = call["cohort"], call["graph"]
@@ -99,6 +104,14 @@ def refute(
     for column in columns_of(exposures, "exposures"):
         attempts.append(negative_exposure(subject, patients, cohort, graph, column, margin))
     return collect(effect.treatment, effect.outcome, effect.estimator, attempts)
+
+
+def _refuse_for_peers(effect: Effect, *asked: Any) -> None:
+    if any(value is not None and len(value) for value in asked):
+        raise DataError(
+            f"estimator={effect.estimator!r} has three refuters of its own: leave refuters=, outcomes= and exposures= "
+            "out, or ask for a negative control as an outcome of effect() itself."
+        )
 
 
 def _again(effect: Effect, n_draws: int, random_state: int) -> tuple[Refuted, np.ndarray, dict[str, Any]]:

@@ -9,6 +9,7 @@ import pytest
 
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, NotIdentifiedError
+from causalfm.estimators import Nuisances, effect
 from causalfm.estimators.dowhy_adapters import dowhy_effect, dowhy_refutations, metadata_graph
 from causalfm.estimators.econml_adapters import ESTIMATORS, econml_effect, group_folds
 from causalfm.estimators.scalar_samples import ScalarSample, scalar_sample
@@ -226,6 +227,96 @@ def test_dowhy_refuters() -> None:
     for name in ("random common cause", "data subset"):
         row = frame.loc[("s1", name)]
         assert row["after"] == pytest.approx(row["before"], abs=0.3)
+
+
+# --- the same door ----------------------------------------------------------------------------------------------
+
+
+def scored(n_patients: int = 90, rows: int = 3) -> Cohort:
+    sample = made(n_patients, rows)
+    X = sample.frame[["score"]].to_numpy()
+    obs = sample.frame.assign(patient=[f"SENTINEL{g}" for g in sample.groups])
+    return Cohort(np.column_stack([X, X**2]), obs)
+
+
+def ask(cohort: Cohort, **settings):
+    return effect(cohort, GRAPH, treatment="site", confirm=False, **{"outcome": "score", **settings})
+
+
+def test_effect_takes_econml_by_name() -> None:
+    cohort = scored()
+    found = ask(cohort, estimator="econml.LinearDRLearner", heterogeneity=["tumour"], clusters="aggregate")
+    given = found.details["given"]
+    sample = scalar_sample(
+        cohort,
+        GRAPH,
+        treatment="site",
+        outcome=cohort.obs["score"],
+        name="score",
+        given=given,
+        heterogeneity=["tumour"],
+    )
+    direct = econml_effect(sample, estimator="econml.LinearDRLearner", folds=5, clusters="aggregate")
+    assert found.rows() == direct.rows()
+    assert (found.reference, found.outcome, found.treatment) == ("s0", "score", "site")
+    assert "averages of 90 patients" in found.details["sentence"]
+    assert "SENTINEL" not in str(found.to_dict()) + str(found)
+    assert np.isnan(found.joint.value)
+    with pytest.raises(DataError, match="no group influences to work with"):
+        found.directions()
+
+
+def test_effect_takes_dowhy_by_name() -> None:
+    found = ask(scored(), estimator="backdoor.linear_regression", reference="s2")
+    assert found.to_frame()["level"].tolist() == ["s0", "s1"]
+    assert "NOT clustered" in found.details["sentence"]
+    frame = hidden_cause()
+    cohort = Cohort(frame[["score"]].to_numpy(), frame.assign(patient=np.arange(800).astype(str)))
+    for estimator in ("iv.instrumental_variable", "frontdoor.two_stage_regression"):
+        door = effect(cohort, HIDDEN, treatment="scanner", outcome="score", estimator=estimator)
+        assert door.rows()[0]["value"] == pytest.approx(1.4, abs=0.2)
+        assert "Identified by DoWhy" in door.overlap.sentence
+    with pytest.raises(NotIdentifiedError):
+        effect(cohort, HIDDEN, treatment="scanner", outcome="score", estimator="backdoor.linear_regression")
+
+
+def test_nuisances_of_ones_own() -> None:
+    from sklearn.linear_model import LinearRegression, LogisticRegression
+
+    own = Nuisances(outcome=LinearRegression(), propensity=LogisticRegression(C=100.0, max_iter=5000))
+    plain, mine = (ask(scored(), estimator="econml.LinearDML", nuisances=n) for n in (None, own))
+    assert plain.rows()[0]["value"] != mine.rows()[0]["value"]
+    assert plain.rows()[0]["value"] == pytest.approx(mine.rows()[0]["value"], abs=0.3)
+
+
+def test_peers_are_refuted() -> None:
+    told = ask(scored(), estimator="backdoor.linear_regression", clusters="aggregate").refute(n_draws=20)
+    assert [row.name for row in told.attempts] == 2 * ["placebo factor", "random common cause", "data subset"]
+    assert told.verdict == "pass"
+    unclustered = ask(scored(60, 20), estimator="econml.LinearDML").refute(n_draws=20).attempts
+    assert unclustered[0].verdict == "fail"
+    assert "its errors are too small, choose clusters= by patient" in unclustered[0].sentence
+    assert unclustered[1].verdict == "pass"
+    clustered = ask(scored(60, 20), estimator="econml.LinearDML", clusters="aggregate").refute(n_draws=20)
+    assert clustered.attempts[0].verdict == "pass"
+    with pytest.raises(DataError, match="has three refuters of its own"):
+        ask(scored(), estimator="econml.LinearDML").refute(outcomes="age")
+
+
+def test_the_door_refuses_what_a_package_does_not_take() -> None:
+    cohort = scored()
+    with pytest.raises(DataError, match="takes one number per row and outcome 'Z' has 2"):
+        ask(cohort, estimator="econml.LinearDML", outcome="Z")
+    with pytest.raises(DataError, match="takes one treatment, not 2"):
+        effect(cohort, GRAPH, treatment=["site", "age"], outcome="score", estimator="econml.LinearDML")
+    with pytest.raises(DataError, match="takes neither heterogeneity= nor nuisances="):
+        ask(cohort, estimator="backdoor.linear_regression", heterogeneity=["tumour"])
+    with pytest.raises(DataError, match="takes neither trim= nor coding="):
+        ask(cohort, estimator="econml.LinearDML", coding="effect")
+    with pytest.raises(DataError, match="estimates total effects"):
+        ask(cohort, estimator="backdoor.linear_regression", effect="direct")
+    with pytest.raises(DataError, match="estimator='aipw' is clustered by the graph's group already"):
+        ask(cohort, estimator="aipw", clusters="bootstrap")
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
