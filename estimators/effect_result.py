@@ -151,7 +151,8 @@ class Effect(Result):
 
     def _estimated(self) -> GroupInfluence:
         if self.influence is None:
-            why = "levels are compared within patients" if self.levels else self.overlap.sentence.rstrip(".")
+            why = "levels are compared within patients" if self.overlap.paired else f"{self.estimator} gives none"
+            why = why if self.levels else self.overlap.sentence.rstrip(".")
             raise DataError(f"there are no group influences to work with: {why}.")
         return self.influence
 
