@@ -135,8 +135,8 @@ def effect(
         return peer_effect(cohort, graph, given)
     if heterogeneity or clusters is not None:
         raise DataError(
-            f"estimator={estimator!r} is clustered by the graph's group already, and knows no heterogeneity=: leave both "
-            "out."
+            f"estimator={estimator!r} is clustered by the graph's group already, and knows no heterogeneity=: leave "
+            "both out."
         )
     settings = Settings(estimator, folds, nuisances or Nuisances(), trim, minimum, random_state)
     check_settings(settings)
