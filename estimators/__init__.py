@@ -1,6 +1,16 @@
 """Effect estimators."""
 
+from causalfm.estimators.benchmarks import Sensitivity
+from causalfm.estimators.bias_bounds import e_value, robustness_value, scalar_robustness_value
 from causalfm.estimators.effects import Effect, effect
-from causalfm.estimators.sensitivity import Sensitivity, robustness_value
+from causalfm.estimators.scalar_robustness import scalar_sensitivity
 
-__all__ = ["Effect", "Sensitivity", "effect", "robustness_value"]
+__all__ = [
+    "Effect",
+    "Sensitivity",
+    "e_value",
+    "effect",
+    "robustness_value",
+    "scalar_robustness_value",
+    "scalar_sensitivity",
+]
