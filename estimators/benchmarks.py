@@ -121,8 +121,8 @@ def with_benchmarks(
             d, y = strength.times(k)
             rows.append({"column": name, "times": k, "r2_treatment": d, "r2_outcome": y, **bare.at(d, y)})
     like = NOTHING
-    if strengths and estimate[0] != 0.0:
-        alone = strengths.get(ALL) or next(iter(strengths.values()))
+    alone = strengths.get(ALL) or (next(iter(strengths.values())) if len(strengths) == 1 else None)
+    if alone is not None and estimate[0] != 0.0:
         like = float(scale * bias_factor(*alone.times(1.0)) / abs(estimate[0]))
     return Sensitivity(pair, value, low, like, "", outcome, *estimate, scale, tuple(rows), details)
 

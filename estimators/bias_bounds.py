@@ -120,11 +120,13 @@ def adjusted(
     Returns
     -------
     dict
-        ``bias`` (largest), ``value`` (moved by it towards and beyond zero), ``error``, ``low``, ``high``.
+        ``bias`` (largest), ``value`` (moved by it towards and beyond zero), ``error``, ``low``, ``high``;
+        ``nan`` between infinite ends if the hidden cause explains all of the treatment.
     """
-    with np.errstate(divide="ignore"):
-        bias = float(error * np.sqrt(df) * bias_factor(r2_treatment, r2_outcome))
-        left = float(error * np.sqrt(np.divide(1.0 - r2_outcome, 1.0 - r2_treatment) * df / (df - 1.0)))
+    bias = float(error * np.sqrt(df) * bias_factor(r2_treatment, r2_outcome))
+    if r2_treatment == 1.0:  # nothing is left of the treatment: nothing can be told
+        return {"bias": bias, "value": float("nan"), "error": float("inf"), "low": -float("inf"), "high": float("inf")}
+    left = float(error * np.sqrt((1.0 - r2_outcome) / (1.0 - r2_treatment) * df / (df - 1.0)))
     moved = float(np.copysign(1.0, value) * (abs(value) - bias))
     reach = float(stats.t.isf(alpha / 2.0, df - 1.0)) * left
     return {"bias": bias, "value": moved, "error": left, "low": moved - reach, "high": moved + reach}

@@ -15,6 +15,8 @@ from causalfm.paired_units import PairedUnits
 from causalfm.standardisation import Standardised, standardised_means
 from causalfm.units import Units
 
+__all__ = ["Sensitivity", "vector_sensitivity"]
+
 
 def vector_sensitivity(
     contrasts: Contrasts, units: Units | PairedUnits, *, times: Sequence[float] = TIMES

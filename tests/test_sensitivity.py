@@ -9,6 +9,7 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
+import causalfm as cfm
 from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError
@@ -62,6 +63,7 @@ def test_a_cause_too_strong_is_bounded_by_nothing() -> None:
     assert Strength(0.1, 30.0).times(1.0)[1] == 1.0
     assert bias_factor(1.0, 0.2) == np.inf
     assert bias_factor(1.0, 0.0) == 0.0
+    assert adjusted(1.0, 0.1, 50.0, 1.0, 0.5)["low"] == -np.inf
     with pytest.raises(DataError, match="between 0 and 1"):
         bias_factor(1.2, 0.1)
 
@@ -304,3 +306,34 @@ def test_duplicated_rows_change_nothing() -> None:
     )
     assert two.robustness_value == pytest.approx(one.robustness_value)
     assert [row["bias"] for row in two.benchmarks] == pytest.approx([row["bias"] for row in one.benchmarks])
+
+
+# --- figure -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_line_of_nothing_left_passes_the_robustness_value() -> None:
+    strengths = {"female": Strength(0.009, 0.12), "village": Strength(0.6, 0.1)}
+    told = scalar_sensitivity(**DARFUR, pair=("harmed", "not"), outcome="peace", strengths=strengths)
+    ax = cfm.plot_sensitivity(told)
+    thick = [c for c in ax.collections if len(c.get_linewidths()) and c.get_linewidths()[0] == 2.0]
+    points = np.concatenate([path.vertices for c in thick for path in c.get_paths()])
+    r = told.robustness_value
+    assert np.abs(points - r).sum(axis=1).min() < 0.02
+    assert told.at(*points[len(points) // 2])["value"] == pytest.approx(0.0, abs=2e-3)
+    texts = [text.get_text() for text in ax.texts]
+    assert any("too strong to be bounded: 1 x village" in text for text in texts)
+    assert {"1 x female", "2 x", "14%"} <= set(texts)
+    with pytest.raises(DataError, match="must be a Sensitivity"):
+        cfm.plot_sensitivity(pd.DataFrame())
+
+
+def test_the_figure_of_an_effect_on_the_embedding() -> None:
+    cohort = linear_scm(n_groups=60, d=4, n_sites=2, site_effect=1.5, confounding=0.3)[0]
+    told = effect(cohort, GRAPH, treatment="site", confirm=False).sensitivity()
+    ax = cfm.plot_sensitivity(told)
+    assert "1 x tumour" in [text.get_text() for text in ax.texts]
+    assert ax.get_title(loc="left") == f"distance {told.value:.3g}: what a hidden cause leaves of it"
+    same = cohort.replace(X=np.repeat((cohort.obs["site"] == "site0").to_numpy(float)[:, None], 2, axis=1))
+    flat = effect(same, GRAPH, treatment="site", confirm=False).sensitivity()
+    with pytest.raises(DataError, match="nothing to draw"):
+        cfm.plot_sensitivity(flat)
