@@ -3,10 +3,14 @@
 from causalfm.estimators.benchmarks import Sensitivity
 from causalfm.estimators.bias_bounds import e_value, robustness_value, scalar_robustness_value
 from causalfm.estimators.effects import Effect, effect
+from causalfm.estimators.group_influence import GroupInfluence
+from causalfm.estimators.nuisances import Nuisances
 from causalfm.estimators.scalar_robustness import scalar_sensitivity
 
 __all__ = [
     "Effect",
+    "GroupInfluence",
+    "Nuisances",
     "Sensitivity",
     "e_value",
     "effect",

@@ -117,10 +117,10 @@ def test_reference_swaps_the_roles() -> None:
 
 
 def test_unknown_outcome_and_estimator() -> None:
-    with pytest.raises(DataError, match="outcome='age' is not available"):
-        site_effect(scm(), outcome="age")
-    with pytest.raises(DataError, match="estimator='aipw' is not available"):
-        site_effect(scm(), estimator="aipw")
+    with pytest.raises(DataError, match=r"outcome='agee' is not available.*Did you mean 'age'"):
+        site_effect(scm(), outcome="agee")
+    with pytest.raises(DataError, match="estimator='ipw' is not available"):
+        site_effect(scm(), estimator="ipw")
 
 
 def test_group_varying_factor_is_refused() -> None:

@@ -41,6 +41,7 @@ ENGINES = {"moments", "resampling", "neighbours", "symmetric_pass", "units", "st
     "covariances",
     "norms",
     "norm_contrasts",
+    "gram_norms",
     "dose_units",
     "factor_contrasts",
     "paired_units",

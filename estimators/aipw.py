@@ -1,0 +1,121 @@
+"""Augmented inverse-probability weighting for many levels and many outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from causalfm.errors import DataError
+from causalfm.estimators.comparison_groups import Compared
+from causalfm.estimators.crossfitting import check_training
+from causalfm.estimators.group_influence import GroupInfluence
+from causalfm.estimators.level_ridge import fit_levels
+from causalfm.estimators.nuisances import Nuisances, cross_propensities, linear_models
+
+
+def aipw(
+    compared: Compared, fold: np.ndarray, nuisances: Nuisances, *, trim: float | None = None
+) -> tuple[GroupInfluence, Mapping[str, Any]]:
+    """Estimate each level's mean potential outcome, doubly robust and cross-fitted by group.
+
+    Parameters
+    ----------
+    compared
+        The groups.
+    fold
+        ``(G,)`` fold of each group.
+    nuisances
+        Models in place of the built-in ones.
+    trim
+        Propensities below it are raised to it, and their number is told; None: none is touched.
+
+    Returns
+    -------
+    GroupInfluence
+        One quantity per level.
+    details : dict
+        Smallest propensity, effective number of groups per level, number of raised propensities.
+
+    Raises
+    ------
+    DataError
+        A level without groups to learn from in some fold.
+
+    Notes
+    -----
+    ``part_t[g] = m_t(W_g) + w_gt (Z_g - m_t(W_g))`` with ``w_gt = 1{T_g = t} / e_t(W_g)``, scaled to a mean of 1. The
+    mean is right if the outcome models ``m`` or the propensities ``e`` are. A group's residual is made with models
+    fitted on other folds: their error makes its square too large by the leverage, which is taken off. The estimate of
+    each level is for all groups compared, whichever their level.
+
+    Assumptions: the conditioning columns block all back doors; every kind of group can be at every level.
+
+    References
+    ----------
+    Robins, Rotnitzky and Zhao, J. Amer. Statist. Assoc. 89 (1994) 846-866; Chernozhukov et al., Econometrics J. 21
+    (2018) C1-C68.
+    """
+    names, level, X = compared.levels, compared.level, compared.features
+    check_training(fold, level, names, compared.factor, compared.unit)
+    G, L, F = len(compared), len(names), int(fold.max()) + 1
+    e = cross_propensities(compared, fold, nuisances.propensity)
+    own = e[np.arange(G), level]
+    raised = 0
+    if trim is not None:
+        if not 0.0 < trim < 1.0 / L:
+            raise DataError(f"trim={trim!r}: choose a propensity above 0 and below 1 / {L}, the number of levels.")
+        raised = int((own < trim).sum())
+        own = np.maximum(own, trim)
+    weight = 1.0 / np.maximum(own, np.finfo(float).tiny)
+    weight *= G / np.bincount(level, weight, L)[level]
+    coefficients = np.empty((L, F, X.shape[1], compared.Z.shape[1]))
+    residual, leverage = np.empty(compared.Z.shape), np.zeros(G)
+    for f in range(F):
+        test, train = fold == f, fold != f
+        if nuisances.outcome is None:
+            fit = fit_levels(compared.Z[train], level[train], X[train], L)
+            coefficients[:, f] = fit.coefficients
+            leverage[test] = fit.leverage(X[test], level[test])
+        else:
+            coefficients[:, f] = linear_models(compared.Z[train], level[train], X[train], L, nuisances.outcome)
+        for code in np.unique(level[test]):
+            rows = test & (level == code)
+            residual[rows] = compared.Z[rows] - X[rows] @ coefficients[code, f]
+    scale = np.zeros((G, L))
+    scale[np.arange(G), level] = weight
+    theta = scale.T @ residual / G
+    for f in range(F):
+        theta += np.einsum("p,jpd->jd", X[fold == f].sum(axis=0), coefficients[:, f]) / G
+    cell = compared.cell
+    fitted = np.bincount(cell, leverage, int(cell.max()) + 1) * (F - 1) / F
+    influence = GroupInfluence(
+        names=names,
+        theta=theta,
+        groups=compared.groups,
+        scale=scale,
+        residual=residual,
+        features=X,
+        coefficients=coefficients,
+        fold=fold,
+        correction=1.0 / np.sqrt(1.0 + leverage),
+        cell=cell,
+        df=np.maximum(np.bincount(cell) - np.maximum(fitted, 1.0), 1.0),
+        bundle=compared.bundle,
+        n_bundles=compared.n_bundles,
+        level=level,
+    )
+    return influence, {
+        "smallest_propensity": float(e[np.arange(G), level].min()),
+        "effective_groups": effective_groups(weight, level, names),
+        "raised_propensities": raised,
+        "folds": F,
+    }
+
+
+def effective_groups(weight: np.ndarray, level: np.ndarray, names: tuple[str, ...]) -> dict[str, float]:
+    """``(sum w)^2 / sum w^2`` of the groups of each level."""
+    L = len(names)
+    total, square = np.bincount(level, weight, L), np.bincount(level, weight**2, L)
+    return dict(zip(names, (total**2 / square).tolist(), strict=True))
