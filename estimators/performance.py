@@ -275,7 +275,7 @@ def _probabilities(cohort: Cohort, graph: CausalGraph, predictions: pd.DataFrame
         return aligned_predictions(predictions, cohort, graph.biology)
     scorer, levels = scorer_of(model, cohort.X, decisions=False), cohort.factor(graph.biology).levels
     scores = scorer.scores(cohort.X)
-    names = scorer.classes or levels
+    names = scorer.classes if hasattr(model, "classes_") else levels  # a function names no classes
     if scores.shape[1] != len(levels) or set(names) != set(levels):
         raise DataError(
             f"model gives {scores.shape[1]} scores for {', '.join(names)}; {graph.biology} has {', '.join(levels)}: "

@@ -12,6 +12,7 @@ from causalfm.estimators.score_intervals import level_interval, premium_interval
 from causalfm.estimators.weighted_scores import SCORES, TOPS, Scored, gaps
 from causalfm.results import Estimate
 
+ROUNDING = 1e-12
 CALIBRATION = "squared_calibration_gap"
 
 
@@ -85,6 +86,7 @@ def premium_of(
 
     ``same``: the populations are the same (a balanced design), and the difference is exactly nothing.
     """
+    values = _snapped(values[0], top), _snapped(values[1], top)
     ends = [level_interval(v, float(errors[i]), float(df[i]), effective[i], top) for i, v in enumerate(values)]
     gap = (0.0, 0.0) if same else premium_interval(values, (ends[0], ends[1]), float(errors[2]), float(df[2]), top)
     G, nan = round(effective[0]), float("nan")
@@ -94,6 +96,11 @@ def premium_of(
         Estimate(name, values[1], *ends[1], nan, n, G, unit, {"effective": effective[1]}),
         Estimate(f"{name}_premium", values[0] - values[1], *gap, 0.0, n, G, unit),
     )
+
+
+def _snapped(value: float, top: float) -> float:
+    """Take rounding off scores of 0 and of the top: a perfect score has no error of its own."""
+    return top if value > top - ROUNDING else 0.0 if value < ROUNDING else value
 
 
 def _calibration(scored: Scored, rows: Mixed, unit: str) -> Premium:

@@ -96,5 +96,5 @@ def squares(gaps: np.ndarray, covariance: np.ndarray, sign: np.ndarray, df: floa
     along = float((sign * gaps) @ covariance @ (sign * gaps))
     t = float(stats.t.isf(TAIL, max(df, 1.0)))
     reach = 2.0 * t**2 * along / max(float(gaps @ gaps), np.finfo(float).tiny)
-    half = np.sqrt(reach**2 + t**2 * (4.0 * along + 2.0 * noise))
+    half = np.sqrt(reach**2 + t**2 * max(4.0 * along + 2.0 * noise, 0.0))
     return value, value - half, value + half
