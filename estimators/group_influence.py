@@ -1,11 +1,13 @@
 """What each group adds to an estimate: the one form in which all estimators hand over their results.
 
-Every estimator here is linear in the outcomes given nuisances of factor and conditioning columns, so that quantity
-``j`` of group ``g`` is
+Every estimator here is linear in the outcomes once factor and conditioning columns are given: ``theta = omega' Z``, the
+weights ``omega (G, J)`` made of those columns alone, outcome models included. The error of an estimate is the same
+sum over the groups' errors, the models' own error being part of it, and group ``g`` brings
 
-    part_j[g] = scale[g, j] * residual[g] + features[g] @ coefficients[j, fold[g]]
+    part_j[g] = theta_j + scale[g, j] * residual[g] - their mean,    scale = G omega
 
-with one ``(G, d)`` matrix of residuals for all quantities: ``J x G x d`` numbers are never held.
+with one ``(G, d)`` matrix of residuals for all quantities: ``J x G x d`` numbers are never held. Conditioning columns
+are taken as they are: estimates are for a population that has the groups' values of them.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ class GroupInfluence:
         ``(J, d)`` estimates: ``theta[j]`` is the mean over the groups of ``part(j)``.
     groups
         ``(G,)`` positions of the groups in the cohort's group codes.
-    scale, residual, features, coefficients, fold
-        ``(G, J)``, ``(G, d)``, ``(G, p)``, ``(J, F, p, d)``, ``(G,)``: see the head of this module.
+    scale, residual
+        ``(G, J)``, ``(G, d)``: see the head of this module.
     correction
         ``(G,)`` factor on the residuals that makes their squares unbiased (CR2): above 1 for residuals of groups that
         took part in the fit, below 1 for those that did not.
@@ -56,9 +58,6 @@ class GroupInfluence:
     groups: np.ndarray
     scale: np.ndarray
     residual: np.ndarray
-    features: np.ndarray
-    coefficients: np.ndarray
-    fold: np.ndarray
     correction: np.ndarray
     cell: np.ndarray
     df: np.ndarray
@@ -78,10 +77,7 @@ class GroupInfluence:
     def part(self, j: int) -> np.ndarray:
         """``(G, d)`` what each group adds to quantity ``j``: the estimate is the mean of its rows."""
         out = self.scale[:, j, None] * self.residual
-        for f in range(self.coefficients.shape[1]):
-            rows = self.fold == f
-            out[rows] += self.features[rows] @ self.coefficients[j, f]
-        return np.asarray(out)
+        return np.asarray(out + (self.theta[j] - out.mean(axis=0)))
 
     def contributions(self, C: np.ndarray) -> np.ndarray:
         """Sum what the groups of each bundle add to the error of ``C theta``.
@@ -105,15 +101,6 @@ class GroupInfluence:
         for b in range(B):
             rows = order[starts[b] : starts[b + 1]]
             out[b] = weights[rows].T @ self.residual[rows]
-        n_folds, p = self.coefficients.shape[1:3]
-        sums = np.zeros((B * n_folds, p))
-        np.add.at(sums, self.bundle * n_folds + self.fold, self.features / G)
-        sums = sums.reshape(B, n_folds * p)
-        share = np.bincount(self.bundle, minlength=B)[:, None] / G
-        mean = C @ self.theta
-        combined = np.tensordot(C, self.coefficients.reshape(len(self.names), -1), axes=1)
-        for k in range(len(C)):
-            out[:, k] += sums @ combined[k].reshape(n_folds * p, self.d) - share * mean[k]
         return out
 
     def degrees(self, C: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ class LevelRidge:
         return out
 
     def weights(self, x: np.ndarray, code: int, X: np.ndarray, level: np.ndarray) -> np.ndarray:
-        """``(n,)`` weights of the training outcomes in the prediction of one level at ``x (1 + p,)``."""
+        """``(n,)`` weights of the training outcomes in ``x (1 + p,)`` times the coefficients of one level."""
         r, u = self._pieces(x[None], code)
         out = _regressors(X, level, len(self.own)) @ (self.common @ u[0])
         rows = level == code
@@ -69,7 +69,7 @@ class LevelRidge:
     def _pieces(self, x: np.ndarray, code: int) -> tuple[np.ndarray, np.ndarray]:
         r = x @ self.own[code]
         a = np.zeros((len(x), len(self.common)))
-        a[:, code], a[:, len(self.own) :] = 1.0, x[:, 1:]
+        a[:, code], a[:, len(self.own) :] = x[:, 0], x[:, 1:]
         return r, a - r @ self.mixed[code].T
 
 

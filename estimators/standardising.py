@@ -55,9 +55,6 @@ def linear_in_groups(
         groups=compared.groups,
         scale=A.T * len(compared),
         residual=design.cells.residuals,
-        features=np.ones((len(compared), 1)),
-        coefficients=theta[:, None, None, :],
-        fold=np.zeros(len(compared), dtype=np.int64),
         correction=1.0 / np.sqrt(left),
         cell=cell,
         df=np.bincount(cell, left),
@@ -93,8 +90,6 @@ def ridge(compared: Compared) -> GroupInfluence:
     for code in range(L):
         rows = level == code
         residual[rows] = compared.Z[rows] - X[rows] @ fit.coefficients[code]
-    coefficients = fit.coefficients.copy()
-    coefficients[:, 0] -= scale.T @ residual / G  # residuals of a penalised fit do not average to 0
     theta = np.einsum("p,jpd->jd", mean, fit.coefficients)
     cell = compared.cell
     left = np.maximum(1.0 - 2.0 * fit.own_weights(X, level) + fit.leverage(X, level), 0.05)
@@ -104,9 +99,6 @@ def ridge(compared: Compared) -> GroupInfluence:
         groups=compared.groups,
         scale=scale,
         residual=residual,
-        features=X,
-        coefficients=coefficients[:, None],
-        fold=np.zeros(G, dtype=np.int64),
         correction=1.0 / np.sqrt(left),
         cell=cell,
         df=np.maximum(np.bincount(cell, left), 1.0),
