@@ -1,8 +1,25 @@
 """Effect estimators."""
 
+from causalfm.estimators.benchmarks import Sensitivity
+from causalfm.estimators.bias_bounds import e_value, robustness_value, scalar_robustness_value
 from causalfm.estimators.effects import Effect, effect
 from causalfm.estimators.group_influence import GroupInfluence
 from causalfm.estimators.nuisances import Nuisances
-from causalfm.estimators.sensitivity import Sensitivity, robustness_value
+from causalfm.estimators.performance import DeconfoundedPerformance, deconfounded_performance
+from causalfm.estimators.premiums import Premium
+from causalfm.estimators.scalar_robustness import scalar_sensitivity
 
-__all__ = ["Effect", "GroupInfluence", "Nuisances", "Sensitivity", "effect", "robustness_value"]
+__all__ = [
+    "DeconfoundedPerformance",
+    "Effect",
+    "GroupInfluence",
+    "Nuisances",
+    "Premium",
+    "Sensitivity",
+    "deconfounded_performance",
+    "e_value",
+    "effect",
+    "robustness_value",
+    "scalar_robustness_value",
+    "scalar_sensitivity",
+]
