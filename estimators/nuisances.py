@@ -68,7 +68,14 @@ def linear_models(Z: np.ndarray, level: np.ndarray, X: np.ndarray, n_levels: int
     return coefficients
 
 
-def propensities(level: np.ndarray, W: np.ndarray, W_new: np.ndarray, n_levels: int, model: Any = None) -> np.ndarray:
+def propensities(
+    level: np.ndarray,
+    W: np.ndarray,
+    W_new: np.ndarray,
+    n_levels: int,
+    model: Any = None,
+    pattern: np.ndarray | None = None,
+) -> np.ndarray:
     """Probability of each level given the conditioning columns, ``(n_new, L)``.
 
     Parameters
@@ -80,7 +87,9 @@ def propensities(level: np.ndarray, W: np.ndarray, W_new: np.ndarray, n_levels: 
     n_levels
         Number of levels; each occurs among the training groups.
     model
-        Classifier; None: logistic regression with ``C=1``, fitted to counts where few different rows occur.
+        Classifier; None: logistic regression with ``C=1``.
+    pattern
+        ``(n,)`` code of each row of ``W``, if few different ones occur: the built-in model is then fitted to counts.
     """
     if not W.shape[1] and model is None:
         share = np.bincount(level, minlength=n_levels) / len(level)
@@ -92,9 +101,9 @@ def propensities(level: np.ndarray, W: np.ndarray, W_new: np.ndarray, n_levels: 
         from sklearn.linear_model import LogisticRegression
 
         model = LogisticRegression(C=1.0, max_iter=2000)
-        rows, counts = np.unique(np.column_stack([level, W]), axis=0, return_counts=True)
-        if len(rows) < len(level):
-            level, W, weight = rows[:, 0].astype(np.int64), rows[:, 1:], counts.astype(float)
+        if pattern is not None:
+            _, first, counts = np.unique(pattern * n_levels + level, return_index=True, return_counts=True)
+            level, W, weight = level[first], W[first], counts.astype(float)
     fitted = clone(model)
     W, W_new = (W, W_new) if W.shape[1] else (np.ones((len(W), 1)), np.ones((len(W_new), 1)))
     fitted = fitted.fit(W, level) if weight is None else fitted.fit(W, level, sample_weight=weight)
@@ -107,7 +116,22 @@ def cross_propensities(compared: Compared, fold: np.ndarray, model: Any = None) 
     """``(G, L)`` probabilities of the levels, each group's from the other folds."""
     out = np.empty((len(compared), len(compared.levels)))
     for f in range(int(fold.max()) + 1):
-        test = fold == f
-        train = ~test
-        out[test] = propensities(compared.level[train], compared.W[train], compared.W[test], out.shape[1], model)
+        test, train = fold == f, fold != f
+        pattern = None if compared.continuous else compared.stratum[train]
+        out[test] = propensities(
+            compared.level[train], compared.W[train], compared.W[test], out.shape[1], model, pattern
+        )
     return out
+
+
+def predicted(values: np.ndarray, W: np.ndarray, W_new: np.ndarray, model: Any = None) -> np.ndarray:
+    """Predict ``values (n, d)`` at ``W_new (m, p)``: ``(m, d)``; without a model by ridge regression."""
+    from sklearn.base import clone
+
+    if model is None:
+        from sklearn.linear_model import Ridge
+
+        model = Ridge()
+    W, W_new = (W, W_new) if W.shape[1] else (np.ones((len(W), 1)), np.ones((len(W_new), 1)))
+    fitted = clone(model).fit(W, values[:, 0] if values.shape[1] == 1 else values)
+    return np.asarray(fitted.predict(W_new), dtype=float).reshape(len(W_new), -1)

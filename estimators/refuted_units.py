@@ -11,7 +11,7 @@ from causalfm.cohort import Factor
 from causalfm.covariances import cell_covariances
 from causalfm.estimators.comparison_groups import compared_groups
 from causalfm.estimators.effect_rows import joint_norm
-from causalfm.estimators.estimating import SATURATED, Settings, fitted
+from causalfm.estimators.estimating import SATURATED, Settings, _fitted
 from causalfm.estimators.placebo_tests import CellTest, cell_test
 from causalfm.norms import SquaredNorm
 from causalfm.positivity import CompleteTable, inside
@@ -106,7 +106,7 @@ def answer(units: Units, settings: Settings) -> SquaredNorm:
     """Joint mean squared distance between the levels of ``units``, all of whose cells are filled."""
     table = whole_table(units)
     if settings.estimator != SATURATED:
-        return joint_norm(fitted(compared_groups(units, table), units, settings)[0])
+        return joint_norm(_fitted(compared_groups(units, table), units, settings)[0])
     design = build_design(units, table)
     return cell_norm(design, standardised_means(design.level, table.levels, design.stratum, table.strata))
 
