@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from causalfm.errors import DataError
+from causalfm.estimators.benchmarks import TIMES, Sensitivity
 from causalfm.estimators.effect_rows import distance
 from causalfm.estimators.group_influence import GroupInfluence
 from causalfm.estimators.refutation import Refutation
-from causalfm.estimators.sensitivity import Sensitivity, vector_sensitivity
 from causalfm.estimators.variance_shares import leading_directions
 from causalfm.factor_contrasts import Contrasts
 from causalfm.paired_units import PairedUnits
@@ -82,17 +82,46 @@ class Effect(Result):
         """Return everything but the patients behind it."""
         return {k: v for k, v in super().to_dict().items() if not k.startswith("_")}
 
-    def sensitivity(self) -> Sensitivity:
-        """Say how strong an undeclared common cause would have to be to explain the largest contrast.
+    def sensitivity(
+        self,
+        *,
+        level: str | None = None,
+        outcome: str | None = None,
+        times: Sequence[float] = TIMES,
+        q: float = 1.0,
+        alpha: float = 0.05,
+    ) -> Sensitivity:
+        """Say how strong an undeclared common cause would have to be to explain a contrast away.
+
+        Parameters
+        ----------
+        level, outcome
+            Row examined, of a scalar effect; by default the one with the largest t. Of Z: the pair furthest apart.
+        times
+            How many times as strong as each declared column the benchmarks are.
+        q, alpha
+            Of a scalar effect: share of the estimate to be explained away, and one minus the confidence.
+
+        Returns
+        -------
+        Sensitivity
+            Robustness values, benchmarks by every declared column, E-values of scalars. Draw it with
+            :func:`causalfm.plot_sensitivity`.
 
         Raises
         ------
         DataError
-            Nothing was estimated.
+            Nothing was estimated, or no such row.
+
+        Notes
+        -----
+        Errors and degrees of freedom are those of independent units (patients), never of rows. Formulas:
+        :func:`causalfm.estimators.sensitivity.vector_sensitivity` and
+        :func:`causalfm.estimators.scalar_robustness.scalar_sensitivity`.
         """
-        if self._source is None:
-            raise DataError(f"there is no effect to examine: {self.overlap.sentence}")
-        return vector_sensitivity(*self._source)
+        from causalfm.estimators.effect_sensitivity import sensitivity_of
+
+        return sensitivity_of(self, level=level, outcome=outcome, times=times, q=q, alpha=alpha)
 
     def refute(self, **settings: Any) -> Refutation:
         """Try to overturn the effect: see :func:`causalfm.estimators.refuters.refute` for the settings."""

@@ -10,9 +10,9 @@ import numpy as np
 from causalfm.cohort import Factor
 from causalfm.covariances import cell_covariances
 from causalfm.estimators.comparison_groups import compared_groups
-from causalfm.estimators.effect_rows import joint_norm
 from causalfm.estimators.estimating import SATURATED, Settings, _fitted
 from causalfm.estimators.placebo_tests import CellTest, cell_test
+from causalfm.estimators.variance_shares import joint_norm
 from causalfm.norms import SquaredNorm
 from causalfm.positivity import CompleteTable, inside
 from causalfm.standardisation import Design, build_design, standardised_means

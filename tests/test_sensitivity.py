@@ -337,3 +337,75 @@ def test_the_figure_of_an_effect_on_the_embedding() -> None:
     flat = effect(same, GRAPH, treatment="site", confirm=False).sensitivity()
     with pytest.raises(DataError, match="nothing to draw"):
         cfm.plot_sensitivity(flat)
+
+
+# --- any effect -------------------------------------------------------------------------------------------------------
+
+
+def scored(seed: int = 1, G: int = 120) -> Cohort:
+    cohort = linear_scm(
+        n_groups=G, d=4, n_sites=2, site_effect=1.0, confounding=0.4, age_effect=0.5, age_by_site=0.6, random_state=seed
+    )[0]
+    return Cohort(cohort.X, cohort.obs.assign(score=cohort.X @ [1.0, 0.5, 0.0, 0.0]))
+
+
+AGED = CausalGraph.standard(biology="tumour", technical="site", covariates=["age"], group="patient")
+
+
+@pytest.mark.parametrize("estimator", ["standardisation", "ridge", "partially-linear"])
+def test_a_scalar_effect_is_examined_by_patient(estimator: str) -> None:
+    """Near the regression of patients' means (the same up to unequal variances), not that of rows."""
+    cohort = scored()
+    told = effect(cohort, AGED, treatment="site", outcome="score", estimator=estimator, confirm=False).sensitivity()
+    means = cohort.obs.assign(z=cohort.X @ [1.0, 0.5, 0.0, 0.0]).groupby("patient", sort=False)
+    first = means.first()
+    columns = [np.ones(120), first["site"] == "site1", first["tumour"] == "class1", first["age"], first["age"] ** 2]
+    fit = sm.OLS(means["z"].mean().to_numpy(), np.column_stack(columns).astype(float)).fit()
+    assert told.outcome == "score"
+    assert told.details["df"] == 120 - 6  # site, class, age's three splines and the mean
+    assert told.robustness_value == pytest.approx(scalar_robustness_value(fit.tvalues[1], fit.df_resid), abs=0.05)
+    rows = sm.OLS(
+        cohort.obs["score"], np.column_stack([np.ones(600), cohort.obs["site"] == "site1"]).astype(float)
+    ).fit()
+    assert rows.bse["x1"] < 0.75 * told.details["error"]
+    assert {row["column"] for row in told.benchmarks} == {"tumour", "age", ALL}
+    assert "E-value" in told.sentence
+
+
+@pytest.mark.parametrize("estimator", ["ridge", "partially-linear"])
+def test_other_estimators_bound_the_norm_as_standardisation_does(estimator: str) -> None:
+    one, two = (
+        effect(scored(), AGED, treatment="site", estimator=e, confirm=False).sensitivity()
+        for e in ("standardisation", estimator)
+    )
+    assert two.pair == one.pair
+    assert two.robustness_value == pytest.approx(one.robustness_value, abs=0.05)
+    assert two.scale == pytest.approx(one.scale, rel=0.15)
+
+
+def test_a_slope_is_examined_too() -> None:
+    graph = CausalGraph.standard(biology="tumour", technical="dose", group="patient")
+    cohort = scored()
+    dose = np.random.default_rng(0).standard_normal(120)[pd.factorize(cohort.obs["patient"])[0]]
+    cohort = Cohort(cohort.X + dose[:, None], cohort.obs.assign(dose=dose, score=cohort.X[:, 0] + dose))
+    vector = effect(cohort, graph, treatment="dose", confirm=False).sensitivity()
+    scalar = effect(cohort, graph, treatment="dose", outcome="score", confirm=False).sensitivity()
+    assert vector.pair == scalar.pair == ("one standard deviation more", "any value")
+    assert vector.robustness_value > scalar.robustness_value > 0.4
+    assert vector.like_declared < 0.5
+
+
+def test_contrasts_are_chosen_by_name() -> None:
+    cohort = linear_scm(n_groups=120, d=4, n_sites=3, site_effect=1.0)[0]
+    cohort = Cohort(cohort.X, cohort.obs.assign(score=cohort.X[:, 0]))
+    found = effect(cohort, GRAPH, treatment="site", outcome="score", confirm=False)
+    told = {level: found.sensitivity(level=level) for level in ("site1", "site2")}
+    assert [t.pair for t in told.values()] == [("site1", "site0"), ("site2", "site0")]
+    largest = max(found.levels, key=lambda row: abs(row["value"]) / row["se"])["level"]
+    assert found.sensitivity().to_dict() == told[largest].to_dict()
+    half = found.sensitivity(q=0.5)
+    assert half.robustness_value < found.sensitivity().robustness_value
+    with pytest.raises(DataError, match="no contrast of level='site9'"):
+        found.sensitivity(level="site9")
+    with pytest.raises(DataError, match="for scalar outcomes"):
+        effect(cohort, GRAPH, treatment="site", confirm=False).sensitivity(level="site1")
