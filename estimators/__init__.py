@@ -7,6 +7,7 @@ from causalfm.estimators.group_influence import GroupInfluence
 from causalfm.estimators.nuisances import Nuisances
 from causalfm.estimators.performance import DeconfoundedPerformance, deconfounded_performance
 from causalfm.estimators.premiums import Premium
+from causalfm.estimators.refutation import Refutation
 from causalfm.estimators.scalar_robustness import scalar_sensitivity
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "GroupInfluence",
     "Nuisances",
     "Premium",
+    "Refutation",
     "Sensitivity",
     "deconfounded_performance",
     "e_value",

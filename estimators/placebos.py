@@ -12,6 +12,7 @@ from causalfm.estimators.refutation import RefutationRow, distance, rate_verdict
 from causalfm.estimators.refuted_units import Refuted, centred, rejects, with_levels, with_outcome
 from causalfm.resampling import permutations_within
 
+BLOCK = 2**22  # random numbers held at once
 LEAST_TO_SPLIT = 4  # patients of a cell: two in each half
 
 
@@ -56,8 +57,12 @@ def noise_outcome(refuted: Refuted) -> RefutationRow:
         square = float(((residuals.T @ residuals if wide else residuals @ residuals.T) ** 2).sum()) / df**2
         test = cell_test(weights, count, np.arange(len(count)), np.full((len(count),) * 2, square), count - 1.0)
         root = np.linalg.cholesky((weights * count) @ weights.T)
-        draws = rng.standard_normal((B, len(root), len(residuals)))
-        observed = ((np.einsum("jk,bkg->bjg", root, draws, optimize=True) @ residuals) ** 2).sum(axis=(1, 2)) / df
+        observed = np.empty(B)
+        step = max(1, BLOCK // (len(root) * len(residuals)))
+        for start in range(0, B, step):
+            draws = rng.standard_normal((min(step, B - start), *root.shape[:1], len(residuals)))
+            gamma = np.einsum("jk,bkg->bjg", root, draws, optimize=True) @ residuals
+            observed[start : start + step] = (gamma**2).sum(axis=(1, 2)) / df
         box = (count - 1.0) * trace**2 / square
         noise = (trace * rng.chisquare(box, (B, len(count))) / box) @ ((weights**2).sum(axis=0) * count)
         values, rejected = observed - noise, int((test.p_values(observed, noise) <= 0.05).sum())

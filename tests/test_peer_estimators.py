@@ -179,7 +179,7 @@ def test_unclustered_intervals_reject_true_nulls_and_say_so() -> None:
 
 def test_aggregated_and_resampled_units_keep_the_level() -> None:
     assert rejections(40, clusters="aggregate") <= 7  # P(X > 7) = .0007 at 5 %
-    assert rejections(12, clusters="bootstrap", n_bootstrap=25) <= 3  # P(X > 3) = .002
+    assert rejections(8, clusters="bootstrap", n_bootstrap=20) <= 3  # P(X > 3) = .0004
     found = econml_effect(null(0), clusters="bootstrap", n_bootstrap=20)
     assert "20 resamples of 60 whole patients" in found.sentence
     assert found.details["n_bootstrap"] == 20

@@ -9,8 +9,7 @@ import pandas as pd
 
 import causalfm as cfm
 from causalfm.datasets import tcga_hipt
-from causalfm.estimators import Sensitivity
-from causalfm.estimators.refutation import Refutation
+from causalfm.estimators import Refutation, Sensitivity
 from experiments.encoder_comparison import SUBSETS
 
 FACTS = ("age", "is_female")
