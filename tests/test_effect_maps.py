@@ -35,7 +35,8 @@ def scanned(seed: int = 0, *, n: int = 72, d: int = 6, hit: float = 0.0, paired:
 
 def by_hand(cohort: Cohort, rows: np.ndarray, *, paired: bool) -> tuple[float, int]:
     """Squared difference of the means of patients, less its noise, and the number of patients."""
-    frame = pd.DataFrame(cohort.X[rows]).assign(patient=cohort.obs["patient"][rows], s=cohort.obs["scanner"][rows])
+    part = cohort.obs[rows]
+    frame = pd.DataFrame(cohort.X[rows]).assign(patient=part["patient"].to_numpy(), s=part["scanner"].to_numpy())
     means = frame.groupby(["s", "patient"]).mean()
     one, two = (means.loc[name].to_numpy() for name in ("scanner0", "scanner1"))
     if paired:
