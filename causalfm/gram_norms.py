@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +37,7 @@ class GramNorm(SquaredNorm):
 
 
 def gram_norm(
-    gamma: np.ndarray, contributions: np.ndarray, codes: np.ndarray, df: np.ndarray, *, scale: float = 1.0
+    gamma: np.ndarray, contributions: Iterable[np.ndarray], codes: np.ndarray, df: np.ndarray, *, scale: float = 1.0
 ) -> GramNorm:
     """Estimate ``scale * |gamma|^2`` from the units' contributions to its error.
 
@@ -45,7 +46,8 @@ def gram_norm(
     gamma
         ``(K, d)`` estimated contrasts.
     contributions
-        ``(G, K, d)``: ``sum_g phi_g phi_g'`` estimates the covariance of ``gamma`` without bias.
+        ``K`` matrices ``(G, d)``, one at a time: ``sum_g phi_g phi_g'``, with ``phi_g`` the rows of group ``g`` in all
+        of them, estimates the covariance of ``gamma`` without bias.
     codes
         ``(G,)`` cell of each unit.
     df
@@ -64,21 +66,19 @@ def gram_norm(
     ``tr(Gamma_c Gamma_e)`` is the sum of squared inner products between the units of two cells. Where contributions are
     residuals of equal weight within cells, both functions give the same numbers.
     """
-    root = np.sqrt(scale)
-    G, size = len(contributions), contributions[0].size
-    gram = np.zeros((G, G))
-    for k in range(contributions.shape[1]):
-        part = contributions[:, k]
+    gram, v = np.zeros((len(codes), len(codes))), np.zeros(len(codes))
+    for part, effect in zip(contributions, gamma, strict=True):
         gram += part @ part.T
+        v += part @ effect
     gram *= scale
-    v = np.einsum("gkd,kd->g", contributions, gamma) * scale
+    v *= scale
     df = np.maximum(df, LEAST_DF)
     onehot = np.eye(len(df))[codes]
     traces, along = onehot.T @ np.diag(gram), onehot.T @ v**2
     product = onehot.T @ (gram**2 @ onehot)
     raw = np.diag(product)
     unbiased = df**2 / ((df - 1.0) * (df + 2.0)) * (raw - traces**2 / df)
-    np.fill_diagonal(product, np.maximum(unbiased, traces**2 / size))
+    np.fill_diagonal(product, np.maximum(unbiased, traces**2 / gamma.size))
     tiny = np.finfo(float).tiny
     noise, noise_square, total = float(traces.sum()), float(product.sum()), max(float(along.sum()), tiny)
     observed = float(scale * (gamma**2).sum())
@@ -95,7 +95,7 @@ def gram_norm(
         df_noise=2.0 * noise**2 / max(noise_error, tiny),
         variance=max(4.0 * total - 2.0 * noise_square, 2.0 * noise_square) + noise_error,
         weights=np.zeros((0, 0)),
-        gamma=root * gamma,
+        gamma=np.sqrt(scale) * gamma,
         gram=gram,
         along_units=v,
         noise_error=noise_error,

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from causalfm.errors import DataError
+from causalfm.estimators.bundles import pieces
 from causalfm.estimators.comparison_groups import Compared
 from causalfm.estimators.crossfitting import check_training
 from causalfm.estimators.group_influence import GroupInfluence
-from causalfm.estimators.level_ridge import fit_levels
+from causalfm.estimators.level_ridge import fit_levels, level_moments
 from causalfm.estimators.nuisances import Nuisances, cross_propensities, linear_models
 
 
 def aipw(
-    compared: Compared, fold: np.ndarray, nuisances: Nuisances, *, trim: float | None = None
+    compared: Compared,
+    fold: np.ndarray,
+    nuisances: Nuisances,
+    *,
+    trim: float | None = None,
+    overwrite: bool = False,
 ) -> tuple[GroupInfluence, Mapping[str, Any]]:
     """Estimate each level's mean potential outcome, doubly robust and cross-fitted by group.
 
@@ -30,6 +38,8 @@ def aipw(
         Models in place of the built-in ones.
     trim
         Propensities below it are raised to it, and their number is told; None: none is touched.
+    overwrite
+        Whether ``compared.Z`` may be overwritten: saves a matrix of its size.
 
     Returns
     -------
@@ -75,13 +85,16 @@ def aipw(
     weight *= G / np.bincount(level, weight, L)[level]
     scale = np.zeros((G, L))
     scale[np.arange(G), level] = weight
-    theta, omega = np.zeros((L, compared.Z.shape[1])), scale / G
-    residual, leverage = np.empty(compared.Z.shape), np.zeros(G)
-    for f in range(F):
-        test, train = fold == f, fold != f
+    theta, omega = scale.T @ compared.Z / G, scale / G
+    leverage, built_in = np.zeros(G), nuisances.outcome is None
+    residual = compared.Z if overwrite and built_in else np.empty(compared.Z.shape)
+    folds = [np.flatnonzero(fold == f) for f in range(F)]
+    parts = [level_moments(compared.Z, np.where(fold == f, level, -1), X, L) for f in range(F)] if built_in else []
+    for f, test in enumerate(folds):
+        train = np.flatnonzero(fold != f)
         left = (X[test].T @ (1.0 - scale[test])).T / G  # features by what the weights leave to the models, (L, 1 + p)
-        if nuisances.outcome is None:
-            fit = fit_levels(compared.Z[train], level[train], X[train], L)
+        if built_in:
+            fit = fit_levels(functools.reduce(operator.add, parts[:f] + parts[f + 1 :]))
             coefficients, leverage[test] = fit.coefficients, fit.leverage(X[test], level[test])
             for code in range(L):
                 omega[train, code] += fit.weights(left[code], code, X[train], level[train])
@@ -89,9 +102,8 @@ def aipw(
             coefficients = linear_models(compared.Z[train], level[train], X[train], L, nuisances.outcome)
         theta += np.einsum("jp,jpd->jd", left, coefficients)
         for code in np.unique(level[test]):
-            rows = test & (level == code)
-            residual[rows] = compared.Z[rows] - X[rows] @ coefficients[code]
-    theta += scale.T @ compared.Z / G
+            for rows in pieces(test[level[test] == code], compared.Z.shape[1]):
+                residual[rows] = compared.Z[rows] - X[rows] @ coefficients[code]
     cell = compared.cell
     fitted = np.bincount(cell, leverage, int(cell.max()) + 1) * (F - 1) / F
     influence = GroupInfluence(

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-MOST = 400  # bundles; the Gram matrix and the contributions of all contrasts are held for them
+PIECE = 2**21  # numbers copied out of a large matrix at once
+MOST = 300  # bundles; the Gram matrix and the contributions of all contrasts are held for them
 LEAST_PER_CELL = 24  # bundles of a cell, if it holds as many groups
+
+
+def pieces(rows: np.ndarray, width: int) -> list[np.ndarray]:
+    """Divide row positions so that a piece of a matrix of ``width`` columns stays within some 16 MiB."""
+    return [part for part in np.array_split(rows, -(-len(rows) * width // PIECE) or 1) if len(part)]
 
 
 def bundle_groups(cells: np.ndarray, *, most: int = MOST, random_state: int = 0) -> np.ndarray:

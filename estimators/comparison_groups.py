@@ -62,6 +62,12 @@ class Compared:
         return np.concatenate([np.ones((len(self), 1)), self.W], axis=1)
 
     @property
+    def continuous(self) -> bool:
+        """Whether ``W`` holds more than indicators of the strata."""
+        n_strata = int(self.stratum.max()) + 1
+        return bool(self.W.shape[1] > (n_strata if n_strata > 1 else 0))
+
+    @property
     def cell(self) -> np.ndarray:
         """``(G,)`` cells for degrees of freedom: levels, or one cell where bundles were made for other levels."""
         return self.level if len(np.unique(self.bundle)) == len(self) or self._bundled_by_level else 0 * self.level
@@ -148,7 +154,7 @@ def biology_groups(compared: Compared, units: Units, biology: str, minimum: int 
     stratum = np.unique(codes[rows], return_inverse=True)[1].reshape(-1)
     return dataclasses.replace(
         compared,
-        Z=compared.Z[rows],
+        Z=compared.Z if len(rows) == len(compared) else compared.Z[rows],
         factor=biology,
         levels=tuple(factor.levels[i] for i in best.levels),
         level=np.searchsorted(best.levels, columns[rows, at]),

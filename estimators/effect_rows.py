@@ -10,13 +10,13 @@ import numpy as np
 from causalfm.arrows import EMBEDDING
 from causalfm.estimators.estimating import Estimated
 from causalfm.estimators.group_influence import GroupInfluence
-from causalfm.estimators.variance_shares import level_spread, share_interval, share_ratio
+from causalfm.estimators.variance_shares import share_interval, share_ratio, spread_norm
 from causalfm.factor_contrasts import Contrasts
 from causalfm.gram_norms import GramNorm
 from causalfm.norms import SquaredNorm
 from causalfm.paired_units import PairedUnits
 from causalfm.results import Estimate
-from causalfm.units import Units, helmert
+from causalfm.units import Units
 
 
 def pair_rows(contrasts: Contrasts, units: Units | PairedUnits, reference: str) -> list[dict[str, Any]]:
@@ -72,17 +72,6 @@ def scalar_rows(
     ]
 
 
-def joint_norm(influence: GroupInfluence) -> GramNorm:
-    """Mean squared distance over all pairs of levels; for a slope, its squared length."""
-    L = len(influence.names)
-    return influence.norm(np.ones((1, 1))) if L == 1 else influence.norm(helmert(L), 2.0 / (L - 1))
-
-
-def spread_norm(influence: GroupInfluence, shares: np.ndarray) -> GramNorm:
-    """Variance caused by the levels, when they come in these shares; for a slope, by its standard deviation."""
-    return influence.norm(np.ones((1, 1)) if len(shares) == 1 else level_spread(influence, shares))
-
-
 def share_estimates(found: Estimated, n: int, unit: str) -> tuple[Estimate | None, Estimate | None, Estimate]:
     """Shares of the variance caused by the factor and by biology, and their ratio.
 
@@ -103,27 +92,27 @@ def share_estimates(found: Estimated, n: int, unit: str) -> tuple[Estimate | Non
     if found.influence is None or found.total is None:
         return None, None, nothing
     norm = spread_norm(found.influence, found.shares)
-    own = _share("share_of_variance", norm, found, found.influence, found.shares, n, unit)
+    own = _share("share_of_variance", norm, found, found.influence.names, found.shares, n, unit)
     if found.biology is None:
         return own, None, nothing
-    other = spread_norm(found.biology, found.biology_shares)
-    biology = _share("biology_share_of_variance", other, found, found.biology, found.biology_shares, n, unit)
-    ratio = share_ratio(norm, other)
+    other = found.biology
+    biology = _share("biology_share_of_variance", other.spread, found, other.levels, other.shares, n, unit)
+    ratio = share_ratio(norm, other.spread)
     return own, biology, Estimate("variance_ratio", *ratio, 0.0, n, len(found.influence), unit)
 
 
 def _share(
-    name: str, norm: GramNorm, found: Estimated, influence: GroupInfluence, shares: np.ndarray, n: int, unit: str
+    name: str, norm: GramNorm, found: Estimated, levels: Sequence[str], shares: np.ndarray, n: int, unit: str
 ) -> Estimate:
     assert found.total is not None
     details = {
-        "levels": dict(zip(influence.names, shares.tolist(), strict=True)),
+        "levels": dict(zip(levels, shares.tolist(), strict=True)),
         "levels_drawn": f"as in the {unit}s compared",
         "variance_caused": norm.value,
         "total_variance": found.total.value,
         "total": f"between {unit} means",
     }
-    return Estimate(name, *share_interval(norm, found.total), 0.0, n, len(influence), unit, details)
+    return Estimate(name, *share_interval(norm, found.total), 0.0, n, int(found.total.df) + 1, unit, details)
 
 
 def distance(norm: SquaredNorm, low: float, high: float) -> dict[str, float]:

@@ -15,7 +15,6 @@ from causalfm.estimators.crossfitting import N_FOLDS, Folds
 from causalfm.estimators.effect_questions import Posed, pose
 from causalfm.estimators.effect_result import Effect, largest_pair
 from causalfm.estimators.effect_rows import (
-    joint_norm,
     norm_estimate,
     norm_row,
     nothing,
@@ -27,6 +26,7 @@ from causalfm.estimators.estimating import SATURATED, Estimated, Settings, check
 from causalfm.estimators.nuisances import Nuisances
 from causalfm.estimators.outcomes import Outcome, Score
 from causalfm.estimators.treatments import Coding, coding_contrasts, rows_of
+from causalfm.estimators.variance_shares import joint_norm
 from causalfm.gram_norms import GramNorm, gram_covariance
 from causalfm.graph import CausalGraph
 from causalfm.norm_contrasts import fieller_of
@@ -178,9 +178,8 @@ def _between_patients(posed: Posed, found: Estimated, reference: str, C: np.ndar
     n, n_groups, unit = int(units.size[influence.groups].sum()), len(influence), units.unit
     joint, biology, ratio = joint_norm(influence), None, (float("nan"),) * 3
     if found.biology is not None:
-        other = joint_norm(found.biology)
-        biology = norm_estimate("biology_mean_squared_distance", other, n, n_groups, unit)
-        ratio = _distance_ratio(joint, other)
+        biology = norm_estimate("biology_mean_squared_distance", found.biology.joint, n, n_groups, unit)
+        ratio = _distance_ratio(joint, found.biology.joint)
     return _effect(
         posed,
         found,

@@ -19,17 +19,17 @@ from causalfm.estimators.group_influence import GroupInfluence
 from causalfm.estimators.nuisances import Nuisances
 from causalfm.estimators.partially_linear import partially_linear, partially_linear_slope
 from causalfm.estimators.standardising import ridge, saturated, slope
-from causalfm.estimators.variance_shares import TotalVariance, total_variance
+from causalfm.estimators.variance_shares import TotalVariance, joint_norm, spread_norm, total_variance
 from causalfm.factor_contrasts import Contrasts
+from causalfm.gram_norms import GramNorm
 from causalfm.paired_units import PairedUnits, contrast_units, paired_units
 from causalfm.standardisation import Standardised
 from causalfm.units import Units, patient_units
 
 SATURATED = "standardisation"
-Estimator = Callable[[Compared, np.ndarray, Nuisances, float | None], tuple[GroupInfluence, Mapping[str, Any]]]
-CROSS_FITTED: dict[str, Estimator] = {
-    "aipw": lambda compared, fold, nuisances, trim: aipw(compared, fold, nuisances, trim=trim),
-    "partially-linear": lambda compared, fold, nuisances, trim: partially_linear(compared, fold, nuisances),
+CROSS_FITTED: dict[str, Callable[..., tuple[GroupInfluence, Mapping[str, Any]]]] = {
+    "aipw": aipw,
+    "partially-linear": partially_linear,
 }
 ESTIMATORS = (SATURATED, "ridge", *CROSS_FITTED)
 
@@ -53,6 +53,24 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
+class OfBiology:
+    """What biology does to the same groups.
+
+    Attributes
+    ----------
+    joint, spread
+        Mean squared distance between classes, and the variance they cause.
+    levels, shares
+        Classes and their distribution over the groups.
+    """
+
+    joint: GramNorm
+    spread: GramNorm
+    levels: tuple[str, ...]
+    shares: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class Estimated:
     """What an estimator hands over.
 
@@ -64,8 +82,8 @@ class Estimated:
         Contrasts between or within patients, where the estimator is standardisation; else None.
     influence, shares
         The factor's quantities and the distribution of its levels over the groups; None within patients.
-    biology, biology_shares
-        The same for biology on the same groups; None with ``no_biology``.
+    biology
+        Distance and variance between the classes on the same groups; None with ``no_biology``.
     total
         Variance of the groups' outcomes.
     details
@@ -76,8 +94,7 @@ class Estimated:
     contrasts: Contrasts | None
     influence: GroupInfluence | None
     shares: np.ndarray
-    biology: GroupInfluence | None
-    biology_shares: np.ndarray
+    biology: OfBiology | None
     total: TotalVariance | None
     no_biology: str
     details: Mapping[str, Any]
@@ -121,8 +138,7 @@ def estimate(posed: Posed, settings: Settings) -> Estimated:
             )
         units = paired_units(cohort, graph, posed.factors, found.given, settings.minimum)
         contrasts = contrast_units(units, graph.biology, settings.minimum)
-        nothing = np.zeros(0)
-        return Estimated(units, contrasts, None, nothing, None, nothing, None, contrasts.no_biology, {})
+        return Estimated(units, contrasts, None, np.zeros(0), None, None, contrasts.no_biology, {})
     if found.continuous:
         return _slopes(posed, settings)
     return _levels(posed, patient_units(cohort, graph, posed.factors, found.given), settings)
@@ -134,38 +150,45 @@ def _levels(posed: Posed, units: Units, settings: Settings) -> Estimated:
     biology = posed.graph.biology
     classes = None if units.contrasts is not None else biology_groups(compared, units, biology, settings.minimum)
     total = total_variance(compared.Z, compared.bundle, compared.n_bundles)
-    shares = (compared.shares, np.zeros(0) if classes is None else classes.shares)
     if settings.estimator == SATURATED:
         contrasts = contrast_units(units, biology, settings.minimum)
         assert isinstance(contrasts, Standardised)
         influence = saturated(compared, contrasts.design)
-        of_biology = None if classes is None else saturated(compared, contrasts.design, classes)
+        of_biology = None if classes is None else _norms(saturated(compared, contrasts.design, classes), classes)
         why = contrasts.no_biology or _no_classes(classes, units, biology)
-        return Estimated(units, contrasts, influence, shares[0], of_biology, shares[1], total, why, {})
-    influence, details = _fitted(compared, units, settings)
-    of_biology = None if classes is None else _fitted(classes, units, settings)[0]
+        return Estimated(units, contrasts, influence, compared.shares, of_biology, total, why, {})
+    # biology first, and only its norms are kept: the factor's residuals may then take the place of the outcomes
+    of_biology = None if classes is None else _norms(_fitted(classes, units, settings)[0], classes)
+    influence, details = _fitted(compared, units, settings, overwrite=True)
     why = _no_classes(classes, units, biology)
-    return Estimated(units, None, influence, shares[0], of_biology, shares[1], total, why, details)
+    return Estimated(units, None, influence, compared.shares, of_biology, total, why, details)
 
 
-def _fitted(compared: Compared, units: Units, settings: Settings) -> tuple[GroupInfluence, Mapping[str, Any]]:
+def _norms(influence: GroupInfluence, classes: Compared) -> OfBiology:
+    return OfBiology(joint_norm(influence), spread_norm(influence, classes.shares), classes.levels, classes.shares)
+
+
+def _fitted(
+    compared: Compared, units: Units, settings: Settings, *, overwrite: bool = False
+) -> tuple[GroupInfluence, Mapping[str, Any]]:
     if settings.estimator == "ridge":
         return ridge(compared), {}
     fold = read_folds(
         settings.folds, units.groups, compared.groups, compared.level, compared.stratum, settings.random_state
     )
-    return CROSS_FITTED[settings.estimator](compared, fold, settings.nuisances, settings.trim)
+    more: dict[str, Any] = {"trim": settings.trim} if settings.estimator == "aipw" else {}
+    return CROSS_FITTED[settings.estimator](compared, fold, settings.nuisances, overwrite=overwrite, **more)
 
 
 def _slopes(posed: Posed, settings: Settings) -> Estimated:
     units = dose_units(posed.cohort, posed.graph, posed.factors, posed.found.given, settings.minimum)
     compared, dose = compared_doses(units)
     total = total_variance(compared.Z, compared.bundle, compared.n_bundles)
-    one, nothing = np.ones(1), np.zeros(0)
+    one = np.ones(1)
     why = f"the share of {posed.graph.biology} is estimated beside a categorical factor only"
     if settings.estimator == SATURATED:
         contrasts = contrast_units(units, posed.graph.biology, settings.minimum)
-        return Estimated(units, contrasts, slope(compared, units), one, None, nothing, total, contrasts.no_biology, {})
+        return Estimated(units, contrasts, slope(compared, units), one, None, total, contrasts.no_biology, {})
     if settings.estimator != "partially-linear":
         raise DataError(
             f"{posed.found.factor} is continuous and estimator={settings.estimator!r} compares levels: choose "
@@ -175,7 +198,7 @@ def _slopes(posed: Posed, settings: Settings) -> Estimated:
         settings.folds, units.groups, compared.groups, compared.level, compared.stratum, settings.random_state
     )
     influence, details = partially_linear_slope(compared, dose, fold, settings.nuisances)
-    return Estimated(units, None, influence, one, None, nothing, total, why, details)
+    return Estimated(units, None, influence, one, None, total, why, details)
 
 
 def _no_classes(classes: Compared | None, units: Units | DoseUnits, biology: str) -> str:

@@ -12,6 +12,8 @@ are taken as they are: estimates are for a population that has the groups' value
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +25,8 @@ from causalfm.resampling import Multiplier, multiplier_maxima
 
 FEW = 12  # groups of a level below which signs take too few values: Webb's six points
 LEAST = 1e-12
+AT_ONCE = 8  # contrasts whose contributions are held together
+FEW_LEVELS = 8  # levels of a contrast up to which theirs are copied out
 TINY = float(np.finfo(float).tiny)
 
 
@@ -79,29 +83,39 @@ class GroupInfluence:
         out = self.scale[:, j, None] * self.residual
         return np.asarray(out + (self.theta[j] - out.mean(axis=0)))
 
-    def contributions(self, C: np.ndarray) -> np.ndarray:
-        """Sum what the groups of each bundle add to the error of ``C theta``.
+    @functools.cached_property
+    def _bundled(self) -> np.ndarray:
+        """``(J, B, d)`` what the groups of each bundle add to the error of each quantity."""
+        weights = self.scale * (self.correction / len(self))[:, None]
+        order = np.argsort(self.bundle, kind="stable")
+        starts = np.searchsorted(self.bundle[order], np.arange(self.n_bundles + 1))
+        # sums over many groups are kept in single precision: errors of variances of 1e-6, at half the memory
+        single = self.n_bundles < len(self)
+        out = np.zeros((len(self.names), self.n_bundles, self.d), dtype=np.float32 if single else np.float64)
+        for b in range(self.n_bundles):
+            rows = order[starts[b] : starts[b + 1]]
+            out[:, b] = weights[rows].T @ self.residual[rows]
+        return out
+
+    def contributions(self, C: np.ndarray) -> Iterator[np.ndarray]:
+        """Sum what the groups of each bundle add to the error of ``C theta``, contrast by contrast.
 
         Parameters
         ----------
         C
             ``(K, J)`` contrasts.
 
-        Returns
-        -------
+        Yields
+        ------
         numpy.ndarray
-            ``(B, K, d)``; the sum over bundles of their products estimates the covariance of ``C theta``.
+            ``(B, d)``; sums over bundles of products of these estimate the covariances of ``C theta``.
         """
-        C = self._checked(C)
-        G, B = len(self), self.n_bundles
-        weights = (self.scale @ C.T) * (self.correction / G)[:, None]
-        order = np.argsort(self.bundle, kind="stable")
-        starts = np.searchsorted(self.bundle[order], np.arange(B + 1))
-        out = np.empty((B, len(C), self.d))
-        for b in range(B):
-            rows = order[starts[b] : starts[b + 1]]
-            out[b] = weights[rows].T @ self.residual[rows]
-        return out
+        C, flat = self._checked(C), self._bundled.reshape(len(self.names), -1)
+        for start in range(0, len(C), AT_ONCE):
+            rows = C[start : start + AT_ONCE].astype(flat.dtype)
+            used = np.flatnonzero(np.abs(rows).sum(axis=0))
+            parts = rows @ flat if len(used) > FEW_LEVELS else rows[:, used] @ flat[used]
+            yield from parts.reshape(len(rows), self.n_bundles, self.d)
 
     def degrees(self, C: np.ndarray) -> np.ndarray:
         """``(C,)`` degrees of freedom of each cell's part of the covariance of ``C theta``.
@@ -133,12 +147,12 @@ class GroupInfluence:
             Estimates, standard errors and Satterthwaite degrees of freedom, each ``(K, d)``.
         """
         C = np.atleast_2d(np.asarray(C, dtype=float))
-        parts, cell = self.contributions(C), self._bundle_cells()
+        cell = self._bundle_cells()
         n_cells = len(self.df)
         onehot = sparse.csr_array((np.ones(len(cell)), (cell, np.arange(len(cell)))), shape=(n_cells, len(cell)))
         variance, df = np.empty((len(C), self.d)), np.empty((len(C), self.d))
-        for k in range(len(C)):
-            per_cell = np.asarray(onehot @ parts[:, k] ** 2)
+        for k, part in enumerate(self.contributions(C)):
+            per_cell = np.asarray(onehot @ part.astype(np.float64) ** 2)
             variance[k] = per_cell.sum(axis=0)
             spread = (per_cell**2 / self.degrees(C[k])[:, None]).sum(axis=0)
             df[k] = variance[k] ** 2 / np.maximum(spread, TINY)
@@ -146,8 +160,12 @@ class GroupInfluence:
 
     def traces(self, C: np.ndarray) -> np.ndarray:
         """``(K, K)`` traces of the covariances between contrasts ``C (K, J)``: the noise in ``(C theta)(C theta)'``."""
-        parts = self.contributions(C)
-        return np.asarray(np.einsum("bkd,bld->kl", parts, parts, optimize=True))
+        C = self._checked(C)
+        each = np.zeros((len(self.names), len(self.names)))
+        for b in range(self.n_bundles):
+            part = self._bundled[:, b].astype(np.float64)
+            each += part @ part.T
+        return np.asarray(C @ each @ C.T)
 
     def norm(self, C: np.ndarray, scale: float = 1.0) -> GramNorm:
         """Estimate ``scale * |C theta|^2``, signed and debiased, with everything its intervals need.
@@ -192,7 +210,7 @@ class GroupInfluence:
         found = self.contrast(C)
         fewest = int(np.bincount(self.level, minlength=int(self.level.max()) + 1).min())
         kind: Multiplier = "webb" if fewest < FEW else "rademacher"
-        sums = self.contributions(C).reshape(self.n_bundles, -1)
+        sums = np.concatenate(list(self.contributions(C)), axis=1).astype(np.float64)
         null = multiplier_maxima(sums, n_draws, random_state, kind=kind)
         effective = float(np.median(found.df, axis=1).min()) + 1.0
         null = null * np.sqrt((effective - 1.0) / np.maximum(effective - null**2, LEAST))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalfm.estimators.bundles import pieces
+
 PENALTY = 1.0  # in groups: the slope of a stratum with one group is halved
 FREE = 1e-9  # penalty of intercepts: none, but for rounding
 
@@ -73,38 +75,64 @@ class LevelRidge:
         return r, a - r @ self.mixed[code].T
 
 
-def fit_levels(Z: np.ndarray, level: np.ndarray, X: np.ndarray, n_levels: int) -> LevelRidge:
-    """Fit the models.
+@dataclass(frozen=True, eq=False)
+class LevelMoments:
+    """Products of features and outcomes per level; those of a part of the groups can be taken off.
 
-    Parameters
+    Attributes
     ----------
-    Z
-        ``(n, d)`` outcomes.
-    level
-        ``(n,)`` codes; every level occurs.
-    X
-        ``(n, 1 + p)`` features, ones first.
-    n_levels
-        Number of levels.
+    grams, crosses
+        ``(L, 1 + p, 1 + p)`` and ``(L, 1 + p, d)``.
     """
-    p = X.shape[1] - 1
-    D = _regressors(X, level, n_levels)
-    S = D.T @ D
-    inverse = np.linalg.inv(S + np.diag(np.r_[np.full(n_levels, FREE), np.full(p, PENALTY)]))
-    common = inverse @ (D.T @ Z)
-    coefficients = np.empty((n_levels, 1 + p, Z.shape[1]))
-    own, grams, mixed = [], [], []
-    penalty = np.diag(np.r_[FREE, np.full(p, PENALTY)])
+
+    grams: np.ndarray
+    crosses: np.ndarray
+
+    def __sub__(self, other: LevelMoments) -> LevelMoments:
+        return LevelMoments(self.grams - other.grams, self.crosses - other.crosses)
+
+    def __add__(self, other: LevelMoments) -> LevelMoments:
+        return LevelMoments(self.grams + other.grams, self.crosses + other.crosses)
+
+
+def level_moments(Z: np.ndarray, level: np.ndarray, X: np.ndarray, n_levels: int) -> LevelMoments:
+    """Return the products of features ``X (n, 1 + p)``, ones first, with themselves and with ``Z (n, d)``.
+
+    Rows of another code, such as -1, take no part.
+    """
+    q = X.shape[1]
+    grams, crosses = np.zeros((n_levels, q, q)), np.zeros((n_levels, q, Z.shape[1]))
     for code in range(n_levels):
-        rows = level == code
-        X_l = X[rows]
-        grams.append(X_l.T @ X_l)
-        mixed.append(D[rows].T @ X_l)
-        own.append(np.linalg.inv(grams[-1] + penalty))
-        coefficients[code] = own[-1] @ (X_l.T @ Z[rows] - mixed[-1].T @ common)
+        rows = np.flatnonzero(level == code)
+        grams[code] = X[rows].T @ X[rows]
+        for part in pieces(rows, Z.shape[1]):
+            crosses[code] += X[part].T @ Z[part]
+    return LevelMoments(grams, crosses)
+
+
+def fit_levels(moments: LevelMoments) -> LevelRidge:
+    """Fit the models to the products of the training groups; every level occurs."""
+    grams, crosses = moments.grams, moments.crosses
+    L, p = len(grams), grams.shape[1] - 1
+    S, target = np.zeros((L + p, L + p)), np.zeros((L + p, crosses.shape[2]))
+    S[:L, :L] = np.diag(grams[:, 0, 0])
+    S[:L, L:], S[L:, :L] = grams[:, 0, 1:], grams[:, 0, 1:].T
+    S[L:, L:] = grams[:, 1:, 1:].sum(axis=0)
+    target[:L], target[L:] = crosses[:, 0], crosses[:, 1:].sum(axis=0)
+    inverse = np.linalg.inv(S + np.diag(np.r_[np.full(L, FREE), np.full(p, PENALTY)]))
+    common = inverse @ target
+    coefficients = np.empty_like(crosses)
+    own, mixed = [], []
+    penalty = np.diag(np.r_[FREE, np.full(p, PENALTY)])
+    for code in range(L):
+        cross = np.zeros((L + p, 1 + p))  # products of the common step's regressors with the level's features
+        cross[code], cross[L:] = grams[code, 0], grams[code, 1:]
+        mixed.append(cross)
+        own.append(np.linalg.inv(grams[code] + penalty))
+        coefficients[code] = own[-1] @ (crosses[code] - cross.T @ common)
         coefficients[code, 0] += common[code]
-        coefficients[code, 1:] += common[n_levels:]
-    return LevelRidge(coefficients, inverse, inverse @ S @ inverse, own, grams, mixed)
+        coefficients[code, 1:] += common[L:]
+    return LevelRidge(coefficients, inverse, inverse @ S @ inverse, own, list(grams), mixed)
 
 
 def _regressors(X: np.ndarray, level: np.ndarray, n_levels: int) -> np.ndarray:

@@ -10,15 +10,16 @@ import numpy as np
 
 from causalfm.dose_units import STEP
 from causalfm.errors import DataError
+from causalfm.estimators.bundles import pieces
 from causalfm.estimators.comparison_groups import Compared
 from causalfm.estimators.crossfitting import check_training
 from causalfm.estimators.group_influence import GroupInfluence
 from causalfm.estimators.level_ridge import FREE, PENALTY
-from causalfm.estimators.nuisances import Nuisances, cross_propensities
+from causalfm.estimators.nuisances import Nuisances, cross_propensities, predicted
 
 
 def partially_linear(
-    compared: Compared, fold: np.ndarray, nuisances: Nuisances
+    compared: Compared, fold: np.ndarray, nuisances: Nuisances, *, overwrite: bool = False
 ) -> tuple[GroupInfluence, Mapping[str, Any]]:
     """Estimate the levels' effects by double machine learning, cross-fitted by group.
 
@@ -30,6 +31,8 @@ def partially_linear(
         ``(G,)`` fold of each group.
     nuisances
         Models in place of the built-in ones.
+    overwrite
+        Whether ``compared.Z`` may be overwritten: saves a matrix of its size.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def partially_linear(
     L = len(compared.levels)
     e = cross_propensities(compared, fold, nuisances.propensity)
     R = (np.eye(L)[compared.level] - e)[:, 1:]
-    fitted = _residual_on_residual(compared, fold, R, nuisances)
+    fitted = _residual_on_residual(compared, fold, R, nuisances.outcome, overwrite)
     # reference coding to deviations from the mean over the groups' levels
     centre = np.concatenate([np.zeros((1, L - 1)), np.eye(L - 1)]) - compared.shares[1:]
     details = {"smallest_propensity": float(e[np.arange(len(e)), compared.level].min()), "folds": int(fold.max()) + 1}
@@ -67,7 +70,7 @@ def partially_linear(
 
 
 def partially_linear_slope(
-    compared: Compared, dose: np.ndarray, fold: np.ndarray, nuisances: Nuisances
+    compared: Compared, dose: np.ndarray, fold: np.ndarray, nuisances: Nuisances, *, overwrite: bool = False
 ) -> tuple[GroupInfluence, Mapping[str, Any]]:
     """Estimate the slope on a continuous factor: see :func:`partially_linear`.
 
@@ -77,14 +80,11 @@ def partially_linear_slope(
         The groups, at one level.
     dose
         ``(G,)`` values of the factor in standard deviations.
-    fold, nuisances
+    fold, nuisances, overwrite
         As there; ``nuisances.propensity`` is a regressor.
     """
-    R = np.empty((len(dose), 1))
-    for f in range(int(fold.max()) + 1):
-        test, train = fold == f, fold != f
-        R[test] = dose[test, None] - _predict(dose[train, None], compared, train, test, nuisances.propensity)[0]
-    fitted = _residual_on_residual(compared, fold, R, nuisances)
+    R = _dose_left(compared, dose, fold, nuisances.propensity)
+    fitted = _residual_on_residual(compared, fold, R, nuisances.outcome, overwrite)
     return fitted.influence(compared, STEP[1:], np.eye(1)), {"folds": int(fold.max()) + 1}
 
 
@@ -116,45 +116,49 @@ class _Fitted:
         )
 
 
-def _residual_on_residual(compared: Compared, fold: np.ndarray, R: np.ndarray, nuisances: Nuisances) -> _Fitted:
+def _residual_on_residual(compared: Compared, fold: np.ndarray, R: np.ndarray, model: Any, overwrite: bool) -> _Fitted:
     G, F = len(compared), int(fold.max()) + 1
     gram = R.T @ R
     if np.linalg.eigvalsh(gram)[0] <= 1e-9 * max(float(np.trace(gram)), 1e-300):
         raise DataError(f"nothing is left of {compared.factor} given the conditioning columns: it follows from them.")
-    A = R @ np.linalg.inv(gram)
-    omega, residual, outside = A.copy(), np.empty(compared.Z.shape), np.zeros(G)
-    X = compared.features
-    for f in range(F):
-        test, train = fold == f, fold != f
-        fitted, outside[test], inverse = _predict(compared.Z[train], compared, train, test, nuisances.outcome)
-        np.subtract(compared.Z[test], fitted, out=fitted)
-        residual[test] = fitted
-        if inverse is not None:
+    A, X, outside = R @ np.linalg.inv(gram), compared.features, np.zeros(G)
+    omega, residual = A.copy(), compared.Z if overwrite and model is None else np.empty(compared.Z.shape)
+    folds = [np.flatnonzero(fold == f) for f in range(F)]
+    sums = [_products(X, compared.Z, test) for test in folds] if model is None else []
+    for f, test in enumerate(folds):
+        train = np.flatnonzero(fold != f)
+        if model is None:
+            own, cross = (sum(part[i] for g, part in enumerate(sums) if g != f) for i in (0, 1))
+            inverse = np.linalg.inv(own + np.diag(np.r_[FREE, np.full(X.shape[1] - 1, PENALTY)]))
+            coefficients = inverse @ cross
+            for rows in pieces(test, compared.Z.shape[1]):
+                residual[rows] = compared.Z[rows] - X[rows] @ coefficients
+            outside[test] = ((X[test] @ (inverse @ own @ inverse)) * X[test]).sum(axis=1)
             omega[train] -= X[train] @ (inverse @ (X[test].T @ A[test]))
+        else:
+            residual[test] = compared.Z[test] - predicted(compared.Z[train], compared.W[train], compared.W[test], model)
     theta = A.T @ residual
     step = max(1, 2**22 // compared.Z.shape[1])
     for start in range(0, G, step):
-        rows = slice(start, start + step)
-        residual[rows] -= R[rows] @ theta
+        block = slice(start, start + step)
+        residual[block] -= R[block] @ theta
     inside = np.minimum((A * R).sum(axis=1), 0.99)
     correction = 1.0 / np.sqrt((1.0 - inside) * (1.0 + outside))
     return _Fitted(omega, theta, residual, correction, inside + outside * (F - 1) / F)
 
 
-def _predict(
-    values: np.ndarray, compared: Compared, train: np.ndarray, test: np.ndarray, model: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Predictions for the test groups ``(n, d)``, their squared weights, and the inverse normal equations if known."""
-    if model is not None:
-        from sklearn.base import clone
+def _products(X: np.ndarray, Z: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``X'X`` and ``X'Z`` over some rows."""
+    cross = np.zeros((X.shape[1], Z.shape[1]))
+    for part in pieces(rows, Z.shape[1]):
+        cross += X[part].T @ Z[part]
+    return X[rows].T @ X[rows], cross
 
-        W, W_new = compared.W[train], compared.W[test]
-        W, W_new = (W, W_new) if W.shape[1] else (np.ones((len(W), 1)), np.ones((len(W_new), 1)))
-        fitted = clone(model).fit(W, values[:, 0] if values.shape[1] == 1 else values)
-        out = np.asarray(fitted.predict(W_new), dtype=float).reshape(len(W_new), -1)
-        return np.array(out), np.zeros(len(W_new)), None
-    X, X_new = compared.features[train], compared.features[test]
-    gram = X.T @ X
-    inverse = np.linalg.inv(gram + np.diag(np.r_[FREE, np.full(X.shape[1] - 1, PENALTY)]))
-    spread = inverse @ gram @ inverse
-    return X_new @ (inverse @ (X.T @ values)), ((X_new @ spread) * X_new).sum(axis=1), inverse
+
+def _dose_left(compared: Compared, dose: np.ndarray, fold: np.ndarray, model: Any) -> np.ndarray:
+    """Return what the conditioning columns leave of the dose ``(G, 1)``, each group predicted from the other folds."""
+    R = np.empty((len(dose), 1))
+    for f in range(int(fold.max()) + 1):
+        test, train = fold == f, fold != f
+        R[test] = dose[test, None] - predicted(dose[train, None], compared.W[train], compared.W[test], model)
+    return R

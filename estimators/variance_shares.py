@@ -10,6 +10,7 @@ from scipy import stats
 from causalfm.estimators.group_influence import GroupInfluence
 from causalfm.gram_norms import GramNorm, gram_covariance
 from causalfm.norm_contrasts import fieller_of
+from causalfm.units import helmert
 
 CONFIDENCE = 0.95
 
@@ -110,6 +111,17 @@ def _root(x: float, y: float, p: float, q: float, rho: float, sign: float) -> fl
 def share_ratio(a: GramNorm, b: GramNorm) -> tuple[float, float, float]:
     """Ratio of two variances caused, on the same groups, with Fieller's interval; ``nan`` if ``b`` may be zero."""
     return fieller_of(a, b, gram_covariance(a, b))
+
+
+def joint_norm(influence: GroupInfluence) -> GramNorm:
+    """Mean squared distance over all pairs of levels; for a slope, its squared length."""
+    L = len(influence.names)
+    return influence.norm(np.ones((1, 1))) if L == 1 else influence.norm(helmert(L), 2.0 / (L - 1))
+
+
+def spread_norm(influence: GroupInfluence, shares: np.ndarray) -> GramNorm:
+    """Variance caused by the levels, when they come in these shares; for a slope, by its standard deviation."""
+    return influence.norm(np.ones((1, 1)) if len(shares) == 1 else level_spread(influence, shares))
 
 
 def leading_directions(influence: GroupInfluence, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
