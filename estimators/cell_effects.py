@@ -28,7 +28,7 @@ class CellEffect:
     gamma
         ``(K, d)`` orthonormal contrasts of the ``K + 1`` levels.
     parts
-        ``(G, K, d)`` what each patient adds to their error.
+        ``(K, G, d)`` what each patient adds to their error.
     groups
         ``(G,)`` the patients, positions in the cohort's group codes.
     codes, df
@@ -83,7 +83,7 @@ def cell_effect(
         df = np.array([max(float(len(within)) - 1.0, 1.2)])
         codes = np.zeros(len(within), dtype=np.int64)
         return CellEffect(
-            np.einsum("kl,gld->kd", C, U), np.einsum("kl,gld->gkd", C, residuals), own[within.units], codes, df
+            np.einsum("kl,gld->kd", C, U), np.einsum("kl,gld->kgd", C, residuals), own[within.units], codes, df
         )
     units = patient_units(part, graph, of, given)
     kept = complete_table(units.counts())
@@ -94,7 +94,7 @@ def cell_effect(
     weights = design.adjust(helmert(len(kept.levels)) @ means)
     cells = design.cells
     widen = np.sqrt(np.bincount(cells.codes) / cells.df)[cells.codes]
-    parts = weights.T[:, :, None] * (cells.residuals * widen[:, None])[:, None, :]
+    parts = weights[:, :, None] * (cells.residuals * widen[:, None])
     return CellEffect(weights @ design.Z, parts, own[design.rows], cells.codes, cells.df)
 
 
@@ -116,10 +116,11 @@ class Stacked:
 
     def norm(self, cells: Sequence[CellEffect], weights: np.ndarray) -> GramNorm:
         """Mean squared distance of ``sum_c weights[c] gamma_c``."""
-        shape = (len(self.codes), *cells[0].gamma.shape)
-        parts = np.zeros(shape)
+        K, d = cells[0].gamma.shape
+        parts = np.zeros((K, len(self.codes), d))
         for weight, slot, cell in zip(weights, self.slots, cells, strict=True):
-            np.add.at(parts, slot, weight * cell.parts)
+            for total, part in zip(parts, cell.parts, strict=True):
+                np.add.at(total, slot, weight * part)
         gamma = sum(w * c.gamma for w, c in zip(weights, cells, strict=True))
         return gram_norm(np.asarray(gamma), parts, self.codes, self.df, scale=cells[0].scale)
 

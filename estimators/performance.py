@@ -173,7 +173,7 @@ def deconfounded_performance(
     laid = mixed(np.searchsorted(sites, site), np.searchsorted(classes, y), groups, (len(sites), len(classes)))
     bins = confidence_bins(chances[rows].max(axis=1), laid.found, len(np.unique(groups)))
     scored = Scored(chances[rows], y, classes, bins)
-    own, why = adjusted_premiums(cohort[rows], graph, by, scored, laid, random_state)
+    own, why = adjusted_premiums(cohort.obs.iloc[rows], graph, by, scored, laid, random_state)
     return seen.judged((*premiums(scored, laid, graph.group), *own), laid, kept, why)
 
 
