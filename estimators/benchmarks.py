@@ -52,7 +52,7 @@ class Sensitivity(Result):
         What causes some times as strong as each declared column could do: ``r2_treatment``, ``r2_outcome``, ``bias``
         and the estimate left, with interval.
     details
-        Of a scalar: ``error``, ``df``, ``partial_r2`` of treatment with outcome, ``e_value`` and ``e_value_limit`` with
+        ``partial_r2`` of treatment with outcome. Of a scalar also ``error``, ``df``, ``e_value`` and ``e_value_limit`` with
         ``e_value_of``; the unit.
     """
 
@@ -114,6 +114,8 @@ def with_benchmarks(
         low = scalar_robustness_value(t, df, alpha=details["alpha"], **how)
     else:
         value, low = (robustness_value((x / scale) ** 2) for x in estimate[:2])
+        f2 = (estimate[0] / scale) ** 2
+        details = {**details, "partial_r2": f2 / (1.0 + f2)}
     bare = Sensitivity(pair, value, low, NOTHING, "", outcome, *estimate, scale, (), details)
     rows = []
     for name, strength in strengths.items():
