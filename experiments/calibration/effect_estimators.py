@@ -25,19 +25,22 @@ from causalfm.units import Units, patient_units
 PLAIN = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
 AGED = CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
 
+WHAT = ("scalar", "norm", "share")
+
 Values = dict[str, Any]
 
 
 def effect_estimates(cohort: Cohort, truth: LinearTruth, seed: int, first: bool, design: dict[str, Any]) -> Values:
     """Intervals of every estimator: the first dimension between the last and the first site, the norm, the share."""
-    units, compared = _compared(cohort, design)
+    units, compared = laid_out(cohort, design)
     sites = truth.site_total()[[int(level.removeprefix("site")) for level in compared.levels]]
     shares = compared.shares
     caused = float(shares @ ((sites - shares @ sites) ** 2).sum(axis=1))
     truths = ((sites[-1] - sites[0])[0], mean_square_distance(sites), caused / expected_variance(cohort, truth, design))
     total = total_variance(compared.Z, compared.bundle, compared.n_bundles)
     out: Values = {}
-    for name, influence in _influences(units, compared, seed).items():
+    found = influences(units, compared, seed)
+    for name, influence in found.items():
         table = influence.contrast(np.eye(len(sites))[[-1]] - np.eye(len(sites))[[0]])
         low, high = table.interval()
         joint, spread = joint_norm(influence), spread_norm(influence, shares)
@@ -46,12 +49,15 @@ def effect_estimates(cohort: Cohort, truth: LinearTruth, seed: int, first: bool,
             (joint.value, *joint.interval()),
             share_interval(spread, total),
         )
-        for what, row, true in zip(("scalar", "norm", "share"), rows, truths, strict=True):
+        for what, row, true in zip(WHAT, rows, truths, strict=True):
             out[f"{what}, {name}"] = _row(*row, true)
+    if "AIPW" not in found:
+        out |= {f"{what}, AIPW": _row(*(float("nan"),) * 3, true) for what, true in zip(WHAT, truths, strict=True)}
     return out
 
 
-def _compared(cohort: Cohort, design: dict[str, Any]) -> tuple[Units, Compared]:
+def laid_out(cohort: Cohort, design: dict[str, Any]) -> tuple[Units, Compared]:
+    """Return the patients and those compared, given the columns that the design has."""
     given = ["tumour", "age"] if "age_effect" in design else ["tumour"]
     units = patient_units(cohort, AGED if "age_effect" in design else PLAIN, ["site"], given)
     kept = complete_table(units.counts())
@@ -59,7 +65,8 @@ def _compared(cohort: Cohort, design: dict[str, Any]) -> tuple[Units, Compared]:
     return units, compared_groups(units, kept)
 
 
-def _influences(units: Units, compared: Compared, seed: int) -> dict[str, GroupInfluence]:
+def influences(units: Units, compared: Compared, seed: int) -> dict[str, GroupInfluence]:
+    """Run every estimator; AIPW is left out where its weights leave too few effective groups."""
     fold = deal_folds(compared.level, compared.stratum, N_FOLDS, seed)
     found = {
         "standardisation": saturated(compared, contrast_levels(units, "tumour").design),
@@ -74,7 +81,7 @@ def _influences(units: Units, compared: Compared, seed: int) -> dict[str, GroupI
 
 def econml_intervals(cohort: Cohort, truth: LinearTruth, seed: int, first: bool, design: dict[str, Any]) -> Values:
     """Interval of EconML's LinearDML for the first dimension: rows with ``groups=``, and patients' means."""
-    units, compared = _compared(cohort, design)
+    units, compared = laid_out(cohort, design)
     true = float(truth.site_total()[-1, 0] - truth.site_total()[0, 0])
     rows = np.isin(units.groups.codes, compared.groups)
     at = np.searchsorted(compared.groups, units.groups.codes[rows])
