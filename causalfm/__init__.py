@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from causalfm.auditing import compare as compare
     from causalfm.cohort import Cohort as Cohort
     from causalfm.comparison_plot import plot_comparison as plot_comparison
+    from causalfm.effects_plot import plot_effects as plot_effects
     from causalfm.errors import CausalFMError as CausalFMError
     from causalfm.estimators import Effect as Effect
     from causalfm.estimators import effect as effect
@@ -56,6 +57,7 @@ _NAMES = {
     "knn": "causalfm.neighbours",
     "pair_curve": "causalfm.scm",
     "plot_comparison": "causalfm.comparison_plot",
+    "plot_effects": "causalfm.effects_plot",
     "plot_flips": "causalfm.flip_plot",
     "plot_map": "causalfm.map_drawing",
     "plot_pair_curve": "causalfm.pair_plot",

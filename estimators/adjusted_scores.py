@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from causalfm.cohort import Cohort
@@ -13,18 +15,21 @@ from causalfm.estimators.premiums import Premium, premium_of
 from causalfm.estimators.weighted_scores import Scored
 from causalfm.graph import CausalGraph
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 BRIER = 2.0  # largest Brier score
 
 
 def adjusted_premiums(
-    cohort: Cohort, graph: CausalGraph, by: str, scored: Scored, rows: Mixed, random_state: int
+    obs: pd.DataFrame, graph: CausalGraph, by: str, scored: Scored, rows: Mixed, random_state: int
 ) -> tuple[tuple[Premium, ...], str]:
     """AIPW of correctness and Brier score given class, level and the covariates of the graph's set.
 
     Parameters
     ----------
-    cohort, graph, by
-        The rows judged, the graph and the factor.
+    obs, graph, by
+        Table of the rows judged, the graph and the factor.
     scored, rows
         What the model said of them, and their layout.
     random_state
@@ -49,6 +54,7 @@ def adjusted_premiums(
         if all(set(given) <= {graph.biology} for given in valid):
             return (), same
         values = np.column_stack([scored.hit, scored.square])
+        cohort = Cohort(values, obs)  # the embedding itself takes no part, and may be larger than memory
         found = effect(
             cohort, graph, treatment=by, outcome=values, estimator="aipw", confirm=False, random_state=random_state
         )
@@ -70,7 +76,7 @@ def _joint(
 ) -> tuple[Premium, ...]:
     """Set scores as found beside the adjusted ones of the same patients, with the error of the difference."""
     table = adjusted.contrast(shares[None])
-    moved = adjusted.contributions(shares[None])[:, 0]
+    (moved,) = adjusted.contributions(shares[None])
     G, out = len(adjusted), []
     place = np.searchsorted(np.sort(adjusted.groups), adjusted.groups)
     for j, (name, top) in enumerate((("adjusted_accuracy", 1.0), ("adjusted_brier", BRIER))):

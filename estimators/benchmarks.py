@@ -52,8 +52,8 @@ class Sensitivity(Result):
         What causes some times as strong as each declared column could do: ``r2_treatment``, ``r2_outcome``, ``bias``
         and the estimate left, with interval.
     details
-        Of a scalar: ``error``, ``df``, ``partial_r2`` of treatment with outcome, ``e_value`` and ``e_value_limit``; the
-        unit; what the shares refer to.
+        ``partial_r2`` of treatment with outcome. Of a scalar also ``error``, ``df``, ``e_value`` and ``e_value_limit`` with
+        ``e_value_of``; the unit.
     """
 
     pair: tuple[str, str]
@@ -114,6 +114,8 @@ def with_benchmarks(
         low = scalar_robustness_value(t, df, alpha=details["alpha"], **how)
     else:
         value, low = (robustness_value((x / scale) ** 2) for x in estimate[:2])
+        f2 = (estimate[0] / scale) ** 2
+        details = {**details, "partial_r2": f2 / (1.0 + f2)}
     bare = Sensitivity(pair, value, low, NOTHING, "", outcome, *estimate, scale, (), details)
     rows = []
     for name, strength in strengths.items():
@@ -134,7 +136,7 @@ def worded(found: Sensitivity, sentence: str) -> Sensitivity:
         sentence += f" One as strong as all that is declared could account for {share} of it."
     if "e_value" in found.details:
         sentence += (
-            f" E-value {found.details['e_value']:.2f} ({found.details['e_value_limit']:.2f} for the interval), with "
-            "differences read as risk ratios."
+            f" E-value {found.details['e_value']:.2f}, {found.details['e_value_limit']:.2f} for the interval "
+            f"({found.details['e_value_of']})."
         )
     return dataclasses.replace(found, sentence=sentence)

@@ -205,7 +205,9 @@ def e_value(risk_ratio: float) -> float:
     return float(rr + np.sqrt(rr * (rr - 1.0)))
 
 
-def e_values(value: float, low: float, high: float, deviation: float) -> tuple[float, float]:
+def e_values(
+    value: float, low: float, high: float, *, deviation: float | None = None, baseline: float | None = None
+) -> tuple[float, float]:
     """Return E-values of a difference and of the end of its interval nearest to no effect.
 
     Parameters
@@ -213,21 +215,35 @@ def e_values(value: float, low: float, high: float, deviation: float) -> tuple[f
     value, low, high
         Difference and interval, in the outcome's unit.
     deviation
-        Standard deviation of the outcome over independent units.
+        Standard deviation of a continuous outcome over independent units.
+    baseline
+        Of a two-valued outcome in its place: the risk at the reference, above 0.
 
     Returns
     -------
     tuple of float
-        The second is 1 if the interval holds 0.
+        The second is 1 if the interval holds 0; infinite where a risk falls to 0.
+
+    Raises
+    ------
+    DataError
+        Neither ``deviation`` nor ``baseline``.
 
     Notes
     -----
     A difference of ``d`` standard deviations is read as a risk ratio of ``exp(0.91 d)``: an approximation that assumes
-    a normal outcome cut anywhere.
+    a normal outcome cut anywhere. Risks need no such reading: their ratio is ``1 + difference / baseline``, and the
+    interval's ends are those of the difference at the baseline as estimated.
 
     References
     ----------
     VanderWeele and Ding (2017), table 2; Chinn, Statist. Med. 19 (2000) 3127-3131.
     """
-    limit = 0.0 if low <= 0.0 <= high else min(abs(low), abs(high))
-    return tuple(e_value(float(np.exp(PER_DEVIATION * abs(x) / deviation))) for x in (value, limit))  # type: ignore[return-value]
+    if baseline is None and deviation is None:
+        raise DataError("an E-value needs the outcome's standard deviation, or the risk at the reference.")
+    limit = 0.0 if low <= 0.0 <= high else low if value > 0.0 else high
+    out = []
+    for x in (value, limit):
+        ratio = max(1.0 + x / baseline, 0.0) if baseline else np.exp(PER_DEVIATION * x / (deviation or np.inf))
+        out.append(e_value(float(ratio)) if ratio > 0.0 else float("inf"))
+    return out[0], out[1]

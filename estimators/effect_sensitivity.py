@@ -15,7 +15,7 @@ from causalfm.estimators.benchmarks import Sensitivity, with_benchmarks, worded
 from causalfm.estimators.bias_bounds import Strength
 from causalfm.estimators.group_influence import GroupInfluence
 from causalfm.estimators.observed_strength import declared_columns, observed_strengths
-from causalfm.estimators.outcomes import read_outcome
+from causalfm.estimators.outcomes import ReadOutcome, read_outcome
 from causalfm.estimators.scalar_robustness import scalar_sensitivity
 from causalfm.estimators.sensitivity import vector_sensitivity
 from causalfm.estimators.treatments import pool_levels
@@ -123,12 +123,22 @@ def _scalar(effect: Effect, row: Mapping[str, Any], times: Sequence[float], q: f
         outcome=row["outcome"],
         interval=(row["low"], row["high"]),
         deviation=deviation,
+        baseline=_risk(effect, influence, row, column),
         strengths=strengths,
         times=times,
         q=q,
         alpha=alpha,
         unit=units.unit,
     )
+
+
+def _risk(effect: Effect, influence: GroupInfluence, row: Mapping[str, Any], column: int) -> float | None:
+    """Mean at the reference of an outcome that is 0 or 1 in every row; None if it is no risk."""
+    values = _read(effect).cohort.X[:, column]
+    if not influence.absolute or row["reference"] not in influence.names or not np.isin(values, (0.0, 1.0)).all():
+        return None
+    risk = float(influence.theta[influence.names.index(row["reference"]), column])
+    return risk if risk > 0.0 else None
 
 
 def _contrasts(influence: GroupInfluence) -> dict[tuple[int, ...], np.ndarray]:
@@ -168,10 +178,13 @@ def _strengths(
 
 def _units(effect: Effect) -> Units:
     """Lay out the patients of the effect's question again."""
-    call = effect._call
-    given = call["arguments"]
-    read = read_outcome(call["cohort"], call["graph"], given["outcome"], given["score"])
+    call, given = effect._call, effect._call["arguments"]
     factors = names(given["treatment"])
-    cohort, _ = pool_levels(read.cohort, call["graph"], factors, given["pool_rare"])
+    cohort, _ = pool_levels(_read(effect).cohort, call["graph"], factors, given["pool_rare"])
     lay = dose_units if effect.overlap.continuous else patient_units
     return lay(cohort, call["graph"], factors, effect.overlap.given)
+
+
+def _read(effect: Effect) -> ReadOutcome:
+    call, given = effect._call, effect._call["arguments"]
+    return read_outcome(call["cohort"], call["graph"], given["outcome"], given["score"])

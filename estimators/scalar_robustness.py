@@ -22,6 +22,7 @@ def scalar_sensitivity(
     outcome: str,
     interval: tuple[float, float] | None = None,
     deviation: float | None = None,
+    baseline: float | None = None,
     strengths: Mapping[str, Strength] | None = None,
     times: Sequence[float] = TIMES,
     q: float = 1.0,
@@ -41,6 +42,8 @@ def scalar_sensitivity(
         The estimate's own interval, if it is not Student's with ``df``.
     deviation
         Standard deviation of the outcome over units, for the E-value; None leaves it out.
+    baseline
+        Of a two-valued outcome: the risk at the reference level, for the E-value of the ratio of risks.
     strengths
         From :func:`causalfm.estimators.observed_strength.observed_strengths`.
     times
@@ -69,8 +72,10 @@ def scalar_sensitivity(
     reach = float(stats.t.isf(alpha / 2.0, df)) * error
     low, high = interval or (value - reach, value + reach)
     details = {"error": error, "df": df, "partial_r2": t**2 / (t**2 + df), "q": q, "alpha": alpha, "unit": unit}
-    if deviation is not None and deviation > 0.0:
-        details["e_value"], details["e_value_limit"] = e_values(value, low, high, deviation)
+    if (baseline or deviation or 0.0) > 0.0:
+        pair_of = e_values(value, low, high, deviation=deviation, baseline=baseline or None)
+        details["e_value"], details["e_value_limit"] = pair_of
+        details["e_value_of"] = "ratio of risks" if baseline else "difference, read as a ratio of risks"
     scale = error * float(np.sqrt(df))
     found = with_benchmarks(pair, outcome, (value, low, high), scale, strengths or {}, times, details)
     share = "the whole" if q == 1.0 else f"{q:.0%} of the"

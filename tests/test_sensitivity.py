@@ -83,10 +83,12 @@ def test_e_values() -> None:
     assert e_value(3.9) == pytest.approx(7.26, abs=5e-3)  # VanderWeele and Ding 2017
     assert e_value(1.0) == 1.0
     assert e_value(2.0) == e_value(0.5) == pytest.approx(3.4142, abs=1e-4)
-    value, limit = e_values(-0.4, -0.9, 0.1, 2.0)
+    value, limit = e_values(-0.4, -0.9, 0.1, deviation=2.0)
     assert value == pytest.approx(e_value(np.exp(0.91 * 0.2)))
     assert limit == 1.0
-    assert e_values(0.4, 0.1, 0.9, 2.0)[1] == pytest.approx(e_value(np.exp(0.91 * 0.05)))
+    assert e_values(0.4, 0.1, 0.9, deviation=2.0)[1] == pytest.approx(e_value(np.exp(0.91 * 0.05)))
+    assert e_values(0.29, 0.1, 0.5, baseline=0.1) == pytest.approx((e_value(3.9), e_value(2.0)))
+    assert e_values(-0.1, -0.12, -0.05, baseline=0.1) == pytest.approx((np.inf, e_value(0.5)))
     with pytest.raises(DataError, match="above 0"):
         e_value(0.0)
 
@@ -181,7 +183,7 @@ def test_dowhy_e_value() -> None:
 
     peer = EValueSensitivityAnalyzer.__new__(EValueSensitivityAnalyzer)
     theirs = peer._evalue_MD(est=0.5, se=0.1, no_effect_baseline=0)
-    value, limit = e_values(1.0, 1.0 - 2 * 1.78 / 0.91 * 0.1, 1.0 + 2 * 1.78 / 0.91 * 0.1, 2.0)
+    value, limit = e_values(1.0, 1.0 - 2 * 1.78 / 0.91 * 0.1, 1.0 + 2 * 1.78 / 0.91 * 0.1, deviation=2.0)
     assert value == pytest.approx(theirs["evalue_estimate"])
     assert limit == pytest.approx(theirs["evalue_lower_ci"])
 
@@ -393,6 +395,18 @@ def test_a_slope_is_examined_too() -> None:
     assert vector.pair == scalar.pair == ("one standard deviation more", "any value")
     assert vector.robustness_value > scalar.robustness_value > 0.4
     assert vector.like_declared < 0.5
+
+
+def test_a_two_valued_outcome_has_the_e_value_of_its_risks() -> None:
+    cohort = scored()
+    flag = (cohort.X[:, 0] > 0.5).astype(int)
+    found = effect(
+        Cohort(cohort.X, cohort.obs.assign(flag=flag)), AGED, treatment="site", outcome="flag", confirm=False
+    )
+    told, risks = found.sensitivity(), found.influence.theta[:, 0]
+    assert told.details["e_value"] == pytest.approx(e_value(risks[1] / risks[0]))
+    assert told.details["e_value_of"] == "ratio of risks"
+    assert 1.0 <= told.details["e_value_limit"] < told.details["e_value"]
 
 
 def test_contrasts_are_chosen_by_name() -> None:
