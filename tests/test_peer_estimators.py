@@ -293,11 +293,11 @@ def test_peers_are_refuted() -> None:
     told = ask(scored(), estimator="backdoor.linear_regression", clusters="aggregate").refute(n_draws=20)
     assert [row.name for row in told.attempts] == 2 * ["placebo factor", "random common cause", "data subset"]
     assert told.verdict == "pass"
-    unclustered = ask(scored(60, 20), estimator="econml.LinearDML").refute(n_draws=20).attempts
+    unclustered = ask(scored(60, 12), estimator="econml.LinearDML", folds=2).refute(n_draws=20).attempts
     assert unclustered[0].verdict == "fail"
     assert "its errors are too small, choose clusters= by patient" in unclustered[0].sentence
     assert unclustered[1].verdict == "pass"
-    clustered = ask(scored(60, 20), estimator="econml.LinearDML", clusters="aggregate").refute(n_draws=20)
+    clustered = ask(scored(60, 12), estimator="econml.LinearDML", folds=2, clusters="aggregate").refute(n_draws=20)
     assert clustered.attempts[0].verdict == "pass"
     with pytest.raises(DataError, match="has three refuters of its own"):
         ask(scored(), estimator="econml.LinearDML").refute(outcomes="age")
