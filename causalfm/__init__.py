@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from causalfm.auditing import compare as compare
     from causalfm.cohort import Cohort as Cohort
     from causalfm.comparison_plot import plot_comparison as plot_comparison
+    from causalfm.effects_plot import plot_effects as plot_effects
     from causalfm.errors import CausalFMError as CausalFMError
     from causalfm.estimators import Effect as Effect
     from causalfm.estimators import effect as effect
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from causalfm.results import TestResult as TestResult
     from causalfm.scm import EmbeddingSCM as EmbeddingSCM
     from causalfm.scm import pair_curve as pair_curve
+    from causalfm.sensitivity_plot import plot_sensitivity as plot_sensitivity
     from causalfm.trimming import common_support as common_support
 
 __version__ = "0.1.0"
@@ -55,9 +57,11 @@ _NAMES = {
     "knn": "causalfm.neighbours",
     "pair_curve": "causalfm.scm",
     "plot_comparison": "causalfm.comparison_plot",
+    "plot_effects": "causalfm.effects_plot",
     "plot_flips": "causalfm.flip_plot",
     "plot_map": "causalfm.map_drawing",
     "plot_pair_curve": "causalfm.pair_plot",
+    "plot_sensitivity": "causalfm.sensitivity_plot",
     "read": "causalfm.io",
     "self_check": "causalfm.invariance",
     "write": "causalfm.io",

@@ -160,11 +160,7 @@ def contrast_doses(units: DoseUnits, biology: str, minimum: int = MIN_GROUPS) ->
     Assumption: the factor acts linearly and alike in all strata; else the slope is an average that favours strata in
     which the factor varies much.
     """
-    left = residual_dose(units)
-    dose = (units.dose - units.dose[units.inside].mean())[:, None] / units.spread
-    given = dataclasses.replace(units, covariates=np.concatenate([units.covariates, dose], axis=1))
-    design = build_design(given, CompleteTable((0,), units.kept, len(left)))
-    weights = left / (left @ left)
+    design, weights = slope_design(units)
     slope = squared_norm(design.Z, weights[None], _own_variances(design, weights))
     within = units.contrasts is not None
     norm, why = within_norm(units) if within else biology_norm(units, design, biology, minimum)
@@ -182,15 +178,28 @@ def contrast_doses(units: DoseUnits, biology: str, minimum: int = MIN_GROUPS) ->
     )
 
 
+def slope_design(units: DoseUnits) -> tuple[Design, np.ndarray]:
+    """Return the patients compared, and their weights ``(K,)`` in the slope per standard deviation of the factor."""
+    left = residual_dose(units)
+    dose = (units.dose - units.dose[units.inside].mean())[:, None] / units.spread
+    given = dataclasses.replace(units, covariates=np.concatenate([units.covariates, dose], axis=1))
+    return build_design(given, CompleteTable((0,), units.kept, len(left))), left / (left @ left)
+
+
+def spare_parts(design: Design) -> np.ndarray:
+    """Return what the fit leaves of the variance of each patient's residual ``(K,)``: one less the leverage."""
+    columns = np.concatenate([np.eye(design.cells.n_cells)[design.cells.codes], design.basis], axis=1)
+    columns /= np.linalg.norm(columns, axis=0)
+    return np.asarray(np.maximum(1.0 - (columns**2).sum(axis=1), 1e-9))
+
+
 def _own_variances(design: Design, weights: np.ndarray) -> CellCovariances:
     """Covariance of a weighted sum of patients, each with a variance of its own, as that of one cell.
 
     The cell's residuals are scaled so that the squared weights times its covariance are ``sum_g w_g^2 r_g r_g' /
     (1 - h_g)``, ``h`` the leverage; its degrees of freedom are ``(sum w^2)^2 / sum w^4``.
     """
-    columns = np.concatenate([np.eye(design.cells.n_cells)[design.cells.codes], design.basis], axis=1)
-    columns /= np.linalg.norm(columns, axis=0)
-    spare = np.maximum(1.0 - (columns**2).sum(axis=1), 1e-9)
+    spare = spare_parts(design)
     square = weights**2
     df = square.sum() ** 2 / (square**2).sum()
     scaled = design.cells.residuals * (weights * np.sqrt(df / square.sum() / spare))[:, None]

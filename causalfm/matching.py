@@ -111,7 +111,7 @@ def separated_levels(level: np.ndarray, columns: np.ndarray) -> list[tuple[int, 
             low, high = _ranges(level, logs[:, [a]] - logs)
             split = low[a] > np.diagonal(high) + TIE
             others = units[a] + units - 1
-            chance = sum(special.comb(others, k) for k in range(q + 1)) / 2.0**others
+            chance = special.bdtr(q, others, 0.5)
             apart[a] |= split & (chance * size * (size - 1) / 2.0 < 0.05)
     apart |= apart.T
     return [(a, b) for a in range(size) for b in range(a + 1, size) if apart[a, b]]

@@ -72,7 +72,7 @@ def cell_sums(
     for start in range(0, len(X), step):
         rows = slice(start, start + step)
         block = X[rows] if features is None else features(X[rows], rows)
-        total += _onehot(codes[rows], n_cells) @ np.asarray(block, dtype=np.float64)
+        add_by(total, codes[rows], np.asarray(block, dtype=np.float64))
     return CellSums(np.bincount(codes, minlength=n_cells).astype(np.float64), total)
 
 

@@ -108,12 +108,17 @@ def fieller(a: SquaredNorm, b: SquaredNorm, cells: CellCovariances, level: float
     ----------
     E. C. Fieller, J. R. Statist. Soc. B 16 (1954) 175-185.
     """
+    return fieller_of(a, b, covariance(a, b, cells), level)
+
+
+def fieller_of(a: SquaredNorm, b: SquaredNorm, shared: float, level: float = 0.95) -> tuple[float, float, float]:
+    """Return the same for two norms of a known covariance ``shared``."""
     nothing = (float("nan"),) * 3
     quantile = stats.t.ppf(0.5 + level / 2.0, min(a.df_directional, b.df_directional)) ** 2
     head = b.value**2 - quantile * b.variance
     if b.interval(level)[0] <= 0.0 or head <= 0.0:
         return nothing
-    middle = a.value * b.value - quantile * covariance(a, b, cells)
+    middle = a.value * b.value - quantile * shared
     tail = a.value**2 - quantile * a.variance
     root = np.sqrt(max(middle**2 - head * tail, 0.0))
-    return a.value / b.value, max(0.0, (middle - root) / head), max(0.0, (middle + root) / head)
+    return a.value / b.value, max(0.0, float((middle - root) / head)), max(0.0, float((middle + root) / head))

@@ -81,6 +81,13 @@ class SquaredNorm:
             self.bounds[probability] = self._invert(probability)
         return self.bounds[probability]
 
+    def p_value(self) -> float:
+        """Probability of a squared norm as large as the one observed, if there were no effect."""
+        if self.noise <= 0.0:
+            return 1.0 if self.value <= 0.0 else 0.0
+        nodes = stats.t.ppf((np.arange(N_NODES) + 0.5) / N_NODES, self.df_directional)
+        return float(np.clip(1.0 - self._cdf(0.0, nodes), 0.0, 1.0))
+
     def _invert(self, probability: float) -> float:
         if self.noise <= 0.0:
             return max(self.value, 0.0)  # patients of a cell do not differ: nothing to be uncertain about

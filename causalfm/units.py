@@ -114,7 +114,8 @@ def patient_units(
     codes = groups.codes if within is None else groups.codes * B + within.codes
     cells = cell_sums(cohort.X, codes, groups.n_levels * B, features=None if plain else mapped)
     sums = cells if B == 1 else cells.merge_cells(np.arange(groups.n_levels * B) // B, groups.n_levels)
-    Z, contrasts = sums.means(), None
+    contrasts, Z = None, sums.total
+    np.divide(Z, sums.count[:, None], out=Z)  # in place: with a row per patient this is as large as the embeddings
     refuse_scale(Z)
     if within is not None:
         Z, contrasts = _within_patients(cells, groups.n_levels, B, alike=features is not None)

@@ -2,9 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
+from causalfm.estimators.benchmarks import Sensitivity
+from causalfm.estimators.bias_bounds import e_value, robustness_value, scalar_robustness_value
 from causalfm.estimators.correctors import NAMES as _CORRECTORS
+from causalfm.estimators.effect_maps import EffectMap, effect_map
 from causalfm.estimators.effects import Effect, effect
-from causalfm.estimators.sensitivity import Sensitivity, robustness_value
+from causalfm.estimators.group_influence import GroupInfluence
+from causalfm.estimators.nuisances import Nuisances
+from causalfm.estimators.performance import DeconfoundedPerformance, deconfounded_performance
+from causalfm.estimators.premiums import Premium
+from causalfm.estimators.refutation import Refutation
+from causalfm.estimators.scalar_robustness import scalar_sensitivity
 
 if TYPE_CHECKING:
     from causalfm.estimators.correctors import ComBat as ComBat
@@ -17,16 +25,27 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ComBat",
+    "DeconfoundedPerformance",
     "Effect",
+    "EffectMap",
+    "GroupInfluence",
     "LinearEraser",
     "MeanAligner",
     "NuisanceSubspace",
+    "Nuisances",
     "NullspaceProjector",
+    "Premium",
+    "Refutation",
     "SCMCorrector",
     "Sensitivity",
     "TransportAligner",
+    "deconfounded_performance",
+    "e_value",
     "effect",
+    "effect_map",
     "robustness_value",
+    "scalar_robustness_value",
+    "scalar_sensitivity",
 ]
 
 

@@ -166,7 +166,7 @@ CASES = {
     "minimum 2": (effect(minimum=2), "minimum=2", "at least 3"),
     "minimum NaN": (effect(minimum=float("nan")), "minimum=nan", "whole number"),
     "unknown estimator": (effect(estimator="ipw"), "estimator='ipw'", "standardisation"),
-    "unknown outcome": (effect(outcome="age"), "outcome='age'", "outcome='Z'"),
+    "unknown outcome": (effect(outcome="agee"), "outcome='agee'", "outcome='Z'"),
     "unknown reference": (effect(reference="C"), "reference='C'", "A, B"),
     **{f"k {v}": (index(k=v), f"k={v!r}", "positive whole number") for v in (0, -1, 2.5, "all", True)},
     "k too large": (index(k=70), "k=70", "up to 69"),

@@ -197,8 +197,8 @@ BAD = {
         "error.*level.*drop",
     ),
     "no such method": (lambda: cfm.invariance_test(bad(), graph_of(), of="site", method="fisher"), "method='mean'"),
-    "no such estimator": (lambda: cfm.effect(bad(), graph_of(), treatment="site", estimator="aipw"), "standardisation"),
-    "no such outcome": (lambda: cfm.effect(bad(), graph_of(), treatment="site", outcome="age"), "outcome='Z'"),
+    "no such estimator": (lambda: cfm.effect(bad(), graph_of(), treatment="site", estimator="ipw"), "standardisation"),
+    "no such outcome": (lambda: cfm.effect(bad(), graph_of(), treatment="site", outcome="agee"), "outcome='Z'"),
     "no such reference": (lambda: cfm.effect(bad(), graph_of(), treatment="site", reference="x"), "site0"),
     "k beyond the candidates": (lambda: cfm.metrics.robustness_index(bad(), graph_of(), k=10_000), "10000"),
 }

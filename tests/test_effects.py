@@ -117,10 +117,10 @@ def test_reference_swaps_the_roles() -> None:
 
 
 def test_unknown_outcome_and_estimator() -> None:
-    with pytest.raises(DataError, match="outcome='age' is not available"):
-        site_effect(scm(), outcome="age")
-    with pytest.raises(DataError, match="estimator='aipw' is not available"):
-        site_effect(scm(), estimator="aipw")
+    with pytest.raises(DataError, match=r"outcome='agee' is not available.*Did you mean 'age'"):
+        site_effect(scm(), outcome="agee")
+    with pytest.raises(DataError, match="estimator='ipw' is not available"):
+        site_effect(scm(), estimator="ipw")
 
 
 def test_group_varying_factor_is_refused() -> None:
@@ -207,15 +207,16 @@ def test_sensitivity_of_a_scalar_effect() -> None:
     found = site_effect(cohort)
     s, b, z = (cohort.obs["site"] == "1").to_numpy(), (cohort.obs["tumour"] == "1").to_numpy(), cohort.X[:, 0]
     within = sum(((z[(s == i) & (b == j)] - z[(s == i) & (b == j)].mean()) ** 2).sum() for i in (0, 1) for j in (0, 1))
-    variance_d = np.mean((s - np.where(b, s[b].mean(), s[~b].mean())) ** 2)
-    f2 = found.joint.value * variance_d / (within / 38)
+    cells = [(np.mean(b == j), np.sum((b == j) & (s == i))) for i in (0, 1) for j in (0, 1)]
+    square = sum(share**2 / count for share, count in cells)  # of the contrast's weights
+    f2 = found.joint.value / (42 * square * within / 38)
     told = found.sensitivity()
     assert told.pair == ("0", "1")
     assert told.robustness_value == pytest.approx(robustness_value(f2))
     assert 0 < told.robustness_value_low < told.robustness_value < 1
     assert told.like_declared > 0
     assert f"{told.robustness_value:.0%} of both the assignment to 0 or 1" in told.sentence
-    assert told.to_frame().shape == (1, 4)
+    assert told.to_frame().shape == (1, 8)
 
 
 def test_sensitivity_picks_the_largest_pair() -> None:

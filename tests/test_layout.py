@@ -43,6 +43,7 @@ ENGINES = {"moments", "resampling", "neighbours", "symmetric_pass", "hits", "uni
     "covariances",
     "norms",
     "norm_contrasts",
+    "gram_norms",
     "dose_units",
     "factor_contrasts",
     "paired_units",
@@ -52,7 +53,7 @@ MEMBERS = {
     "nouns": NOUNS,
     "engines": ENGINES,
     "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
-    | {"pair_plot", "flip_plot"},
+    | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot"},
     "cli": {"cli", "demo", "doctor"},
 }
 ROWS = (

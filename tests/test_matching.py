@@ -129,6 +129,14 @@ def test_levels_that_few_units_separate_by_chance_are_not_apart() -> None:
 # --- overlap uses the same propensities -----------------------------------------------------------------------------
 
 
+def test_thousands_of_units_are_judged_without_overflow() -> None:
+    rng = np.random.default_rng(0)
+    columns = rng.standard_normal((3000, 2))
+    assert separated_levels(np.arange(3000) % 2, columns) == []
+    sides = (columns.sum(axis=1) > 0).astype(int)
+    assert separated_levels(sides, columns + 3.0 * (2 * sides - 1)[:, None] * np.array([1.0, -0.9])) == [(0, 1)]
+
+
 def test_overlap_sees_covariates_that_separate_only_together() -> None:
     graph = CausalGraph.standard(biology="tumour", technical="site", covariates=["age", "bmi"], group="patient")
     rng = np.random.default_rng(0)

@@ -233,17 +233,35 @@ def _expected_error(
 ) -> dict[str, float | int]:
     """Compute the expected calibration error over equally heavy bins, with its null from sign flips of groups."""
     n_groups = int(part.groups.max()) + 1
-    bins = int(np.clip(n_groups // 10, 2, BINS))
-    tied = np.unique(confidence, return_inverse=True)[1]  # equal ones share a bin: row order must not matter
-    mass = np.bincount(tied, part.weights)
-    middle = np.cumsum(mass) - mass / 2.0
-    found, index = np.unique((middle * bins).astype(np.int64)[tied], return_inverse=True)
-    bins = len(found)
+    index = confidence_bins(confidence, part.weights, n_groups)
+    bins = int(index.max()) + 1
     sums = np.zeros((n_groups, bins))
     np.add.at(sums, (part.groups, index), part.weights * (hit - confidence))
     ece = float(np.abs(sums.sum(axis=0)).sum())
     flipped = np.abs(rng.choice([-1.0, 1.0], (FLIPS, n_groups)) @ sums).sum(axis=1)
     return {"ece": ece, "ece_null": float(flipped.mean()), "bins": bins}
+
+
+def confidence_bins(confidence: np.ndarray, weights: np.ndarray, n_groups: int) -> np.ndarray:
+    """Sort rows into bins of confidence, as equally heavy as ties allow.
+
+    Parameters
+    ----------
+    confidence, weights
+        ``(n,)``; weights add up to one.
+    n_groups
+        Independent units: one bin for every ten, at least 2 and at most 10.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n,)`` codes from 0 without gaps.
+    """
+    bins = int(np.clip(n_groups // 10, 2, BINS))
+    tied = np.unique(confidence, return_inverse=True)[1]  # equal ones share a bin: row order must not matter
+    mass = np.bincount(tied, weights)
+    middle = np.cumsum(mass) - mass / 2.0
+    return np.asarray(np.unique((middle * bins).astype(np.int64)[tied], return_inverse=True)[1])
 
 
 def slope_of(logs: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:

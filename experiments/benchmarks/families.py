@@ -28,7 +28,8 @@ from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.neighbours import Neighbours, knn
 from causalfm.results import Estimate
-from experiments.benchmarks.neighbours import bare_products, peak_mib, seconds
+from experiments.benchmarks.clock import peak_mib, seconds
+from experiments.benchmarks.neighbours import bare_products
 
 ROWS_PER_GROUP = 50
 K, RESERVE = (

@@ -25,7 +25,7 @@ from causalfm.graph import CausalGraph
 from causalfm.invariance import invariance_test
 from causalfm.invariance.dependence import dependence_test
 from causalfm.invariance.kernels import LANDMARKS
-from experiments.benchmarks.neighbours import peak_mib, seconds
+from experiments.benchmarks.clock import peak_mib, seconds
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
 CATEGORIES = 4

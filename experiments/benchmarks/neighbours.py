@@ -8,11 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ import numpy as np
 import torch
 
 from causalfm.neighbours import BLOCK_ENTRIES, COLUMN_BLOCK, knn
+from experiments.benchmarks.clock import peak_mib, seconds
 
 ROWS_PER_GROUP = 50
 
@@ -75,19 +72,6 @@ def bare_products(X: torch.Tensor) -> None:
         for j in range(0, len(X), columns):
             block = X[j : j + columns]
             torch.mm(query, block.T, out=buffer[: len(query) * len(block)].view(len(query), len(block)))
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Run ``call`` once and return its wall time."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
-
-
-def peak_mib() -> float:
-    """Return the largest resident memory of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def main(arguments: list[str] | None = None) -> None:

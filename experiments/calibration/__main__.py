@@ -6,6 +6,7 @@ Records go to ``calibration-records/``; ``docs/calibration.csv``, the page and t
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from pathlib import Path
 
 from experiments.calibration.designs import cells
@@ -14,6 +15,7 @@ from experiments.calibration.page import write_page
 from experiments.calibration.study import run
 from experiments.calibration.summary import summarise
 
+PEERS = {"peers": peers_installed, "econml": lambda: importlib.util.find_spec("econml") is not None}
 RECORDS = Path("calibration-records")
 DOCS = Path("docs")
 
@@ -27,9 +29,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--records", type=Path, default=RECORDS)
     parser.add_argument("--docs", type=Path, help="folder of the page; default docs/ for the whole study, else none")
     options = parser.parse_args(arguments)
-    study = [cell for cell in cells() if cell.measure != "peers" or peers_installed()]
+    study = [cell for cell in cells() if cell.measure not in PEERS or PEERS[cell.measure]()]
     if len(study) < len(cells()):
-        print("the software to compare with (hyppo, dowhy, causal-learn) is not installed: its cells are left out")
+        print(
+            "the software to compare with (hyppo, dowhy, causal-learn; econml) is not installed: its cells are left out"
+        )
     run(
         [cell for cell in study if options.only in cell.key],
         options.records,

@@ -16,6 +16,7 @@ SIZE_COHORTS = 2000
 COVERAGE_COHORTS = 1000
 POWER_COHORTS = 500
 PEER_COHORTS = 40  # some peers take seconds each
+ECONML_COHORTS = 200
 
 NULLS: dict[str, dict[str, Any]] = {
     "balanced": {},
@@ -81,6 +82,9 @@ DOSES: dict[str, dict[str, Any]] = {  # of the age
     "site depends on biology, age on site": {"confounding": 0.5, "age_by_site": 1.0, "site_effect": 0.8},
     "unequal tiles": {"rows_per_group": (1, 20)},
 }
+# The estimators of effects, with a continuous column where there are patients enough.
+TILES: dict[str, Any] = {"rows_per_group": (1, 6), "d": 16}
+AGEING: dict[str, Any] = {**TILES, "age_effect": 1.0, "age_by_site": 0.5}
 # The metric families, and contrasts of two encoders, at these numbers of patients.
 GROUPS = (15, 40, 150)
 SMALL: dict[str, Any] = {
@@ -90,6 +94,18 @@ SMALL: dict[str, Any] = {
     "biology_effect": 0.8,
     "site_effect": 0.8,
     "confounding": 0.2,
+}
+ESTIMATORS: dict[str, dict[str, Any]] = {
+    "20 patients": {"n_groups": 20, "n_sites": 2, "confounding": 0.2, **TILES},
+    "60 patients": {"n_groups": 60, "n_sites": 3, "confounding": 0.4, **AGEING},
+    "60 patients, variance by site": {
+        "n_groups": 60,
+        "n_sites": 3,
+        "confounding": 0.4,
+        "variance_by_site": 2.0,
+        **TILES,
+    },
+    "300 patients": {"n_groups": 300, "n_sites": 8, "confounding": 0.4, **AGEING},
 }
 FEW = {"n_groups": 20, "n_sites": 2, "confounding": 0.2}
 
@@ -126,7 +142,7 @@ class Cell:
 
 def cells() -> list[Cell]:
     """Return the whole study."""
-    return [*_effects_and_indices(), *_families(), *_methods(), *_within_patients(), *peers()]
+    return [*_effects_and_indices(), *_estimators(), *_families(), *_methods(), *_within_patients(), *peers()]
 
 
 def _effects_and_indices() -> list[Cell]:
@@ -155,6 +171,17 @@ def _effects_and_indices() -> list[Cell]:
         out.append(Cell("readout", f"site, {name}, effect", full, COVERAGE_COHORTS, {"of": "site"}))
     full = {**base, **low["site depends on biology"]}
     out.append(Cell("readout", "biology, site depends on biology", full, COVERAGE_COHORTS, {"of": "tumour"}))
+    return out
+
+
+def _estimators() -> list[Cell]:
+    """Return the cells of the estimators of effects, and of EconML's LinearDML on some of the same cohorts."""
+    out = []
+    for name, design in ESTIMATORS.items():
+        for effect, words in ((0.0, "no effect"), (0.6, "effect")):
+            out.append(Cell("effects", f"{name}, {words}", {**design, "site_effect": effect}, COVERAGE_COHORTS))
+        if "variance_by_site" not in design:
+            out.append(Cell("econml", f"{name}, effect", {**design, "site_effect": 0.6}, ECONML_COHORTS))
     return out
 
 

@@ -23,6 +23,7 @@ from causalfm.metrics.typed import OS, SO, neighbour_kinds
 from causalfm.neighbours import knn
 from causalfm.standardisation import Contrasts, contrast_levels
 from causalfm.units import patient_units
+from experiments.calibration.effect_estimators import econml_intervals, effect_estimates
 from experiments.calibration.families import contrast_p_values, mixing_intervals, neighbourhood_intervals
 from experiments.calibration.invariance_methods import p_values_of_methods, p_values_of_peers
 from experiments.calibration.rescans import rescanned
@@ -99,6 +100,8 @@ def readout_intervals(
 MEASURES: dict[str, Callable[..., Values]] = {
     "mean_test": mean_test_p_values,
     "effect": effect_intervals,
+    "effects": effect_estimates,
+    "econml": econml_intervals,
     "index": index_intervals,
     "readout": readout_intervals,
     "neighbourhood": neighbourhood_intervals,

@@ -20,7 +20,8 @@ FEW_PATIENTS = 20
 SPREADS = 3.0  # a norm further from zero than this many standard deviations must not be covered too often either
 # What lies outside its band, with the reason as far as it is known. A test keeps this list equal to the table.
 OPEN: dict[tuple[str, str, str], str] = {}
-COMPARISONS = ("unstudentised", "rows as units")
+COMPARISONS = ("unstudentised", "rows as units", "EconML")
+NORMS = ("effect", "effects", "paired")  # measures of squared distances, which are not below zero
 DISTRIBUTIONS = ("mmd", "energy", "hsic", "dcorr")  # find any difference between sites, that of spread included
 NOT_A_NULL = "not a null for this method"
 COLUMNS = (
@@ -84,7 +85,7 @@ def _rows(cell: Cell, quantity: str, values: np.ndarray) -> list[dict[str, Any]]
     target = np.where(np.isnan(truth), np.nanmean(value[answered]) if answered.any() else np.nan, truth)
     inside = ((low - 1e-12 <= target) & (target <= high + 1e-12))[answered]
     spread = float(value[answered].std()) if answered.any() else float("nan")
-    near_zero = bool(cell.measure in ("effect", "paired") and target[0] < SPREADS * spread)
+    near_zero = bool(cell.measure in NORMS and "scalar" not in quantity and target[0] < SPREADS * spread)
     few = int(cell.design.get("n_groups", 80)) <= FEW_PATIENTS
     row = _share(base, "coverage", inside, quantity, near_zero=near_zero, few=few)
     mean, width = (value[answered].mean(), np.median((high - low)[answered])) if answered.any() else (np.nan, np.nan)

@@ -1,0 +1,121 @@
+"""Squared norms of effects whose covariance is a sum over units of ``phi_g phi_g'``: one Gram matrix of the units.
+
+:mod:`causalfm.norms` weighs units of equal covariance within a cell. Here every unit brings its own contribution
+``phi_g (K, d)`` to the error of ``K`` contrasts, as influence functions do; the covariance
+``Gamma = sum_g phi_g phi_g'`` has ``K d`` rows and is needed through inner products of units only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from causalfm.norms import SquaredNorm
+
+LEAST_DF = 1.2  # an unbiased tr(S^2) needs more than one
+
+
+@dataclass(frozen=True, eq=False)
+class GramNorm(SquaredNorm):
+    """A squared norm with what its covariance with another one of the same units needs.
+
+    Attributes
+    ----------
+    gram
+        ``(G, G)`` inner products of the units' contributions.
+    along_units
+        ``(G,)`` inner products of the contributions with the effect.
+    noise_error
+        Variance of ``noise``.
+    """
+
+    gram: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+    along_units: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    noise_error: float = 0.0
+
+
+def gram_norm(
+    gamma: np.ndarray, contributions: Iterable[np.ndarray], codes: np.ndarray, df: np.ndarray, *, scale: float = 1.0
+) -> GramNorm:
+    """Estimate ``scale * |gamma|^2`` from the units' contributions to its error.
+
+    Parameters
+    ----------
+    gamma
+        ``(K, d)`` estimated contrasts.
+    contributions
+        ``K`` matrices ``(G, d)``, one at a time: ``sum_g phi_g phi_g'``, with ``phi_g`` the rows of group ``g`` in all
+        of them, estimates the covariance of ``gamma`` without bias.
+    codes
+        ``(G,)`` cell of each unit.
+    df
+        ``(C,)`` degrees of freedom of each cell's part of the covariance.
+    scale
+        Positive factor of the squared norm.
+
+    Returns
+    -------
+    GramNorm
+        Signed estimate and moments.
+
+    Notes
+    -----
+    The moments are those of :func:`causalfm.norms.squared_norm`, with ``Gamma_c = sum_{g in c} phi_g phi_g'``:
+    ``tr(Gamma_c Gamma_e)`` is the sum of squared inner products between the units of two cells. Where contributions are
+    residuals of equal weight within cells, both functions give the same numbers.
+    """
+    gram, v = np.zeros((len(codes), len(codes))), np.zeros(len(codes))
+    for part, effect in zip(contributions, gamma, strict=True):
+        gram += part @ part.T
+        v += part @ effect
+    gram *= scale
+    v *= scale
+    df = np.maximum(df, LEAST_DF)
+    onehot = np.eye(len(df))[codes]
+    traces, along = onehot.T @ np.diag(gram), onehot.T @ v**2
+    product = onehot.T @ (gram**2 @ onehot)
+    raw = np.diag(product)
+    unbiased = df**2 / ((df - 1.0) * (df + 2.0)) * (raw - traces**2 / df)
+    np.fill_diagonal(product, np.maximum(unbiased, traces**2 / gamma.size))
+    tiny = np.finfo(float).tiny
+    noise, noise_square, total = float(traces.sum()), float(product.sum()), max(float(along.sum()), tiny)
+    observed = float(scale * (gamma**2).sum())
+    bend = float(v @ gram @ v) - float((traces * along / df).sum())
+    noise_error = float((2.0 * np.diag(product) / df).sum())
+    return GramNorm(
+        value=observed - noise,
+        observed=observed,
+        noise=noise,
+        noise_square=noise_square,
+        along=total,
+        bend=max(bend, total**2 / max(observed, tiny)),
+        df_directional=total**2 / max(float((along**2 / df).sum()), tiny),
+        df_noise=2.0 * noise**2 / max(noise_error, tiny),
+        variance=max(4.0 * total - 2.0 * noise_square, 2.0 * noise_square) + noise_error,
+        weights=np.zeros((0, 0)),
+        gamma=np.sqrt(scale) * gamma,
+        gram=gram,
+        along_units=v,
+        noise_error=noise_error,
+    )
+
+
+def gram_covariance(a: GramNorm, b: GramNorm) -> float:
+    """Covariance of two squared norms made from the same units, in the same order.
+
+    Returns
+    -------
+    float
+        ``4 gamma_a Gamma_ab gamma_b - 2 tr(Gamma_ab Gamma_ba)`` plus the shared error of the two noise traces. That
+        error, and what a product of estimated covariances overshoots by, are known for each norm; what two norms share
+        of them follows the squares of the units' contributions.
+    """
+    linear = float(a.along_units @ b.along_units)
+    own_a, own_b = np.diag(a.gram), np.diag(b.gram)
+    spread = np.sqrt(max(float(own_a @ own_a) * float(own_b @ own_b), np.finfo(float).tiny))
+    common = float(own_a @ own_b) / float(spread)
+    excess = [max(float((norm.gram**2).sum()) - norm.noise_square, 0.0) for norm in (a, b)]
+    square = float((a.gram * b.gram).sum()) - common * np.sqrt(excess[0] * excess[1])
+    return float(4.0 * linear - 2.0 * square + common * np.sqrt(a.noise_error * b.noise_error))
