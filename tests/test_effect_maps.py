@@ -156,7 +156,7 @@ WITHIN = {"n": 40, "n_sites": 2, "biology_within_group": True, "rows_per_group":
 
 @pytest.mark.parametrize("settings", [{}, {"variance_by_site": 2.0}, {"n": 60, "paired": True}, WITHIN])
 def test_no_cell_differs_where_all_are_alike(settings) -> None:
-    """At most 5 % of homogeneous cohorts name a cell; shrinkage lowers the squared error by a third or more."""
+    """At most 5 % of homogeneous cohorts name a cell; shrinkage lowers the squared error."""
     draws, named, raw, shrunk = 30, 0, 0.0, 0.0
     for seed in range(draws):
         cohort, size = scanned(seed, **settings)
@@ -166,7 +166,7 @@ def test_no_cell_differs_where_all_are_alike(settings) -> None:
         raw += float(((frame["value"] - size) ** 2).mean())
         shrunk += float(((frame["shrunk"] - size) ** 2).mean())
     assert named <= stats.binom.ppf(0.999, draws, 0.05)
-    assert shrunk < 0.7 * raw
+    assert shrunk < (0.8 if settings is WITHIN else 0.6) * raw  # four cells shrink by a third at most, six by 0.6
 
 
 def test_shrinkage_keeps_what_differs() -> None:
