@@ -108,12 +108,14 @@ def gram_covariance(a: GramNorm, b: GramNorm) -> float:
     Returns
     -------
     float
-        ``4 gamma_a Gamma_ab gamma_b - 2 tr(Gamma_ab Gamma_ba)`` plus the shared error of the two noise traces, which is
-        spread over the units as the squares of their contributions.
+        ``4 gamma_a Gamma_ab gamma_b - 2 tr(Gamma_ab Gamma_ba)`` plus the shared error of the two noise traces. That
+        error, and what a product of estimated covariances overshoots by, are known for each norm; what two norms share
+        of them follows the squares of the units' contributions.
     """
     linear = float(a.along_units @ b.along_units)
-    square = float((a.gram * b.gram).sum())
     own_a, own_b = np.diag(a.gram), np.diag(b.gram)
     spread = np.sqrt(max(float(own_a @ own_a) * float(own_b @ own_b), np.finfo(float).tiny))
-    shared = float(own_a @ own_b) / spread * np.sqrt(a.noise_error * b.noise_error)
-    return 4.0 * linear - 2.0 * square + float(shared)
+    common = float(own_a @ own_b) / float(spread)
+    excess = [max(float((norm.gram**2).sum()) - norm.noise_square, 0.0) for norm in (a, b)]
+    square = float((a.gram * b.gram).sum()) - common * np.sqrt(excess[0] * excess[1])
+    return float(4.0 * linear - 2.0 * square + common * np.sqrt(a.noise_error * b.noise_error))

@@ -10,8 +10,16 @@ from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm, mean_square_distance
 from causalfm.errors import DataError
 from causalfm.estimators import Nuisances, effect
+from causalfm.estimators.comparison_groups import compared_groups
 from causalfm.estimators.effects import largest_pair
+from causalfm.estimators.standardising import saturated
+from causalfm.estimators.variance_shares import joint_norm
+from causalfm.gram_norms import gram_covariance
 from causalfm.graph import CausalGraph
+from causalfm.norm_contrasts import covariance
+from causalfm.positivity import CompleteTable
+from causalfm.standardisation import contrast_levels
+from causalfm.units import patient_units
 from experiments.calibration.effect_estimators import influences, laid_out
 
 ESTIMATORS = ("standardisation", "ridge", "aipw", "partially-linear")
@@ -421,3 +429,46 @@ def test_within_patients_only_standardisation_answers() -> None:
         site_effect(paired, graph, treatment="scanner", estimator="aipw")
     with pytest.raises(DataError, match="no group influences"):
         found.directions()
+
+
+def test_an_effect_keeps_the_call_that_made_it() -> None:
+    cohort = scm(n_groups=60, n_sites=2)
+    settings = {"estimator": "aipw", "folds": 3, "coding": "effect", "random_state": 5}
+    found = site_effect(cohort, **settings)
+    again = effect(found._call["cohort"], found._call["graph"], **found._call["arguments"])
+    assert again.rows() == found.rows()
+    assert settings.items() <= dict(found._call["arguments"]).items()
+
+
+# --- norms from one Gram matrix ---------------------------------------------------------------------------------------
+
+
+def test_gram_norms_are_those_of_the_cells_where_both_apply() -> None:
+    cohort = scm(n_groups=33, confounding=0.0)
+    graph = CausalGraph("site -> Z; tumour", biology="tumour", technical="site", group="patient")
+    units = patient_units(cohort, graph, ["site"], [])
+    by_cells = contrast_levels(units, "tumour")
+    influence = saturated(compared_groups(units, CompleteTable((0, 1, 2), (0,), 33)), by_cells.design)
+    found = joint_norm(influence)
+    for name in ("value", "observed", "noise", "noise_square", "along", "bend", "df_directional", "df_noise"):
+        assert getattr(found, name) == pytest.approx(getattr(by_cells.joint, name)), name
+    assert found.variance == pytest.approx(by_cells.joint.variance)
+    pairs = [influence.norm(np.eye(3)[a] - np.eye(3)[b]) for a, b in ((0, 1), (0, 2))]
+    wanted = covariance(by_cells.pairs[0, 1], by_cells.pairs[0, 2], by_cells.design.cells)
+    spread = np.sqrt(pairs[0].variance * pairs[1].variance)
+    assert gram_covariance(*pairs) / spread == pytest.approx(wanted / spread, abs=0.05)
+    assert gram_covariance(found, found) == pytest.approx(
+        4 * found.along - 2 * found.noise_square + found.noise_error, rel=1e-2
+    )
+
+
+def test_noise_is_taken_off_without_bias() -> None:
+    """Where levels do not differ the squared distance is 0 on average, whatever the estimator."""
+    values: dict[str, list[float]] = {}
+    for seed in range(40):
+        design = {"n_groups": 40, "n_sites": 2, "age_effect": 1.0, "age_by_site": 0.5, "site_effect": 0.0}
+        cohort = scm(seed, **design, decay=0.0)
+        for name, influence in influences(*laid_out(cohort, design), seed).items():
+            values.setdefault(name, []).append(joint_norm(influence).value)
+    for name, found in values.items():
+        assert abs(np.mean(found)) < 3.3 * np.std(found) / np.sqrt(len(found)), name
