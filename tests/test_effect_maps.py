@@ -123,7 +123,7 @@ def test_bundles_leave_the_numbers_about_where_they_are() -> None:
         rows = np.flatnonzero(cohort.obs["tumour"] == label)
         cells.append(cell_effect(cohort, rows, GRAPH, ("scanner",), ("site",), paired=False))
     weights = np.array([1.0, -1.0])
-    whole, bundled = (stack(cells, most=most).norm(cells, weights) for most in (10_000, 100))
+    whole, bundled = (stack(cells, most=most).norm(weights) for most in (10_000, 100))
     assert bundled.value == pytest.approx(whole.value, abs=0.3 * np.sqrt(whole.variance))
     assert bundled.p_value() == pytest.approx(whole.p_value(), abs=0.2)
     assert len(stack(cells, most=100).codes) < 300
@@ -143,7 +143,7 @@ def test_patients_of_several_cells_are_one_unit() -> None:
         cell_effect(Cohort(X, obs), np.flatnonzero(half == side), graph, ("scanner",), ("site", "tumour"), paired=True)
         for side in ("left", "right")
     ]
-    apart = stack(cells).norm(cells, np.array([1.0, -1.0]))
+    apart = stack(cells).norm(np.array([1.0, -1.0]))
     assert len(stack(cells).codes) == 80
     assert apart.noise < 0.5 * sum(cell.norm().noise for cell in cells)
 
