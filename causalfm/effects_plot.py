@@ -107,8 +107,6 @@ def _roots(estimate: Any) -> tuple[float, float, float]:
 
 def _draw_map(result: EffectMap, ax: Any) -> Any:
     """Draw the cells: first column down, the others across."""
-    from matplotlib.patches import Rectangle
-
     down, *others = result.by
     across = {c: _across(cell, others) for c, cell in enumerate(result.cells)}
     names = list(dict.fromkeys(str(cell[down]) for cell in result.cells)), sorted(set(across.values()))
@@ -119,27 +117,34 @@ def _draw_map(result: EffectMap, ax: Any) -> Any:
     for c, cell in enumerate(result.cells):
         x, y = names[1].index(across[c]), names[0].index(str(cell[down]))
         seen.add((x, y))
-        patch = Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, linewidth=0.6, hatch_linewidth=0.6)
-        if cell["told"]:
-            shade = 0.04 + 0.5 * (cell["distance"] / most if most else 0.0)
-            patch.set(facecolor=(*rgb(ORANGE), shade), edgecolor=INK if cell["differs"] else "none")
-            patch.set_linewidth(1.6 if cell["differs"] else 0.6)
-            weight = "bold" if cell["differs"] else "normal"
-            write(ax, x + 0.5, y + 0.36, f"{cell['distance']:.3g}", ha="center", va="center", weight=weight)
-            ends = [math.sqrt(max(cell[key], 0.0)) for key in ("low", "high")]
-            write(ax, x + 0.5, y + 0.72, f"{ends[0]:.3g} to {ends[1]:.3g}", ha="center", va="center", fontsize=7)
-        else:
-            patch.set(facecolor="none", edgecolor=GREY, hatch="////")
-        ax.add_patch(patch)
+        _draw_cell(ax, cell, x, y, most)
     for x, y in set(itertools.product(range(width), range(height))) - seen:  # no row at all
-        blank: dict[str, Any] = {
-            "facecolor": "none",
-            "edgecolor": GREY,
-            "hatch": "////",
-            "linewidth": 0.6,
-            "hatch_linewidth": 0.6,
-        }
-        ax.add_patch(Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, **blank))
+        _draw_cell(ax, {"told": False}, x, y, most)
+    _frame_map(result, ax, names)
+    return ax
+
+
+def _draw_cell(ax: Any, cell: Mapping[str, Any], x: int, y: int, most: float) -> None:
+    """Draw one cell: its distance and interval, or hatching."""
+    from matplotlib.patches import Rectangle
+
+    patch = Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, linewidth=0.6, hatch_linewidth=0.6)
+    if cell["told"]:
+        shade = 0.04 + 0.5 * (cell["distance"] / most if most else 0.0)
+        patch.set(facecolor=(*rgb(ORANGE), shade), edgecolor=INK if cell["differs"] else "none")
+        patch.set_linewidth(1.6 if cell["differs"] else 0.6)
+        weight = "bold" if cell["differs"] else "normal"
+        write(ax, x + 0.5, y + 0.36, f"{cell['distance']:.3g}", ha="center", va="center", weight=weight)
+        ends = [math.sqrt(max(cell[key], 0.0)) for key in ("low", "high")]
+        write(ax, x + 0.5, y + 0.72, f"{ends[0]:.3g} to {ends[1]:.3g}", ha="center", va="center", fontsize=7)
+    else:
+        patch.set(facecolor="none", edgecolor=GREY, hatch="////")
+    ax.add_patch(patch)
+
+
+def _frame_map(result: EffectMap, ax: Any, names: tuple[list[str], list[str]]) -> None:
+    """Set axes, names of the levels and the key."""
+    (down, *others), height, width = result.by, len(names[0]), len(names[1])
     ax.set(xlim=(0, width), ylim=(height, 0))
     steep = any(len(short(name, 24)) > 9 for name in names[1])
     tilted = {"rotation": 35, "ha": "left"} if steep else {}
@@ -157,7 +162,6 @@ def _draw_map(result: EffectMap, ax: Any) -> Any:
     note += "\nframed: differs from the others; hatched: cannot tell"
     place = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
     ax.annotate(note, (0, 0), (0, -6), fontsize=7, color=INK, va="top", **place)
-    return ax
 
 
 def _across(cell: Mapping[str, Any], columns: list[str]) -> str:

@@ -70,8 +70,21 @@ def gram_norm(
     for part, effect in zip(contributions, gamma, strict=True):
         gram += part @ part.T
         v += part @ effect
-    gram *= scale
-    v *= scale
+    return norm_of_products(gamma, scale * gram, scale * v, codes, df, scale=scale)
+
+
+def norm_of_products(
+    gamma: np.ndarray, gram: np.ndarray, v: np.ndarray, codes: np.ndarray, df: np.ndarray, *, scale: float = 1.0
+) -> GramNorm:
+    """Estimate ``scale * |gamma|^2`` from inner products of the units' contributions, see :func:`gram_norm`.
+
+    Parameters
+    ----------
+    gamma, codes, df, scale
+        As there.
+    gram, v
+        ``(G, G)`` and ``(G,)`` inner products with each other and with ``gamma``, times ``scale``.
+    """
     df = np.maximum(df, LEAST_DF)
     onehot = np.eye(len(df))[codes]
     traces, along = onehot.T @ np.diag(gram), onehot.T @ v**2

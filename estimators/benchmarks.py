@@ -52,7 +52,7 @@ class Sensitivity(Result):
         What causes some times as strong as each declared column could do: ``r2_treatment``, ``r2_outcome``, ``bias``
         and the estimate left, with interval.
     details
-        ``partial_r2`` of treatment with outcome. Of a scalar also ``error``, ``df``, ``e_value`` and ``e_value_limit`` with
+        ``partial_r2`` of treatment with outcome. Of a scalar also ``error``, ``df``, ``e_value``, ``e_value_limit`` and
         ``e_value_of``; the unit.
     """
 

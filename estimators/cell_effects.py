@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from causalfm.cohort import Cohort
 from causalfm.estimators.bundles import bundle_groups
-from causalfm.gram_norms import GramNorm, gram_norm
+from causalfm.gram_norms import LEAST_DF, GramNorm, gram_norm, norm_of_products
 from causalfm.graph import CausalGraph
 from causalfm.paired_units import paired_units
 from causalfm.positivity import complete_table
@@ -80,7 +81,7 @@ def cell_effect(
             return None
         C = helmert(len(within.levels)) @ within.inverse
         residuals, U = within.residuals(), within.U
-        df = np.array([max(float(len(within)) - 1.0, 1.2)])
+        df = np.array([max(float(len(within)) - 1.0, LEAST_DF)])
         codes = np.zeros(len(within), dtype=np.int64)
         return CellEffect(
             np.einsum("kl,gld->kd", C, U), np.einsum("kl,gld->kgd", C, residuals), own[within.units], codes, df
@@ -100,51 +101,75 @@ def cell_effect(
 
 @dataclass(frozen=True, eq=False)
 class Stacked:
-    """The patients of all cells in one list.
+    """The patients of all cells in one list, one entry per patient and cell, with their inner products.
 
     Attributes
     ----------
-    slots
-        One array per cell: place of each of its patients in the list. A patient of several cells has one place.
+    gamma
+        ``(C, K, d)`` effects of the cells.
+    cell, unit
+        ``(A,)`` cell of each entry, and its place among the independent units: a patient of several cells has one.
+    gram, along
+        ``(A, A)`` inner products of the entries' contributions, and ``(A, C)`` those with the cells' effects.
     codes, df
-        As in :class:`CellEffect`, for the list.
+        As in :class:`CellEffect`, for the units.
     """
 
-    slots: tuple[np.ndarray, ...]
+    gamma: np.ndarray
+    cell: np.ndarray
+    unit: np.ndarray
+    gram: np.ndarray
+    along: np.ndarray
     codes: np.ndarray
     df: np.ndarray
 
-    def norm(self, cells: Sequence[CellEffect], weights: np.ndarray) -> GramNorm:
-        """Mean squared distance of ``sum_c weights[c] gamma_c``."""
-        K, d = cells[0].gamma.shape
-        parts = np.zeros((K, len(self.codes), d))
-        for weight, slot, cell in zip(weights, self.slots, cells, strict=True):
-            for total, part in zip(parts, cell.parts, strict=True):
-                np.add.at(total, slot, weight * part)
-        gamma = sum(w * c.gamma for w, c in zip(weights, cells, strict=True))
-        return gram_norm(np.asarray(gamma), parts, self.codes, self.df, scale=cells[0].scale)
+    def norm(self, weights: np.ndarray) -> GramNorm:
+        """Mean squared distance between the levels of the effect ``sum_c weights[c] gamma_c``, weights ``(C,)``."""
+        own, scale = weights[self.cell], 2.0 / self.gamma.shape[1]
+        gram, v = own[:, None] * self.gram * own, own * (self.along @ weights)
+        if len(self.codes) < len(own):  # patients of several cells
+            units = sparse.csr_array((np.ones(len(own)), (self.unit, np.arange(len(own)))))
+            gram, v = np.asarray(units @ (units @ gram).T), np.asarray(units @ v)
+        gamma = np.tensordot(weights, self.gamma, axes=1)
+        return norm_of_products(gamma, scale * gram, scale * v, self.codes, self.df, scale=scale)
 
 
 def stack(cells: Sequence[CellEffect], *, most: int = MOST) -> Stacked:
-    """Put the patients of all cells in one list; beyond ``most`` they share places within their cell.
+    """Put the patients of all cells in one list; beyond ``most`` they share entries within their cell.
 
     Parameters
     ----------
     cells
         Effects of the cells.
     most
-        Places, about.
+        Entries, about; patients of several cells always have entries of their own.
     """
-    groups = np.concatenate([cell.groups for cell in cells])
-    ends = np.cumsum([len(cell.groups) for cell in cells])[:-1]
-    if len(np.unique(groups)) < len(groups):  # patients with rows in several cells
-        places = np.unique(groups, return_inverse=True)[1]
-        n = int(places.max()) + 1
-        return Stacked(tuple(np.split(places, ends)), np.zeros(n, dtype=np.int64), np.array([n - 1.0]))
-    offsets = np.cumsum([0, *(len(cell.df) for cell in cells)])
-    codes = np.concatenate([cell.codes + offset for cell, offset in zip(cells, offsets, strict=False)])
-    df, held = np.concatenate([cell.df for cell in cells]), np.bincount(codes)
-    places = bundle_groups(codes, most=most)
-    first = np.zeros(int(places.max()) + 1, dtype=np.int64)
-    first[places] = codes
-    return Stacked(tuple(np.split(places, ends)), first, np.maximum(df * np.bincount(first) / held, 1.2))
+    gamma = np.stack([effect.gamma for effect in cells])
+    groups = np.concatenate([effect.groups for effect in cells])
+    cell = np.repeat(np.arange(len(cells)), [len(effect.groups) for effect in cells])
+    parts = np.concatenate([effect.parts for effect in cells], axis=1)
+    if len(np.unique(groups)) < len(groups):
+        unit = np.unique(groups, return_inverse=True)[1]
+        codes, df = np.zeros(int(unit.max()) + 1, dtype=np.int64), np.array([float(unit.max())])
+        return Stacked(gamma, cell, unit, *_products(parts, gamma), codes, df)
+    offsets = np.cumsum([0, *(len(effect.df) for effect in cells)])
+    codes = np.concatenate([effect.codes + offset for effect, offset in zip(cells, offsets, strict=False)])
+    df, held = np.concatenate([effect.df for effect in cells]), np.bincount(codes)
+    place = bundle_groups(codes, most=most)
+    n = int(place.max()) + 1
+    bundled = np.zeros((len(parts), n, parts.shape[2]))
+    for total, part in zip(bundled, parts, strict=True):
+        np.add.at(total, place, part)
+    first, cell_of = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    first[place], cell_of[place] = codes, cell
+    df = np.maximum(df * np.bincount(first) / held, LEAST_DF)
+    return Stacked(gamma, cell_of, np.arange(n), *_products(bundled, gamma), first, df)
+
+
+def _products(parts: np.ndarray, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inner products of contributions ``(K, A, d)`` with each other and with effects ``(C, K, d)``."""
+    gram = np.zeros((parts.shape[1], parts.shape[1]))
+    for part in parts:
+        gram += part @ part.T
+    along = sum(part @ effect.T for part, effect in zip(parts, gamma.swapaxes(0, 1), strict=True))
+    return gram, np.asarray(along)

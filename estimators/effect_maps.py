@@ -233,7 +233,7 @@ def _differences(effects: Sequence[CellEffect]) -> list[float]:
     stacked, C = stack(effects), len(effects)
     rest = np.full((C, C), -1.0 / (C - 1.0))
     np.fill_diagonal(rest, 1.0)
-    return [stacked.norm(effects, weights).p_value() for weights in rest]
+    return [stacked.norm(weights).p_value() for weights in rest]
 
 
 def _holm(p_values: Sequence[float]) -> list[float]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.arguments import check_whole
+from causalfm.arguments import check_seed, check_whole
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError
 from causalfm.estimators.adjusted_scores import adjusted_premiums
@@ -157,6 +157,7 @@ def deconfounded_performance(
     J. Am. Statist. Assoc. 89 (1994) 846-866.
     """
     check_whole(minimum, "minimum", MIN_GROUPS, why="independent units that the variance of a cell needs")
+    check_seed(random_state)
     check_inputs(cohort, graph)
     graph.check(cohort)
     by = confounder_of(graph, of, "of")

@@ -57,8 +57,9 @@ def shrink(norms: Sequence[SquaredNorm]) -> Shrunk:
     (between + v_c)``. The variance of a squared norm grows with it, so that cells that came out small by chance would
     claim to be precise and pull the mean down: ``v_c = 4 m u_c + 2 tr(Gamma_c^2)`` is therefore taken at the common
     mean, with ``u_c`` the variance along the effect. ``between`` by Paule and Mandel; intervals with Morris's allowance
-    for its estimation, and with the variance at the cell's own value where that is larger. Needs four cells: fewer
-    cannot tell how far cells differ, and are left as they are.
+    for its estimation, and with the variance at the cell's own value where that is larger. ``1 - B_c`` carries Morris's
+    factor ``(C - 3) / (C - 1)``: four cells that are all alike move a third of the way to their mean, six 0.6 of it.
+    Needs four cells: fewer cannot tell how far cells differ, and are left as they are.
 
     References
     ----------

@@ -123,7 +123,7 @@ def test_bundles_leave_the_numbers_about_where_they_are() -> None:
         rows = np.flatnonzero(cohort.obs["tumour"] == label)
         cells.append(cell_effect(cohort, rows, GRAPH, ("scanner",), ("site",), paired=False))
     weights = np.array([1.0, -1.0])
-    whole, bundled = (stack(cells, most=most).norm(cells, weights) for most in (10_000, 100))
+    whole, bundled = (stack(cells, most=most).norm(weights) for most in (10_000, 100))
     assert bundled.value == pytest.approx(whole.value, abs=0.3 * np.sqrt(whole.variance))
     assert bundled.p_value() == pytest.approx(whole.p_value(), abs=0.2)
     assert len(stack(cells, most=100).codes) < 300
@@ -143,7 +143,7 @@ def test_patients_of_several_cells_are_one_unit() -> None:
         cell_effect(Cohort(X, obs), np.flatnonzero(half == side), graph, ("scanner",), ("site", "tumour"), paired=True)
         for side in ("left", "right")
     ]
-    apart = stack(cells).norm(cells, np.array([1.0, -1.0]))
+    apart = stack(cells).norm(np.array([1.0, -1.0]))
     assert len(stack(cells).codes) == 80
     assert apart.noise < 0.5 * sum(cell.norm().noise for cell in cells)
 
@@ -151,10 +151,13 @@ def test_patients_of_several_cells_are_one_unit() -> None:
 # --- error rates ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", [{}, {"variance_by_site": 2.0}, {"n": 60, "paired": True}])
+WITHIN = {"n": 40, "n_sites": 2, "biology_within_group": True, "rows_per_group": 6}  # patients with rows in two cells
+
+
+@pytest.mark.parametrize("settings", [{}, {"variance_by_site": 2.0}, {"n": 60, "paired": True}, WITHIN])
 def test_no_cell_differs_where_all_are_alike(settings) -> None:
-    """At most 5 % of homogeneous cohorts name a cell; shrinkage at least halves the squared error."""
-    draws, named, raw, shrunk = 36, 0, 0.0, 0.0
+    """At most 5 % of homogeneous cohorts name a cell; shrinkage lowers the squared error."""
+    draws, named, raw, shrunk = 30, 0, 0.0, 0.0
     for seed in range(draws):
         cohort, size = scanned(seed, **settings)
         frame = effect_map(cohort, GRAPH, treatment="scanner", by=BY).to_frame()
@@ -163,7 +166,7 @@ def test_no_cell_differs_where_all_are_alike(settings) -> None:
         raw += float(((frame["value"] - size) ** 2).mean())
         shrunk += float(((frame["shrunk"] - size) ** 2).mean())
     assert named <= stats.binom.ppf(0.999, draws, 0.05)
-    assert shrunk < 0.6 * raw
+    assert shrunk < (0.8 if settings is WITHIN else 0.6) * raw  # four cells shrink by a third at most, six by 0.6
 
 
 def test_shrinkage_keeps_what_differs() -> None:

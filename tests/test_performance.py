@@ -200,6 +200,7 @@ def test_a_perfect_model_has_an_interval() -> None:
         ({}, "either predictions= or model="),
         ({"of": "tumour"}, "biology or a unit"),
         ({"minimum": 2}, "minimum=2"),
+        ({"random_state": -1}, "random_state=-1"),
         ({"model": lambda X: np.ones((len(X), 3)) / 3}, "3 scores"),
         ({"model": lambda X: np.ones((len(X), 2))}, "do not add up to one"),
     ],
