@@ -37,6 +37,8 @@ benchmark: $(VENV)/.dev
 	$(BIN)/python -m experiments.benchmarks.invariance
 	$(BIN)/python -m experiments.benchmarks.readers --slides 200
 	$(BIN)/python -m experiments.benchmarks.scm
+	$(BIN)/python -m experiments.benchmarks.effects
+	$(BIN)/python -m experiments.benchmarks.effects --large
 
 clean:
 	rm -rf $(VENV) demo-report build dist .mypy_cache .ruff_cache .pytest_cache

@@ -142,6 +142,9 @@ def ordered_blocks(
 def add_by(out: np.ndarray, codes: np.ndarray, values: np.ndarray) -> None:
     """Add ``values (n, d)`` to the rows ``codes (n,)`` of ``out``, in place; a code may come many times."""
     used, local = np.unique(codes, return_inverse=True)
+    if len(used) == len(codes):  # a row per code: nothing to add up
+        out[codes] += values
+        return
     out[used] += _onehot(local, len(used)) @ values
 
 

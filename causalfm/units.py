@@ -129,7 +129,7 @@ def patient_units(
 
 def refuse_scale(Z: np.ndarray) -> None:
     """Refuse embeddings whose fourth powers overflow or vanish: variances of squared distances are made of them."""
-    largest = float(np.abs(Z).max())
+    largest = float(max(Z.max(), -Z.min()))
     if largest > 1 / SMALLEST or 0.0 < largest < SMALLEST:
         raise DataError(
             f"X has means of up to {largest:.1e}, whose fourth powers leave the range of floating-point numbers. "
