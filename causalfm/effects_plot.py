@@ -9,8 +9,8 @@ from typing import Any
 
 from causalfm.drawing import BLUE, GREY, INK, new_axes, rgb, short, write
 from causalfm.errors import DataError
-from causalfm.estimators.effect_maps import EffectMap
 from causalfm.estimators.effects import Effect
+from causalfm.estimators.maps.effect_maps import EffectMap
 
 WIDTH, ROW = 4.2, 0.34  # inches
 MOST = 40  # rows: more cannot be read

@@ -2,17 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
-from causalfm.estimators.benchmarks import Sensitivity
-from causalfm.estimators.bias_bounds import e_value, robustness_value, scalar_robustness_value
 from causalfm.estimators.correctors import NAMES as _CORRECTORS
-from causalfm.estimators.effect_maps import EffectMap, effect_map
+from causalfm.estimators.deconfounding.performance import DeconfoundedPerformance, deconfounded_performance
+from causalfm.estimators.deconfounding.premiums import Premium
 from causalfm.estimators.effects import Effect, effect
-from causalfm.estimators.group_influence import GroupInfluence
-from causalfm.estimators.nuisances import Nuisances
-from causalfm.estimators.performance import DeconfoundedPerformance, deconfounded_performance
-from causalfm.estimators.premiums import Premium
-from causalfm.estimators.refutation import Refutation
-from causalfm.estimators.scalar_robustness import scalar_sensitivity
+from causalfm.estimators.influence.group_influence import GroupInfluence
+from causalfm.estimators.influence.nuisances import Nuisances
+from causalfm.estimators.maps.effect_maps import EffectMap, effect_map
+from causalfm.estimators.refuting.refutation import Refutation
+from causalfm.estimators.robustness.benchmarks import Sensitivity
+from causalfm.estimators.robustness.bias_bounds import e_value, robustness_value, scalar_robustness_value
+from causalfm.estimators.robustness.scalar_robustness import scalar_sensitivity
 
 if TYPE_CHECKING:
     from causalfm.estimators.correctors import ComBat as ComBat

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from causalfm.errors import DataError
-from causalfm.estimators.benchmarks import TIMES, Sensitivity
 from causalfm.estimators.effect_rows import distance
-from causalfm.estimators.group_influence import GroupInfluence
-from causalfm.estimators.refutation import Refutation
+from causalfm.estimators.influence.group_influence import GroupInfluence
+from causalfm.estimators.refuting.refutation import Refutation
+from causalfm.estimators.robustness.benchmarks import TIMES, Sensitivity
 from causalfm.estimators.variance_shares import leading_directions
 from causalfm.factor_contrasts import Contrasts
 from causalfm.paired_units import PairedUnits
@@ -116,16 +116,16 @@ class Effect(Result):
         Notes
         -----
         Errors and degrees of freedom are those of independent units (patients), never of rows. Formulas:
-        :func:`causalfm.estimators.sensitivity.vector_sensitivity` and
-        :func:`causalfm.estimators.scalar_robustness.scalar_sensitivity`.
+        :func:`causalfm.estimators.robustness.sensitivity.vector_sensitivity` and
+        :func:`causalfm.estimators.robustness.scalar_robustness.scalar_sensitivity`.
         """
-        from causalfm.estimators.effect_sensitivity import sensitivity_of
+        from causalfm.estimators.robustness.effect_sensitivity import sensitivity_of
 
         return sensitivity_of(self, level=level, outcome=outcome, times=times, q=q, alpha=alpha)
 
     def refute(self, **settings: Any) -> Refutation:
-        """Try to overturn the effect: see :func:`causalfm.estimators.refuters.refute` for the settings."""
-        from causalfm.estimators.refuters import refute
+        """Try to overturn the effect: see :func:`causalfm.estimators.refuting.refuters.refute` for the settings."""
+        from causalfm.estimators.refuting.refuters import refute
 
         return refute(self, **settings)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from causalfm.arrows import EMBEDDING
 from causalfm.estimators.estimating import Estimated
-from causalfm.estimators.group_influence import GroupInfluence
+from causalfm.estimators.influence.group_influence import GroupInfluence
 from causalfm.estimators.variance_shares import share_interval, share_ratio, spread_norm
 from causalfm.factor_contrasts import Contrasts
 from causalfm.gram_norms import GramNorm

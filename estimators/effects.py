@@ -11,7 +11,6 @@ import numpy as np
 from causalfm.arrows import EMBEDDING
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
-from causalfm.estimators.crossfitting import N_FOLDS, Folds
 from causalfm.estimators.effect_questions import Posed, pose
 from causalfm.estimators.effect_result import Effect, largest_pair
 from causalfm.estimators.effect_rows import (
@@ -23,10 +22,11 @@ from causalfm.estimators.effect_rows import (
     share_estimates,
 )
 from causalfm.estimators.estimating import SATURATED, Estimated, Settings, check_settings, estimate
-from causalfm.estimators.nuisances import Nuisances
+from causalfm.estimators.influence.crossfitting import N_FOLDS, Folds
+from causalfm.estimators.influence.nuisances import Nuisances
 from causalfm.estimators.outcomes import Outcome, Score
-from causalfm.estimators.peer_effects import is_peer, peer_effect
-from causalfm.estimators.scalar_errors import Clusters
+from causalfm.estimators.peers.peer_effects import is_peer, peer_effect
+from causalfm.estimators.peers.scalar_errors import Clusters
 from causalfm.estimators.treatments import Coding, coding_contrasts, rows_of
 from causalfm.estimators.variance_shares import joint_norm
 from causalfm.gram_norms import GramNorm, gram_covariance

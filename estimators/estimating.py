@@ -11,14 +11,14 @@ import numpy as np
 
 from causalfm.dose_units import DoseUnits, dose_units
 from causalfm.errors import DataError
-from causalfm.estimators.aipw import aipw
-from causalfm.estimators.comparison_groups import Compared, biology_groups, compared_doses, compared_groups
-from causalfm.estimators.crossfitting import N_FOLDS, Folds, read_folds
 from causalfm.estimators.effect_questions import Posed
-from causalfm.estimators.group_influence import GroupInfluence
-from causalfm.estimators.nuisances import Nuisances
-from causalfm.estimators.partially_linear import partially_linear, partially_linear_slope
-from causalfm.estimators.standardising import ridge, saturated, slope
+from causalfm.estimators.influence.aipw import aipw
+from causalfm.estimators.influence.comparison_groups import Compared, biology_groups, compared_doses, compared_groups
+from causalfm.estimators.influence.crossfitting import N_FOLDS, Folds, read_folds
+from causalfm.estimators.influence.group_influence import GroupInfluence
+from causalfm.estimators.influence.nuisances import Nuisances
+from causalfm.estimators.influence.partially_linear import partially_linear, partially_linear_slope
+from causalfm.estimators.influence.standardising import ridge, saturated, slope
 from causalfm.estimators.variance_shares import TotalVariance, joint_norm, spread_norm, total_variance
 from causalfm.factor_contrasts import Contrasts
 from causalfm.gram_norms import GramNorm

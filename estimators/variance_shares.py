@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from causalfm.estimators.group_influence import GroupInfluence
+from causalfm.estimators.influence.group_influence import GroupInfluence
 from causalfm.gram_norms import GramNorm, gram_covariance
 from causalfm.norm_contrasts import fieller_of
 from causalfm.units import helmert

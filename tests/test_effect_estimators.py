@@ -10,9 +10,9 @@ from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm, mean_square_distance
 from causalfm.errors import DataError
 from causalfm.estimators import Nuisances, effect
-from causalfm.estimators.comparison_groups import compared_groups
 from causalfm.estimators.effects import largest_pair
-from causalfm.estimators.standardising import saturated
+from causalfm.estimators.influence.comparison_groups import compared_groups
+from causalfm.estimators.influence.standardising import saturated
 from causalfm.estimators.variance_shares import joint_norm
 from causalfm.gram_norms import gram_covariance
 from causalfm.graph import CausalGraph
@@ -287,7 +287,7 @@ def test_many_groups_are_bundled_without_moving_the_estimate(monkeypatch: pytest
     cohort = scm(n_groups=240)
     whole = site_effect(cohort, estimator="partially-linear")
     assert whole.influence.n_bundles == 240
-    monkeypatch.setattr("causalfm.estimators.comparison_groups.compared_groups.__kwdefaults__", {"most": 120})
+    monkeypatch.setattr("causalfm.estimators.influence.comparison_groups.compared_groups.__kwdefaults__", {"most": 120})
     bundled = site_effect(cohort, estimator="partially-linear")
     assert bundled.influence.n_bundles == 120
     np.testing.assert_allclose(bundled.influence.theta, whole.influence.theta)

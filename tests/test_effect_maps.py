@@ -10,8 +10,8 @@ from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError, GraphError
 from causalfm.estimators import effect, effect_map
-from causalfm.estimators.cell_effects import cell_effect, stack
-from causalfm.estimators.shrinkage import shrink
+from causalfm.estimators.maps.cell_effects import cell_effect, stack
+from causalfm.estimators.maps.shrinkage import shrink
 from causalfm.graph import CausalGraph
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site", "scanner"], group="patient")

@@ -14,9 +14,9 @@ import pytest
 
 from causalfm.cohort import Cohort
 from causalfm.estimators import Effect, effect
-from causalfm.estimators.dowhy_adapters import dowhy_effect
-from causalfm.estimators.econml_adapters import econml_effect
-from causalfm.estimators.scalar_samples import ScalarSample, scalar_sample
+from causalfm.estimators.peers.dowhy_adapters import dowhy_effect
+from causalfm.estimators.peers.econml_adapters import econml_effect
+from causalfm.estimators.peers.scalar_samples import ScalarSample, scalar_sample
 from causalfm.graph import CausalGraph
 
 PERSONS = ("age", "educ", "black", "hisp", "marr", "nodegree")

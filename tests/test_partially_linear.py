@@ -10,9 +10,9 @@ from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.dose_units import dose_units
 from causalfm.estimators import Nuisances, effect
-from causalfm.estimators.comparison_groups import compared_doses, compared_groups
-from causalfm.estimators.crossfitting import deal_folds
-from causalfm.estimators.partially_linear import partially_linear
+from causalfm.estimators.influence.comparison_groups import compared_doses, compared_groups
+from causalfm.estimators.influence.crossfitting import deal_folds
+from causalfm.estimators.influence.partially_linear import partially_linear
 from causalfm.graph import CausalGraph
 from causalfm.positivity import complete_table
 from causalfm.units import patient_units

@@ -10,9 +10,9 @@ import pytest
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, NotIdentifiedError
 from causalfm.estimators import Nuisances, effect
-from causalfm.estimators.dowhy_adapters import dowhy_effect, dowhy_refutations, metadata_graph
-from causalfm.estimators.econml_adapters import ESTIMATORS, econml_effect, group_folds
-from causalfm.estimators.scalar_samples import ScalarSample, scalar_sample
+from causalfm.estimators.peers.dowhy_adapters import dowhy_effect, dowhy_refutations, metadata_graph
+from causalfm.estimators.peers.econml_adapters import ESTIMATORS, econml_effect, group_folds
+from causalfm.estimators.peers.scalar_samples import ScalarSample, scalar_sample
 from causalfm.graph import CausalGraph
 
 GRAPH = CausalGraph.standard(biology="tumour", technical="site", group="patient", covariates="age")

@@ -11,9 +11,9 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.estimators import deconfounded_performance
-from causalfm.estimators.independent_population import mixed
-from causalfm.estimators.premiums import premiums
-from causalfm.estimators.weighted_scores import SCORES, Scored, gaps
+from causalfm.estimators.deconfounding.independent_population import mixed
+from causalfm.estimators.deconfounding.premiums import premiums
+from causalfm.estimators.deconfounding.weighted_scores import SCORES, Scored, gaps
 from causalfm.graph import CausalGraph
 
 GRAPH = CausalGraph.standard(biology="tumour", technical="site", group="patient")

@@ -9,10 +9,10 @@ from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError
 from causalfm.estimators import effect
 from causalfm.estimators import refuters as module
-from causalfm.estimators.placebos import noise_outcome, permuted_outcome, placebo_factor, pseudo_levels
-from causalfm.estimators.refutation import rate_verdict
-from causalfm.estimators.refuted_units import part_of, with_levels, with_outcome
-from causalfm.estimators.stability import _with_causes, data_subset, split_half
+from causalfm.estimators.refuting.placebos import noise_outcome, permuted_outcome, placebo_factor, pseudo_levels
+from causalfm.estimators.refuting.refutation import rate_verdict
+from causalfm.estimators.refuting.refuted_units import part_of, with_levels, with_outcome
+from causalfm.estimators.refuting.stability import _with_causes, data_subset, split_half
 from causalfm.graph import CausalGraph
 from causalfm.resampling import permutations_within
 
@@ -106,7 +106,7 @@ def test_the_rate_rule_can_fail() -> None:
 def test_an_estimator_whose_errors_are_too_small_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     import dataclasses
 
-    from causalfm.estimators import placebos
+    from causalfm.estimators.refuting import placebos
 
     found = subject(scm(), n_draws=100, estimator="ridge")
     assert placebo_factor(found).verdict == "pass"

@@ -14,8 +14,8 @@ from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError
 from causalfm.estimators import e_value, effect, robustness_value, scalar_robustness_value, scalar_sensitivity
-from causalfm.estimators.bias_bounds import Strength, adjusted, bias_factor, e_values
-from causalfm.estimators.observed_strength import ALL, observed_strengths
+from causalfm.estimators.robustness.bias_bounds import Strength, adjusted, bias_factor, e_values
+from causalfm.estimators.robustness.observed_strength import ALL, observed_strengths
 from causalfm.graph import CausalGraph
 
 GRAPH = CausalGraph.standard(biology="tumour", technical="site", group="patient")

@@ -27,9 +27,9 @@ import pandas as pd
 
 from causalfm.cohort import Cohort
 from causalfm.estimators import Nuisances, effect
-from causalfm.estimators.comparison_groups import compared_groups, design_columns
-from causalfm.estimators.crossfitting import deal_folds
-from causalfm.estimators.partially_linear import partially_linear
+from causalfm.estimators.influence.comparison_groups import compared_groups, design_columns
+from causalfm.estimators.influence.crossfitting import deal_folds
+from causalfm.estimators.influence.partially_linear import partially_linear
 from causalfm.graph import CausalGraph
 from causalfm.positivity import complete_table
 from causalfm.units import patient_units

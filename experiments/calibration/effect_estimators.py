@@ -9,13 +9,13 @@ import numpy as np
 
 from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import LinearTruth, mean_square_distance
-from causalfm.estimators.aipw import aipw
-from causalfm.estimators.comparison_groups import Compared, compared_groups
-from causalfm.estimators.crossfitting import N_FOLDS, deal_folds
-from causalfm.estimators.group_influence import GroupInfluence
-from causalfm.estimators.nuisances import Nuisances
-from causalfm.estimators.partially_linear import partially_linear
-from causalfm.estimators.standardising import ridge, saturated
+from causalfm.estimators.influence.aipw import aipw
+from causalfm.estimators.influence.comparison_groups import Compared, compared_groups
+from causalfm.estimators.influence.crossfitting import N_FOLDS, deal_folds
+from causalfm.estimators.influence.group_influence import GroupInfluence
+from causalfm.estimators.influence.nuisances import Nuisances
+from causalfm.estimators.influence.partially_linear import partially_linear
+from causalfm.estimators.influence.standardising import ridge, saturated
 from causalfm.estimators.variance_shares import joint_norm, share_interval, spread_norm, total_variance
 from causalfm.graph import CausalGraph
 from causalfm.positivity import MIN_GROUPS, complete_table

@@ -1,0 +1,1 @@
+"""Performance in a population where biology and factor are independent."""

@@ -1,0 +1,1 @@
+"""What each group adds to an estimate, and the estimators that are built so."""

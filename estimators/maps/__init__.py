@@ -1,0 +1,1 @@
+"""Effects by cell, shrunken towards what cells have in common."""

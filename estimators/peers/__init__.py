@@ -1,0 +1,1 @@
+"""Thin adapters of EconML's and DoWhy's estimators for scalar outcomes."""

@@ -1,0 +1,1 @@
+"""Attempts to refute an effect: placebos, negative controls, subsets and halves."""

@@ -1,0 +1,1 @@
+"""How strong an undeclared common cause would have to be."""
