@@ -8,6 +8,9 @@ PINS := pyproject.toml constraints.txt
 CAUSALFM_DATA ?= $(abspath $(wildcard ../shared/data))
 export CAUSALFM_DATA
 
+# Tests run in as many processes as there are processors: more threads would only wait for each other.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
 .PHONY: help demo test calibrate benchmark clean
 
 help:
@@ -24,7 +27,7 @@ test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" --durations=20
+	$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow" --durations=20 -n auto --dist loadfile
 
 calibrate: $(VENV)/.dev
 	$(BIN)/python -m experiments.calibration

@@ -111,9 +111,9 @@ def effect_map(
     within patients where most were seen at several levels. Values are shrunk towards their mean by how much cells
     differ beyond noise (:func:`causalfm.estimators.maps.shrinkage.shrink`): read them for ranking. Whether a cell
     differs is a question on vectors: the squared norm of its effect minus the mean effect of the other cells, whose
-    null distribution is that of :class:`causalfm.norms.SquaredNorm`, with Holm's correction over the cells, so that in a
-    homogeneous cohort any cell at all is called different with probability 5 % at most. Two cells can be moved equally
-    far in different directions: they then differ although their values do not.
+    null distribution is that of :class:`causalfm.norms.SquaredNorm`, with Holm's correction over the cells, so that in
+    a homogeneous cohort any cell at all is called different with probability 5 % at most. Two cells can be moved
+    equally far in different directions: they then differ although their values do not.
 
     References
     ----------
