@@ -1,8 +1,9 @@
 """Effects of 34 sites on all dimensions: ours beside EconML's LinearDML and the bare product, each in a process alone.
 
-``python -m experiments.benchmarks.effects [--n 30000] [--d 1536] [--large] [--fast] [--out FILE]``
+``python -m experiments.benchmarks.effects [--n 30000] [--d 1536] [--patients 600] [--large] [--fast] [--out FILE]``
 
-Every row is a patient of its own, which is the most work for us and the only case that EconML's errors are made for.
+``--patients``: how many bring the rows, equally many each. Without it every row is a patient of its own, which is the
+most work for us and the only case that EconML's errors are made for.
 The time is that of the estimates with their standard errors in all dimensions; the whole of ``effect()``, with
 distances, ratio, shares and biology, is timed beside it. ``--large``: 100,000 memory-mapped rows of 2,000 patients,
 without the peer.
@@ -105,8 +106,10 @@ def econml(folder: Path) -> dict[str, Any]:
 
     obs = pd.read_pickle(folder / "obs.pkl")
     X = np.load(folder / "X.npy")
-    units = patient_units(Cohort(X[:, :1], obs), GRAPH, ["site"], ["tumour", "age"])
-    W, T = design_columns(units.stratum, units.covariates), units.level.codes
+    cohort = Cohort(X[:, :1], obs)
+    units = patient_units(cohort, GRAPH, ["site"], ["tumour", "age"])
+    patient = cohort.factor("patient", private=True).codes
+    W, T = design_columns(units.stratum, units.covariates)[patient], units.level.codes[patient]
     model = LinearDML(
         model_y=Ridge(),
         model_t=LogisticRegression(max_iter=2000),
@@ -146,21 +149,23 @@ def alone(name: str, folder: Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(n: int, d: int, *, large: bool) -> dict[str, Any]:
+def measure(n: int, d: int, patients: int, *, large: bool) -> dict[str, Any]:
     """Time the parts in turn.
 
     Parameters
     ----------
     n, d
         Rows and dimensions.
+    patients
+        How many bring the rows.
     large
-        Rows of 2,000 patients, memory-mapped, without the peer; else a patient per row.
+        Without the peer.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_data(folder, n, d, 2000 if large else n)
+        write_data(folder, n, d, patients)
         found = {part: alone(part, folder) for part in PARTS if not (large and part == "econml")}
-        out: dict[str, Any] = {"n": n, "d": d, "sites": SITES, "parts": found}
+        out: dict[str, Any] = {"n": n, "d": d, "patients": patients, "sites": SITES, "parts": found}
         out["ratio_to_product"] = found["ours"]["cpu_seconds"] / found["product"]["cpu_seconds"]
         if not large:
             for clock in ("seconds", "cpu_seconds"):
@@ -176,6 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Effects of many sites on all dimensions beside EconML.")
     parser.add_argument("--n", type=int, default=30_000)
     parser.add_argument("--d", type=int, default=1536)
+    parser.add_argument("--patients", type=int, help="who bring the rows; default one row each")
     parser.add_argument("--large", action="store_true", help="100,000 memory-mapped rows of 2,000 patients")
     parser.add_argument("--fast", action="store_true", help="n=3000, d=64: seconds")
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
@@ -186,7 +192,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(json.dumps(PARTS[options.part](options.folder)))
         return
     n, d = (100_000, options.d) if options.large else (3000, 64) if options.fast else (options.n, options.d)
-    text = json.dumps(measure(n, d, large=options.large), indent=2)
+    patients = 2000 if options.large else options.patients or n
+    text = json.dumps(measure(n, d, patients, large=options.large), indent=2)
     print(text)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
