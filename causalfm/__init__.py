@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from causalfm.results import TestResult as TestResult
     from causalfm.scm import EmbeddingSCM as EmbeddingSCM
     from causalfm.scm import pair_curve as pair_curve
+    from causalfm.scoreboard_plot import plot_scoreboard as plot_scoreboard
     from causalfm.sensitivity_plot import plot_sensitivity as plot_sensitivity
     from causalfm.trimming import common_support as common_support
 
@@ -61,6 +62,7 @@ _NAMES = {
     "plot_flips": "causalfm.flip_plot",
     "plot_map": "causalfm.map_drawing",
     "plot_pair_curve": "causalfm.pair_plot",
+    "plot_scoreboard": "causalfm.scoreboard_plot",
     "plot_sensitivity": "causalfm.sensitivity_plot",
     "read": "causalfm.io",
     "self_check": "causalfm.invariance",

@@ -13,6 +13,8 @@ from causalfm.estimators.refuting.refutation import Refutation
 from causalfm.estimators.robustness.benchmarks import Sensitivity
 from causalfm.estimators.robustness.bias_bounds import e_value, robustness_value, scalar_robustness_value
 from causalfm.estimators.robustness.scalar_robustness import scalar_sensitivity
+from causalfm.estimators.scoring.board import scoreboard
+from causalfm.estimators.scoring.result import Scoreboard
 
 if TYPE_CHECKING:
     from causalfm.estimators.correctors import ComBat as ComBat
@@ -37,6 +39,7 @@ __all__ = [
     "Premium",
     "Refutation",
     "SCMCorrector",
+    "Scoreboard",
     "Sensitivity",
     "TransportAligner",
     "deconfounded_performance",
@@ -46,6 +49,7 @@ __all__ = [
     "robustness_value",
     "scalar_robustness_value",
     "scalar_sensitivity",
+    "scoreboard",
 ]
 
 

@@ -53,7 +53,7 @@ MEMBERS = {
     "nouns": NOUNS,
     "engines": ENGINES,
     "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
-    | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot"},
+    | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot", "scoreboard_plot"},
     "cli": {"cli", "demo", "doctor"},
 }
 ROWS = (

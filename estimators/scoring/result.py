@@ -1,0 +1,139 @@
+"""Result of a scoreboard: every corrector's numbers, their changes against no correction, and whether one helps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from causalfm.results import Result
+
+NONE = "no correction"
+HELPS, KEEPS = "biology_new_site", "biology"  # what a recommendation rests on
+
+
+@dataclass(frozen=True)
+class Score(Result):
+    """One measure of one corrector.
+
+    Attributes
+    ----------
+    corrector, name
+        ``"no correction"`` or the corrector's name; the measure.
+    value, low, high, chance
+        Value with its 95 % interval, and what nothing would score (``nan`` where the notion is void).
+    better
+        ``"lower"`` or ``"higher"``.
+    change, change_low, change_high
+        Value less that without correction on the same patients, with its 95 % interval.
+    joint_low, joint_high
+        Interval of the change for all correctors together (Bonferroni).
+    leak
+        The value with the corrector fitted on all rows; ``nan`` unless asked for.
+    reason
+        Why there is no value.
+    """
+
+    corrector: str
+    name: str
+    value: float
+    low: float
+    high: float
+    chance: float
+    better: str
+    change: float
+    change_low: float
+    change_high: float
+    joint_low: float
+    joint_high: float
+    leak: float
+    reason: str = ""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the one row of this score."""
+        return [dict(self.__dict__)]
+
+
+@dataclass(frozen=True)
+class Scoreboard(Result):
+    """Correctors side by side.
+
+    Attributes
+    ----------
+    scores
+        One per corrector and measure; those without correction first.
+    recommended
+        Name of the corrector that is shown to help, or None.
+    sentence
+        The recommendation in words.
+    n, n_groups, unit
+        Rows, independent units, and what the unit is.
+    details
+        Settings, cells that were judged, what stands behind the intervals.
+    """
+
+    scores: tuple[Score, ...]
+    recommended: str | None
+    sentence: str
+    n: int
+    n_groups: int
+    unit: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per corrector and measure."""
+        return [row for score in self.scores for row in score.rows()]
+
+    def score(self, corrector: str, name: str) -> Score:
+        """Return one score; KeyError if there is none of that name."""
+        for score in self.scores:
+            if (score.corrector, score.name) == (corrector, name):
+                return score
+        raise KeyError(f"no score {name!r} of {corrector!r}")
+
+
+def recommend(scores: tuple[Score, ...], margin: float) -> tuple[str | None, str]:
+    """Name the corrector with the surest gain at unseen sites among those that keep biology, if there is one.
+
+    Parameters
+    ----------
+    scores
+        All scores.
+    margin
+        Accuracy for unseen patients that a corrector may lose.
+
+    Returns
+    -------
+    name : str or None
+        Of the corrector.
+    sentence : str
+        In words.
+    """
+    gains = {s.corrector: s for s in scores if s.name == HELPS and s.corrector != NONE}
+    kept = {s.corrector: s for s in scores if s.name == KEEPS and s.corrector != NONE}
+    told = {name: s for name, s in gains.items() if math.isfinite(s.joint_low)}
+    if not told:
+        reasons = sorted({s.reason for s in gains.values() if s.reason})
+        why = reasons[0] if reasons else "no corrector has an interval at unseen sites"
+        return None, f"cannot tell whether a corrector helps: {why}"
+    helps = {name: s for name, s in told.items() if s.joint_low > 0.0}
+    safe = {name: s for name, s in helps.items() if kept[name].joint_low > -margin}
+    if safe:
+        best = max(safe.values(), key=lambda s: s.joint_low)
+        return best.corrector, (
+            f"{best.corrector} helps: accuracy at unseen sites rises by {best.change:.3f} (joint interval "
+            f"{best.joint_low:.3f} to {best.joint_high:.3f}), and accuracy for unseen patients of known sites falls by "
+            f"less than {margin:g}."
+        )
+    if helps:
+        names = ", ".join(sorted(helps))
+        return None, (
+            f"no corrector helps here: {names} gain(s) accuracy at unseen sites, but may lose {margin:g} or more for "
+            "unseen patients of known sites."
+        )
+    best = max(told.values(), key=lambda s: s.change)
+    return None, (
+        f"no corrector helps here: the largest gain at unseen sites is {best.change:.3f} ({best.corrector}), and its "
+        f"joint interval {best.joint_low:.3f} to {best.joint_high:.3f} does not exclude 0."
+    )

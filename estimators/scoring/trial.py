@@ -1,0 +1,157 @@
+"""What correctors are tried on: coded rows, and patients dealt to halves and folds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from causalfm.errors import DataError
+from causalfm.graph_checks import check_levels
+from causalfm.metrics.learners import grouped_folds, groups_per_level
+from causalfm.strata import confounder_of
+
+if TYPE_CHECKING:
+    from causalfm.cohort import Cohort, Factor
+    from causalfm.graph import CausalGraph
+
+MINIMUM = 6  # patients of a cell that is judged: half of the cohort still holds three
+INNER = 3  # parts of a half: the reader of the site trains on two and reads the third
+FOLDS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """What a reader is to tell: ``y (n,)`` within ``context (n,)``; ``judged (contexts, levels)`` cells that count."""
+
+    y: np.ndarray
+    context: np.ndarray
+    judged: np.ndarray
+
+    def part(self, kept: np.ndarray) -> Codes:
+        """Return the rows of a mask; the cells that count stay."""
+        return Codes(self.y[kept], self.context[kept], self.judged)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Rows, and who is in which part.
+
+    Attributes
+    ----------
+    cohort, graph, confounder
+        Data, roles and the factor that correctors remove.
+    site, biology
+        The site within biology; the outcome within sites.
+    groups
+        ``(n,)`` codes of the units.
+    half, inner, fold
+        ``(n,)`` parts: rows of a unit share theirs.
+    levels, classes
+        Names of sites and of the outcome.
+    """
+
+    cohort: Cohort
+    graph: CausalGraph
+    confounder: str
+    site: Codes
+    biology: Codes
+    groups: np.ndarray
+    half: np.ndarray
+    inner: np.ndarray
+    fold: np.ndarray
+    levels: tuple[str, ...]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def halves(self, random_state: int) -> tuple[Trial, Trial]:
+        """Return two trials without a unit in common, each with parts of its own; the cells that count stay."""
+        side = grouped_folds(self._cells(), self.groups, 2, random_state)
+        return self._part(side == 0, random_state), self._part(side == 1, random_state)
+
+    def n_cells(self) -> int:
+        """Return how many cells of site and biology there are: their sizes are fixed in the design."""
+        return int(self._cells().max()) + 1
+
+    def _cells(self) -> np.ndarray:
+        cell = self.site.y * len(self.site.judged) + self.site.context
+        return np.asarray(np.unique(cell, return_inverse=True)[1])
+
+    def _part(self, kept: np.ndarray, random_state: int) -> Trial:
+        groups = np.unique(self.groups[kept], return_inverse=True)[1]
+        whole = dataclasses.replace(
+            self,
+            cohort=self.cohort[kept],
+            site=self.site.part(kept),
+            biology=self.biology.part(kept),
+            groups=groups,
+        )
+        return whole.dealt(random_state)
+
+    def dealt(self, random_state: int) -> Trial:
+        """Return the trial with units dealt to halves, thirds of these, and folds."""
+        cell = self._cells()
+        sixth = grouped_folds(cell, self.groups, 2 * INNER, random_state)
+        fold = grouped_folds(cell, self.groups, FOLDS, random_state + 1)
+        return dataclasses.replace(self, half=sixth % 2, inner=sixth // 2, fold=fold)
+
+
+def trial_of(
+    cohort: Cohort, graph: CausalGraph, confounder: str | None, outcome: str | None, random_state: int
+) -> Trial:
+    """Code the columns and deal the units; parameters and errors as in ``scoreboard``."""
+    name, outcome = confounder_of(graph, confounder), graph.biology if outcome is None else outcome
+    site, biology, target = (cohort.factor(column) for column in (name, graph.biology, outcome))
+    groups = cohort.factor(graph.group, private=True).codes
+    check_levels(site, "the factor to remove")
+    check_levels(biology, "biology")
+    check_levels(target, "the outcome")
+    within_biology = _codes(site, biology, groups)
+    within_sites = _codes(target, site, groups)
+    if not within_biology.judged.any():
+        raise DataError(
+            f"no class of {graph.biology!r} is held by {MINIMUM} {graph.group}s at each of two levels of {name!r}: "
+            "what a corrector removes cannot be told from biology. causalfm.positivity shows the table."
+        )
+    parts = (np.zeros(len(groups), dtype=np.int64),) * 3
+    trial = Trial(cohort, graph, name, within_biology, within_sites, groups, *parts, site.levels, target.levels)
+    return trial.dealt(random_state)
+
+
+def _codes(target: Factor, context: Factor, groups: np.ndarray) -> Codes:
+    """Code a column within a context: a cell counts if it and another of its context hold enough units."""
+    shape = context.n_levels, target.n_levels
+    cell = context.codes * target.n_levels + target.codes
+    judged = groups_per_level(cell, groups, shape[0] * shape[1]).reshape(shape) >= MINIMUM
+    judged &= judged.sum(axis=1, keepdims=True) >= 2
+    return Codes(target.codes, context.codes, judged)
+
+
+def shares(judged: np.ndarray) -> np.ndarray:
+    """Weights ``(contexts, levels)`` of the cells: contexts weigh the same, and so do the levels in them."""
+    levels = judged.sum(axis=1, keepdims=True)
+    out: np.ndarray = np.where(judged, 1.0 / np.maximum(levels * (levels > 0).sum(), 1), 0.0)
+    return out
+
+
+def within_accuracy(hit: np.ndarray, codes: Codes, groups: np.ndarray) -> float:
+    """Balanced accuracy over the cells that count; units of a cell weigh the same, ``nan`` if a cell is empty."""
+    share, cell = shares(codes.judged).ravel(), codes.context * codes.judged.shape[1] + codes.y
+    pairs, entry = np.unique(cell * (int(groups.max()) + 1) + groups, return_inverse=True)
+    means = np.bincount(entry, hit) / np.bincount(entry)
+    where = pairs // (int(groups.max()) + 1)
+    held = np.bincount(where, minlength=len(share))
+    used = share > 0.0
+    if not used.any() or not held[used].all():
+        return float("nan")
+    return float((np.bincount(where, means, len(share))[used] / held[used]) @ share[used])
+
+
+def chance_of(judged: np.ndarray) -> float:
+    """Return what any guess from the context alone scores, exactly."""
+    levels = judged.sum(axis=1)
+    return float((1.0 / levels[levels > 0]).mean()) if levels.any() else float("nan")
