@@ -10,7 +10,9 @@ from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError
 from causalfm.estimators import ComBat, LinearEraser, MeanAligner, scoreboard
 from causalfm.estimators.scoring.balanced_tables import balanced_scores
-from causalfm.estimators.scoring.measuring import Attempt, measure
+from causalfm.estimators.scoring.confounded_sets import REPEATS, STEPS, confounded_training
+from causalfm.estimators.scoring.correcting import Attempt
+from causalfm.estimators.scoring.measuring import measure
 from causalfm.estimators.scoring.readers import READERS, read_out
 from causalfm.estimators.scoring.result import NONE, Score, recommend
 from causalfm.estimators.scoring.trial import Codes, chance_of, trial_of, within_accuracy
@@ -71,12 +73,13 @@ def test_values_of_balanced_tables_are_those_of_the_metrics():
 
 
 def test_scored_rows_are_new_to_the_corrector_and_leaks_are_not():
-    trial = trial_of(numbered(made(per_cell=7)), GRAPH, None, None, 0)
+    trial = trial_of(numbered(made(n_sites=3, per_cell=12)), GRAPH, None, None, 0)
     for leak in (False, True):
         LOG.clear()
         values, reasons = measure(trial, Attempt(Unchanged(), ("knn",), leak, 0))
         assert not reasons
-        assert len(LOG) == 2 + 2 + 5 + 4 + 4  # halves twice, folds, sites twice
+        steps = REPEATS * 2 * STEPS  # two training sets in each deal
+        assert len(LOG) == 2 + 2 + steps + 5 + 3 + 3  # halves twice, confounded sets, folds, sites twice
         new = [any(not rows & fitted for rows in batches) for fitted, batches in LOG]
         assert all(new) is not leak
         scored = set().union(*(rows for fitted, batches in LOG for rows in batches if not rows & fitted))
@@ -130,7 +133,7 @@ def test_readers_read_what_is_there_and_ignore_labels_of_test_rows(reader):
 
 @pytest.fixture(scope="module")
 def board():
-    correctors = {"aligned": MeanAligner(unseen="adapt"), "blind": Blind(), "refuses": ComBat()}
+    correctors = {"aligned": MeanAligner(unseen="adapt"), "blind": Blind()}
     return scoreboard(made(n_sites=3), GRAPH, correctors, readers=["linear"], halvings=5, leak=True)
 
 
@@ -154,18 +157,34 @@ def test_a_corrector_that_destroys_biology_is_seen_and_not_recommended(board):
     assert (lost.low, lost.high) == (-kept.change_high, -kept.change_low)
 
 
-def test_a_refusal_at_new_sites_is_said_and_leaves_the_rest(board):
-    new = board.score("refuses", "biology_new_site")
+def test_a_refusal_at_new_sites_is_said_and_leaves_the_rest():
+    result = scoreboard(made(n_sites=3), GRAPH, {"refuses": ComBat()}, readers=["knn"], halvings=0, leak=True)
+    new = result.score("refuses", "biology_new_site")
     assert np.isnan(new.value)
     assert "never saw" in new.reason
-    assert np.isfinite(board.score("refuses", "site_linear").value)
+    assert np.isfinite(result.score("refuses", "site_knn").value)
     # with the site among the rows of the fit nothing is refused: that is the leak
     assert np.isfinite(new.leak)
+    assert result.recommended is None
+    assert "halvings=0" in result.sentence
+    assert {text.get_text().strip() for text in cfm.plot_scoreboard(result, site="site_knn").texts} == {NONE}
+
+
+def test_sets_in_which_class_and_site_are_one_are_not_corrected(board):
+    assert board.score("aligned", "apd_not_corrected").value == 1 / STEPS  # the last of each schedule
+    assert board.score("blind", "apd_not_corrected").value == board.score(NONE, "apd_not_corrected").value == 0.0
+    assert board.score("blind", "apd").value == pytest.approx(0.0)
+
+
+def test_confounded_sets_cost_accuracy_where_the_site_lies_along_the_classes():
+    # shifts of -2 and 2, classes 3 apart: a probe of the confounded set reads the site
+    trial = trial_of(made(n_sites=2, per_cell=16, site_effect=2.0), GRAPH, None, None, 0)
+    assert confounded_training(trial, Attempt(None, (), False, 0))["apd"] < -0.1
 
 
 def test_the_board_leaves_as_frame_and_dictionary(board):
     frame = board.to_frame()
-    assert set(frame["corrector"]) == {NONE, "aligned", "blind", "refuses"}
+    assert set(frame["corrector"]) == {NONE, "aligned", "blind"}
     assert not frame.duplicated(["corrector", "name"]).any()
     nothing = frame[frame["corrector"] == NONE]
     assert nothing["change"].isna().all()
@@ -177,7 +196,7 @@ def test_the_board_leaves_as_frame_and_dictionary(board):
 def test_the_figure_joins_what_none_beats(board):
     ax = cfm.plot_scoreboard(board)
     written = {text.get_text().strip() for text in ax.texts}
-    assert written == {NONE, "aligned", "blind"}  # no number at new sites: the other cannot be placed
+    assert written == {NONE, "aligned", "blind"}
     with pytest.raises(DataError, match="no measure"):
         cfm.plot_scoreboard(board, site="site_forest")
 
