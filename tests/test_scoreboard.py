@@ -184,6 +184,13 @@ def test_confounded_sets_cost_accuracy_where_the_site_is_easier_to_read_than_the
     assert confounded_training(trial, Attempt(None, (), False, 0))["apd"] < -0.1
 
 
+def test_a_number_without_interval_says_why(board):
+    drop = board.score("aligned", "apd")  # halves of six patients per cell carry no schedule of three steps
+    assert np.isfinite(drop.value)
+    assert np.isnan(drop.change_low)
+    assert "no interval: no value in 10 of 10 halves" in drop.reason
+
+
 def test_the_board_leaves_as_frame_and_dictionary(board):
     frame = board.to_frame()
     assert set(frame["corrector"]) == {NONE, "aligned", "blind"}

@@ -180,8 +180,12 @@ def _run(name: str, attempt: Attempt, trial: Trial, pairs: Sequence[tuple[Trial,
     values, reasons = measure(trial, attempt)
     leaky = replace(attempt, leak=True)
     leaked = measure(trial, leaky)[0] if leak and attempt.corrector is not None else {}
-    found = [[measure(half, attempt)[0] for half in pair] for pair in pairs]
-    halves = {key: np.array([[one[key] for one in pair] for pair in found]).reshape(-1, 2) for key in values}
+    found = [[measure(half, attempt) for half in pair] for pair in pairs]
+    halves = {key: np.array([[one[0][key] for one in pair] for pair in found]).reshape(-1, 2) for key in values}
+    for key, parts in halves.items():
+        if np.isfinite(values[key]) and (lacking := int((~np.isfinite(parts)).sum())):
+            why = next((one[1][key] for pair in found for one in pair if key in one[1]), "too few patients")
+            reasons[key] = f"no interval: no value in {lacking} of {parts.size} halves of the cohort ({why})"
     return _Run(name, {**values, "seconds": seconds_of(trial, attempt.corrector)}, reasons, leaked, halves)
 
 

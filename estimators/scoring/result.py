@@ -32,7 +32,7 @@ class Score(Result):
     leak
         The value with the corrector fitted on all rows; ``nan`` unless asked for.
     reason
-        Why there is no value.
+        Why there is no value, or no interval.
     """
 
     corrector: str
