@@ -94,10 +94,9 @@ def scoreboard(
     Intervals: patients are halved at random within site and biology, and the whole procedure, fits of correctors and
     probes included, is run in either half. The halves have no patient in common, so that the mean of ``(a - b)^2 / 4``
     estimates the variance of the number on all patients; unlike a delete-one jackknife it holds for numbers that are
-    not smooth, such as a median or the least of several sites (Shao and Wu 1989). What is less stable with half of the
-    patients makes it rather too wide. t quantiles; changes are taken within each half, so that they are paired.
-    Intervals on corrected rows as if these had been seen would leave out the error of the correction. They are for new
-    patients of these sites, not for another site.
+    not smooth, such as a median or the least of several sites (Shao and Wu 1989). t quantiles;
+    changes are taken within each half, so that they are paired. Intervals on corrected rows as if these had been seen
+    would leave out the error of the correction. They are for new patients of these sites, not for another site.
 
     A corrector is recommended if its gain in ``biology_new_site`` is above 0 and its loss in ``biology`` below the
     margin, by intervals that hold for all correctors together.
