@@ -15,6 +15,7 @@ from causalfm.estimators.robustness.bias_bounds import e_value, robustness_value
 from causalfm.estimators.robustness.scalar_robustness import scalar_sensitivity
 
 if TYPE_CHECKING:
+    from causalfm.estimators.correctors import CausalComBat as CausalComBat
     from causalfm.estimators.correctors import ComBat as ComBat
     from causalfm.estimators.correctors import LinearEraser as LinearEraser
     from causalfm.estimators.correctors import MeanAligner as MeanAligner
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from causalfm.estimators.correctors import TransportAligner as TransportAligner
 
 __all__ = [
+    "CausalComBat",
     "ComBat",
     "DeconfoundedPerformance",
     "Effect",

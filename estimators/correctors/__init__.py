@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from causalfm.estimators.correctors.causal_combat import CausalComBat as CausalComBat
     from causalfm.estimators.correctors.combat import ComBat as ComBat
     from causalfm.estimators.correctors.linear_eraser import LinearEraser as LinearEraser
     from causalfm.estimators.correctors.mean_aligner import MeanAligner as MeanAligner
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from causalfm.estimators.correctors.transport_aligner import TransportAligner as TransportAligner
 
 NAMES = {
+    "CausalComBat": "causal_combat",
     "ComBat": "combat",
     "LinearEraser": "linear_eraser",
     "MeanAligner": "mean_aligner",
