@@ -17,6 +17,7 @@ from causalfm.estimators.robustness.scalar_robustness import scalar_sensitivity
 if TYPE_CHECKING:
     from causalfm.estimators.correctors import CausalComBat as CausalComBat
     from causalfm.estimators.correctors import ComBat as ComBat
+    from causalfm.estimators.correctors import GradientReversalAdapter as GradientReversalAdapter
     from causalfm.estimators.correctors import LinearEraser as LinearEraser
     from causalfm.estimators.correctors import MeanAligner as MeanAligner
     from causalfm.estimators.correctors import NuisanceSubspace as NuisanceSubspace
@@ -30,6 +31,7 @@ __all__ = [
     "DeconfoundedPerformance",
     "Effect",
     "EffectMap",
+    "GradientReversalAdapter",
     "GroupInfluence",
     "LinearEraser",
     "MeanAligner",

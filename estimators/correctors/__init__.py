@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from causalfm.estimators.correctors.causal_combat import CausalComBat as CausalComBat
     from causalfm.estimators.correctors.combat import ComBat as ComBat
+    from causalfm.estimators.correctors.gradient_reversal_adapter import (
+        GradientReversalAdapter as GradientReversalAdapter,
+    )
     from causalfm.estimators.correctors.linear_eraser import LinearEraser as LinearEraser
     from causalfm.estimators.correctors.mean_aligner import MeanAligner as MeanAligner
     from causalfm.estimators.correctors.nuisance_subspace import NuisanceSubspace as NuisanceSubspace
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 NAMES = {
     "CausalComBat": "causal_combat",
     "ComBat": "combat",
+    "GradientReversalAdapter": "gradient_reversal_adapter",
     "LinearEraser": "linear_eraser",
     "MeanAligner": "mean_aligner",
     "NuisanceSubspace": "nuisance_subspace",

@@ -1,0 +1,169 @@
+"""A map of embeddings trained against an adversary that reads the factor from them, by gradient reversal."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH, EVERY, PATIENCE = 256, 25, 8
+RATE, FASTER = 2e-3, 5.0  # step size of the map; how much faster adversary and read-out of biology learn
+AVERAGED = 0.98  # a game circles its equilibrium: the running mean of its weights comes nearer
+
+Weights = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Players:
+    """What plays: ``linear`` map and adversary, or both with one hidden layer of ``width``; ``steps`` at most."""
+
+    linear: bool
+    width: int
+    steps: int
+    device: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Standardised rows ``u (n, d)`` and what is known of them.
+
+    Attributes
+    ----------
+    u
+        ``(n, d)`` float32.
+    level
+        ``(n,)`` what the adversary reads.
+    given
+        ``(n, q)`` biology and covariates, which the adversary sees.
+    biology
+        ``(n,)`` classes to be kept readable, or None.
+    unit
+        ``(n,)`` codes of the patients (rows): they weigh equally.
+    """
+
+    u: np.ndarray
+    level: np.ndarray
+    given: np.ndarray
+    biology: np.ndarray | None
+    unit: np.ndarray
+
+    def part(self, rows: np.ndarray) -> Rows:
+        """Return the rows at a mask or at positions."""
+        biology = None if self.biology is None else self.biology[rows]
+        return Rows(self.u[rows], self.level[rows], self.given[rows], biology, self.unit[rows])
+
+    def weight(self) -> np.ndarray:
+        """``(n,)``: patients equal, adding up to 1."""
+        weight = 1.0 / np.bincount(self.unit)[self.unit]
+        return np.asarray(weight / weight.sum())
+
+
+def moved(u: Any, weights: Mapping[str, Any]) -> Any:
+    """Apply a map to standardised rows, NumPy's or torch's: ``u + f(u A) B`` with ``f`` linear or rectified."""
+    inner = u @ weights["into"]
+    if "bias" in weights:
+        inner = inner + weights["bias"]
+        inner = inner * (inner > 0)
+    return u + inner @ weights["back"]
+
+
+def first_weights(d: int, players: Players, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return a map that moves nothing yet."""
+    out = {"into": rng.standard_normal((d, players.width)) / np.sqrt(d), "back": np.zeros((players.width, d))}
+    return out if players.linear else {**out, "bias": np.zeros(players.width)}
+
+
+def play(
+    rows: Rows, strength: float, players: Players, judge: Callable[[Weights], float], rng: np.random.Generator
+) -> tuple[Weights, int]:
+    """Train a map at one strength and stop early.
+
+    Parameters
+    ----------
+    rows
+        To learn from.
+    strength
+        Weight of the adversary's reversed gradient, beside mean squared movement per dimension and the loss of reading
+        biology.
+    players
+        Shapes, number of steps, device.
+    judge
+        Gives the loss of a map on held-out patients; the lowest wins, and some time without gain ends the game.
+    rng
+        Source of first weights and batches; torch's generators are not touched.
+
+    Returns
+    -------
+    weights : dict
+        Of the map; one that moves nothing where no other was better.
+    step : int
+        Where it was found.
+    """
+    import torch
+
+    def put(values: np.ndarray) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=players.device or "cpu")
+
+    best = first_weights(rows.u.shape[1], players, rng)
+    own, mean = ({name: put(value) for name, value in best.items()} for _ in range(2))
+    readers = [put(value) for value in _readers(rows, players, rng)]
+    for value in (*own.values(), *readers):
+        value.requires_grad_()
+    optimiser = torch.optim.Adam([{"params": [*own.values()], "lr": RATE}, {"params": readers, "lr": FASTER * RATE}])
+    data = [put(rows.u), torch.as_tensor(rows.level).to(own["into"].device), put(rows.given)]
+    if rows.biology is not None:
+        data.append(torch.as_tensor(rows.biology).to(own["into"].device))
+    lowest, found, ends = judge(best), 0, np.cumsum(rows.weight())
+    for step in range(1, players.steps + 1):
+        drawn = np.searchsorted(ends, rng.random(BATCH) * ends[-1]).clip(max=len(ends) - 1)  # patients alike
+        optimiser.zero_grad()
+        at = torch.as_tensor(drawn, device=own["into"].device)
+        _loss([part[at] for part in data], own, readers, strength).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        with torch.no_grad():
+            for name, value in own.items():
+                mean[name].lerp_(value, 1.0 - AVERAGED)
+        if step % EVERY == 0 or step == players.steps:
+            now = {name: value.cpu().numpy().astype(np.float64) for name, value in mean.items()}
+            if (loss := judge(now)) < lowest:
+                best, lowest, found = now, loss, step
+            elif step - found >= PATIENCE * EVERY:
+                break
+    return best, found
+
+
+def _readers(rows: Rows, players: Players, rng: np.random.Generator) -> list[np.ndarray]:
+    """First weights of the adversary, and of the read-out of biology: a linear one, the last two."""
+    d, q, hidden = rows.u.shape[1], rows.given.shape[1], [] if players.linear else [players.width]
+    sizes = [(d + q, *hidden, int(rows.level.max()) + 1)]
+    if rows.biology is not None:
+        sizes.append((d, int(rows.biology.max()) + 1))
+    out = []
+    for layers in sizes:
+        for a, b in itertools.pairwise(layers):
+            out += [rng.standard_normal((a, b)) / np.sqrt(a), np.zeros(b)]
+    return out
+
+
+def _loss(
+    batch: list[torch.Tensor], own: dict[str, torch.Tensor], readers: list[torch.Tensor], strength: float
+) -> torch.Tensor:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    u, level, given = batch[:3]
+    z = moved(u, own)
+    total: torch.Tensor = (z - u).square().mean()
+    if len(batch) > 3:
+        total = total + cross_entropy(z @ readers[-2] + readers[-1], batch[3])
+        readers = readers[:-2]
+    seen = torch.cat([(1.0 + strength) * z.detach() - strength * z, given], dim=1)  # z; its gradient times -strength
+    for weight, bias in zip(readers[::2], readers[1::2], strict=True):
+        seen = (seen if weight is readers[0] else seen.relu()) @ weight + bias
+    return total + cross_entropy(seen, level)
