@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 BATCH, EVERY, PATIENCE = 256, 25, 8
-RATE, FASTER = 2e-3, 5.0  # step size of the map; how much faster adversary and read-out of biology learn
+RATE, FASTER = 1e-2, 2.0  # step size of the map; how much faster adversary and read-out of biology learn
 AVERAGED = 0.98  # a game circles its equilibrium: the running mean of its weights comes nearer
 
 Weights = Mapping[str, np.ndarray]
@@ -31,7 +31,7 @@ class Players:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Standardised rows ``u (n, d)`` and what is known of them.
+    """Whitened rows ``u (n, d)`` and what is known of them.
 
     Attributes
     ----------
@@ -45,6 +45,8 @@ class Rows:
         ``(n,)`` classes to be kept readable, or None.
     unit
         ``(n,)`` codes of the patients (rows): they weigh equally.
+    n_levels
+        Levels of the factor, whether or not these rows have all of them.
     """
 
     u: np.ndarray
@@ -52,11 +54,12 @@ class Rows:
     given: np.ndarray
     biology: np.ndarray | None
     unit: np.ndarray
+    n_levels: int
 
     def part(self, rows: np.ndarray) -> Rows:
         """Return the rows at a mask or at positions."""
         biology = None if self.biology is None else self.biology[rows]
-        return Rows(self.u[rows], self.level[rows], self.given[rows], biology, self.unit[rows])
+        return Rows(self.u[rows], self.level[rows], self.given[rows], biology, self.unit[rows], self.n_levels)
 
     def weight(self) -> np.ndarray:
         """``(n,)``: patients equal, adding up to 1."""
@@ -65,18 +68,21 @@ class Rows:
 
 
 def moved(u: Any, weights: Mapping[str, Any]) -> Any:
-    """Apply a map to standardised rows, NumPy's or torch's: ``u + f(u A) B`` with ``f`` linear or rectified."""
-    inner = u @ weights["into"]
-    if "bias" in weights:
-        inner = inner + weights["bias"]
-        inner = inner * (inner > 0)
-    return u + inner @ weights["back"]
+    """Apply a map to whitened rows of NumPy or torch: ``p = u - u V V'``, then ``p + f(p A) B`` with layers."""
+    out = u - (u @ weights["axes"]) @ weights["axes"].T
+    if "bias" not in weights:
+        return out
+    inner = out @ weights["into"] + weights["bias"]
+    return out + (inner * (inner > 0)) @ weights["back"]
 
 
-def first_weights(d: int, players: Players, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return a map that moves nothing yet."""
-    out = {"into": rng.standard_normal((d, players.width)) / np.sqrt(d), "back": np.zeros((players.width, d))}
-    return out if players.linear else {**out, "bias": np.zeros(players.width)}
+def still_map(d: int, n_levels: int, players: Players, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return a map that moves nothing."""
+    axes = np.zeros((d, min(n_levels - 1, d)))
+    if players.linear:
+        return {"axes": axes}
+    into = rng.standard_normal((d, players.width)) / np.sqrt(d)
+    return {"axes": axes, "into": into, "bias": np.zeros(players.width), "back": np.zeros((players.width, d))}
 
 
 def play(
@@ -110,27 +116,30 @@ def play(
     def put(values: np.ndarray) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float32, device=players.device or "cpu")
 
-    best = first_weights(rows.u.shape[1], players, rng)
-    own, mean = ({name: put(value) for name, value in best.items()} for _ in range(2))
+    best = still_map(rows.u.shape[1], rows.n_levels, players, rng)
+    start = {**best, "axes": rng.standard_normal(best["axes"].shape) / np.sqrt(len(best["axes"]))}
+    own, mean = ({name: put(value) for name, value in start.items()} for _ in range(2))
     readers = [put(value) for value in _readers(rows, players, rng)]
     for value in (*own.values(), *readers):
         value.requires_grad_()
     optimiser = torch.optim.Adam([{"params": [*own.values()], "lr": RATE}, {"params": readers, "lr": FASTER * RATE}])
-    data = [put(rows.u), torch.as_tensor(rows.level).to(own["into"].device), put(rows.given)]
+    data = [put(rows.u), torch.as_tensor(rows.level).to(own["axes"].device), put(rows.given)]
     if rows.biology is not None:
-        data.append(torch.as_tensor(rows.biology).to(own["into"].device))
+        data.append(torch.as_tensor(rows.biology).to(own["axes"].device))
     lowest, found, ends = judge(best), 0, np.cumsum(rows.weight())
     for step in range(1, players.steps + 1):
         drawn = np.searchsorted(ends, rng.random(BATCH) * ends[-1]).clip(max=len(ends) - 1)  # patients alike
         optimiser.zero_grad()
-        at = torch.as_tensor(drawn, device=own["into"].device)
-        _loss([part[at] for part in data], own, readers, strength).backward()  # type: ignore[no-untyped-call]
+        at = torch.as_tensor(drawn, device=own["axes"].device)
+        upright = {**own, "axes": torch.linalg.qr(own["axes"])[0]}
+        _loss([part[at] for part in data], upright, readers, strength).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         with torch.no_grad():
             for name, value in own.items():
                 mean[name].lerp_(value, 1.0 - AVERAGED)
         if step % EVERY == 0 or step == players.steps:
             now = {name: value.cpu().numpy().astype(np.float64) for name, value in mean.items()}
+            now["axes"] = np.linalg.qr(now["axes"])[0]
             if (loss := judge(now)) < lowest:
                 best, lowest, found = now, loss, step
             elif step - found >= PATIENCE * EVERY:
@@ -141,7 +150,7 @@ def play(
 def _readers(rows: Rows, players: Players, rng: np.random.Generator) -> list[np.ndarray]:
     """First weights of the adversary, and of the read-out of biology: a linear one, the last two."""
     d, q, hidden = rows.u.shape[1], rows.given.shape[1], [] if players.linear else [players.width]
-    sizes = [(d + q, *hidden, int(rows.level.max()) + 1)]
+    sizes = [(d + q, *hidden, rows.n_levels)]
     if rows.biology is not None:
         sizes.append((d, int(rows.biology.max()) + 1))
     out = []

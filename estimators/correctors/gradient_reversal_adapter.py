@@ -9,9 +9,10 @@ import numpy as np
 
 from causalfm.arguments import check_positive, check_seed, check_whole
 from causalfm.errors import DataError
-from causalfm.estimators.correctors.adjusted import Adjusted
+from causalfm.estimators.correctors.adjusted import Adjusted, partial_products
 from causalfm.estimators.correctors.base import Corrector
-from causalfm.estimators.correctors.gradient_reversal import Players, Rows, moved
+from causalfm.estimators.correctors.gaussian_maps import linear_shrinkage
+from causalfm.estimators.correctors.gradient_reversal import Players, Rows
 from causalfm.estimators.correctors.held_out_reading import STRENGTHS, Choice, choose
 from causalfm.estimators.correctors.inputs import Batch, coded
 from causalfm.level_moments import LevelMoments, Second
@@ -96,7 +97,7 @@ class GradientReversalAdapter(Corrector):
             check_positive(self.strength, "strength", "or 'held-out' to choose it on held-out patients")
 
     def _second(self) -> Second:
-        return "diagonal"
+        return "pooled"
 
     def _study(self, X: np.ndarray, batch: Batch) -> None:
         unit = np.arange(len(X)) if batch.groups is None else coded(batch.groups, "groups", len(X), private=True)[0]
@@ -104,19 +105,32 @@ class GradientReversalAdapter(Corrector):
         spread = given.std(axis=0)
         given = (given - given.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         biology = next((column.values for column in batch.columns if column.name == "biology"), None)
-        centre, scale = _standards(self.moments_)
+        centre, whiten, _ = self._frame(self.moments_)
         u = np.empty(X.shape, dtype=np.float32)
         for rows in row_blocks(X):
-            u[rows] = (X[rows] - centre) / scale
+            u[rows] = (X[rows] - centre) @ whiten
         players = Players(self.form == "linear", min(self.width, X.shape[1]), self.steps, self.device)
         strength = None if self.strength == "held-out" else float(self.strength)
         self._weights, self.choice_ = choose(
-            Rows(u, batch.codes, given, biology, unit), strength, players, self.random_state
+            Rows(u, batch.codes, given, biology, unit, len(batch.levels)), strength, players, self.random_state
         )
 
+    def _frame(self, moments: LevelMoments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean ``(d,)``, whitening ``(d, d)`` and its inverse, of the covariance of all rows."""
+        found = partial_products(moments)
+        values, vectors = np.linalg.eigh(linear_shrinkage(found.total, self.n_units_))
+        root = np.sqrt(np.maximum(values, 1e-12 * max(float(values[-1]), 1e-300)))
+        return found.mean, vectors / root, (vectors * root).T
+
     def _solve(self, moments: LevelMoments, fit: Adjusted) -> dict[str, np.ndarray]:
-        centre, scale = _standards(moments)
-        return {"centre": centre, "scale": scale, **self._weights}
+        """Undo the whitening: ``x - (x - c) right left' + f((x - c) into + bias) back``."""
+        centre, whiten, back = self._frame(moments)
+        found, axes = self._weights, self._weights["axes"]
+        out = {"centre": centre, "right": whiten @ axes, "left": back.T @ axes}
+        if "bias" in found:
+            into = found["into"] - axes @ (axes.T @ found["into"])
+            out |= {"into": whiten @ into, "bias": found["bias"], "back": found["back"] @ back}
+        return out
 
     def _assumptions(self) -> str:
         found, unit = self.choice_, "groups" if self.grouped_ else "rows"
@@ -133,15 +147,8 @@ class GradientReversalAdapter(Corrector):
         )
 
     def _map(self, block: np.ndarray, solution: Mapping[str, np.ndarray]) -> np.ndarray:
-        u = (block - solution["centre"]) / solution["scale"]
-        block += solution["scale"] * (moved(u, solution) - u)
+        rows = block - solution["centre"]
+        block -= (rows @ solution["right"]) @ solution["left"].T
+        if "bias" in solution:
+            block += np.maximum(rows @ solution["into"] + solution["bias"], 0.0) @ solution["back"]
         return block
-
-
-def _standards(moments: LevelMoments) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation ``(d,)`` of the rows; 1 where nothing varies."""
-    n = moments.count.sum()
-    mean = moments.cross[:, 0].sum(axis=0) / n
-    variance = moments.square.sum(axis=0) / n - mean**2
-    varies = variance > 1e-14 * variance.max(initial=0.0)
-    return moments.shift + mean, np.sqrt(np.where(varies, variance, 1.0))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalfm.estimators.correctors.gradient_reversal import Players, Rows, Weights, first_weights, moved, play
+from causalfm.estimators.correctors.gradient_reversal import Players, Rows, Weights, moved, play, still_map
 
 FEWEST = 20  # patients; with fewer nothing is learned
 HELD_OUT = 0.25
@@ -51,8 +51,7 @@ class Reading:
         """Unexplained share of the factor given biology and covariates, per held-out patient; 1 is chance."""
         parts = (self.train, self.held)
         seen = [self._seen(rows, weights) for rows in parts]
-        levels = int(self.train.level.max()) + 1
-        target = [np.eye(levels)[rows.level] for rows in parts]
+        target = [np.eye(rows.n_levels)[rows.level] for rows in parts]
         weight = self.train.weight()
         seen, target = (_less_given(both, self.train.given, self.held.given, weight) for both in (seen, target))
         error = _errors(seen, target, weight)
@@ -97,7 +96,7 @@ def choose(rows: Rows, strength: float | None, players: Players, random_state: i
         What was chosen.
     """
     rng = np.random.default_rng(random_state)
-    still = first_weights(rows.u.shape[1], players, rng)
+    still = still_map(rows.u.shape[1], rows.n_levels, players, rng)
     units = int(rows.unit.max()) + 1
     if units < FEWEST:
         return still, Choice(0.0, 0, 0, np.nan, np.nan, np.nan)
