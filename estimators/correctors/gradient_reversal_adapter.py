@@ -46,7 +46,7 @@ class GradientReversalAdapter(Corrector):
     levels_, report_
         Levels of the fit; what was fitted, with assumptions and what was chosen.
     choice_
-        Strength, step, and share of the factor read on held-out patients before and after; not saved.
+        Strength, step, and how well the factor is read on held-out patients before and after; not saved.
 
     Notes
     -----
@@ -136,14 +136,14 @@ class GradientReversalAdapter(Corrector):
         found, unit = self.choice_, "groups" if self.grouped_ else "rows"
         if not found.patients:
             return f"nothing is moved: there are too few {unit} to hold any out"
-        before = f"on {found.patients} {unit} held out, .. of the factor given biology and covariates was read"
-        before = before.replace("..", f"{max(found.before, 0.0):.0%}")
+        before = f"on {found.patients} {unit} held out, a read-out given biology and covariates correlated"
+        before += f" {found.before:.2f} with the factor"
         if not found.strength:
-            return f"nothing is moved: {before}, and no map lowered it by more than its standard error"
+            return f"nothing is moved: {before}, and no map lowered that by more than its standard error"
         among = f"of {STRENGTHS} " if self.strength == "held-out" else ""
         return (
             f"what this adversary cannot read is gone; strength {found.strength:g} {among}at step {found.step}: "
-            f"{before}, then {max(found.after, 0.0):.0%} (standard error of the difference {found.error:.1%})"
+            f"{before}, then {found.after:.2f} (standard error of the difference {found.error:.2f})"
         )
 
     def _map(self, block: np.ndarray, solution: Mapping[str, np.ndarray]) -> np.ndarray:

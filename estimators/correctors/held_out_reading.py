@@ -26,7 +26,7 @@ class Choice:
     patients
         Held out; 0 if there were too few to learn anything.
     before, after
-        Share of the factor, given biology and covariates, that a read-out explains on held-out patients.
+        Correlation of what a read-out finds in held-out patients with the factor, given biology and covariates.
     error
         Standard error of the difference, over patients.
     """
@@ -48,15 +48,19 @@ class Reading:
     features: np.ndarray | None
 
     def of_factor(self, weights: Weights) -> np.ndarray:
-        """Unexplained share of the factor given biology and covariates, per held-out patient; 1 is chance."""
+        """Agreement ``(patients,)`` of what is read with the factor, both given biology and covariates.
+
+        The mean is a correlation: 0 is chance, also for a read-out that learned noise, and 1 is perfect.
+        """
         parts = (self.train, self.held)
         seen = [self._seen(rows, weights) for rows in parts]
         target = [np.eye(rows.n_levels)[rows.level] for rows in parts]
         weight = self.train.weight()
         seen, target = (_less_given(both, self.train.given, self.held.given, weight) for both in (seen, target))
-        error = _errors(seen, target, weight)
-        chance = (target[1] ** 2).sum(axis=1)
-        return np.asarray(_by_unit(error, self.held.unit) / _by_unit(chance, self.held.unit).mean())
+        read, unit = _read(seen, target[0], weight), self.held.unit
+        product, sizes = (read * target[1]).sum(axis=1), [(v**2).sum(axis=1) for v in (read, target[1])]
+        scale = np.sqrt(np.prod([_by_unit(size, unit).mean() for size in sizes]))
+        return np.asarray(_by_unit(product, unit) / max(scale, 1e-300))
 
     def of_biology(self, weights: Weights) -> np.ndarray:
         """Squared error of a read-out of biology per held-out patient; all 0 without biology."""
@@ -65,7 +69,8 @@ class Reading:
         seen = [self._seen(rows, weights) for rows in (self.train, self.held)]
         classes = int(max(self.train.biology.max(), self.held.biology.max())) + 1
         target = [np.eye(classes)[rows] for rows in (self.train.biology, self.held.biology)]
-        return _by_unit(_errors(seen, target, self.train.weight()), self.held.unit)
+        error = ((target[1] - _read(seen, target[0], self.train.weight())) ** 2).sum(axis=1)
+        return _by_unit(error, self.held.unit)
 
     def _seen(self, rows: Rows, weights: Weights) -> np.ndarray:
         z = moved(rows.u.astype(np.float64), weights)
@@ -105,19 +110,25 @@ def choose(rows: Rows, strength: float | None, players: Players, random_state: i
 
     def judge(weights: Weights) -> float:
         worse, error = _mean_and_error(reading.of_biology(weights) - biology)
-        return np.inf if worse > error else -min(float(reading.of_factor(weights).mean()), 1.0)  # chance is enough
+        return np.inf if worse > error else _from_chance(reading.of_factor(weights))
 
     found = []
     for s in STRENGTHS if strength is None else (strength,):
         map_, step = play(train, s, players, judge, np.random.default_rng(rng.integers(2**32)))
         found.append((reading.of_factor(map_), map_, s, step))
-    most = max((left for left, *_ in found), key=lambda left: min(float(left.mean()), 1.0))
-    left, weights, s, step = next(f for f in found if np.less_equal(*_mean_and_error(most - f[0])))
-    gain, error = _mean_and_error(left - before)
-    record = Choice(s, step, len(before), 1.0 - float(before.mean()), 1.0 - float(left.mean()), error)
-    if gain > error:
+    best = min((left for left, *_ in found), key=_from_chance)
+    left, weights, s, step = next(
+        f for f in found if _from_chance(f[0]) - _from_chance(best) <= _mean_and_error(f[0] - best)[1]
+    )
+    error = _mean_and_error(left - before)[1]
+    record = Choice(s, step, len(before), float(before.mean()), float(left.mean()), error)
+    if _from_chance(before) - _from_chance(left) > error:
         return weights, record
     return still, Choice(0.0, 0, len(before), record.before, record.before, 0.0)
+
+
+def _from_chance(agreement: np.ndarray) -> float:
+    return abs(float(agreement.mean()))  # a read-out that is wrong more than by chance has found the factor too
 
 
 def _split(rows: Rows, units: int, players: Players, rng: np.random.Generator) -> tuple[Rows, Reading]:
@@ -142,14 +153,14 @@ def _less_given(both: list[np.ndarray], train: np.ndarray, held: np.ndarray, wei
     return [values - design @ slopes for values, design in zip(both, designs, strict=True)]
 
 
-def _errors(seen: list[np.ndarray], target: list[np.ndarray], weight: np.ndarray) -> np.ndarray:
-    """Squared error of each held-out row under a ridge regression fitted to the others."""
-    mean, middle, root = weight @ seen[0], weight @ target[0], np.sqrt(weight)[:, None]
+def _read(seen: list[np.ndarray], target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Prediction for the second rows of a ridge regression fitted to the first."""
+    mean, middle, root = weight @ seen[0], weight @ target, np.sqrt(weight)[:, None]
     left = root * (seen[0] - mean)
     gram = left.T @ left
-    gram += (RIDGE * np.trace(gram) / len(gram) + 1e-12) * np.eye(len(gram))
-    slopes = np.linalg.solve(gram, left.T @ (root * (target[0] - middle)))
-    return np.asarray(((target[1] - middle - (seen[1] - mean) @ slopes) ** 2).sum(axis=1))
+    patients = 1.0 / weight.max()  # at least as many weigh equally
+    gram += ((RIDGE + len(gram) / patients) * np.trace(gram) / len(gram) + 1e-12) * np.eye(len(gram))
+    return np.asarray(middle + (seen[1] - mean) @ np.linalg.solve(gram, left.T @ (root * (target - middle))))
 
 
 def _by_unit(values: np.ndarray, unit: np.ndarray) -> np.ndarray:
