@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 BATCH, EVERY, PATIENCE = 256, 25, 8
-RATE, FASTER = 1e-2, 2.0  # step size of the map; how much faster adversary and read-out of biology learn
+RATE, LAYERS, READERS = 1e-2, 1e-3, 2e-2  # step sizes: directions, hidden layer, adversary and read-out of biology
 AVERAGED = 0.98  # a game circles its equilibrium: the running mean of its weights comes nearer
 
 Weights = Mapping[str, np.ndarray]
@@ -122,7 +121,9 @@ def play(
     readers = [put(value) for value in _readers(rows, players, rng)]
     for value in (*own.values(), *readers):
         value.requires_grad_()
-    optimiser = torch.optim.Adam([{"params": [*own.values()], "lr": RATE}, {"params": readers, "lr": FASTER * RATE}])
+    layers = [value for name, value in own.items() if name != "axes"]
+    rates = [([own["axes"]], RATE), (layers, LAYERS), (readers, READERS)]
+    optimiser = torch.optim.Adam([{"params": values, "lr": rate} for values, rate in rates if values])
     data = [put(rows.u), torch.as_tensor(rows.level).to(own["axes"].device), put(rows.given)]
     if rows.biology is not None:
         data.append(torch.as_tensor(rows.biology).to(own["axes"].device))
@@ -148,15 +149,15 @@ def play(
 
 
 def _readers(rows: Rows, players: Players, rng: np.random.Generator) -> list[np.ndarray]:
-    """First weights of the adversary, and of the read-out of biology: a linear one, the last two."""
-    d, q, hidden = rows.u.shape[1], rows.given.shape[1], [] if players.linear else [players.width]
-    sizes = [(d + q, *hidden, rows.n_levels)]
+    """First weights, by layer: an affine read-out of biology, if any; an affine adversary; its hidden layer, if any."""
+    d, levels = rows.u.shape[1], rows.n_levels
+    seen = d + rows.given.shape[1]
+    sizes = [(seen, levels)] if players.linear else [(seen, levels), (seen, players.width), (players.width, levels)]
     if rows.biology is not None:
-        sizes.append((d, int(rows.biology.max()) + 1))
-    out = []
-    for layers in sizes:
-        for a, b in itertools.pairwise(layers):
-            out += [rng.standard_normal((a, b)) / np.sqrt(a), np.zeros(b)]
+        sizes.insert(0, (d, int(rows.biology.max()) + 1))
+    out: list[np.ndarray] = []
+    for a, b in sizes:
+        out += [rng.standard_normal((a, b)) / np.sqrt(a), np.zeros(b)]
     return out
 
 
@@ -170,9 +171,10 @@ def _loss(
     z = moved(u, own)
     total: torch.Tensor = (z - u).square().mean()
     if len(batch) > 3:
-        total = total + cross_entropy(z @ readers[-2] + readers[-1], batch[3])
-        readers = readers[:-2]
+        total = total + cross_entropy(z @ readers[0] + readers[1], batch[3])
+        readers = readers[2:]
     seen = torch.cat([(1.0 + strength) * z.detach() - strength * z, given], dim=1)  # z; its gradient times -strength
-    for weight, bias in zip(readers[::2], readers[1::2], strict=True):
-        seen = (seen if weight is readers[0] else seen.relu()) @ weight + bias
-    return total + cross_entropy(seen, level)
+    read = seen @ readers[0] + readers[1]
+    if len(readers) > 2:
+        read = read + (seen @ readers[2] + readers[3]).relu() @ readers[4] + readers[5]
+    return total + cross_entropy(read, level)
