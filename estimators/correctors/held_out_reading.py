@@ -122,7 +122,8 @@ def choose(rows: Rows, strength: float | None, players: Players, random_state: i
     )
     error = _mean_and_error(left - before)[1]
     record = Choice(s, step, len(before), float(before.mean()), float(left.mean()), error)
-    if _from_chance(before) - _from_chance(left) > error:
+    read, noise = _mean_and_error(before)  # where the factor is not read, a gain is the noise of the read-out
+    if read > 2.0 * noise and _from_chance(before) - _from_chance(left) > error:
         return weights, record
     return still, Choice(0.0, 0, len(before), record.before, record.before, 0.0)
 
