@@ -17,7 +17,9 @@ from causalfm.estimators.scoring.board import scoreboard
 from causalfm.estimators.scoring.result import Scoreboard
 
 if TYPE_CHECKING:
+    from causalfm.estimators.correctors import CausalComBat as CausalComBat
     from causalfm.estimators.correctors import ComBat as ComBat
+    from causalfm.estimators.correctors import GradientReversalAdapter as GradientReversalAdapter
     from causalfm.estimators.correctors import LinearEraser as LinearEraser
     from causalfm.estimators.correctors import MeanAligner as MeanAligner
     from causalfm.estimators.correctors import NuisanceSubspace as NuisanceSubspace
@@ -26,10 +28,12 @@ if TYPE_CHECKING:
     from causalfm.estimators.correctors import TransportAligner as TransportAligner
 
 __all__ = [
+    "CausalComBat",
     "ComBat",
     "DeconfoundedPerformance",
     "Effect",
     "EffectMap",
+    "GradientReversalAdapter",
     "GroupInfluence",
     "LinearEraser",
     "MeanAligner",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from corrector_samples import ALL, LABEL_FREE, SITE_WISE
+from corrector_samples import ALL, LABEL_FREE, SITE_WISE, LevelGiven, rows_of
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from causalfm.estimators import ComBat, LinearEraser, MeanAligner, SCMCorrector, TransportAligner
@@ -46,23 +46,6 @@ NO_BIOLOGY = dict.fromkeys(
 )
 SCM_ONLY: dict[str, str] = {}
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
-
-
-def rows_of(X):
-    shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
-    return shape[0] if shape else 0
-
-
-class LevelGiven:
-    """Rows stand at the first level where no level is passed, so that every check can run."""
-
-    def transform(self, X, factor=None):
-        if factor is None and hasattr(self, "levels_"):
-            factor = [self.levels_[0]] * rows_of(X)
-        return super().transform(X, factor=factor)
-
-    def fit_transform(self, X, y=None, **params):
-        return self.fit(X, y, **params).transform(X)
 
 
 class MeanAlignerGiven(LevelGiven, MeanAligner): ...

@@ -4,7 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from causalfm.estimators.correctors.causal_combat import CausalComBat as CausalComBat
     from causalfm.estimators.correctors.combat import ComBat as ComBat
+    from causalfm.estimators.correctors.gradient_reversal_adapter import (
+        GradientReversalAdapter as GradientReversalAdapter,
+    )
     from causalfm.estimators.correctors.linear_eraser import LinearEraser as LinearEraser
     from causalfm.estimators.correctors.mean_aligner import MeanAligner as MeanAligner
     from causalfm.estimators.correctors.nuisance_subspace import NuisanceSubspace as NuisanceSubspace
@@ -13,7 +17,9 @@ if TYPE_CHECKING:
     from causalfm.estimators.correctors.transport_aligner import TransportAligner as TransportAligner
 
 NAMES = {
+    "CausalComBat": "causal_combat",
     "ComBat": "combat",
+    "GradientReversalAdapter": "gradient_reversal_adapter",
     "LinearEraser": "linear_eraser",
     "MeanAligner": "mean_aligner",
     "NuisanceSubspace": "nuisance_subspace",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from causalfm.errors import DataError
@@ -16,37 +16,12 @@ from causalfm.estimators.correctors.adjusted import Adjusted, adjusted
 from causalfm.estimators.correctors.blocks import over_blocks
 from causalfm.estimators.correctors.comparability import comparable_rows, refuse_undetermined
 from causalfm.estimators.correctors.files import load_corrector, save_corrector
-from causalfm.estimators.correctors.inputs import Column, Regressors, coded, equal_weights, read_columns
+from causalfm.estimators.correctors.inputs import Batch, Regressors, coded, equal_weights, read_columns
 from causalfm.estimators.correctors.report import FitReport, fit_report
 from causalfm.level_moments import LevelMoments, Second, first_rows
+from causalfm.trimming import CommonSupport
 
 FLOATS = (np.float64, np.float32, np.float16)
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Rows to fit on: levels of the factor, regressors, weights."""
-
-    codes: np.ndarray
-    levels: tuple[str, ...]
-    columns: list[Column]
-    groups: Any
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def part(self, kept: np.ndarray) -> Batch:
-        """Return the rows of a mask."""
-        used, codes = np.unique(self.codes[kept], return_inverse=True)
-        columns = []
-        for column in self.columns:
-            values, levels = column.values[kept], column.levels
-            if levels is not None:
-                found, values = np.unique(values, return_inverse=True)
-                levels = tuple(levels[i] for i in found)
-            columns.append(Column(column.name, values, levels))
-        groups = None if self.groups is None else np.asarray(self.groups)[kept]
-        return Batch(codes, tuple(self.levels[i] for i in used), columns, groups)
 
 
 class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -55,6 +30,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
     A subclass says which second moments it needs and solves for what it applies.
     """
 
+    streams = True  # whether moments suffice
     on_violation: Literal["refuse", "trim"]
     levels_: tuple[str, ...]
     solution_: dict[str, np.ndarray] | None
@@ -101,18 +77,19 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         y = y if factor is None else factor
         X, batch = self._read_batch(X, y, biology, covariates, groups, reset=True)
         moments, regressors, n_units = self._moments(X, batch)
-        support = None
-        if self.on_violation == "trim" and adjusted(moments).undetermined:
-            support = comparable_rows((batch.codes, batch.levels), batch.columns, batch.groups)
+        support = self._support(moments, batch)
+        if support is not None:
             X, batch = X[support.rows_kept], batch.part(support.rows_kept)
             moments, regressors, n_units = self._moments(X, batch)
         self.levels_, self.regressors_, self.moments_, self.n_units_ = batch.levels, regressors, moments, n_units
         self.grouped_ = groups is not None
         self.trimmed_ = None if support is None else support.sentence
         self.solution_, self.report_ = None, None  # a fit that is refused leaves nothing of an earlier one
+        self._study(X, batch)
         self._finish()
         return self
 
+    @available_if(lambda self: self.streams)  # type: ignore[untyped-decorator]
     def partial_fit(
         self,
         X: Any,
@@ -204,6 +181,17 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
             Missing, damaged, edited, of another class, or written under a newer schema.
         """
         return load_corrector(cls, path)
+
+    def _support(self, moments: LevelMoments, batch: Batch) -> CommonSupport | None:
+        """Find the rows to fit on; None: all of them."""
+        if self.on_violation == "trim" and adjusted(moments).undetermined:
+            if "biology" not in {column.name for column in batch.columns}:
+                raise DataError("on_violation='trim' keeps what is comparable given biology: pass biology=.")
+            return comparable_rows((batch.codes, batch.levels), batch.columns, batch.groups)
+        return None
+
+    def _study(self, X: np.ndarray, batch: Batch) -> None:
+        """Learn what moments do not tell from the rows of the fit."""
 
     def _second(self) -> Second:
         """Which second moments the solution needs."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from causalfm.arrows import quote
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, NotIdentifiedError
 from causalfm.estimators.correctors.inputs import Column
@@ -50,14 +51,14 @@ def refuse_undetermined(counts: np.ndarray, levels: Sequence[str], classes: Sequ
 def comparable_rows(
     factor: tuple[np.ndarray, tuple[str, ...]], columns: Sequence[Column], groups: Any
 ) -> CommonSupport:
-    """Find the rows whose levels can be compared within classes of biology.
+    """Find the rows whose levels can be compared given biology and covariates.
 
     Parameters
     ----------
     factor
         Codes ``(n,)`` and levels.
     columns
-        Biology and covariates; without biology there is nothing to trim by.
+        Biology and covariates, at least one.
     groups
         ``(n,)`` independent units; None: every row is one.
 
@@ -69,20 +70,30 @@ def comparable_rows(
     Raises
     ------
     DataError
-        No biology; nothing left to compare; a factor that varies within groups.
+        A covariate named ``"group"``; nothing left to compare; a factor that varies within groups.
     """
-    if "biology" not in {column.name for column in columns}:
-        raise DataError("on_violation='trim' keeps what is comparable given biology: pass biology=.")
+    if "group" in {column.name for column in columns}:
+        raise DataError("a covariate cannot be named 'group' where rows are compared: rename it.")
     codes, levels = factor
     obs = pd.DataFrame({"factor": pd.Categorical.from_codes(codes, pd.Index(levels))})
     for column in columns:
         coded = None if column.levels is None else pd.Categorical.from_codes(column.values, pd.Index(column.levels))
         obs[column.name] = column.values if coded is None else coded
     obs["group"] = np.arange(len(codes)) if groups is None else np.asarray(groups)
-    covariates = [column.name for column in columns if column.name != "biology"]
-    graph = CausalGraph.standard(biology="biology", technical=["factor"], covariates=covariates, group="group")
+    given = [column.name for column in columns]
+    arrows = [f"factor <-> {quote(name)}; {quote(name)} -> Z" for name in given]
+    if "biology" not in given:  # a graph has biology: one that neither differs between levels nor is given
+        obs["biology"] = np.where(np.arange(len(codes)) % 2, "a", "b")
+    graph = CausalGraph(
+        "; ".join([*arrows, "{factor, biology} -> Z"]),
+        biology="biology",
+        technical=["factor"],
+        group="group",
+        covariates=[name for name in given if name != "biology"],
+        kinds={column.name: "continuous" if column.levels is None else "categorical" for column in columns},
+    )
     cohort = Cohort(np.zeros((len(codes), 1), dtype=np.float32), obs)
-    support = common_support(cohort, graph, of="factor")
+    support = common_support(cohort, graph, of="factor", given=given)
     if not support.comparable:
         raise DataError(f"nothing is left to compare: {support.sentence}")
     return support

@@ -22,6 +22,32 @@ class Column:
     levels: tuple[str, ...] | None
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows to fit on: levels of the factor, regressors, weights."""
+
+    codes: np.ndarray
+    levels: tuple[str, ...]
+    columns: list[Column]
+    groups: Any
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def part(self, kept: np.ndarray) -> Batch:
+        """Return the rows of a mask."""
+        used, codes = np.unique(self.codes[kept], return_inverse=True)
+        columns = []
+        for column in self.columns:
+            values, levels = column.values[kept], column.levels
+            if levels is not None:
+                found, values = np.unique(values, return_inverse=True)
+                levels = tuple(levels[i] for i in found)
+            columns.append(Column(column.name, values, levels))
+        groups = None if self.groups is None else np.asarray(self.groups)[kept]
+        return Batch(codes, tuple(self.levels[i] for i in used), columns, groups)
+
+
 @dataclass(frozen=True)
 class Regressors:
     """Columns of a regression: 1, an indicator per level of a categorical column, each number less a shift.
