@@ -446,6 +446,18 @@ def test_no_message_names_a_patient(rows, name):
         ),
         (lambda X, o: scm().fit(X, o["site"], biology=o["tumour"]), "covariates lacks 'age'"),
         (lambda X, o: scm().fit(X, o["site"]), "pass biology="),
+        (
+            lambda X, o: scm().fit(X, o["site"].where(o.index != 4), biology=o["tumour"], covariates=o),
+            r"1 missing values of 360 \(row 4\): complete it, or leave these rows out",
+        ),
+        (
+            lambda X, o: (
+                scm()
+                .fit(X, o["site"], biology=o["tumour"], covariates=o)
+                .transform(X, factor=o["site"].replace("site1", "new"))
+            ),
+            "if technical, make the model with unseen='shrink' or 'adapt'",
+        ),
         (lambda X, o: SCMCorrector().fit(X, o["site"]), "graph must be a CausalGraph"),
     ],
 )
