@@ -78,8 +78,10 @@ def comparable_rows(
     for column in columns:
         coded = None if column.levels is None else pd.Categorical.from_codes(column.values, pd.Index(column.levels))
         obs[column.name] = column.values if coded is None else coded
-    obs["group"] = np.arange(len(codes)) if groups is None else np.asarray(groups)
     covariates = [column.name for column in columns if column.name != "biology"]
+    if taken := {"group", "Z"} & set(covariates):  # names of the question's own graph
+        raise DataError(f"on_violation='trim' needs the name {min(taken)!r} for itself: rename this covariate.")
+    obs["group"] = np.arange(len(codes)) if groups is None else np.asarray(groups)
     graph = CausalGraph.standard(biology="biology", technical=["factor"], covariates=covariates, group="group")
     cohort = Cohort(np.zeros((len(codes), 1), dtype=np.float32), obs)
     support = common_support(cohort, graph, of="factor")
