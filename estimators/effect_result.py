@@ -165,8 +165,9 @@ class Effect(Result):
         -------
         shares
             ``(L - 1,)`` part of the variance caused along each, debiased; noise may make the last ones negative.
+            ``nan`` where no variance is left after debiasing.
         directions
-            ``(L - 1, d)`` unit vectors, in the same order.
+            ``(L - 1, d)`` unit vectors, in the same order; of a slope its own.
 
         Raises
         ------
@@ -176,7 +177,7 @@ class Effect(Result):
         influence = self._estimated()
         assert self._shares is not None
         variance, vectors = leading_directions(influence, self._shares)
-        return variance / variance.sum(), vectors
+        return variance / total if (total := variance.sum()) > 0.0 else np.full_like(variance, np.nan), vectors
 
     def _estimated(self) -> GroupInfluence:
         if self.influence is None:

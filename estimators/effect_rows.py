@@ -10,7 +10,7 @@ import numpy as np
 from causalfm.arrows import EMBEDDING
 from causalfm.estimators.estimating import Estimated
 from causalfm.estimators.influence.group_influence import GroupInfluence
-from causalfm.estimators.variance_shares import share_interval, share_ratio, spread_norm
+from causalfm.estimators.variance_shares import TotalVariance, share_interval, share_ratio, spread_norm
 from causalfm.factor_contrasts import Contrasts
 from causalfm.gram_norms import GramNorm
 from causalfm.norms import SquaredNorm
@@ -92,27 +92,26 @@ def share_estimates(found: Estimated, n: int, unit: str) -> tuple[Estimate | Non
     if found.influence is None or found.total is None:
         return None, None, nothing
     norm = spread_norm(found.influence, found.shares)
-    own = _share("share_of_variance", norm, found, found.influence.names, found.shares, n, unit)
+    own = _share("share_of_variance", norm, found.total, found.influence.names, found.shares, n, unit)
     if found.biology is None:
         return own, None, nothing
     other = found.biology
-    biology = _share("biology_share_of_variance", other.spread, found, other.levels, other.shares, n, unit)
+    biology = _share("biology_share_of_variance", other.spread, other.total, other.levels, other.shares, n, unit)
     ratio = share_ratio(norm, other.spread)
     return own, biology, Estimate("variance_ratio", *ratio, 0.0, n, len(found.influence), unit)
 
 
 def _share(
-    name: str, norm: GramNorm, found: Estimated, levels: Sequence[str], shares: np.ndarray, n: int, unit: str
+    name: str, norm: GramNorm, total: TotalVariance, levels: Sequence[str], shares: np.ndarray, n: int, unit: str
 ) -> Estimate:
-    assert found.total is not None
     details = {
         "levels": dict(zip(levels, shares.tolist(), strict=True)),
         "levels_drawn": f"as in the {unit}s compared",
         "variance_caused": norm.value,
-        "total_variance": found.total.value,
+        "total_variance": total.value,
         "total": f"between {unit} means",
     }
-    return Estimate(name, *share_interval(norm, found.total), 0.0, n, int(found.total.df) + 1, unit, details)
+    return Estimate(name, *share_interval(norm, total), 0.0, n, int(total.df) + 1, unit, details)
 
 
 def distance(norm: SquaredNorm, low: float, high: float) -> dict[str, float]:

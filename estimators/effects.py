@@ -72,11 +72,12 @@ def effect(
         Categorical factor (several are crossed) or continuous column.
     outcome
         ``"Z"``: all dimensions. A numeric or two-valued column computed from the embedding, a model
-        ``(n, d) -> (n, classes)``, or predictions ``(n, classes)``. They inherit the parents of Z.
+        ``(n, d) -> (n, classes)``, or predictions ``(n, classes)``, as a Series or DataFrame under the index of
+        ``obs``. They inherit the parents of Z, and must vary between the groups of a cell.
     score
         Of a model or predictions: the ``"score"``, or ``"correctness"`` or ``"loss"`` against the biology column.
     reference
-        Level the others are compared with; default the first compared level.
+        Level the others are compared with; default the first compared level that was not pooled.
     coding
         ``"reference"``, or ``"effect"``: every level against the mean of the levels.
     effect
@@ -144,6 +145,11 @@ def effect(
     call = {"cohort": cohort, "graph": graph, "arguments": given}
     if posed.reason:
         return _without_numbers(posed, estimator, posed.reason, call)
+    if posed.found.continuous and (coding == "effect" or reference is not None):
+        raise DataError(
+            f"{posed.found.factor} is continuous, so that its slope is compared with no level: leave coding= and "
+            "reference= out, or bin it with pandas.cut."
+        )
     levels = ("any value", "one standard deviation more") if posed.found.continuous else posed.found.levels
     named, C = coding_contrasts(levels, coding, reference, posed.found.factor)
     found = estimate(posed, settings)

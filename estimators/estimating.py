@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from causalfm.arguments import check_positive
 from causalfm.dose_units import DoseUnits, dose_units
 from causalfm.errors import DataError
 from causalfm.estimators.effect_questions import Posed
@@ -27,6 +28,7 @@ from causalfm.standardisation import Standardised
 from causalfm.units import Units, patient_units
 
 SATURATED = "standardisation"
+ROUNDING = 1e-12
 CROSS_FITTED: dict[str, Callable[..., tuple[GroupInfluence, Mapping[str, Any]]]] = {
     "aipw": aipw,
     "partially-linear": partially_linear,
@@ -62,12 +64,15 @@ class OfBiology:
         Mean squared distance between classes, and the variance they cause.
     levels, shares
         Classes and their distribution over the groups.
+    total
+        Variance of the outcomes of these groups: fewer than the factor's, where cells without two classes are left out.
     """
 
     joint: GramNorm
     spread: GramNorm
     levels: tuple[str, ...]
     shares: np.ndarray
+    total: TotalVariance
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +118,8 @@ def check_settings(settings: Settings) -> None:
     plain = settings.nuisances == Nuisances()
     if settings.estimator not in CROSS_FITTED and not (plain and np.ndim(settings.folds) == 0):
         raise DataError(f"estimator={settings.estimator!r} is not cross-fitted: leave folds= and nuisances= out.")
+    if settings.trim is not None:
+        check_positive(settings.trim, "trim", "smaller propensities are raised to it")
     if settings.trim is not None and settings.estimator != "aipw":
         raise DataError(f"trim={settings.trim!r} raises propensities of estimator='aipw' only: leave it out.")
 
@@ -150,6 +157,7 @@ def estimate(posed: Posed, settings: Settings) -> Estimated:
 def _levels(posed: Posed, units: Units, settings: Settings) -> Estimated:
     assert posed.found.table is not None
     compared = compared_groups(units, posed.found.table)
+    _check_varies(compared, posed)
     biology = posed.graph.biology
     classes = None if units.contrasts is not None else biology_groups(compared, units, biology, settings.minimum)
     total = total_variance(compared.Z, compared.bundle, compared.n_bundles)
@@ -157,18 +165,47 @@ def _levels(posed: Posed, units: Units, settings: Settings) -> Estimated:
         contrasts = contrast_units(units, biology, settings.minimum)
         assert isinstance(contrasts, Standardised)
         influence = saturated(compared, contrasts.design)
-        of_biology = None if classes is None else _norms(saturated(compared, contrasts.design, classes), classes)
+        of_biology = None
+        if classes is not None:
+            of_biology = _norms(saturated(compared, contrasts.design, classes), classes, total)
         why = contrasts.no_biology or _no_classes(classes, units, biology)
         return Estimated(units, contrasts, influence, compared.shares, of_biology, total, why, {})
     # biology first, and only its norms are kept: the factor's residuals may then take the place of the outcomes
-    of_biology = None if classes is None else _norms(_fitted(classes, units, settings)[0], classes)
+    of_biology, why = None, _no_classes(classes, units, biology)
+    if classes is not None:
+        # trim= is about the factor's propensities: those of biology stay as they are
+        swapped, told = _fitted(classes, units, dataclasses.replace(settings, trim=None))
+        effective = told.get("effective_groups", {})
+        if thin := {k: v for k, v in effective.items() if v < settings.minimum}:
+            few = ", ".join(f"{level} {value:.1f}" for level, value in thin.items())
+            why = f"weights leave classes of {biology} fewer than {settings.minimum} effective groups: {few}"
+        else:
+            of_biology = _norms(swapped, classes, total)
     influence, details = _fitted(compared, units, settings, overwrite=True)
-    why = _no_classes(classes, units, biology)
     return Estimated(units, None, influence, compared.shares, of_biology, total, why, details)
 
 
-def _norms(influence: GroupInfluence, classes: Compared) -> OfBiology:
-    return OfBiology(joint_norm(influence), spread_norm(influence, classes.shares), classes.levels, classes.shares)
+def _norms(influence: GroupInfluence, classes: Compared, total: TotalVariance) -> OfBiology:
+    if len(classes) < int(total.df) + 1:
+        total = total_variance(classes.Z, classes.bundle, classes.n_bundles)
+    spread = spread_norm(influence, classes.shares)
+    return OfBiology(joint_norm(influence), spread, classes.levels, classes.shares, total)
+
+
+def _check_varies(compared: Compared, posed: Posed) -> None:
+    """Refuse outcomes that are the same for all groups of a cell: rounding would be their only error."""
+    if posed.outcome.is_vector:
+        return
+    cells = compared.stratum * len(compared.levels) + compared.level
+    count = np.maximum(np.bincount(cells), 1)
+    for j, name in enumerate(posed.outcome.names):
+        z = compared.Z[:, j]
+        spread = np.abs(z - (np.bincount(cells, z) / count)[cells]).max()
+        if spread <= ROUNDING * np.abs(z).max():
+            raise DataError(
+                f"outcome {name!r} is the same for all {compared.unit}s of a cell (level and stratum), so that its "
+                "effect has no error to be judged by: leave it out, or choose one that comes from the embedding."
+            )
 
 
 def _fitted(
@@ -186,6 +223,7 @@ def _fitted(
 def _slopes(posed: Posed, settings: Settings) -> Estimated:
     units = dose_units(posed.cohort, posed.graph, posed.factors, posed.found.given, settings.minimum)
     compared, dose = compared_doses(units)
+    _check_varies(compared, posed)
     total = total_variance(compared.Z, compared.bundle, compared.n_bundles)
     one = np.ones(1)
     why = f"the share of {posed.graph.biology} is estimated beside a categorical factor only"

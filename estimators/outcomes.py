@@ -20,7 +20,7 @@ Score = Literal["score", "correctness", "loss"]
 SCORES = ("score", "correctness", "loss")
 SMALLEST = 1e-12  # probability whose logarithm a loss may hold
 
-Outcome = str | Callable[[np.ndarray], np.ndarray] | np.ndarray | pd.DataFrame
+Outcome = str | Callable[[np.ndarray], np.ndarray] | np.ndarray | pd.Series | pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,8 @@ def read_outcome(cohort: Cohort, graph: CausalGraph, outcome: Outcome, score: Sc
         Data and declared graph.
     outcome
         ``"Z"``; a numeric or two-valued column of ``obs``; a callable ``(n, d) -> (n, classes)``; predictions
-        ``(n,)`` or ``(n, classes)``, as a DataFrame aligned by the index. Classes are the sorted levels of biology.
+        ``(n,)`` or ``(n, classes)``; a Series or DataFrame under the index of ``obs``. Classes are the sorted levels of
+        biology.
     score
         What to look at: the ``"score"`` itself, the ``"correctness"`` of its decision or its ``"loss"`` (logarithmic)
         against the biology column.
@@ -123,21 +124,13 @@ def _column(cohort: Cohort, graph: CausalGraph, name: str) -> ReadOutcome:
 def _predictions(cohort: Cohort, graph: CausalGraph, outcome: Any, score: str) -> tuple[np.ndarray, tuple[str, ...]]:
     if isinstance(outcome, pd.DataFrame) and score != "score":
         outcome = aligned_predictions(outcome, cohort, graph.biology)
-    names: tuple[str, ...] = ()
-    if isinstance(outcome, pd.DataFrame):
-        if not outcome.index.equals(cohort.obs.index):
-            raise DataError("the predictions have another index than obs: align them with predictions.loc[obs.index].")
-        names, values = tuple(map(str, outcome.columns)), outcome.to_numpy(np.float64)
-    elif callable(outcome):
-        parts = [np.asarray(outcome(block), dtype=np.float64) for _, block in cohort.blocks()]
-        values = np.concatenate([p[:, None] if p.ndim == 1 else p for p in parts])
+    if isinstance(outcome, pd.Series | pd.DataFrame) and not outcome.index.equals(cohort.obs.index):
+        raise DataError("the predictions have another index than obs: align them with predictions.loc[obs.index].")
+    names: tuple[str, ...] = tuple(map(str, outcome.columns)) if isinstance(outcome, pd.DataFrame) else ()
+    if callable(outcome):
+        values = np.concatenate([_answer(outcome, block) for _, block in cohort.blocks()])
     else:
-        try:
-            values = np.asarray(outcome, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise DataError(
-                f"outcome of type {type(outcome).__name__}: give 'Z', a column, a model or numeric predictions."
-            ) from None
+        values = _numbers(outcome, "outcome of type")
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or len(values) != len(cohort):
         raise DataError(f"the outcome has shape {values.shape} and the cohort {len(cohort)} rows: give one row each.")
@@ -146,6 +139,25 @@ def _predictions(cohort: Cohort, graph: CausalGraph, outcome: Any, score: str) -
     levels = cohort.factor(graph.biology).levels
     numbered = tuple(f"score {j}" for j in range(values.shape[1])) if values.shape[1] > 1 else ("score",)
     return values, names or (levels if values.shape[1] == len(levels) else numbered)
+
+
+def _answer(model: Callable[[np.ndarray], np.ndarray], block: np.ndarray) -> np.ndarray:
+    values = _numbers(model(block), "a model that returns")
+    if values.ndim not in (1, 2) or len(values) != len(block):
+        raise DataError(
+            f"the model returns shape {values.shape} for {len(block)} rows: it must return one row of numbers per row."
+        )
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _numbers(values: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"{what} {type(values).__name__}, not all of it numbers: give 'Z', a column, a model or numeric "
+            "predictions."
+        ) from None
 
 
 def _check_classes(values: np.ndarray, n_classes: int, biology: str) -> None:

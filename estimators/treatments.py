@@ -15,6 +15,7 @@ from causalfm.graph import CausalGraph
 Coding = Literal["reference", "effect"]
 CODINGS = ("reference", "effect")
 MEAN = "mean of the levels"
+POOLED = "pooled levels"
 
 
 def pool_levels(
@@ -61,7 +62,7 @@ def pool_levels(
             "pooling needs two rare levels or more, and one that is not. Choose another number, or drop the level."
         )
     names = np.array(factor.levels, dtype=object)
-    names[rare] = f"{len(rare)} pooled levels"
+    names[rare] = f"{len(rare)} {POOLED}"
     obs = cohort.obs.assign(**{factor.name: names[factor.codes].astype(str)})
     return cohort.replace(obs=obs), [factor.levels[i] for i in rare]
 
@@ -76,7 +77,7 @@ def coding_contrasts(levels: Sequence[str], coding: str, reference: str | None, 
     coding
         ``"reference"``: every other level against one; ``"effect"``: every level against the mean of all.
     reference
-        Level; None: the first.
+        Level; None: the first that was not pooled.
     factor
         Name of the factor, for messages.
 
@@ -92,7 +93,8 @@ def coding_contrasts(levels: Sequence[str], coding: str, reference: str | None, 
         if reference is not None:
             raise DataError("coding='effect' compares with the mean of the levels: leave reference= out.")
         return MEAN, np.eye(L) - 1.0 / L
-    reference = levels[0] if reference is None else reference
+    named = next((level for level in levels if not level.endswith(POOLED)), levels[0])
+    reference = named if reference is None else str(reference)
     if reference not in levels:
         raise DataError(f"reference={reference!r} is not a compared level of {factor}: {', '.join(levels)}.")
     at = list(levels).index(reference)

@@ -146,11 +146,12 @@ def leading_directions(influence: GroupInfluence, shares: np.ndarray) -> tuple[n
     The products of the levels' deviations ``(L, L)`` carry the noise ``tr(Gamma_kl)``, which is taken off before the
     eigenvectors are found; the ``d x d`` covariance has the same non-zero eigenvalues.
     """
-    C = level_spread(influence, shares)
+    slope = len(shares) == 1
+    C = np.ones((1, 1)) if slope else level_spread(influence, shares)
     deviations = C @ influence.theta
     values, vectors = np.linalg.eigh(deviations @ deviations.T - influence.traces(C))
     root = np.sqrt(shares) / np.linalg.norm(np.sqrt(shares))
-    order = [i for i in np.argsort(values)[::-1] if abs(vectors[:, i] @ root) < 1.0 - 1e-6]
+    order = [i for i in np.argsort(values)[::-1] if slope or abs(vectors[:, i] @ root) < 1.0 - 1e-6]
     directions = vectors[:, order].T @ deviations
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), np.finfo(float).tiny)
     largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)

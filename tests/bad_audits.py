@@ -91,7 +91,7 @@ CASES = {
     "policy of none": (unseen(None), "unseen=None"),
     "two levels make no population": (unseen("shrink"), "2 levels of 'site'", "at least 3"),
     "two levels teach nothing": (unseen("adapt"), "2 levels of 'site'", "at least 3"),
-    "new level under refuse": (unseen("refuse", sites="ABD"), "never saw", "unseen=..."),
+    "new level under refuse": (unseen("refuse", sites="ABD"), "never saw", "unseen='shrink'"),
     "new hospital without biology": (
         unseen("adapt", sites="ABD", drop=["tumour"], mechanism="location-scale"),
         "no column 'tumour'",

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from causalfm.errors import DataError, NotIdentifiedError
-from causalfm.estimators import ComBat, LinearEraser, MeanAligner, NuisanceSubspace, SCMCorrector
+from causalfm.estimators import ComBat, LinearEraser, MeanAligner, NuisanceSubspace, SCMCorrector, TransportAligner
 from causalfm.graph import CausalGraph
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], covariates="age", group="patient")
@@ -421,8 +421,43 @@ def test_no_message_names_a_patient(rows, name):
             ),
             "levels that the fit never saw: 'class7'",
         ),
+        (
+            lambda X, o: (
+                MeanAligner()
+                .fit(X, o["site"], covariates=o[["age"]] > 50)
+                .transform_given(X, o["site"], covariates=o[["age"]])
+            ),
+            "'age' had levels at the fit and has numbers here",
+        ),
+        (
+            lambda X, o: (
+                MeanAligner()
+                .partial_fit(X, o["site"], covariates=o[["age"]])
+                .partial_fit(X, o["site"], covariates=o[["age"]].astype(str))
+            ),
+            "'age' had numbers at the fit and has levels here",
+        ),
+        (lambda X, o: TransportAligner().fit(np.ones_like(X), o["site"]), "no covariance to move"),
+        (
+            lambda X, o: MeanAligner(on_violation="trim").fit(
+                X, o["site"], biology=o["site"], covariates=o[["age"]].set_axis(["group"], axis=1)
+            ),
+            "rename this covariate",
+        ),
         (lambda X, o: scm().fit(X, o["site"], biology=o["tumour"]), "covariates lacks 'age'"),
         (lambda X, o: scm().fit(X, o["site"]), "pass biology="),
+        (
+            lambda X, o: scm().fit(X, o["site"].where(o.index != 4), biology=o["tumour"], covariates=o),
+            r"1 missing values of 360 \(row 4\): complete it, or leave these rows out",
+        ),
+        (
+            lambda X, o: (
+                scm()
+                .fit(X, o["site"], biology=o["tumour"], covariates=o)
+                .transform(X, factor=o["site"].replace("site1", "new"))
+            ),
+            "if technical, make the model with unseen='shrink' or 'adapt'",
+        ),
         (lambda X, o: SCMCorrector().fit(X, o["site"]), "graph must be a CausalGraph"),
     ],
 )

@@ -15,7 +15,7 @@ from causalfm.estimators import (
     NullspaceProjector,
     TransportAligner,
 )
-from causalfm.estimators.correctors.gaussian_maps import barycentre, coral_map, roots, transport_map
+from causalfm.estimators.correctors.gaussian_maps import barycentre, coral_map, linear_shrinkage, roots, transport_map
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,18 @@ def test_leace_guards_against_every_linear_read_out(rows, shrinkage):
     before, after = (np.abs((V - V.mean(axis=0)).T @ (Z - Z.mean(axis=0))).max() / len(V) for V in (X, erased))
     assert after < 1e-12 < 1e-2 < before
     np.testing.assert_allclose(erased.mean(axis=0), X.mean(axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [20, 40, 100])
+def test_leace_guards_where_all_directions_vary_alike(n):
+    """The estimated share of the sample covariance is negative there: the mixture had negative eigenvalues."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n, 2)), rng.integers(0, 3, n)
+    X -= X.mean(axis=0)
+    X = linalg.solve_triangular(linalg.cholesky(X.T @ X / n, lower=True), X.T, lower=True).T * [1.0, 1.001]
+    assert np.linalg.eigvalsh(linear_shrinkage(X.T @ X / n, n))[0] > 0.9
+    erased = LinearEraser().fit_transform(X, y)
+    assert np.abs((indicators(y) - indicators(y).mean(axis=0)).T @ erased).max() / n < 1e-12
 
 
 def test_leace_given_biology_guards_given_biology_and_leaves_case_mix(rows):

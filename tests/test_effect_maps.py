@@ -93,6 +93,32 @@ def test_what_cannot_be_told_is_named() -> None:
     assert not nothing.to_frame()["told"].any()
 
 
+def test_levels_that_are_not_compared_are_named_and_reasons_stay_short() -> None:
+    cohort, _ = scanned()
+    obs = cohort.obs
+    small = (obs["tumour"] == "class0") & (obs["site"] == "site1") & (obs["scanner"] == "scanner1")
+    cohort = cohort[(~small).to_numpy()]
+    scanner = cohort.obs["scanner"].to_numpy(dtype=object).copy()
+    for i, patient in enumerate(cohort.obs["patient"].unique()[:12]):  # one patient on each of a dozen scanners
+        scanner[(cohort.obs["patient"] == patient).to_numpy()] = f"rare{i:02}"
+    rare = Cohort(cohort.X, cohort.obs.assign(scanner=scanner))
+    found = effect_map(rare, GRAPH, treatment="scanner", by=BY)
+    assert found.levels == ("scanner0", "scanner1")
+    assert "It is that between scanner0, scanner1; left out, for too few in these cells: rare00" in found.sentence
+    assert "rare07 and 4 others." in found.sentence
+    (short,) = [row["reason"] for row in found.rows() if not row["told"]]
+    assert "rare" not in short
+    assert "scanner1 0; not 3" in short
+
+
+def test_levels_that_never_meet_where_they_are_compared_are_said_to() -> None:
+    """Enough patients at both scanners of a class, each scanner at sites of its own."""
+    nested, _ = scanned(scanner_nested=True)
+    found = effect_map(nested, GRAPH, treatment="scanner", by="tumour")
+    assert {row["reason"] for row in found.rows()} == {"the compared levels do not all meet within site"}
+    assert found.sentence.startswith("Cannot tell: no cell of tumour holds enough comparable units")
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

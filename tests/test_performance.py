@@ -167,11 +167,22 @@ def test_the_rest_is_told_without_it() -> None:
     cohort, predictions = table(chances, site, y, patient)
     found = deconfounded_performance(cohort, GRAPH, predictions=predictions)
     assert found.classes == ("0", "1")
-    assert found.left_out == ("tumour=2",)
-    assert "Cannot tell for tumour=2 (tumour=2 is at 2 only): left out of both." in found.sentence
+    assert found.left_out == ("tumour=2 (patients: 0 at site=0, 0 at site=1)",)
+    rest = f"left out of both, {(y == 2).sum()} of {len(y)} rows."
+    assert f"Cannot tell for tumour=2 (patients: 0 at site=0, 0 at site=1): {rest}" in found.sentence
     assert found.n == int((y != 2).sum())
     chosen = chances[y != 2].argmax(axis=1) == y[y != 2]
     assert found["accuracy"].found.value == pytest.approx(chosen.mean())
+
+
+def test_a_site_without_a_class_is_named_with_what_it_lacks() -> None:
+    chances, site, y, patient = draw(np.random.default_rng(8), S=3, G=120)
+    keep = (site != 2) | (y != 1) | (np.cumsum((site == 2) & (y == 1)) <= 4)  # rows of two patients
+    cohort, predictions = table(chances[keep], site[keep], y[keep], patient[keep])
+    found = deconfounded_performance(cohort, GRAPH, predictions=predictions)
+    assert found.levels == ("0", "1")
+    assert found.left_out == ("site=2 (patients: 2 at tumour=1)",)
+    assert f"{(site[keep] == 2).sum()} of {keep.sum()} rows" in found.sentence
 
 
 def test_a_class_rich_site_does_not_hide_what_two_sites_share() -> None:

@@ -8,7 +8,7 @@ from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError
 from causalfm.estimators import effect
-from causalfm.estimators import refuters as module
+from causalfm.estimators.refuting import refuters as module
 from causalfm.estimators.refuting.placebos import noise_outcome, permuted_outcome, placebo_factor, pseudo_levels
 from causalfm.estimators.refuting.refutation import rate_verdict
 from causalfm.estimators.refuting.refuted_units import part_of, with_levels, with_outcome

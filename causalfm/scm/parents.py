@@ -191,7 +191,7 @@ def known_codes(cohort: Cohort, name: str, seen: Sequence[str]) -> np.ndarray:
         raise DataError(
             f"column {name!r} has {len(names)} level(s) that the model never saw, in {len(new)} rows "
             f"({positions(new.tolist())}): {', '.join(names[:5])}. Nothing tells their effect: fit the model on a "
-            "cohort that holds them, leave these rows out, or, if technical, choose EmbeddingSCM(..., unseen=...)."
-            f"{hint}"
+            "cohort that holds them, leave these rows out, or, if technical, make the model with unseen='shrink' or "
+            f"'adapt'.{hint}"
         )
     return np.asarray(mapped, dtype=np.int64)

@@ -107,8 +107,8 @@ def _refuse_unseen(fitted: Fitted, graph: CausalGraph, distinct: np.ndarray, cou
             shown = "; ".join(f"{name}={a} with {graph.biology}={b}" for a, b in pairs[:4])
             raise DataError(
                 f"{int(count[few].sum())} rows would move to combinations with fewer than {MIN_GROUPS} {graph.group}s "
-                f"in the fit ({shown}{' and others' if len(pairs) > 4 else ''}). Leave these rows out, or pass "
-                "EmbeddingSCM(..., assume='additive') if effects add up there as elsewhere."
+                f"in the fit ({shown}{' and others' if len(pairs) > 4 else ''}). Leave these rows out, or make "
+                "the model with assume='additive' if effects add up there as elsewhere."
             )
 
 
@@ -144,5 +144,5 @@ def refuse_unseen_levels(fitted: Fitted, graph: CausalGraph, changed: Sequence[s
             raise DataError(
                 f"{name}={(fitted.known(name) or ())[level]} holds fewer than {MIN_GROUPS} {graph.group}s of {biology} "
                 f"{', '.join(names[:4])}: the mean over all {graph.group}s would rest on adding effects up. Fit on the "
-                f"classes seen there, set {biology!r} as well, or pass EmbeddingSCM(..., assume='additive')."
+                f"classes seen there, set {biology!r} as well, or make the model with assume='additive'."
             )

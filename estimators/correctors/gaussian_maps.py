@@ -52,15 +52,20 @@ def barycentre(covariances: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def linear_shrinkage(S: np.ndarray, n: float) -> np.ndarray:
     """Mix a sample covariance ``S (d, d)`` of ``n`` rows with a multiple of the identity of the same trace.
 
+    Notes
+    -----
+    Where noise explains more than all of the spread of the eigenvalues, the estimated share of ``S`` is negative and
+    the mixture need not be positive: it then is the multiple of the identity alone.
+
     References
     ----------
-    Bodnar, Gupta and Parolya, J. Multivariate Analysis 132 (2014) 215-228; as concept-erasure has it.
+    Bodnar, Gupta and Parolya, J. Multivariate Analysis 132 (2014) 215-228; as concept-erasure has it, share aside.
     """
     d, trace = len(S), float(np.trace(S))
     spread = float((S**2).sum()) - trace**2 / d
     if spread <= 0.0:
         return S
-    own = 1.0 - trace**2 / n / spread
+    own = max(1.0 - trace**2 / n / spread, 0.0)
     return np.asarray(own * S + (1.0 - own) * trace / d * np.eye(d))
 
 

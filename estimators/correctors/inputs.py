@@ -81,11 +81,16 @@ class Regressors:
         return Regressors(tuple(names), shifts)
 
     def refuse_others(self, columns: Iterable[Column]) -> None:
-        """Refuse columns other than those of the fit."""
+        """Refuse columns other than those of the fit, and numbers where it had levels or the reverse."""
+        columns = list(columns)
         names = [column.name for column in columns]
         if set(names) != set(self.columns):
             given, wanted = (", ".join(c) or "none" for c in (names, self.columns))
             raise DataError(f"biology and covariates are not those of the fit: it had {wanted}, here are {given}.")
+        for column in columns:
+            if (column.levels is None) != (column.name in (self.shifts or {})):
+                was, now = ("levels", "numbers") if column.levels is None else ("numbers", "levels")
+                raise DataError(f"covariate {column.name!r} had {was} at the fit and has {now} here: convert it.")
 
     def matrix(self, columns: Iterable[Column], n: int) -> np.ndarray:
         """Return regressors ``(n, q)``.

@@ -18,6 +18,7 @@ from causalfm.results import plain
 from causalfm.scm.embedding_scm import SETTINGS, EmbeddingSCM
 from causalfm.scm.packing import graph_header, pack, unpack
 from causalfm.scm.storage import read_model, write_model
+from causalfm.validation import refuse_missing
 
 KIND = "causalfm.SCMCorrector"
 
@@ -70,6 +71,7 @@ def column_of(values: Any, n: int, name: str) -> np.ndarray:
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     if array.ndim != 1 or len(array) != n:
         raise DataError(f"{name} has shape {array.shape}: it should be a 1d array, one value for each of {n} rows.")
+    refuse_missing(pd.Series(array), name, "complete it, or leave these rows out")
     return array
 
 

@@ -90,6 +90,8 @@ class TransportAligner(SiteWise):
         values, vectors = np.linalg.eigh(pooled)
         most = self.n_components or max(1, min(MOST, self.n_units_ // 4))
         k = min(most, int((values > 1e-12 * max(float(values[-1]), 1e-300)).sum()))
+        if k == 0:
+            raise DataError("rows of a level do not differ: there is no covariance to move. MeanAligner moves means.")
         if not self.shrinkage and fit.count.min() <= k:
             raise DataError(
                 f"{k} directions need more than {k} rows (groups) at each level, and one has {fit.count.min():g}: "

@@ -176,7 +176,7 @@ def deconfounded_performance(
     bins = confidence_bins(chances[rows].max(axis=1), laid.found, len(np.unique(groups)))
     scored = Scored(chances[rows], y, classes, bins)
     own, why = adjusted_premiums(cohort.obs.iloc[rows], graph, by, scored, laid, random_state)
-    return seen.judged((*premiums(scored, laid, graph.group), *own), laid, kept, why)
+    return seen.judged((*premiums(scored, laid, graph.group), *own), laid, kept, why, minimum)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,12 +203,8 @@ class _Seen:
 
     def alone(self) -> list[str]:
         """Classes seen at one level only."""
-        pairs = zip(self.label.levels, self.counts.T, strict=True)
-        return [
-            f"{self.biology}={name} is at {self.level.levels[int(c.argmax())]} only"
-            for name, c in pairs
-            if (c > 0).sum() == 1
-        ]
+        pairs = [(name, c) for name, c in zip(self.label.levels, self.counts.T, strict=True) if (c > 0).sum() == 1]
+        return [f"{self.biology}={name} is at {self.level.levels[int(c.argmax())]} only" for name, c in pairs]
 
     def nothing(self, minimum: int) -> DeconfoundedPerformance:
         """Say that nothing can be told, and why."""
@@ -218,12 +214,24 @@ class _Seen:
         nothing = (), (), (), tuple(self.alone()), self.table(), 0, 0, unit, float("nan"), sentence
         return DeconfoundedPerformance(self.by, self.biology, *nothing)
 
-    def judged(self, scores: tuple[Premium, ...], rows: Mixed, kept: Kept, why: str) -> DeconfoundedPerformance:
+    def left_out(self, kept: Kept, minimum: int) -> list[str]:
+        """Levels and classes that are not judged, each with the cells that hold too few."""
+        sides, out = list(zip((self.level, self.label), kept, (self.counts, self.counts.T), strict=True)), []
+        for (one, judged, counts), (other, against, _) in (sides, sides[::-1]):
+            for i in np.setdiff1d(np.arange(one.n_levels), judged):
+                few = [f"{counts[i, j]} at {other.name}={other.levels[j]}" for j in against if counts[i, j] < minimum]
+                out.append(
+                    f"{one.name}={one.levels[i]}" + (f" ({self.unit.name}s: {', '.join(few[:4])})" if few else "")
+                )
+        return out
+
+    def judged(
+        self, scores: tuple[Premium, ...], rows: Mixed, kept: Kept, why: str, minimum: int
+    ) -> DeconfoundedPerformance:
         """Put the scores beside what they hold for."""
         unit, (sites, classes) = self.unit.name, kept
         names = tuple(self.level.levels[i] for i in sites), tuple(self.label.levels[i] for i in classes)
-        short = [f"{self.by}={v}" for i, v in enumerate(self.level.levels) if i not in sites]
-        short += [f"{self.biology}={v}" for i, v in enumerate(self.label.levels) if i not in classes]
+        short = self.left_out(kept, minimum)
         details = {
             "target": f"{', '.join(names[0])} and {', '.join(names[1])}, independent, in their shares as found",
             "weights": f"rows equal within a {unit}, {unit}s equal",
@@ -239,8 +247,10 @@ class _Seen:
             f"Weighting leaves {effective:.0f} of {n_groups} {unit}s' worth."
         )
         if short:
-            told = "; ".join([*self.alone()[:4]])
-            sentence += f" Cannot tell for {', '.join(short)}{f' ({told})' if told else ''}: left out of both."
+            n, more = len(self.level.codes), f" and {len(short) - 8} others" if len(short) > 8 else ""
+            sentence += (
+                f" Cannot tell for {', '.join(short[:8])}{more}: left out of both, {n - len(rows.y)} of {n} rows."
+            )
         return DeconfoundedPerformance(
             self.by,
             self.biology,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from causalfm.arguments import check_whole
 from causalfm.cohort import Factor
-from causalfm.errors import DataError
+from causalfm.errors import DataError, positions
 from causalfm.strata import varies_within
 
 N_FOLDS = 5
@@ -71,11 +72,13 @@ def read_folds(
     Raises
     ------
     DataError
-        Not a number of folds, folds of another length, or a group in several folds.
+        Not a number of folds, folds missing or of another length, or a group in several folds.
     """
     if np.ndim(folds) == 0:
         check_whole(folds, "folds", 2, most=len(kept), why="nuisances are fitted on the other folds")
         return deal_folds(level, stratum, int(folds), random_state)  # type: ignore[arg-type]
+    if missing := np.flatnonzero(pd.isna(np.asarray(folds)).reshape(-1)).tolist():
+        raise DataError(f"folds has no value in {positions(missing)}: give one fold per row.")
     codes = np.unique(np.asarray(folds), return_inverse=True)[1].reshape(-1)
     if len(codes) != len(groups):
         raise DataError(f"folds has {len(codes)} entries and the cohort {len(groups)} rows: give one fold per row.")

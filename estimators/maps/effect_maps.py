@@ -25,6 +25,7 @@ from causalfm.trimming import refuse_numbers
 
 NOTHING = float("nan")
 LEVEL = 0.05  # of all cells together
+SHOWN = 8  # levels in words
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class EffectMap(Result):
     treatment, by
         The factor, and the columns that make the cells.
     levels
-        Compared levels, the same in every cell.
+        Compared levels, the same in every cell; the sentence names those left out.
     cells
         One row per combination of the columns, see :meth:`rows`.
     mean, between
@@ -129,7 +130,8 @@ def effect_map(
     counts = _counts(cohort, graph, cell, factor, paired)
     kept = complete_table(counts, minimum)
     told: dict[int, CellEffect] = {}
-    reasons = {c: _short(counts[c], factor, minimum, graph.group) for c in range(cell.n_levels)}
+    compared = None if kept is None else kept.levels
+    reasons = {c: _short(counts[c], factor, compared, minimum, graph.group) for c in range(cell.n_levels)}
     rest = [name for name in given if name not in columns]
     if kept is not None:
         at_level = np.isin(factor.codes, kept.levels)
@@ -138,8 +140,11 @@ def effect_map(
             try:
                 found = cell_effect(cohort, rows, graph, (treatment,), rest, paired=paired)
             except CausalFMError as error:
-                found, reasons[c] = None, str(error)
-            if found is not None:
+                reasons[c] = str(error)
+                continue
+            if found is None:
+                reasons[c] = f"the compared levels do not all meet within {' and '.join(rest) or f'{graph.group}s'}"
+            else:
                 told[c] = found
     levels = () if kept is None else tuple(factor.levels[i] for i in kept.levels)
     return _told(
@@ -183,9 +188,12 @@ def _counts(cohort: Cohort, graph: CausalGraph, cell: Factor, factor: Factor, pa
     return groups_per_level(codes, unit, shape[0] * shape[1]).reshape(shape)
 
 
-def _short(counts: np.ndarray, factor: Factor, minimum: int, unit: str) -> str:
-    held = ", ".join(f"{name} {n}" for name, n in zip(factor.levels, counts, strict=True))
-    return f"{unit}s {held}; not {minimum} at every compared level"
+def _short(counts: np.ndarray, factor: Factor, compared: Sequence[int] | None, minimum: int, unit: str) -> str:
+    """Count a cell at the compared levels; where nothing is compared, at those that it was seen at."""
+    at = list(np.flatnonzero(counts)) if compared is None else list(compared)
+    held = ", ".join(f"{factor.levels[i]} {counts[i]}" for i in at[:SHOWN]) or "none"
+    more = f" and {len(at) - SHOWN} other levels" if len(at) > SHOWN else ""
+    return f"{unit}s {held}{more}; not {minimum} at every compared level"
 
 
 def _told(
@@ -222,7 +230,10 @@ def _told(
     details["multiplicity"] = f"Holm over {len(told)} cells, {LEVEL:.0%} for all together"
     details["shrunk"] = len(told) >= LEAST
     mean, between = (NOTHING, NOTHING) if shrunk is None else (shrunk.mean, float(np.sqrt(shrunk.between)))
-    return EffectMap(treatment, by, levels, tuple(rows), mean, between, _sentence(treatment, by, rows), details)
+    out = [name for name in cohort.factor(treatment).levels if name not in levels]
+    return EffectMap(
+        treatment, by, levels, tuple(rows), mean, between, _sentence(treatment, by, levels, out, rows), details
+    )
 
 
 _NUMBERS = ("value", "low", "high", "shrunk", "shrunk_low", "shrunk_high", "own_weight", "distance", "p_value")
@@ -244,14 +255,22 @@ def _holm(p_values: Sequence[float]) -> list[float]:
     return out
 
 
-def _sentence(treatment: str, by: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+def _listed(levels: Sequence[str]) -> str:
+    return ", ".join(levels[:SHOWN]) + (f" and {len(levels) - SHOWN} others" if len(levels) > SHOWN else "")
+
+
+def _sentence(
+    treatment: str, by: Sequence[str], levels: Sequence[str], out: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> str:
     def name(row: Mapping[str, Any]) -> str:
         return ", ".join(f"{column}={row[column]}" for column in by)
 
     seen = [row for row in rows if row["told"]]
     if not seen:
-        return f"Cannot tell: no cell of {' and '.join(by)} holds enough units at two levels of {treatment}."
+        return f"Cannot tell: no cell of {' and '.join(by)} holds enough comparable units at two levels of {treatment}."
     words = f"The effect of {treatment} is told in {len(seen)} of {len(rows)} cells of {' and '.join(by)}."
+    if out:
+        words += f" It is that between {_listed(levels)}; left out, for too few in these cells: {_listed(out)}."
     most = max(seen, key=lambda row: float(row["shrunk"]))
     words += f" Largest after shrinkage: {name(most)} (distance {most['distance']:.3g})."
     if len(seen) < 2:

@@ -8,8 +8,16 @@ import numpy as np
 
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
+from causalfm.estimators.estimating import ROUNDING
 from causalfm.estimators.refuting.refutation import RefutationRow, distance
-from causalfm.estimators.refuting.refuted_units import Refuted, answer, compared_only, with_levels, with_outcome
+from causalfm.estimators.refuting.refuted_units import (
+    Refuted,
+    answer,
+    centred,
+    compared_only,
+    with_levels,
+    with_outcome,
+)
 from causalfm.graph import CausalGraph
 from causalfm.norms import SquaredNorm
 from causalfm.positivity import complete_table
@@ -49,6 +57,11 @@ def negative_outcome(
     units = refuted.units
     _refuse_control(graph, units, column, "outcome")
     values = _patient_values(cohort, graph, column)[patients]
+    if _fixed(values, refuted.cells):
+        raise DataError(
+            f"{column!r} is the same for all {units.unit}s of a cell (level and stratum): it follows from what is "
+            "compared or conditioned on, so that as a negative control outcome it has nothing left. Choose another."
+        )
     norm, spread = refuted.answer(with_outcome(units, values)), _spread_within(values, refuted.cells)
     verdict, low, high = _against(norm, spread, margin)
     after = distance(norm.value / spread)
@@ -157,6 +170,10 @@ def _patient_values(cohort: Cohort, graph: CausalGraph, column: str) -> np.ndarr
     total = np.zeros((groups.n_levels, rows.shape[1]))
     np.add.at(total, groups.codes, rows)
     return np.asarray(total / groups.counts()[:, None])
+
+
+def _fixed(Z: np.ndarray, cells: np.ndarray) -> bool:
+    return bool(np.abs(centred(Z, cells)).max() <= ROUNDING * np.abs(Z).max())
 
 
 def _spread_within(Z: np.ndarray, cells: np.ndarray) -> float:

@@ -52,6 +52,11 @@ def sensitivity_of(
     """
     if not effect.levels:
         raise DataError(f"there is no effect to examine: {effect.overlap.sentence}")
+    if "sample" in effect._call:
+        raise DataError(
+            f"estimator={effect.estimator!r} hands over no clustered standard error to compute robustness from: "
+            "ask for one of this package's own, such as estimator='partially-linear'."
+        )
     if effect.outcome == EMBEDDING:
         if level is not None or outcome is not None or q != 1.0 or alpha != 0.05:
             raise DataError(

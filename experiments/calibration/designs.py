@@ -81,6 +81,9 @@ DOSES: dict[str, dict[str, Any]] = {  # of the age
     "balanced": {},
     "site depends on biology, age on site": {"confounding": 0.5, "age_by_site": 1.0, "site_effect": 0.8},
     "unequal tiles": {"rows_per_group": (1, 20)},
+    "24 patients": {"n_groups": 24, "n_sites": 2},
+    "variance by site, age on site": {"variance_by_site": 3.0, "age_by_site": 1.0},
+    "high dimension": {"d": 256, "decay": 0.5},
 }
 # The estimators of effects, with a continuous column where there are patients enough.
 TILES: dict[str, Any] = {"rows_per_group": (1, 6), "d": 16}
