@@ -15,6 +15,7 @@ from causalfm.errors import DataError
 from causalfm.invariance.generalised_covariance import MaxGCM, gcm_columns
 from causalfm.invariance.kernels import KERNELS
 from causalfm.resampling import permutation_p_value, permutations_within
+from causalfm.singular_values import thin_svd
 
 BATCH_BYTES = 2**27
 RANK = 100  # leading components of a kernel between values: all of it up to so many patients
@@ -190,5 +191,5 @@ def _nuisance_basis(units: DoseUnits) -> np.ndarray:
     covariates = units.covariates[rows] - onehot @ (onehot.T @ units.covariates[rows])
     if not covariates.any():
         return np.asarray(onehot)
-    u, s, _ = np.linalg.svd(covariates, full_matrices=False)
+    u, s, _ = thin_svd(covariates)
     return np.concatenate([onehot, u[:, s > 1e-9 * s[0]]], axis=1)
