@@ -11,7 +11,7 @@ from causalfm.dose_units import DoseUnits, contrast_doses, dose_units
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.invariance import invariance_test
-from causalfm.invariance.doses import dose_gcm_test, dose_kernel_test, slope_test
+from causalfm.invariance.doses import Permuted, dose_gcm_test, kernel_pairs, pair_test, slope_pairs
 from causalfm.invariance.methods import DOSE_METHODS
 from causalfm.resampling import permutations_within
 
@@ -35,6 +35,14 @@ def cohort_of(
 
 def units_of(cohort: Cohort, *given: str) -> DoseUnits:
     return dose_units(cohort, AGED if "age" in given else GRAPH, ("thickness",), given or ("tumour",))
+
+
+def slope_test(units: DoseUnits, **settings) -> Permuted:
+    return pair_test(slope_pairs(units), units, **settings)
+
+
+def dose_kernel_test(units: DoseUnits, kernel: str, **settings) -> Permuted:
+    return pair_test(kernel_pairs(units, kernel), units, **settings)
 
 
 def projector(units: DoseUnits) -> np.ndarray:
