@@ -228,10 +228,11 @@ def _check_factor(graph: CausalGraph, cohort: Cohort, name: str, *, dose: bool) 
     if kind == "continuous":
         what = "dates" if pd.api.types.is_datetime64_any_dtype(cohort.column(name).dtype) else "numbers"
         declared = "declared" if name in graph.kinds else f"taken as ({cohort.column(name).nunique()} different {what})"
+        answering = "only invariance_test, self_check and, beside a factor with levels, audit"
         raise DataError(
             f"column {name!r} is {role} and {declared} continuous, which "
-            f"{'nothing' if name == graph.biology else 'only invariance_test and self_check'} answers in this version: "
-            f"bin it with pandas.cut, declare it as a covariate, or, if the values are codes, pass "
+            f"{'nothing' if name == graph.biology else answering} answers in this version: bin it with pandas.cut, "
+            "declare it as a covariate, or, if the values are codes, pass "
             f"kinds={{{name!r}: 'categorical'}}."
         )
     if kind == "multi-label":
