@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from causalfm.arrows import EMBEDDING, Arrows, Pair, names, parse_arrows, render_arrows, standard_arrows
+from causalfm.column_kinds import infer_kind
 from causalfm.errors import GraphError
-from causalfm.graph_checks import check_cohort, check_roles, graph_error, infer_kind, rows_that_vary
+from causalfm.graph_checks import check_cohort, check_roles, graph_error, rows_that_vary
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -237,10 +238,7 @@ class CausalGraph:
         return is_valid_back_door(self, names(treatment), names(given))
 
     def confirm(self, treatment: str | Sequence[str], given: str | Sequence[str]) -> bool:
-        """Ask DoWhy whether ``given`` is a valid back-door set for the effect on ``Z``: a second opinion.
-
-        Importing DoWhy takes seconds the first time.
-        """
+        """Ask DoWhy whether ``given`` is a valid back-door set for the effect on ``Z``: its import takes seconds."""
         from causalfm.identification import dowhy_confirms
 
         return dowhy_confirms(self, names(treatment), names(given))

@@ -10,14 +10,14 @@ import pandas as pd
 
 from causalfm.arguments import check_type, did_you_mean
 from causalfm.arrows import EMBEDDING, names
+from causalfm.column_kinds import refuse_float_codes
 from causalfm.errors import DataError, GraphError, positions
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort, Factor
-    from causalfm.graph import CausalGraph, Kind
+    from causalfm.graph import CausalGraph
 
 KINDS = ("categorical", "ordinal", "continuous", "multi-label")
-MAX_INTEGER_LEVELS = 20
 MAX_LEVELS = 200  # every pair is compared: 19,900
 
 
@@ -216,30 +216,6 @@ def rows_that_vary(cohort: Cohort, column: str, within: str) -> tuple[list[int],
     return sorted(first[varies].tolist()), int(varies.sum()), units.n_levels
 
 
-def infer_kind(column: pd.Series, *, factor: bool = False) -> Kind:
-    """Guess the kind of a column: see :meth:`causalfm.CausalGraph.kind`.
-
-    Parameters
-    ----------
-    column
-        The values.
-    factor
-        The column is declared as biology or as a technical factor: integers are codes, however many.
-
-    Returns
-    -------
-    str
-        ``"categorical"``, ``"ordinal"`` or ``"continuous"``.
-    """
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return "ordinal" if column.cat.ordered else "categorical"
-    if pd.api.types.is_bool_dtype(column.dtype) or not pd.api.types.is_any_real_numeric_dtype(column.dtype):
-        return "continuous" if pd.api.types.is_datetime64_any_dtype(column.dtype) else "categorical"
-    limit = MAX_INTEGER_LEVELS if pd.api.types.is_integer_dtype(column.dtype) else 2  # a 0/1 column with gaps is float
-    few = column.nunique() <= limit or (factor and limit > 2)
-    return "categorical" if few else "continuous"
-
-
 def _check_factor(graph: CausalGraph, cohort: Cohort, name: str, *, dose: bool) -> None:
     kind = graph.kind(name, cohort)
     role = "biology" if name == graph.biology else "a technical factor"
@@ -247,14 +223,16 @@ def _check_factor(graph: CausalGraph, cohort: Cohort, name: str, *, dose: bool) 
         if cohort.column(name).nunique() < 2:
             where = f"in all {len(cohort)} rows"
             raise DataError(f"column {name!r} is {role} and the same {where}: nothing can be compared.")
+        refuse_float_codes(graph, cohort, name)
         return
     if kind == "continuous":
         what = "dates" if pd.api.types.is_datetime64_any_dtype(cohort.column(name).dtype) else "numbers"
         declared = "declared" if name in graph.kinds else f"taken as ({cohort.column(name).nunique()} different {what})"
+        answering = "only invariance_test, self_check and, beside a factor with levels, audit"
         raise DataError(
             f"column {name!r} is {role} and {declared} continuous, which "
-            f"{'nothing' if name == graph.biology else 'only invariance_test'} answers in this version: bin it with "
-            f"pandas.cut, declare it as a covariate, or, if the values are codes, pass "
+            f"{'nothing' if name == graph.biology else answering} answers in this version: bin it with pandas.cut, "
+            "declare it as a covariate, or, if the values are codes, pass "
             f"kinds={{{name!r}: 'categorical'}}."
         )
     if kind == "multi-label":

@@ -16,6 +16,7 @@ from causalfm.errors import DataError
 from causalfm.factor_contrasts import Contrasts
 from causalfm.norms import SquaredNorm, squared_norm
 from causalfm.positivity import MIN_GROUPS, CompleteTable, complete_table, inside
+from causalfm.singular_values import thin_svd
 from causalfm.strata import table
 from causalfm.units import Units, helmert
 
@@ -140,7 +141,7 @@ def build_design(units: Units, kept: CompleteTable) -> Design:
     residuals, covariates = _centre(Z, codes, n_cells), units.covariates[rows]
     basis = full = np.zeros((len(rows), 0))
     if covariates.shape[1]:
-        u, s, vt = np.linalg.svd(_centre(covariates, codes, n_cells), full_matrices=False)
+        u, s, vt = thin_svd(_centre(covariates, codes, n_cells))
         rank = int((s > 1e-9 * max(s[0], 1e-300)).sum())
         basis, full = u[:, :rank], covariates @ (vt[:rank].T / s[:rank])
         residuals = residuals - basis @ (basis.T @ residuals)

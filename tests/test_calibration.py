@@ -12,13 +12,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from causalfm.invariance.methods import METHODS
 from experiments.calibration import __main__ as command
+from experiments.calibration import methods_figure
 from experiments.calibration.designs import Cell, cells, peers
 from experiments.calibration.invariance_methods import TESTS
 from experiments.calibration.measures import COSTLY, measure
 from experiments.calibration.page import page
 from experiments.calibration.study import load, record_path, run
-from experiments.calibration.summary import COLUMNS, COMPARISONS, OPEN, summarise_cell
+from experiments.calibration.summary import COLUMNS, COMPARISONS, OPEN, SIZE, summarise_cell
 
 ROOT = Path(__file__).parents[1]
 STUDY = {cell.key: cell for cell in cells()}
@@ -171,6 +173,26 @@ def test_the_page_is_written_from_the_table_and_every_cell_is_there() -> None:
     for row in table[table["reading"] != "comparison"].itertuples():
         wanted = COSTLY if "margin" in row.quantity else full[row.measure, row.design]
         assert row.cohorts == wanted, (row.design, row.quantity)
+
+
+def test_the_figure_shows_every_method_beside_other_software(tmp_path: Path) -> None:
+    table = pd.read_csv(ROOT / "docs" / "calibration.csv")
+    found = methods_figure.shares(table)
+    assert set(found["who"]) == {*METHODS, *TESTS}
+    assert found.groupby("design")["who"].nunique().tolist() == [len(METHODS) + len(TESTS)] * 3
+    one = found[(found["who"] == "hyppo Dcorr") & (found["kind"] == "rows") & (found["design"] == "balanced")]
+    rows = table[(table["measure"] == "peers") & (table["quantity"] == "hyppo Dcorr, rows")].set_index("design")[
+        "share"
+    ]
+    assert one[["size", "power"]].to_numpy().tolist() == [[rows["balanced, no effect"], rows["balanced, effect"]]]
+    ours = found[found["kind"] == "methods"]
+    assert ours["size"].between(*SIZE).all()
+    methods_figure.draw(table, tmp_path / "figure.svg")
+    drawn = (tmp_path / "figure.svg").read_text(encoding="utf-8")
+    assert "causal-learn KCI" in drawn
+    assert (ROOT / "docs" / "images" / methods_figure.NAME).is_file()
+    methods_figure.draw(table[table["measure"] != "peers"], tmp_path / "none.svg")
+    assert not (tmp_path / "none.svg").exists()
 
 
 def test_what_fails_in_the_committed_study_is_listed_as_open() -> None:

@@ -8,10 +8,12 @@ import pytest
 
 import causalfm as cfm
 from causalfm.auditing import Audit
+from causalfm.auditing.continuous import without
 from causalfm.auditing.design_checks import graph_check
 from causalfm.auditing.policy import load_policy
 from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm
+from causalfm.errors import DataError
 from causalfm.invariance import self_check
 from experiments.calibration.rescans import rescanned
 
@@ -77,6 +79,74 @@ def test_no_check_where_it_would_take_too_long_or_nothing_varies(monkeypatch: py
     found = finding(cfm.audit(cohort, ONE), "invariance", "site")
     assert "it would take too long" in found.sentence
     assert "self-check" not in found.details
+
+
+def thick(slope: float) -> Cohort:
+    """A continuous factor beside the site."""
+    cohort, _ = linear_scm(n_groups=72, n_sites=2, d=6, biology_effect=2.0, random_state=1)
+    dose = np.random.default_rng(0).standard_normal(72)[cohort.factor("patient").codes]
+    X = cohort.X + slope * dose[:, None]
+    return cohort.replace(X=X.astype(np.float32), obs=cohort.obs.assign(thickness=dose))
+
+
+def test_a_continuous_factor_is_answered_with_its_self_check() -> None:
+    graph = cfm.CausalGraph.standard(biology="tumour", technical=["site", "thickness"], group="patient")
+    audit = cfm.audit(thick(0.0), graph, random_state=3)
+    found = finding(audit, "invariance", "thickness")
+    expected = self_check(thick(0.0), graph, of="thickness", random_state=3)
+    assert found.sentence.endswith(expected.sentence)
+    assert "per standard deviation of thickness with 80% power." in found.sentence
+    assert found.verdict == "pass"
+    shown = found.details["self-check"]
+    assert shown["size at 5%"]["value"] == expected.size
+    assert shown["in units of"] == "the distance between classes of tumour per standard deviation of thickness"
+    assert "are compared over site=site0" in finding(audit, "overlap", "thickness").sentence
+    assert [f.question for f in audit.findings if f.factor == "thickness"] == ["overlap", "invariance"]
+    assert list(audit.tables) == ["site"]
+    assert audit.graph is graph
+    assert any(sentence.startswith("thickness is continuous: of it the audit asks") for sentence in audit.assumptions)
+    alone = cfm.audit(thick(0.0), ONE, random_state=3)  # the other answers are those without it
+    assert finding(audit, "effect", "site") == finding(alone, "effect", "site")
+    for text in (audit.to_html(), audit.to_markdown(), audit.to_json()):
+        assert "Can values of thickness be compared within" in text
+
+
+def test_a_continuous_factor_that_moves_the_embedding_fails() -> None:
+    graph = cfm.CausalGraph.standard(biology="tumour", technical=["site", "thickness"], group="patient")
+    audit = cfm.audit(thick(2.0), graph)
+    assert finding(audit, "invariance", "thickness").verdict == "fail"
+    assert "thickness exceeds the policy's margin for how far the embedding moves with it." in audit.headline
+    assert audit.verdict == "fail"
+
+
+def test_continuous_factors_are_refused_where_the_rest_cannot_be_asked() -> None:
+    alone = cfm.CausalGraph.standard(biology="tumour", technical="thickness", group="patient")
+    roles = {"biology": "tumour", "technical": ["site", "thickness"], "group": "patient"}
+    hidden = cfm.CausalGraph("thickness -> site; {tumour, site, thickness} -> Z", **roles)
+    for graph in (alone, hidden):
+        with pytest.raises(DataError, match=r"'thickness' is a technical factor and taken as .* beside a factor with"):
+            cfm.audit(thick(0.0), graph)
+    coded = thick(0.0)
+    coded = coded.replace(obs=coded.obs.assign(codes=coded.factor("patient").codes % 4 + 0.0))
+    floats = cfm.CausalGraph.standard(biology="tumour", technical=["site", "codes"], group="patient")
+    with pytest.raises(DataError, match=r"4 different values in 72 patients, whole numbers stored as floats.*kinds="):
+        cfm.audit(coded, floats)
+
+
+@pytest.mark.parametrize(
+    ("arrows", "left"),
+    [
+        ("site -> t -> Z; b -> Z", "site -> Z; b -> Z"),
+        ("site -> t; {site, t} -> {u, Z}; b -> Z", "u <-> Z; site -> {u, Z}; b -> Z"),
+        ("site <-> t; t -> Z; {site, b} -> Z", "site <-> Z; {site, b} -> Z"),
+        ("site -> t; {site, b} -> Z", "{site, b} -> Z"),
+    ],
+)
+def test_a_factor_taken_out_leaves_what_it_carried(arrows: str, left: str) -> None:
+    roles = {"biology": "b", "group": "patient"}
+    technical = ["site", "u"] if "u" in arrows else ["site"]
+    graph = cfm.CausalGraph(arrows, technical=[*technical, "t"], kinds={"t": "continuous"}, **roles)
+    assert without(graph, "t") == cfm.CausalGraph(left, technical=technical, **roles)
 
 
 def leaking(n: int, leak: float) -> Cohort:

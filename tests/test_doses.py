@@ -10,12 +10,13 @@ from causalfm.cohort import Cohort
 from causalfm.dose_units import DoseUnits, contrast_doses, dose_units
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
-from causalfm.invariance import invariance_test
-from causalfm.invariance.doses import dose_gcm_test, dose_kernel_test, slope_test
+from causalfm.invariance import invariance_test, self_check
+from causalfm.invariance.doses import Permuted, dose_gcm_test, kernel_pairs, pair_test, slope_pairs
 from causalfm.invariance.methods import DOSE_METHODS
 from causalfm.resampling import permutations_within
 
 GRAPH = CausalGraph.standard(biology="tumour", technical="thickness", group="patient")
+TOLD = CausalGraph.standard(biology="tumour", technical="thickness", group="patient", kinds={"thickness": "continuous"})
 AGED = CausalGraph.standard(biology="tumour", technical="thickness", covariates="age", group="patient")
 
 
@@ -35,6 +36,14 @@ def cohort_of(
 
 def units_of(cohort: Cohort, *given: str) -> DoseUnits:
     return dose_units(cohort, AGED if "age" in given else GRAPH, ("thickness",), given or ("tumour",))
+
+
+def slope_test(units: DoseUnits, **settings) -> Permuted:
+    return pair_test(slope_pairs(units), units, **settings)
+
+
+def dose_kernel_test(units: DoseUnits, kernel: str, **settings) -> Permuted:
+    return pair_test(kernel_pairs(units, kernel), units, **settings)
 
 
 def projector(units: DoseUnits) -> np.ndarray:
@@ -84,13 +93,41 @@ def test_slope_in_numbers() -> None:
         {"thickness": dose, "tumour": np.repeat(["x", "y"], 20), "patient": [f"p{i}" for i in range(40)]}
     )
     cohort = Cohort(dose[:, None] * np.array([3.0, 4.0]) + noise, obs)
-    result = invariance_test(cohort, GRAPH, of="thickness", n_permutations=99)
+    result = invariance_test(cohort, TOLD, of="thickness", n_permutations=99)
     assert result.effect.value == pytest.approx(25.0 * dose.var(ddof=1), rel=1e-5)
     assert result.details["standard_deviation"] == pytest.approx(dose.std(ddof=1))
     assert result.p_value == 0.01
     assert result.verdict == "fail"
     found = contrast_doses(units_of(cohort), "tumour")
     assert found.joint.value == pytest.approx(result.effect.value)
+
+
+@pytest.mark.parametrize("method", DOSE_METHODS)
+def test_representation_and_seeds(method: str) -> None:
+    """Row order, names of patients, every row twice: the same numbers. Names choose who is permuted first, no more."""
+    cohort = cohort_of(9, slope=0.35)
+    rng, state = np.random.default_rng(0), np.random.get_state()[1].copy()  # noqa: NPY002 - nobody touches it
+
+    def ask(cohort: Cohort, seed: int = 0):
+        return invariance_test(cohort, GRAPH, of="thickness", method=method, n_permutations=199, random_state=seed)
+
+    plain = ask(cohort)
+    names = cohort.obs["patient"].map({name: f"q{i}" for i, name in enumerate(rng.permutation(cohort.obs["patient"]))})
+    twice = np.repeat(np.arange(40), 2)
+    others = {
+        "row order": cohort[rng.permutation(40)],
+        "names": cohort.replace(obs=cohort.obs.assign(patient=names)),
+        "every row twice": Cohort(cohort.X[twice], cohort.obs.iloc[twice].reset_index(drop=True)),
+    }
+    for what, other in others.items():
+        found = ask(other)
+        assert found.statistic == pytest.approx(plain.statistic, rel=1e-6), what
+        error = 4.0 * np.sqrt(2.0 * 0.07 * 0.93 / 199) if what == "names" else 0.0051  # a tie up to rounding
+        assert found.p_value == pytest.approx(plain.p_value, abs=error), what
+        assert found.effect.value == pytest.approx(plain.effect.value, rel=1e-6), what
+    assert ask(cohort).to_dict() == plain.to_dict()
+    assert len({ask(cohort, seed).p_value for seed in range(4)}) > 1
+    assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
 
 
 def test_dates_and_ranks() -> None:
@@ -112,6 +149,27 @@ def test_units_of_measurement_do_not_matter(method: str) -> None:
     a, b = (invariance_test(c, GRAPH, of="thickness", method=method, n_permutations=99) for c in (cohort, other))
     assert (b.statistic, b.p_value) == (pytest.approx(a.statistic), a.p_value)
     assert b.effect.value == pytest.approx(a.effect.value)
+
+
+def test_codes_of_levels_that_became_floats_are_not_taken_as_amounts() -> None:
+    """As pandas reads site codes of a table with gaps; integers are levels, and nobody may notice the difference."""
+    rng = np.random.default_rng(0)
+    cohort = cohort_of(7, n=60)
+    codes = rng.integers(0, 5, 60)
+    as_floats = cohort.replace(obs=cohort.obs.assign(thickness=codes.astype(float)))
+    with pytest.raises(DataError, match=r"5 different values in 60 patients, whole numbers stored as floats") as caught:
+        invariance_test(as_floats, GRAPH, of="thickness", n_permutations=19)
+    assert "kinds={'thickness': 'categorical'} or kinds={'thickness': 'continuous'}" in str(caught.value)
+    with pytest.raises(DataError, match="stored as floats"):
+        self_check(as_floats, GRAPH, of="thickness", n_nulls=20)
+    assert invariance_test(as_floats, TOLD, of="thickness", n_permutations=19).details["overlap"]["continuous"]
+    levels = {"thickness": "categorical"}
+    coded = CausalGraph.standard(biology="tumour", technical="thickness", group="patient", kinds=levels)
+    floats = invariance_test(as_floats, coded, of="thickness", n_permutations=19)
+    whole = cohort.replace(obs=cohort.obs.assign(thickness=codes))
+    assert floats.statistic == pytest.approx(invariance_test(whole, GRAPH, of="thickness", n_permutations=19).statistic)
+    many = cohort.replace(obs=cohort.obs.assign(thickness=np.arange(60.0)))  # a value for every patient is no level
+    assert invariance_test(many, GRAPH, of="thickness", n_permutations=19).details["overlap"]["continuous"]
 
 
 def test_dependence_without_a_slope_is_found_by_kernels() -> None:
@@ -138,9 +196,7 @@ def test_size_where_patients_at_the_ends_vary_more_and_age_follows_the_dose() ->
 def test_bad_doses() -> None:
     cohort = cohort_of(6)
     constant = cohort.replace(obs=cohort.obs.assign(thickness=np.where(cohort.obs["tumour"] == "x", 1.0, 2.0)))
-    kinds = {"thickness": "continuous"}
-    told = CausalGraph.standard(biology="tumour", technical="thickness", group="patient", kinds=kinds)
-    found = invariance_test(constant, told, of="thickness", n_permutations=19)
+    found = invariance_test(constant, TOLD, of="thickness", n_permutations=19)
     assert found.verdict == "cannot tell"
     assert "at different values of thickness" in found.sentence
     given_away = cohort.replace(obs=cohort.obs.assign(age=3.0 * cohort.obs["thickness"]))

@@ -62,6 +62,21 @@ def test_row_order_and_names_of_levels_do_not_matter(method: str) -> None:
 
 
 @every_method
+def test_names_of_patients_choose_the_draws_and_nothing_else(method: str) -> None:
+    """Patients are permuted in the order of their names: another draw of the same null distribution."""
+    cohort = scm(site_effect=0.35)
+    patients = cohort.obs["patient"].unique()
+    new = dict(zip(patients, np.random.default_rng(2).permutation([f"q{i:02d}" for i in range(36)]), strict=True))
+    renamed = cohort.replace(obs=cohort.obs.assign(patient=cohort.obs["patient"].map(new)))
+    one, other = ask(cohort, method, n_permutations=499), ask(renamed, method, n_permutations=499)
+    assert other.effect.value == pytest.approx(one.effect.value, rel=1e-6, abs=1e-9)
+    if method != "c2st":  # its folds are drawn by position
+        assert other.statistic == pytest.approx(one.statistic, rel=1e-6)
+        p = max(one.p_value, other.p_value, 0.01)
+        assert abs(one.p_value - other.p_value) < 4.0 * np.sqrt(2.0 * p * (1.0 - p) / 499)
+
+
+@every_method
 def test_every_row_twice_leaves_the_p_value(method: str) -> None:
     cohort = scm(site_effect=0.35)
     twice = np.repeat(np.arange(len(cohort)), 2)

@@ -27,6 +27,7 @@ NOUNS = {
 } | {
     "arguments",
     "arrows",
+    "column_kinds",
     "dosing",
     "graph",
     "graph_checks",

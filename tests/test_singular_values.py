@@ -1,7 +1,11 @@
 """A factorisation that does not give up."""
 
 import numpy as np
+import pytest
 
+from causalfm.datasets.linear_scm import linear_scm
+from causalfm.graph import CausalGraph
+from causalfm.invariance import invariance_test
 from causalfm.singular_values import thin_svd
 
 
@@ -17,3 +21,31 @@ def test_the_slower_routine_takes_over(monkeypatch):
     np.testing.assert_allclose(again, s, rtol=1e-12)
     np.testing.assert_allclose(np.abs((vt * other).sum(axis=1)), 1.0, rtol=1e-10)
     np.testing.assert_allclose((u * again) @ other, X, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["mean", "gcm", "hsic"])
+@pytest.mark.parametrize("of", ["site", "thickness"])
+def test_invariance_is_answered_alike_by_the_slower_routine(method, of, monkeypatch):
+    """Dummy columns, spline bases and cells: every factorisation of the tests falls back, with the same answer."""
+    cohort, _ = linear_scm(n_groups=40, n_sites=2, d=5, random_state=1)
+    dose = np.random.default_rng(0).standard_normal(40)[cohort.factor("patient").codes]
+    cohort = cohort.replace(obs=cohort.obs.assign(thickness=dose))
+    graph = CausalGraph.standard(biology="tumour", technical=of, covariates="age", group="patient")
+
+    def ask():
+        return invariance_test(cohort, graph, of=of, method=method, n_permutations=49)
+
+    fast, given_up, svd = ask(), [], np.linalg.svd
+
+    def gives_up(matrix, full_matrices=True):
+        if full_matrices:  # of the levels' number, not of data
+            return svd(matrix)
+        given_up.append(matrix)
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(np.linalg, "svd", gives_up)
+    slow = ask()
+    assert given_up
+    assert slow.p_value == fast.p_value
+    assert slow.statistic == pytest.approx(fast.statistic, rel=1e-9)
+    assert slow.effect.value == pytest.approx(fast.effect.value, rel=1e-9)

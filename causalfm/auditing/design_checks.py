@@ -15,7 +15,7 @@ from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.invariance import self_check
 from causalfm.invariance.falsification import Falsification, falsify_graph, fewest_permutations
-from causalfm.invariance.self_checks import FEWEST, null_work
+from causalfm.invariance.self_checks import FEWEST, null_work, pairs_work
 from causalfm.results import TestResult
 from causalfm.strata import stratify
 
@@ -46,11 +46,14 @@ def checked(
         of every cell, which the permutation does not.
     """
     overlap = result.details["overlap"]
-    if result.effect is None or overlap["continuous"]:
+    if result.effect is None:
         return finding
     if not overlap["paired"]:
-        strata = stratify(cohort, graph, of, result.given)
-        if FEWEST * null_work(strata.counts(), cohort.d, PERMUTATIONS) > MOST_WORK:
+        if overlap["continuous"]:
+            work = pairs_work(result.n_groups, PERMUTATIONS)
+        else:
+            work = null_work(stratify(cohort, graph, of, result.given).counts(), cohort.d, PERMUTATIONS)
+        if FEWEST * work > MOST_WORK:
             note = "What this design could see was not simulated: it would take too long (causalfm.self_check does it)."
             return dataclasses.replace(finding, sentence=f"{finding.sentence} {note}")
     asked: dict[str, Any] = {"of": of, "given": result.given, "minimum": overlap["minimum"], "random_state": seed}
@@ -65,7 +68,8 @@ def checked(
         "distance seen with 80% power": {
             "value": found.detectable, "low": found.detectable_low, "high": found.detectable_high
         },
-        "in units of": f"the distance between classes of {graph.biology}",
+        "in units of": f"the distance between classes of {graph.biology}"
+        + f" per standard deviation of {result.of}" * overlap["continuous"],
         "direction": found.details["direction"],
         "permutations of each": PERMUTATIONS,
     }  # fmt: skip

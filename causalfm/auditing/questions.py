@@ -12,6 +12,7 @@ from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.reading import differing_covariates
 from causalfm.cohort import Cohort
+from causalfm.dosing import comparable_doses, is_dose
 from causalfm.estimators import effect
 from causalfm.estimators.effects import largest_pair
 from causalfm.graph import CausalGraph
@@ -26,7 +27,12 @@ RAW_SETTINGS = {"k chosen": "k_choice", "support": "support", "weights": "weight
 
 def overlap_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy: Policy) -> Finding:
     """Answer whether the levels of the factor can be compared within biology at all."""
-    found = comparable_set(cohort, graph, of, graph.invariance(of).valid, policy.minimum_groups)
+    what = "levels"
+    if is_dose(cohort, graph, of):
+        what = "values"
+        found = comparable_doses(cohort, graph, of[0], graph.invariance(of).valid, policy.minimum_groups)
+    else:
+        found = comparable_set(cohort, graph, of, graph.invariance(of).valid, policy.minimum_groups)
     kept = found.table.patients if found.table else 0
     sentence, advice = found.sentence, ""
     if found.nested_in:
@@ -35,7 +41,7 @@ def overlap_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], polic
         advice = f"Collect {graph.group}s for the cells named, or restrict the claim to the rest."
     return Finding(
         question="overlap",
-        title=f"Can levels of {found.factor} be compared within {' and '.join(found.given) or 'the cohort'}?",
+        title=f"Can {what} of {found.factor} be compared within {' and '.join(found.given) or 'the cohort'}?",
         factor=found.factor,
         verdict=found.verdict,
         sentence=sentence,
@@ -135,6 +141,10 @@ def invariance_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], po
     size = None if joint is None else {"value": joint.value, "low": joint.low, "high": joint.high}
     kept = ("valid_sets", "question", "n_permutations", "tested_groups", "per_level", "caveat")
     draws = "sign-flip" if result.details["overlap"]["paired"] else "permutation"
+    rests, more, advice = "largest pair", {}, f"See the effect of {result.of} for its size."
+    if result.details["overlap"]["continuous"]:
+        rests, more = "slope's bounds", {"exceeded": "how far the embedding moves with it"}
+        advice = f"Correct the embedding for {result.of}, or keep it within a narrower range; then audit again."
     finding = Finding(
         question="invariance",
         title=f"Is the embedding invariant to {result.of}, given {', '.join(result.given) or 'nothing'}?",
@@ -142,17 +152,18 @@ def invariance_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], po
         verdict=result.verdict,
         sentence=result.sentence,
         value=result.p_value,
-        quantity=f"p-value of the {draws} test (the verdict rests on the largest pair, not on p)",
+        quantity=f"p-value of the {draws} test (the verdict rests on the {rests}, not on p)",
         n=result.n,
         n_groups=result.n_groups,
         unit=result.unit,
         target=str(result.details.get("target", "")),
-        advice="" if result.verdict == "pass" else f"See the effect of {result.of} for its size.",
+        advice="" if result.verdict == "pass" else advice,
         details={
             **{key: result.details[key] for key in kept if key in result.details},
             "given": list(result.given),
             "statistic": result.statistic,
-            "mean squared distance": size,
+            "squared slope per standard deviation" if more else "mean squared distance": size,
+            **more,
         },
     )
     return checked(finding, result, cohort, graph, of, seed)

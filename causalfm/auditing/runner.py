@@ -13,6 +13,7 @@ from causalfm import __version__
 from causalfm.arguments import check_seed, check_type
 from causalfm.arrows import names
 from causalfm.auditing import questions, reading
+from causalfm.auditing.continuous import graph_of_levels, note
 from causalfm.auditing.design_checks import graph_check
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.policy import Policy, load_policy
@@ -80,10 +81,12 @@ def audit(
     if missing == "level":
         refuse_missing_units(cohort, graph)
     cohort = cohort.handle_missing(graph.columns, missing)
-    graph.check(cohort)
+    levels, continuous = graph_of_levels(cohort, graph)
     neighbours: list[Neighbours] = []
     notes: list[str] = []
-    steps = _steps(cohort, graph, policy, neighbours, notes, random_state)
+    steps = _steps(cohort, levels, policy, neighbours, notes, random_state)
+    for name in continuous:
+        steps += _factor_steps(cohort, graph, policy, name, neighbours, random_state)
     findings: list[Finding] = []
     timings: dict[str, float] = {}
     for done, (name, step) in enumerate(steps):
@@ -97,11 +100,11 @@ def audit(
     return Audit(
         findings=tuple(findings),
         headline=headline(findings, graph),
-        tables={factor: cross_table(cohort, graph, factor) for factor in graph.technical},
+        tables={factor: cross_table(cohort, graph, factor) for factor in levels.technical},
         graph=graph,
         policy=policy.to_dict(),
         data=_data(cohort, graph),
-        assumptions=(*_assumptions(graph, findings, notes), *similar_levels(cohort, graph)),
+        assumptions=(*_assumptions(graph, levels, findings, notes), *note(continuous), *similar_levels(cohort, levels)),
         provenance=provenance(random_state, time.perf_counter() - started, timings),
     )
 
@@ -146,7 +149,7 @@ def _factor_steps(
     """List the steps of one technical factor; one that is nested in its parent is asked about with the parent."""
     overlap = _overlap(cohort, graph, factor, policy)
     nested = overlap.details["nested_in"]
-    of = [nested, factor] if nested else [factor]
+    of = [nested, factor] if nested and graph.kind(factor, cohort) != "continuous" else [factor]
     name = " + ".join(of)
 
     def answer(question: str, about: str, ask: Callable[[], Finding]) -> list[Finding]:
@@ -172,6 +175,8 @@ def _factor_steps(
     def size() -> list[Finding]:
         return answer("effect", name, lambda: questions.effect_finding(cohort, graph, of, policy))
 
+    if graph.kind(factor, cohort) == "continuous":  # no levels: neither neighbours nor probes nor contrasts
+        return [(f"{factor}: overlap", lambda: [overlap]), (f"{factor}: invariance", invariance)]
     steps: list[Step] = [(f"{factor}: overlap", lambda: [overlap]), (f"{factor}: neighbourhood", neighbourhood)]
     if not nested:
         steps.append((f"{factor}: read-out", read))
@@ -211,7 +216,7 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     parts = []
     for factor in dict.fromkeys(f.factor for f in findings if f.question != "biology"):
         mine = {f.question: f for f in findings if f.factor == factor}
-        failed = [EXCEEDED[q] for q, f in mine.items() if f.verdict == "fail"]
+        failed = [f.details.get("exceeded", EXCEEDED[q]) for q, f in mine.items() if f.verdict == "fail"]
         if not failed:
             continue
         effect, near = mine.get("effect"), mine.get("neighbourhood")
@@ -255,7 +260,7 @@ def _data(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
     return {**body, **{f"info_{key}": plain(value) for key, value in cohort.info.items()}}
 
 
-def _assumptions(graph: CausalGraph, findings: list[Finding], notes: list[str]) -> tuple[str, ...]:
+def _assumptions(graph: CausalGraph, levels: CausalGraph, findings: list[Finding], notes: list[str]) -> tuple[str, ...]:
     unit = graph.group
     out = [
         CAVEAT,
@@ -270,7 +275,7 @@ def _assumptions(graph: CausalGraph, findings: list[Finding], notes: list[str]) 
         out.append(
             "Continuous covariates act additively and smoothly (quadratic splines); categorical ones are stratified."
         )
-    inner = [t for t in graph.technical if graph.technical_ancestors(t)]
+    inner = [t for t in levels.technical if levels.technical_ancestors(t)]
     if inner:
         out.append(
             f"Neighbours are compared within the technical causes of {', '.join(inner)}: one that shares it might "

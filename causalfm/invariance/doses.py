@@ -15,6 +15,7 @@ from causalfm.errors import DataError
 from causalfm.invariance.generalised_covariance import MaxGCM, gcm_columns
 from causalfm.invariance.kernels import KERNELS
 from causalfm.resampling import permutation_p_value, permutations_within
+from causalfm.singular_values import thin_svd
 
 BATCH_BYTES = 2**27
 RANK = 100  # leading components of a kernel between values: all of it up to so many patients
@@ -38,25 +39,76 @@ class Permuted:
     null: np.ndarray
 
 
-def slope_test(units: DoseUnits, *, n_permutations: int = 999, random_state: int = 0) -> Permuted:
-    """Permutation test of a linear effect of a continuous factor on the mean embedding, within strata.
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Design of a test that adds up, over pairs of patients, similarity of values times similarity of embeddings.
+
+    Attributes
+    ----------
+    stratum
+        ``(K,)`` strata of the patients compared.
+    root
+        ``(K, r)``: ``root root'`` is the similarity of their values.
+    columns
+        ``(K, p)`` orthonormal basis of strata and covariates, which embeddings lose.
+    basis
+        ``(K, q)`` those of the covariates: strata commute with the permutation.
+    """
+
+    stratum: np.ndarray
+    root: np.ndarray
+    columns: np.ndarray
+    basis: np.ndarray
+
+    def batch(self) -> int:
+        """Permutations that fit into memory at once."""
+        columns = self.root.shape[1] + 2 * self.basis.shape[1] + 2
+        return max(1, int(BATCH_BYTES / (8 * len(self.root) * columns)))
+
+    def squares(self, K: np.ndarray, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sum over pairs and what is expected of it, ``(B,)`` each; both are linear in ``K``.
+
+        Parameters
+        ----------
+        K
+            ``(K, K)`` inner products of the patients, strata and covariates taken off.
+        moved
+            ``(B, K)`` permutations: patient ``g`` takes the place of patient ``moved[b, g]``.
+
+        Notes
+        -----
+        Permuting places makes a batch a product with the patients' similarities ``K``. With covariates the squared
+        length of a permuted patient that lost them once more is ``K_gg - 2 q_g a_g + q_g S q_g'`` for its place's row
+        ``q_g`` of the basis, ``a = q K`` and ``S = q K q'``.
+        """
+        places = self.root[moved].transpose(0, 2, 1)  # (B, r, K)
+        total = np.einsum("brg,brg->b", (places.reshape(-1, len(K)) @ K).reshape(places.shape), places)
+        square = np.broadcast_to(np.diag(K), moved.shape)
+        if self.basis.shape[1]:
+            q = self.basis[moved].transpose(0, 2, 1)
+            a = (q.reshape(-1, len(K)) @ K).reshape(q.shape)
+            square = square - 2.0 * (q * a).sum(axis=1) + (((a @ q.transpose(0, 2, 1)) @ q) * q).sum(axis=1)
+        weight = (self.root**2).sum(axis=1)[moved]
+        return np.asarray(total), np.asarray((weight * square).sum(axis=1))
+
+
+def slope_pairs(units: DoseUnits) -> Pairs:
+    """Lay out a test of a linear effect of a continuous factor on the mean embedding.
 
     Parameters
     ----------
     units
         Patients ``(G, d)`` with a value each.
-    n_permutations, random_state
-        Permutations of the patients within strata, and their seed.
 
     Returns
     -------
-    Permuted
-        Squared slope over what it is expected to be under the null.
+    Pairs
+        For :func:`pair_test`.
 
     Raises
     ------
     DataError
-        Nothing is left of the factor, or of the embeddings.
+        Nothing is left of the factor.
 
     Notes
     -----
@@ -72,11 +124,12 @@ def slope_test(units: DoseUnits, *, n_permutations: int = 999, random_state: int
     Freedman and Lane, J. Bus. Econ. Statist. 1 (1983) 292-298; DiCiccio and Romano, J. Am. Statist. Assoc. 112 (2017)
     1211-1220 (studentised permutation of a regression); White, Econometrica 48 (1980) 817-838.
     """
-    return _pair_test(units, residual_dose(units)[:, None], n_permutations, random_state)
+    left = residual_dose(units)
+    return _pairs(units, left[:, None], _nuisance_basis(units))
 
 
-def dose_kernel_test(units: DoseUnits, kernel: str, *, n_permutations: int = 999, random_state: int = 0) -> Permuted:
-    """Permutation test of any dependence of the patients' features on a continuous factor, within strata.
+def kernel_pairs(units: DoseUnits, kernel: str) -> Pairs:
+    """Lay out a test of any dependence of the patients' features on a continuous factor.
 
     Parameters
     ----------
@@ -84,23 +137,21 @@ def dose_kernel_test(units: DoseUnits, kernel: str, *, n_permutations: int = 999
         Patients in the space of kernel features, with a value each.
     kernel
         Between values: ``"gaussian"`` (bandwidth: root of the median squared difference within strata) makes the
-        numerator HSIC, ``"distance"`` the squared distance covariance.
-    n_permutations, random_state
-        Permutations of the patients within strata, and their seed.
+        sum over pairs HSIC, ``"distance"`` the squared distance covariance.
 
     Returns
     -------
-    Permuted
-        The numerator over what it is expected to be under the null.
+    Pairs
+        For :func:`pair_test`.
 
     Raises
     ------
     DataError
-        Nothing is left of the factor, or of the features.
+        Nothing is left of the factor.
 
     Notes
     -----
-    As :func:`slope_test`, with ``sum_gh L_gh <y_g, y_h> / sum_g L_gg |y_g|^2``; ``L`` is the kernel between the values
+    As :func:`slope_pairs`, with ``sum_gh L_gh <y_g, y_h> / sum_g L_gg |y_g|^2``; ``L`` is the kernel between the values
     after strata and covariates, of which the 100 leading components are used.
 
     References
@@ -120,7 +171,7 @@ def dose_kernel_test(units: DoseUnits, kernel: str, *, n_permutations: int = 999
     values, vectors = np.linalg.eigh((L + L.T) / 2.0)
     leading = values[-RANK:] > ROUNDING * values[-1]
     root = (vectors[:, -RANK:] * np.sqrt(np.maximum(values[-RANK:], 0.0)))[:, leading]
-    return _pair_test(units, root, n_permutations, random_state)
+    return _pairs(units, root, columns)
 
 
 def dose_gcm_test(units: DoseUnits, *, n_draws: int = 999, random_state: int = 0) -> MaxGCM:
@@ -148,38 +199,46 @@ def dose_gcm_test(units: DoseUnits, *, n_draws: int = 999, random_state: int = 0
     return gcm_columns(dose, units, units.inside, n_draws, random_state)
 
 
-def _pair_test(units: DoseUnits, root: np.ndarray, n_permutations: int, random_state: int) -> Permuted:
-    """Test ``tr(L Y Y')`` for the similarity ``L = root root'`` of the patients compared, ``root (K, r)``."""
-    rows, columns = units.inside, _nuisance_basis(units)
-    stratum = units.stratum[rows]
-    Y = units.Z[rows] - columns @ (columns.T @ units.Z[rows])
-    if np.abs(Y).max() <= ROUNDING * np.abs(units.Z[rows]).max():
+def pair_test(pairs: Pairs, units: DoseUnits, *, n_permutations: int = 999, random_state: int = 0) -> Permuted:
+    """Test whether similar values go with similar embeddings, by permutation within strata.
+
+    Parameters
+    ----------
+    pairs
+        Design of the test.
+    units
+        Its patients.
+    n_permutations, random_state
+        Permutations and their seed.
+
+    Returns
+    -------
+    Permuted
+        The ratio of :meth:`Pairs.squares`.
+
+    Raises
+    ------
+    DataError
+        Nothing is left of the embeddings.
+    """
+    Z = units.Z[units.inside]
+    Y = Z - pairs.columns @ (pairs.columns.T @ Z)
+    if np.abs(Y).max() <= ROUNDING * np.abs(Z).max():
         raise DataError(f"the embeddings of all {units.unit}s of a stratum are the same: there is nothing to test.")
-    onehot = columns[:, : len(np.unique(stratum))]  # strata come first and commute with the permutation
-    basis, K = columns[:, onehot.shape[1] :], Y @ Y.T
-    observed = float(_ratio(K, root, basis, np.arange(len(Y))[None])[0])
-    batch = max(1, BATCH_BYTES // (8 * len(Y) * (root.shape[1] + 2 * basis.shape[1] + 2)))
-    draws = permutations_within(stratum, n_permutations, random_state, batch=batch)
-    null = np.concatenate([_ratio(K, root, basis, moved) for moved in draws])
+    K = Y @ Y.T
+    observed = float(_ratio(*pairs.squares(K, np.arange(len(Y))[None]))[0])
+    draws = permutations_within(pairs.stratum, n_permutations, random_state, batch=pairs.batch())
+    null = np.concatenate([_ratio(*pairs.squares(K, moved)) for moved in draws])
     return Permuted(observed, permutation_p_value(observed, null), null)
 
 
-def _ratio(K: np.ndarray, root: np.ndarray, basis: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """``F (B,)`` for permutations ``moved (B, K)``: patient ``g`` takes the place of patient ``moved[b, g]``.
+def _ratio(total: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    return np.asarray(total / np.maximum(expected, 1e-300))
 
-    Permuting places makes a batch a product with the patients' similarities ``K``. With covariates the squared length
-    of a permuted patient that lost them once more is ``K_gg - 2 q_g a_g + q_g S q_g'`` for its place's row ``q_g`` of
-    the basis, ``a = q K`` and ``S = q K q'``.
-    """
-    places = root[moved].transpose(0, 2, 1)  # (B, r, K)
-    total = np.einsum("brg,brg->b", (places.reshape(-1, len(K)) @ K).reshape(places.shape), places)
-    square = np.broadcast_to(np.diag(K), moved.shape)
-    if basis.shape[1]:
-        q = basis[moved].transpose(0, 2, 1)
-        a = (q.reshape(-1, len(K)) @ K).reshape(q.shape)
-        square = square - 2.0 * (q * a).sum(axis=1) + (((a @ q.transpose(0, 2, 1)) @ q) * q).sum(axis=1)
-    weight = (root**2).sum(axis=1)[moved]
-    return np.asarray(total / np.maximum((weight * square).sum(axis=1), 1e-300))
+
+def _pairs(units: DoseUnits, root: np.ndarray, columns: np.ndarray) -> Pairs:
+    stratum = units.stratum[units.inside]
+    return Pairs(stratum, root, columns, columns[:, len(np.unique(stratum)) :])
 
 
 def _nuisance_basis(units: DoseUnits) -> np.ndarray:
@@ -190,5 +249,5 @@ def _nuisance_basis(units: DoseUnits) -> np.ndarray:
     covariates = units.covariates[rows] - onehot @ (onehot.T @ units.covariates[rows])
     if not covariates.any():
         return np.asarray(onehot)
-    u, s, _ = np.linalg.svd(covariates, full_matrices=False)
+    u, s, _ = thin_svd(covariates)
     return np.concatenate([onehot, u[:, s > 1e-9 * s[0]]], axis=1)

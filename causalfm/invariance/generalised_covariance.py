@@ -14,6 +14,7 @@ import numpy as np
 from causalfm.errors import DataError
 from causalfm.invariance.mean import informative
 from causalfm.resampling import Multiplier, multiplier_maxima, multipliers, permutation_p_value
+from causalfm.singular_values import thin_svd
 from causalfm.units import Units
 
 BLOCK_BYTES = 2**22  # of residuals handled at once: fits a cache
@@ -224,7 +225,7 @@ def stratum_ridge(values: np.ndarray, stratum: np.ndarray, covariates: np.ndarra
     left = 1.0 - onehot @ (1.0 / count)
     if not columns.any():
         return StratumRidge(onehot, np.zeros((len(values), 0)), np.zeros(0), np.maximum(left, ROUNDING))
-    basis, s, _ = np.linalg.svd(columns, full_matrices=False)
+    basis, s, _ = thin_svd(columns)
     basis, s = basis[:, s > ROUNDING * s[0]], s[s > ROUNDING * s[0]]
     candidates = []
     for penalty in PENALTIES:

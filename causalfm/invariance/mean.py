@@ -13,6 +13,7 @@ import numpy as np
 
 from causalfm.invariance.unlike_covariances import excess_variance
 from causalfm.resampling import permutation_p_value, permutations_within
+from causalfm.singular_values import thin_svd
 from causalfm.strata import table
 from causalfm.units import Units
 
@@ -244,7 +245,7 @@ def _orthonormal(columns: np.ndarray) -> np.ndarray:
     """Orthonormal basis of the columns' span, ``(G, rank)``."""
     if columns.shape[1] == 0:
         return columns
-    u, s, _ = np.linalg.svd(columns, full_matrices=False)
+    u, s, _ = thin_svd(columns)
     return np.asarray(u[:, s > 1e-9 * max(float(s[0]), 1e-300)])
 
 
@@ -259,7 +260,7 @@ def _between_weights(counts: np.ndarray, similarity: np.ndarray | None) -> np.nd
     levels = levels - strata @ (strata.T @ levels)
     if similarity is not None:
         return np.asarray(root * (levels @ similarity @ levels.T) * root.T)
-    u, s, _ = np.linalg.svd(levels, full_matrices=False)
+    u, s, _ = thin_svd(levels)
     u = u[:, s > 1e-9 * s[0]]
     return np.asarray(root * (u @ u.T) * root.T)
 

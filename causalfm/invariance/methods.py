@@ -13,7 +13,7 @@ from causalfm.cohort import Cohort
 from causalfm.dose_units import DoseUnits, dose_units
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
-from causalfm.invariance.doses import dose_gcm_test, dose_kernel_test, slope_test
+from causalfm.invariance.doses import Pairs, dose_gcm_test, kernel_pairs, pair_test, slope_pairs
 from causalfm.invariance.generalised_covariance import gcm_test
 from causalfm.invariance.kernels import KernelFeatures, kernel_features, kernel_units
 from causalfm.invariance.level_kernels import level_similarity
@@ -75,6 +75,8 @@ class Tested:
         What the p-value counts: ``"permutations"``, ``"sign flips"``.
     similarity
         Of the levels, where the test is of means with one: see :func:`causalfm.invariance.mean.mean_test`.
+    pairs
+        Design of a test of a continuous factor that adds up over pairs of patients.
     null, used
         ``(B,)`` draws of the statistic and mask ``(G,)`` of the patients drawn: draws of tests of other factors that
         use the same patients in the same strata move them alike. None where draws are not kept.
@@ -87,6 +89,7 @@ class Tested:
     details: Mapping[str, Any] = field(default_factory=dict)
     draws: str = "permutations"
     similarity: np.ndarray | None = None
+    pairs: Pairs | None = None
     null: np.ndarray | None = None
     used: np.ndarray | None = None
 
@@ -183,9 +186,7 @@ def c2st_method(question: Question) -> Tested:
 def slope_method(question: Question) -> Tested:
     """Look for a linear effect of a continuous factor on the patients' mean embeddings."""
     units = dose_units(question.cohort, question.graph, question.of, question.given, question.minimum)
-    found = slope_test(units, n_permutations=question.n_permutations, random_state=question.random_state)
-    details = _doses(units)
-    return Tested(found.statistic, found.p_value, units, "mean embedding", details, null=found.null, used=units.inside)
+    return _of_pairs(question, units, slope_pairs(units), "mean embedding", _doses(units))
 
 
 def dose_gcm_method(question: Question) -> Tested:
@@ -210,9 +211,14 @@ def dose_kernel_method(question: Question, *, kernel: str) -> Tested:
     cohort, graph, of, given = question.cohort, question.graph, question.of, question.given
     features_of, features = kernel_units(cohort, graph, (), given, kernel, random_state=question.random_state)
     units = dose_units(cohort, graph, of, given, question.minimum, units=features_of)
-    found = dose_kernel_test(units, kernel, n_permutations=question.n_permutations, random_state=question.random_state)
-    details, subject = {**_doses(units), **_settings(features)}, "distribution of embeddings"
-    return Tested(found.statistic, found.p_value, units, subject, details, null=found.null, used=units.inside)
+    details = {**_doses(units), **_settings(features)}
+    return _of_pairs(question, units, kernel_pairs(units, kernel), "distribution of embeddings", details)
+
+
+def _of_pairs(question: Question, units: DoseUnits, pairs: Pairs, subject: str, details: dict[str, Any]) -> Tested:
+    found = pair_test(pairs, units, n_permutations=question.n_permutations, random_state=question.random_state)
+    p_value, used = found.p_value, units.inside
+    return Tested(found.statistic, p_value, units, subject, details, pairs=pairs, null=found.null, used=used)
 
 
 def _settings(features: KernelFeatures) -> dict[str, Any]:

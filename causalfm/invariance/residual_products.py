@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from causalfm.resampling import permutation_p_value, permutations_within
+from causalfm.singular_values import thin_svd
 
 SPLINE_KNOTS = 5
 BATCH = 64
@@ -158,5 +159,5 @@ def orthonormal(columns: np.ndarray, size: float | None = None) -> np.ndarray:
     """Orthonormal basis of the columns' span ``(n, rank)``; what is small beside ``size`` (their norm) is rounding."""
     if not columns.shape[1]:
         return columns
-    u, s, _ = np.linalg.svd(columns, full_matrices=False)
+    u, s, _ = thin_svd(columns)
     return np.asarray(u[:, s > 1e-9 * max(float(s[0]) if size is None else size, 1e-300)])

@@ -11,18 +11,20 @@ from scipy import stats
 
 from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort, Factor
+from causalfm.dose_units import DoseUnits
 from causalfm.errors import DataError
 from causalfm.factor_contrasts import Contrasts
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import rows_that_vary
 from causalfm.invariance.decision import ALPHA
+from causalfm.invariance.dose_nulls import dose_gcm_nulls, dose_nulls
 from causalfm.invariance.flipped_residuals import DIRECTIONS
 from causalfm.invariance.methods import Question, Tested
 from causalfm.invariance.null_models import PValues, mean_nulls, paired_nulls, row_nulls
 from causalfm.invariance.posing import Posed, pose
 from causalfm.invariance.power import GRID, POWER, detectable_distance, power_curve
 from causalfm.paired_units import PairedUnits, contrast_units
-from causalfm.positivity import MIN_GROUPS
+from causalfm.positivity import MIN_GROUPS, Overlap
 from causalfm.results import Result, Verdict, plain
 
 TOO_LARGE = 0.07  # the size of a valid test is 3-7 %, as in docs/calibration.md
@@ -46,9 +48,10 @@ class SelfCheck(Result):
     size, size_low, size_high
         Share of null cohorts rejected at 5 %, with its exact 95 % interval.
     detectable, detectable_low, detectable_high
-        Root mean square distance between levels that the test sees with 80 % power, in units of the distance between
-        classes of biology; ``nan`` if that is not told from zero, or the test is not valid. Of three directions the
-        one hardest to see, with the error that the number of null cohorts leaves.
+        Root mean square distance between levels, or move per standard deviation of a continuous factor, that the test
+        sees with 80 % power, in units of the distance between classes of biology; ``nan`` if that is not told from
+        zero, or the test is not valid. Of three directions the one hardest to see, with the error that the number of
+        null cohorts leaves.
     verdict
         ``"fail"``: the interval of the size lies above 7 %, the test is not valid on this design. ``"pass"``: it ends
         below 10 %, twice what is promised. Else ``"cannot tell"``.
@@ -123,8 +126,8 @@ def self_check(
     Raises
     ------
     GraphError, NotIdentifiedError, DataError
-        As the test itself; also ``clusters`` that cut units, a question without an answer, a continuous factor, an
-        embedding that does not vary within cells.
+        As the test itself; also ``clusters`` that cut units, a question without an answer, an embedding that does not
+        vary within cells.
 
     Notes
     -----
@@ -141,6 +144,9 @@ def self_check(
     The detectable distance is that of ``p <= 0.05``; a verdict against a margin needs more. Levels move by random
     amounts along random directions of the residuals' covariance, along the one direction in which residuals vary most
     ("loud"), or least ("quiet"). A sum of squares sees a loud shift last, if only by a little.
+
+    For a continuous factor the cells are strata, the residuals those of the fit with the factor, and the embedding
+    moves along such a direction in proportion to the factor.
     """
     if n_nulls != "auto":
         check_whole(n_nulls, "n_nulls", 20, why="a size is a share of them")
@@ -148,8 +154,6 @@ def self_check(
     question = posed.question
     if question is None:
         raise DataError(f"there is no test to check. {posed.base.sentence}")
-    if posed.found.continuous:
-        raise DataError(f"{posed.found.factor} is continuous: this check shifts levels. Bin it with pandas.cut.")
     owner = cluster_of_units(cohort, graph, clusters)
     tested = posed.method(question)
     contrasts = contrast_units(tested.units, graph.biology, minimum)
@@ -168,10 +172,11 @@ def self_check(
     seen = tuple(x / classes for x in found[worst]) if verdict != "fail" else NOTHING
     sentence = f"The test rejects {rejected / n:.1%} [{low:.1%}, {high:.1%}] of {n} null cohorts at {ALPHA:.0%}"
     if verdict == "fail":
-        cause = f"with {graph.group}s as its unit it is" if clusters else "cells or levels vary unlike, and it is"
+        unlike = f"{graph.group}s vary unlike" if posed.found.continuous else "cells or levels vary unlike"
+        cause = f"with {graph.group}s as its unit it is" if clusters else f"{unlike}, and it is"
         sentence += f": {cause} not valid on this design."
     else:
-        sentence += f". {_detectable_words(seen, found[worst], graph.biology)}"
+        sentence += f". {_detectable_words(seen, found[worst], graph.biology, posed.found)}"
     return SelfCheck(
         of=posed.found.factor,
         given=posed.found.given,
@@ -191,7 +196,8 @@ def self_check(
         details={
             "n_permutations": n_permutations,
             "power": POWER,
-            "nulls": "residuals of cell means, signs of whole clusters flipped",
+            "nulls": f"residuals of {'the slope' if posed.found.continuous else 'cell means'}, signs of whole clusters "
+            "flipped",
             "distance_between_classes": classes,
             "no_biology": contrasts.no_biology,
             "detectable_distance": found,
@@ -239,6 +245,13 @@ def _nulls(
         each = float(B) * len(units.within) ** 2
         n = int(np.clip(BUDGET / each, FEWEST, NULLS)) if n_nulls == "auto" else n_nulls
         return paired_nulls(units.within, of_unit[units.within.units], n, B, seed), n, GRID
+    if isinstance(units, DoseUnits):
+        if tested.pairs is None:
+            n = SLOW if n_nulls == "auto" else n_nulls
+            return dose_gcm_nulls(units, of_unit, n, B, seed), n, COARSE
+        each = pairs_work(int(units.inside.sum()), B) * tested.pairs.root.shape[1]
+        n = int(np.clip(BUDGET / each, FEWEST, NULLS)) if n_nulls == "auto" else n_nulls
+        return dose_nulls(units, tested.pairs, of_unit, n, B, seed), n, GRID
     if posed.base.method in ON_MEANS:
         each = null_work(units.counts(), units.Z.shape[1], B)
         n = int(np.clip(BUDGET / each, FEWEST, NULLS)) if n_nulls == "auto" else n_nulls
@@ -254,18 +267,26 @@ def null_work(counts: np.ndarray, d: int, n_permutations: int) -> float:
     return (float(n_permutations) * int((counts > 0).sum()) + gram) * G * min(G, d)
 
 
+def pairs_work(G: int, n_permutations: int) -> float:
+    """Multiplications that one null cohort of a continuous factor takes, for ``G`` units and one component."""
+    return 5.0 * n_permutations * G**2  # products without a slope, of the slope, and with three directions
+
+
 def _distance_between_classes(contrasts: Contrasts) -> float:
     """Root mean square distance, ``nan`` if it is not told from zero."""
     biology = contrasts.biology
     return float(np.sqrt(biology.value)) if biology is not None and biology.interval()[0] > 0.0 else float("nan")
 
 
-def _detectable_words(seen: tuple[float, ...], distance: tuple[float, ...], biology: str) -> str:
+def _detectable_words(seen: tuple[float, ...], distance: tuple[float, ...], biology: str, asked: Overlap) -> str:
     if np.isnan(seen[0]):
         seen, unit = distance, f"in units of the embedding (the distance between classes of {biology} is not known)"
     else:
         unit = f"times the distance between classes of {biology}"
+    per, what = "", "distance between levels"
+    if asked.continuous:
+        per, what = f" per standard deviation of {asked.factor}", f"slope along {asked.factor}"
     value, low, high = seen
     if not np.isfinite(value):
-        return "No distance between levels would be seen with 80% power."
-    return f"This design could not have seen less than {value:.2g} [{low:.2g}, {high:.2g}] {unit} with 80% power."
+        return f"No {what} would be seen with 80% power."
+    return f"This design could not have seen less than {value:.2g} [{low:.2g}, {high:.2g}] {unit}{per} with 80% power."

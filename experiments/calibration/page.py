@@ -1,4 +1,4 @@
-"""``docs/calibration.csv``, ``docs/calibration.md`` and the figure: every number comes from the records."""
+"""``docs/calibration.csv``, ``docs/calibration.md`` and the figures: every number comes from the records."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from experiments.calibration import methods_figure
 from experiments.calibration.designs import EFFECT, FIRST_SEED
 from experiments.calibration.summary import COVERAGE, FEW_COVERAGE, FEW_PATIENTS, OPEN, SIZE
 
@@ -96,18 +97,19 @@ COLOURS = {"": "#0b5394", "unstudentised": "#b45f06", "rows as units": "#999999"
 
 
 def write_page(table: pd.DataFrame, docs: Path) -> None:
-    """Write the table, the page and the figure.
+    """Write the table, the page and the figures.
 
     Parameters
     ----------
     table
         As from ``summarise``.
     docs
-        The folder; the figure goes to ``images/`` in it.
+        The folder; the figures go to ``images/`` in it.
     """
     table = table.round(4)
     table.to_csv(docs / "calibration.csv", index=False)
     _draw(table, docs / "images" / "calibration.svg")
+    methods_figure.draw(table, docs / "images" / methods_figure.NAME)
     (docs / "calibration.md").write_text(page(table), encoding="utf-8")
 
 
@@ -123,7 +125,7 @@ def page(table: pd.DataFrame) -> str:
         "by `causalfm.datasets.linear_scm`, whose truth is known; patients bring several tiles each. "
         f"The seeds are {FIRST_SEED}, {FIRST_SEED + 1}, ... in every cell, fixed before the first run; every cell is "
         "shown. `make calibrate` runs or continues the study and writes this page, "
-        "[calibration.csv](calibration.csv) and the figure.",
+        "[calibration.csv](calibration.csv) and the figures.",
         "",
         f"Bands: size {SIZE[0]:.0%} to {SIZE[1]:.0%}; coverage {COVERAGE[0]:.0%} to {COVERAGE[1]:.0%}, above it only "
         f"for norms within three standard deviations of zero, {FEW_COVERAGE:.0%} with at most {FEW_PATIENTS} patients. "
@@ -143,7 +145,10 @@ def page(table: pd.DataFrame) -> str:
     for measure, (title, words) in SECTIONS.items():
         part = table[table["measure"] == measure]
         if len(part):
-            parts += ["", f"## {title}", "", words, "", *_markdown(part)]
+            parts += ["", f"## {title}", "", words, ""]
+            if measure == "peers":
+                parts += [f"![Size and power beside other software](images/{methods_figure.NAME})", ""]
+            parts += _markdown(part)
     return "\n".join(parts) + "\n"
 
 
