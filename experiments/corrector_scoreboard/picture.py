@@ -1,0 +1,79 @@
+"""The figure: what is left of the hospital against accuracy at unseen hospitals, honest and with a leak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from causalfm.drawing import GREY, INK
+from causalfm.estimators.scoring.result import NONE
+
+ACROSS, UP = "site_linear", "biology_new_site"
+# Okabe and Ito's colours without yellow; every corrector has a marker of its own as well.
+STYLES = {
+    NONE: ("X", INK),
+    "MeanAligner, adapt": ("o", "#0072b2"),
+    "ComBat, adapt": ("s", "#d55e00"),
+    "ComBat, shrink": ("D", "#e69f00"),
+    "CausalComBat, adapt": ("p", "#cc79a7"),
+    "TransportAligner, adapt": ("^", "#009e73"),
+    "SCMCorrector, adapt": ("v", "#56b4e9"),
+    "LinearEraser": ("P", "#0072b2"),
+    "LinearEraser, quadratic, adapt": ("<", "#d55e00"),
+    "NullspaceProjector": (">", "#009e73"),
+    "NuisanceSubspace": ("h", "#e69f00"),
+}
+
+
+def draw(rows: pd.DataFrame, path: Path) -> None:
+    """Draw one panel per set from aggregate numbers, and save them as a picture.
+
+    Parameters
+    ----------
+    rows
+        As in ``scoreboard.csv``.
+    path
+        A ``.png`` file.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    tables = list(dict.fromkeys(rows["table"]))
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(1.2 + 3.4 * len(tables), 4.7), layout="constrained")
+        panels = figure.subplots(1, len(tables), squeeze=False)[0]
+        for ax, table in zip(panels, tables, strict=True):
+            _panel(rows[rows["table"] == table], ax)
+            ax.set_title(table, loc="left")
+        panels[0].set_ylabel("cancer type read at unseen hospitals (accuracy)")
+        figure.supxlabel("hospital read from unseen patients by a linear probe (accuracy; dotted: chance)", fontsize=9)
+        used = [name for name in STYLES if name in set(rows["corrector"])]
+        handles = [_mark(panels[0], [], [], name, True, label=name) for name in used]
+        handles.append(panels[0].plot([], [], "o", mfc="white", mec=GREY, label="fitted on the scored rows (leak)")[0])
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+        figure.savefig(path, dpi=110)
+
+
+def _mark(ax: Any, x: Any, y: Any, name: str, filled: bool, **more: Any) -> Any:
+    marker, colour = STYLES[name]
+    return ax.plot(x, y, marker, color=colour, mfc=colour if filled else "white", ms=7, mew=1.2, ls="", **more)[0]
+
+
+def _panel(part: pd.DataFrame, ax: Any) -> None:
+    scores = part.set_index(["name", "corrector"])
+    for name in STYLES:
+        if (ACROSS, name) not in scores.index:
+            continue
+        x, y = scores.loc[(ACROSS, name)], scores.loc[(UP, name)]
+        colour = STYLES[name][1]
+        ax.plot([x.low, x.high], [y.value, y.value], color=colour, lw=0.7, alpha=0.45, zorder=1)
+        ax.plot([x.value, x.value], [y.low, y.high], color=colour, lw=0.7, alpha=0.45, zorder=1)
+        ax.plot([x.leak, x.value], [y.leak, y.value], color=colour, lw=0.7, ls=":", zorder=1)
+        _mark(ax, [x.leak], [y.leak], name, False, zorder=2)
+        _mark(ax, [x.value], [y.value], name, True, zorder=3)
+        if name == NONE:
+            ax.axhline(y.value, color=GREY, lw=0.8, ls="--", zorder=0)
+            ax.axvline(x.chance, color=GREY, lw=0.8, ls=":", zorder=0)
+    ax.set_xlim(0.0, 1.02)
