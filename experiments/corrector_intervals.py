@@ -1,8 +1,8 @@
 """Does an interval of the biology effect on corrected rows hold the truth: ``docs/corrector_intervals.csv``.
 
 Two intervals of the difference between classes of new patients, along itself: with the corrector taken as given, as by
-whoever analyses corrected rows; and with the error of its fit added, by a jackknife that fits it anew without each of 20
-blocks of its patients. ``python -m experiments.corrector_intervals``
+whoever analyses corrected rows; and with the error of its fit added, by a jackknife that fits it anew without each of
+20 blocks of its patients. ``python -m experiments.corrector_intervals``
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("corrector-scoreboard"))
     parser.add_argument("--records", type=Path, default=Path("scoreboard-records"))
     parser.add_argument("--table", choices=TABLES, action="append", help="only this one; may be repeated")
-    parser.add_argument("--fast", action="store_true", help="few correctors, a linear reader, few halvings: a rehearsal")
+    parser.add_argument("--fast", action="store_true", help="a rehearsal: two correctors, two readers, five halvings")
     options = parser.parse_args(arguments)
     scale = FAST if options.fast else FULL
     say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 
 import pandas as pd
 
@@ -12,41 +13,43 @@ from experiments.corrector_scoreboard.reading import readings
 
 HEAD = """# Do correctors help at hospitals that they have not seen?
 
-Written by `python -m experiments.corrector_scoreboard DATA --out docs`; every number and every sentence with one is made
-from `scoreboard.csv`, which that run writes. DATA holds the TCGA slides as HIPT embeddings (`datasets/tcga_hipt.md`): 192
-numbers per slide, real patients, real hospitals. Only sums over many patients are shown.
+Written by `python -m experiments.corrector_scoreboard DATA --out docs`; every number and every sentence with one is
+made from `scoreboard.csv`, which that run writes. DATA holds the TCGA slides as HIPT embeddings
+(`datasets/tcga_hipt.md`): 192 numbers per slide, real patients, real hospitals. Only sums over many patients are
+shown.
 
-**The question.** A corrector takes the hospital out of embeddings. Is it gone for patients, and at hospitals, that the
-corrector has not seen? Is the cancer type still there? And does a classifier of the cancer type do better at a new
-hospital, which is why one corrects at all?
+**The question.** A corrector takes the hospital out of embeddings. Is it gone for patients, and at hospitals, that
+the corrector has not seen? Is the cancer type still there? And does a classifier of the cancer type do better at a
+new hospital, which is why one corrects at all?
 
 ![Site leak against accuracy at unseen hospitals, one panel per set]({figure})
 
-*Left is less of the hospital, up is a better classifier of the cancer type at a hospital that neither it nor the corrector
-has seen. Filled: honest, with 95 % intervals. Hollow: the same with the corrector fitted on the rows that are scored. Dotted:
-chance. Dashed: accuracy without correction.*
+*Left is less of the hospital, up is a better classifier of the cancer type at a hospital that neither it nor the
+corrector has seen. Filled: honest. Hollow: the same with the corrector fitted on the rows that are scored. Bars, 95
+%: across, of the value; upwards, of the paired change against no correction, so that a bar clear of the dashed line
+is a change that is told from 0. Dotted: chance.*
 
 ## In one sentence per set
 {sentences}
-A corrector is recommended only if its gain at unseen hospitals is told from 0 and its loss at known ones is below .02, by
-intervals that hold for all correctors together.
+A corrector is recommended only if its gain at unseen hospitals is told from 0 and its loss at known ones is below
+.02, by intervals that hold for all correctors together.
 
 ## How to read it
 {readings}
-- **What the numbers are for.** Intervals are for new patients of these hospitals, not for another hospital: there are four or
-  five. HIPT was pretrained on these slides, and several of the hospitals are tissue banks that collect from others: read
-  hospital as the route a slide took. They speak for this encoder on TCGA.
+- **What the numbers are for.** Intervals are for new patients of these hospitals, not for another hospital: there
+  are four or five. HIPT was pretrained on these slides, and several of the hospitals are tissue banks that collect
+  from others: read hospital as the route a slide took. They speak for this encoder on TCGA.
 
 """
 METHOD = """## How it was scored
-`causalfm.estimators.scoreboard` with {halvings} random halvings of the patients for the intervals. The corrector is fitted anew, on
-patients without those that are scored:
-on one half of the patients, the hospital read in the other half, with readers trained there as well (`site`, RI, CRoMa); in
-each of five folds (`known hospitals`); without each hospital in turn (`unseen hospitals`, `worst`, `told apart`); on the
-confounded training set itself (APD). The hospital is read within cancer types and the cancer type within hospitals, cells
-weighing the same; cells with fewer than {least} patients are not judged. Correctors are given the cancer type where they are
-fitted, never where they are applied. *adapt*: effects of a new hospital are learned from a batch of its patients, without
-their labels; *shrink*: it is moved as the average hospital. Nothing was tuned to these data.
+`causalfm.estimators.scoreboard` with {halvings} random halvings of the patients for the intervals. The corrector is
+fitted anew, on patients without those that are scored: on one half of the patients, the hospital read in the other
+half, with readers trained there as well (`site`, RI, CRoMa); in each of five folds (`known hospitals`); without each
+hospital in turn (`unseen hospitals`, `worst`, `told apart`); on the confounded training set itself (APD). The
+hospital is read within cancer types and the cancer type within hospitals, cells weighing the same; cells with fewer
+than {least} patients are not judged. Correctors are given the cancer type where they are fitted, never where they
+are applied. *adapt*: effects of a new hospital are learned from a batch of its patients, without their labels;
+*shrink*: it is moved as the average hospital. Nothing was tuned to these data.
 
 """
 VALUES = {
@@ -85,11 +88,15 @@ def page(rows: pd.DataFrame, figure: str = "images/scoreboard.png") -> str:
     """
     tables = list(dict.fromkeys(rows["table"]))
     parts = {table: rows[rows["table"] == table] for table in tables}
-    sentences = "".join(f"- **{table}**: {_sentence(part)}\n" for table, part in parts.items())
-    words = "\n".join(f"- {text}" for text in readings(rows))
+    sentences = "".join(_point(f"**{table}**: {_sentence(part)}") + "\n" for table, part in parts.items())
+    words = "\n".join(_point(text) for text in readings(rows))
     out = HEAD.format(figure=figure, sentences=sentences, readings=words)
     out += METHOD.format(halvings=int(rows["halvings"].iloc[0]), least=MINIMUM)
     return out + "\n".join(_section(table, part) for table, part in parts.items())
+
+
+def _point(text: str) -> str:
+    return textwrap.fill(text, 125, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _sentence(part: pd.DataFrame) -> str:
@@ -102,7 +109,7 @@ def _section(table: str, part: pd.DataFrame) -> str:
     scores = part.set_index(["corrector", "name"])
     names = list(dict.fromkeys(part["corrector"]))
     chance = {name: scores["chance"].get((NONE, name), math.nan) for name in VALUES}
-    floor = [f"**{'chance'}**", *(_number(chance[name]) for name in VALUES)]
+    floor = ["**chance**", *(_number(chance[name]) for name in VALUES)]
     values = [[name, *(_number(_at(scores, name, key, "value")) for key in VALUES)] for name in names]
     changes = [[name, *(_change(scores, name, key) for key in CHANGES)] for name in names if name != NONE]
     told = [[name, *(_number(_at(scores, name, key, "value")) for key in TOLD)] for name in names]
@@ -112,6 +119,7 @@ def _section(table: str, part: pd.DataFrame) -> str:
         if name != NONE
     ]
     both = [f"{word}, {kind}" for word in LEAKS.values() for kind in ("honest", "leak")]
+    beside = ["corrector", *both, *(f"told apart: {word}" for word in TOLD.values())]
     return (
         f"## {table[0].upper()}{table[1:]}\n{first.slides} slides, {first.patients} patients.\n\n"
         f"**Values.** Accuracies of reading the hospital (less is better) and the cancer type (more is better).\n\n"
@@ -120,7 +128,7 @@ def _section(table: str, part: pd.DataFrame) -> str:
         f"{_table(['corrector', *CHANGES.values()], changes)}\n"
         f"**Beside the leak** (corrector fitted on all rows; not honest), and with which accuracy a hospital that the\n"
         f"corrector has not seen is told apart from the others (chance .50).\n\n"
-        f"{_table(['corrector', *both, *('told apart: ' + word for word in TOLD.values())], _beside(names, leaks, told))}"
+        f"{_table(beside, _beside(names, leaks, told))}"
         f"{_without(part)}"
     )
 
@@ -135,7 +143,9 @@ def _beside(names: list[str], leaks: list[list[str]], told: list[list[str]]) -> 
 def _without(part: pd.DataFrame) -> str:
     """Name the measures that have no value or no interval, with the reason."""
     odd = part[part["reason"].fillna("").astype(str) != ""]
-    lines = [f"- {row.corrector}, {row.name_}: {row.reason}\n" for row in odd.rename(columns={"name": "name_"}).itertuples()]
+    lines = [
+        f"- {row.corrector}, {row.name_}: {row.reason}\n" for row in odd.rename(columns={"name": "name_"}).itertuples()
+    ]
     return "\nWithout value or interval:\n\n" + "".join(lines) if lines else ""
 
 

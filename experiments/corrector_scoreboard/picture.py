@@ -42,17 +42,18 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
 
     tables = list(dict.fromkeys(rows["table"]))
     with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(1.2 + 3.4 * len(tables), 4.7), layout="constrained")
+        figure = Figure(figsize=(1.2 + 3.7 * len(tables), 5.6), layout="constrained")
         panels = figure.subplots(1, len(tables), squeeze=False)[0]
         for ax, table in zip(panels, tables, strict=True):
             _panel(rows[rows["table"] == table], ax)
             ax.set_title(table, loc="left")
+            ax.set_xlabel("hospital read from unseen patients\nby a linear probe (accuracy)")
         panels[0].set_ylabel("cancer type read at unseen hospitals (accuracy)")
-        figure.supxlabel("hospital read from unseen patients by a linear probe (accuracy; dotted: chance)", fontsize=9)
         used = [name for name in STYLES if name in set(rows["corrector"])]
         handles = [_mark(panels[0], [], [], name, True, label=name) for name in used]
-        handles.append(panels[0].plot([], [], "o", mfc="white", mec=GREY, label="fitted on the scored rows (leak)")[0])
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+        handles.append(panels[0].plot([], [], "o", mfc="white", mec=GREY, label="hollow: fitted on scored rows")[0])
+        handles.append(panels[0].plot([], [], color=GREY, lw=1.2, label="front of the honest points")[0])
+        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
         figure.savefig(path, dpi=110)
 
 
@@ -63,17 +64,27 @@ def _mark(ax: Any, x: Any, y: Any, name: str, filled: bool, **more: Any) -> Any:
 
 def _panel(part: pd.DataFrame, ax: Any) -> None:
     scores = part.set_index(["name", "corrector"])
-    for name in STYLES:
-        if (ACROSS, name) not in scores.index:
-            continue
+    names = [name for name in STYLES if (ACROSS, name) in scores.index]
+    base = scores.loc[(UP, NONE)].value
+    ax.axhline(base, color=GREY, lw=0.8, ls="--", zorder=0)
+    ax.axvline(scores.loc[(ACROSS, NONE)].chance, color=GREY, lw=0.8, ls=":", zorder=0)
+    for name in names:
         x, y = scores.loc[(ACROSS, name)], scores.loc[(UP, name)]
-        colour = STYLES[name][1]
-        ax.plot([x.low, x.high], [y.value, y.value], color=colour, lw=0.7, alpha=0.45, zorder=1)
-        ax.plot([x.value, x.value], [y.low, y.high], color=colour, lw=0.7, alpha=0.45, zorder=1)
-        ax.plot([x.leak, x.value], [y.leak, y.value], color=colour, lw=0.7, ls=":", zorder=1)
+        faint = {"color": STYLES[name][1], "alpha": 0.5, "zorder": 1}
+        ax.plot([x.low, x.high], [y.value, y.value], lw=0.8, **faint)
+        ax.plot([x.value, x.value], [base + y.change_low, base + y.change_high], lw=0.8, **faint)
+        ax.plot([x.leak, x.value], [y.leak, y.value], lw=0.8, ls=":", **faint)
         _mark(ax, [x.leak], [y.leak], name, False, zorder=2)
         _mark(ax, [x.value], [y.value], name, True, zorder=3)
-        if name == NONE:
-            ax.axhline(y.value, color=GREY, lw=0.8, ls="--", zorder=0)
-            ax.axvline(x.chance, color=GREY, lw=0.8, ls=":", zorder=0)
+    front = _front({name: (scores.loc[(ACROSS, name)].value, scores.loc[(UP, name)].value) for name in names})
+    ax.plot(*zip(*front, strict=True), color=GREY, lw=1.2, zorder=0)
     ax.set_xlim(0.0, 1.02)
+
+
+def _front(places: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points that no other beats in both numbers: less of the hospital, a better classifier."""
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted(places.values(), key=lambda place: (place[0], -place[1])):
+        if not kept or y > kept[-1][1]:
+            kept.append((x, y))
+    return kept

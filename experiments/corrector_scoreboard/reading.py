@@ -8,13 +8,13 @@ from causalfm.estimators.scoring.result import NONE
 
 READERS = {"site_linear": "a linear probe", "site_knn": "neighbours", "site_forest": "a forest"}
 MARGIN = 0.02  # accuracy that a recommended corrector may lose at known sites: the scoreboard's own default
+NEAR = 0.05  # of chance: what would pass for an all-clear
 UNSEEN, KNOWN, WORST = "biology_new_site", "biology", "worst_new_site"
 
 
 def readings(rows: pd.DataFrame) -> list[str]:
     """Return the sentences, one paragraph each, without those whose measures are not in the rows."""
-    parts = (site_left, other_readers, index_and_gain, worst_site, known_sites, leak, new_site, confounded, cost)
-    return [text for part in parts if (text := part(rows))]
+    return [text for part in PARTS if (text := part(rows))]
 
 
 def of(rows: pd.DataFrame, name: str, *, none: bool = False) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def span(values: pd.Series, sign: str = "") -> str:
 
 
 def site_left(rows: pd.DataFrame) -> str:
-    """How much of the hospital a linear probe reads from new patients."""
+    """Say how much of the hospital a linear probe reads from new patients."""
     after, before = of(rows, "site_linear"), of(rows, "site_linear", none=True)
     above, m = int((after["low"] > after["chance"]).sum()), int(after["low"].notna().sum())
     title = "No corrector removes the hospital." if above == m else "The hospital is removed in part."
@@ -47,6 +47,29 @@ def site_left(rows: pd.DataFrame) -> str:
         f"**{title}** From new patients a linear probe tells it with an accuracy of {span(before['value'])} without "
         f"correction and {span(after['value'])} after one (chance {span(after['chance'])}); the interval lies above "
         f"chance in {above} of {m} cases (correctors times sets)."
+    )
+
+
+def all_clear(rows: pd.DataFrame) -> str:
+    """Say what a reader that is trained on rows of the fit finds in the same new patients."""
+    honest, fooled = of(rows, "site_linear"), of(rows, "from_fit_linear")
+    if fooled.empty:
+        return ""
+    less, near = honest["value"] - fooled["value"], fooled["value"] - fooled["chance"] <= NEAR
+    most = less.idxmax()
+    others = [name for name in ("knn", "forest") if f"from_fit_{name}" in set(rows["name"])]
+    more = "; ".join(f"{READERS[f'site_{name}']} {span(of(rows, f'from_fit_{name}')['value'])}" for name in others)
+    title = (
+        "The false all-clear."
+        if 2 * (less > 0).sum() > len(less)
+        else "Where the reader is trained matters little here."
+    )
+    return (
+        f"**{title}** A linear probe trained on the rows that the corrector was fitted on, where it has made the means "
+        f"of hospitals equal, reads the hospital of the same new patients with {span(fooled['value'])}: less than the "
+        f"honest probe, whose training rows are new to the corrector too, in {int((less > 0).sum())} of {len(less)} "
+        f"cases, most for {most[1]}, {most[0]} ({fooled['value'][most]:.2f} in place of {honest['value'][most]:.2f}), "
+        f"and within {NEAR:g} of chance in {int(near.sum())}.{f' Trained there too: {more}.' if more else ''}"
     )
 
 
@@ -77,13 +100,14 @@ def index_and_gain(rows: pd.DataFrame) -> str:
     return (
         f"**{title}** The robustness index rises (interval above 0) in {up} of {m} cases, CRoMa in {margin_up} of "
         f"{margin_m}. The accuracy for the cancer type at hospitals that neither corrector nor probe has seen rises in "
-        f"{better} of {n} and falls in {worse}. The most favourable change is {gain['change'][best]:+.3f} ({best[1]}, {best[0]}; "
-        f"{gain['change_low'][best]:+.3f} to {gain['change_high'][best]:+.3f}), the least favourable {gain['change'].min():+.3f}."
+        f"{better} of {n} and falls in {worse}. The most favourable change is {gain['change'][best]:+.3f} "
+        f"({best[1]}, {best[0]}; {gain['change_low'][best]:+.3f} to {gain['change_high'][best]:+.3f}), the least "
+        f"favourable {gain['change'].min():+.3f}."
     )
 
 
 def worst_site(rows: pd.DataFrame) -> str:
-    """What becomes of the worst of the unseen hospitals."""
+    """Say what becomes of the worst of the unseen hospitals."""
     before, after = of(rows, WORST, none=True)["value"], of(rows, WORST)
     better, worse, m = told(after)
     each = "; ".join(f"{table}: {value:.2f}" for (table, _), value in before.items())
@@ -110,7 +134,7 @@ def known_sites(rows: pd.DataFrame) -> str:
 
 
 def leak(rows: pd.DataFrame) -> str:
-    """What the same measures would have said had the corrector been fitted on the rows that are scored."""
+    """Say what the same measures would have shown with the corrector fitted on the rows that are scored."""
     site, unseen, before = of(rows, "site_linear"), of(rows, UNSEEN), of(rows, UNSEEN, none=True)["value"]
     site, unseen = site[site["leak"].notna()], unseen[unseen["leak"].notna()]
     if site.empty:
@@ -122,8 +146,8 @@ def leak(rows: pd.DataFrame) -> str:
     most = flatter.idxmax()
     return (
         f"**The leak.** Fitted on all rows, those that are scored included, the same correctors leave a linear probe "
-        f"an accuracy of {span(site['leak'])} for the hospital, *below* chance in {below} of {len(site)} cases; the honest "
-        f"numbers are {span(site['value'])}, below chance in {honest}. Accuracy at hospitals called unseen "
+        f"an accuracy of {span(site['leak'])} for the hospital, *below* chance in {below} of {len(site)} cases; the "
+        f"honest numbers are {span(site['value'])}, below chance in {honest}. Accuracy at hospitals called unseen "
         f"comes out higher in {int((flatter > 0).sum())} of {len(flatter)} cases, most for {most[1]}, {most[0]}: "
         f"{unseen['leak'][most]:.3f} in place of {unseen['value'][most]:.3f} ({raw[unseen.index.get_loc(most)]:.3f} "
         f"without correction). In {false} of {len(flatter)} the leak shows a gain where the honest number shows none."
@@ -147,7 +171,7 @@ def new_site(rows: pd.DataFrame) -> str:
 
 
 def confounded(rows: pd.DataFrame) -> str:
-    """What a training set in which the hospital tells the class costs."""
+    """Say what a training set in which the hospital tells the class costs."""
     before, after, refused = of(rows, "apd", none=True), of(rows, "apd"), of(rows, "apd_not_corrected")["value"]
     if before.empty or after.empty:
         return ""
@@ -169,3 +193,17 @@ def cost(rows: pd.DataFrame) -> str:
         f"**Time is no argument.** The slowest fit and pass takes {seconds[slowest]:.2f} s of one core ({slowest[1]}, "
         f"{slowest[0]}), the median {seconds.median():.3f} s."
     )
+
+
+PARTS = (
+    site_left,
+    all_clear,
+    other_readers,
+    index_and_gain,
+    worst_site,
+    known_sites,
+    leak,
+    new_site,
+    confounded,
+    cost,
+)

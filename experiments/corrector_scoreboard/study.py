@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from causalfm import estimators
+from causalfm.cohort import Cohort
 from causalfm.datasets import tcga_hipt
 from causalfm.estimators import scoring
+from causalfm.estimators.scoring.correcting import Attempt, corrected
+from causalfm.estimators.scoring.readers import read_out
+from causalfm.estimators.scoring.trial import chance_of, trial_of, within_accuracy
 from experiments.encoder_comparison import HOSPITALS, SUBSETS
 
 TABLES = {
@@ -95,14 +100,37 @@ def recorded(data: Path, table: str, scale: Scale, records: Path, say: Callable[
         leak=True,
         progress=lambda what, done, steps: say(f"{table} {done}/{steps} {what}"),
     )
+    rows = pd.concat([board.to_frame(), from_fit(cohort, made, scale.readers)], ignore_index=True)
     sizes = {"table": TABLES[table], "slides": board.n, "patients": board.n_groups, "halvings": scale.halvings}
-    rows = board.to_frame().assign(recommended=board.recommended or "", sentence=board.sentence, **sizes)
+    rows = rows.assign(recommended=board.recommended or "", sentence=board.sentence, **sizes)
     records.mkdir(parents=True, exist_ok=True)
     kept = {"asked": asked, "rows": json.loads(rows.to_json(orient="records", double_precision=15))}
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(kept, indent=1), encoding="utf-8")
     partial.replace(path)
     return pd.DataFrame(kept["rows"])
+
+
+def from_fit(cohort: Cohort, made: dict[str, Any], readers: tuple[str, ...]) -> pd.DataFrame:
+    """Return with what accuracy the site is read from new patients by readers trained on rows of the corrector's fit.
+
+    The false all-clear: there the corrector has made site means equal, and a linear probe learns less than there is to
+    learn. The same halves as ``site_*``, whose readers are trained on rows new to the corrector.
+    """
+    trial, rows = trial_of(cohort, HOSPITALS, None, None, 0), []
+    for name, one in made.items():
+        attempt = Attempt(one, readers, False, 0)
+        hits = {reader: np.zeros(len(trial)) for reader in readers}
+        for half in (0, 1):
+            new = trial.half == half
+            X = corrected(trial, attempt, ~new, [~new, new])
+            for reader, hit in hits.items():
+                about = trial.site.y, trial.site.context, trial.groups, ~new, new
+                hit[new] = read_out(reader, X, *about, 0) == trial.site.y[new]
+        for reader, hit in hits.items():
+            value = within_accuracy(hit, trial.site, trial.groups)
+            rows.append({"corrector": name, "name": f"from_fit_{reader}", "value": value, "better": "lower"})
+    return pd.DataFrame(rows).assign(chance=chance_of(trial.site.judged), reason="")
 
 
 def together(parts: list[pd.DataFrame]) -> pd.DataFrame:
