@@ -47,9 +47,9 @@ POINTS = (
     "**Biology not given**: lost by {n_blind_lost} of {n_blind}. At confounding {most:g} {blind_least:.2f} "
     "({blind_worst}) to {blind_most:.2f} of it is left, and of the site {blind_site}; the same correctors with biology "
     "leave {seeing_site}.",
-    "**Intervals** after correctors that keep biology. The corrector taken as given: the truth is held in {given} "
-    "of cohorts at confounding 0 and {given_most} at {most:g}. Its error added: {anew} and {anew_most} (standard errors up "
-    "to {error:.1%}). Where biology was destroyed no such interval helps; at {most:g} the truth is held in {destroyed}.",
+    "**Intervals** after correctors that keep biology. The corrector taken as given: the truth is held in {given} of "
+    "cohorts at confounding 0 and {given_most} at {most:g}. Its error added: {anew} and {anew_most} (standard errors "
+    "up to {error:.1%}). Where biology was not given, at {most:g}, with the error added: {destroyed}.",
 )
 
 

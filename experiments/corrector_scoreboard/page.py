@@ -43,13 +43,13 @@ A corrector is recommended only if its gain at unseen hospitals is told from 0 a
 """
 METHOD = """## How it was scored
 `causalfm.estimators.scoreboard` with {halvings} random halvings of the patients for the intervals. The corrector is
-fitted anew, on patients without those that are scored: on one half of the patients, the hospital read in the other
-half, with readers trained there as well (`site`, RI, CRoMa); in each of five folds (`known hospitals`); without each
-hospital in turn (`unseen hospitals`, `worst`, `told apart`); on the confounded training set itself (APD). The
-hospital is read within cancer types and the cancer type within hospitals, cells weighing the same; cells with fewer
-than {least} patients are not judged. Correctors are given the cancer type where they are fitted, never where they
-are applied. *adapt*: effects of a new hospital are learned from a batch of its patients, without their labels;
-*shrink*: it is moved as the average hospital. Nothing was tuned to these data.
+fitted anew, on patients without those that are scored: on one half of the patients, the hospital read in the other half,
+with readers trained there as well (`site`, RI, CRoMa); in each of five folds (`known hospitals`); without each hospital
+in turn (`unseen hospitals`, `worst`, `told apart`); on the confounded training set itself (APD). The hospital is read
+within cancer types and the cancer type within hospitals, cells weighing the same; cells with fewer than {least} patients
+are not judged. Correctors are given the cancer type where they are fitted, never where they are applied. *adapt*: effects
+of a new hospital are learned from a batch of its patients, without their labels; *shrink*: it is moved as the average
+hospital. Settings are the defaults; nothing was tuned to these data. {unsure}
 
 """
 VALUES = {
@@ -91,7 +91,7 @@ def page(rows: pd.DataFrame, figure: str = "images/scoreboard.png") -> str:
     sentences = "".join(_point(f"**{table}**: {_sentence(part)}") + "\n" for table, part in parts.items())
     words = "\n".join(_point(text) for text in readings(rows))
     out = HEAD.format(figure=figure, sentences=sentences, readings=words)
-    out += METHOD.format(halvings=int(rows["halvings"].iloc[0]), least=MINIMUM)
+    out += METHOD.format(halvings=int(rows["halvings"].iloc[0]), least=MINIMUM, unsure=_unsure(rows))
     return out + "\n".join(_section(table, part) for table, part in parts.items())
 
 
@@ -102,6 +102,16 @@ def _point(text: str) -> str:
 def _sentence(part: pd.DataFrame) -> str:
     text = str(part["sentence"].iloc[0])
     return text[0].upper() + text[1:].rstrip(".") + "."
+
+
+def _unsure(rows: pd.DataFrame) -> str:
+    """Say what was scored without an interval, as it takes too long."""
+    sure = rows[rows["low"].notna()]
+    names = [name for name in dict.fromkeys(rows["corrector"]) if name not in set(sure["corrector"])]
+    measured = [word for name, word in VALUES.items() if name.startswith("site") and name not in set(sure["name"])]
+    measured = [word for word in measured if word in {VALUES[name] for name in set(rows["name"]) & set(VALUES)}]
+    lacking = "; ".join([*names, *(f"`{word}`" for word in measured)])
+    return f"Without an interval, for the time that it takes, and so never recommended: {lacking}." if lacking else ""
 
 
 def _section(table: str, part: pd.DataFrame) -> str:

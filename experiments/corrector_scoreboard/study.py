@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +33,23 @@ DIGITS = 5  # of the table; the page and the figure are made from it
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is run: names of the correctors (None: all), readers of the site, halvings."""
+    """How much is run.
 
-    names: tuple[str, ...] | None
+    Attributes
+    ----------
+    names, slow
+        Correctors with intervals and without: those of ``slow`` take long to fit, and intervals take hundreds of fits.
+    readers, slow_readers
+        What reads the site, with intervals and without.
+    halvings
+        Halvings of the patients for the intervals.
+    """
+
+    names: tuple[str, ...]
+    slow: tuple[str, ...]
     readers: tuple[str, ...]
+    slow_readers: tuple[str, ...]
     halvings: int
-
-
-FULL = Scale(None, ("linear", "knn", "forest"), 10)
-FAST = Scale(("ComBat, adapt", "LinearEraser"), ("linear", "knn"), 5)
 
 
 def correctors() -> dict[str, Any]:
@@ -48,14 +58,19 @@ def correctors() -> dict[str, Any]:
         "MeanAligner, adapt": estimators.MeanAligner(unseen="adapt"),
         "ComBat, adapt": estimators.ComBat(unseen="adapt"),
         "ComBat, shrink": estimators.ComBat(unseen="shrink"),
-        "CausalComBat, adapt": estimators.CausalComBat(unseen="adapt", on_violation="trim"),
         "TransportAligner, adapt": estimators.TransportAligner(unseen="adapt"),
         "SCMCorrector, adapt": estimators.SCMCorrector(HOSPITALS, assume="additive", unseen="adapt"),
         "LinearEraser": estimators.LinearEraser(),
-        "LinearEraser, quadratic, adapt": estimators.LinearEraser(form="quadratic", unseen="adapt"),
         "NullspaceProjector": estimators.NullspaceProjector(),
         "NuisanceSubspace": estimators.NuisanceSubspace(),
+        "CausalComBat, adapt": estimators.CausalComBat(unseen="adapt", on_violation="trim"),
+        "LinearEraser, quadratic, adapt": estimators.LinearEraser(form="quadratic", unseen="adapt"),
     }
+
+
+SLOW = ("CausalComBat, adapt", "LinearEraser, quadratic, adapt")
+FULL = Scale(tuple(name for name in correctors() if name not in SLOW), SLOW, ("linear", "knn"), ("forest",), 10)
+FAST = Scale(("ComBat, adapt", "LinearEraser"), (), ("linear", "knn"), (), 5)
 
 
 def recorded(data: Path, table: str, scale: Scale, records: Path, say: Callable[[str], None]) -> pd.DataFrame:
@@ -76,39 +91,44 @@ def recorded(data: Path, table: str, scale: Scale, records: Path, say: Callable[
     """
     cancers, hospitals = SUBSETS[TABLES[table]]
     cohort = tcga_hipt.load(data, cancers=cancers, hospitals=hospitals)
-    made = {name: one for name, one in correctors().items() if scale.names is None or name in scale.names}
+    made = {name: one for name, one in correctors().items() if name in (*scale.names, *scale.slow)}
     asked = {
         "correctors": {name: repr(one) for name, one in made.items()},
-        "readers": list(scale.readers),
-        "halvings": scale.halvings,
+        "scale": json.loads(json.dumps(dataclasses.asdict(scale))),
         "slides": len(cohort),
         "engine": _engine(),
     }
-    path = records / f"{table}{'' if scale is FULL else '-fast'}.json"
+    path = records / f"{table}{'' if scale == FULL else '-fast'}.json"
     if path.is_file():
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["asked"] == asked:
             say(f"{table}: taken from {path.name}")
             return pd.DataFrame(kept["rows"])
         say(f"{table}: {path.name} has other settings or another engine; run anew")
-    board = estimators.scoreboard(
-        cohort,
-        HOSPITALS,
-        made,
-        readers=scale.readers,
-        halvings=scale.halvings,
-        leak=True,
-        progress=lambda what, done, steps: say(f"{table} {done}/{steps} {what}"),
-    )
-    rows = pd.concat([board.to_frame(), from_fit(cohort, made, scale.readers)], ignore_index=True)
-    sizes = {"table": TABLES[table], "slides": board.n, "patients": board.n_groups, "halvings": scale.halvings}
-    rows = rows.assign(recommended=board.recommended or "", sentence=board.sentence, **sizes)
+    rows = _scored(cohort, made, scale, lambda what, done, steps: say(f"{table} {done}/{steps} {what}"))
     records.mkdir(parents=True, exist_ok=True)
-    kept = {"asked": asked, "rows": json.loads(rows.to_json(orient="records", double_precision=15))}
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-    partial.replace(path)
+    kept = {"asked": asked, "rows": json.loads(rows.assign(table=TABLES[table]).to_json(orient="records"))}
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+    unfinished.replace(path)
     return pd.DataFrame(kept["rows"])
+
+
+def _scored(cohort: Cohort, made: dict[str, Any], scale: Scale, progress: Callable[..., None]) -> pd.DataFrame:
+    """Score with intervals what is quick, without what is slow; one row per corrector and measure."""
+    sure = {name: made[name] for name in scale.names}
+    slow = {name: made[name] for name in scale.slow}
+    run = partial(estimators.scoreboard, cohort, HOSPITALS, progress=progress)
+    board = run(sure, readers=scale.readers, halvings=scale.halvings, leak=True)
+    frames = [board.to_frame()]
+    if slow:
+        frames.append(run(slow, readers=scale.readers, halvings=0, leak=True).to_frame())
+    if scale.slow_readers:
+        frames.append(run(made, readers=scale.slow_readers, parts=("site", "told_sites"), halvings=0).to_frame())
+    frames.append(from_fit(cohort, made, (*scale.readers, *scale.slow_readers)))
+    rows = pd.concat(frames, ignore_index=True).drop_duplicates(["corrector", "name"], ignore_index=True)
+    sizes = {"slides": board.n, "patients": board.n_groups, "halvings": scale.halvings}
+    return rows.assign(recommended=board.recommended or "", sentence=board.sentence, **sizes)
 
 
 def from_fit(cohort: Cohort, made: dict[str, Any], readers: tuple[str, ...]) -> pd.DataFrame:
