@@ -43,13 +43,13 @@ A corrector is recommended only if its gain at unseen hospitals is told from 0 a
 """
 METHOD = """## How it was scored
 `causalfm.estimators.scoreboard` with {halvings} random halvings of the patients for the intervals. The corrector is
-fitted anew, on patients without those that are scored: on one half of the patients, the hospital read in the other half,
-with readers trained there as well (`site`, RI, CRoMa); in each of five folds (`known hospitals`); without each hospital
-in turn (`unseen hospitals`, `worst`, `told apart`); on the confounded training set itself (APD). The hospital is read
-within cancer types and the cancer type within hospitals, cells weighing the same; cells with fewer than {least} patients
-are not judged. Correctors are given the cancer type where they are fitted, never where they are applied. *adapt*: effects
-of a new hospital are learned from a batch of its patients, without their labels; *shrink*: it is moved as the average
-hospital. Settings are the defaults; nothing was tuned to these data. {unsure}
+fitted anew, on patients without those that are scored: on one half of the patients, the hospital read in the other
+half, with readers trained there as well (`site`, RI, CRoMa); in each of five folds (`known hospitals`); without each
+hospital in turn (`unseen hospitals`, `worst`, `told apart`); on the confounded training set itself (APD). The
+hospital is read within cancer types and the cancer type within hospitals, cells weighing the same; cells with fewer
+than {least} patients are not judged. Correctors are given the cancer type where they are fitted, never where they
+are applied. *adapt*: effects of a new hospital are learned from a batch of its patients, without their labels;
+*shrink*: it is moved as the average hospital. Settings are the defaults; nothing was tuned to these data. {unsure}
 
 """
 VALUES = {
