@@ -49,7 +49,8 @@ hospital in turn (`unseen hospitals`, `worst`, `told apart`); on the confounded 
 hospital is read within cancer types and the cancer type within hospitals, cells weighing the same; cells with fewer
 than {least} patients are not judged. Correctors are given the cancer type where they are fitted, never where they
 are applied. *adapt*: effects of a new hospital are learned from a batch of its patients, without their labels;
-*shrink*: it is moved as the average hospital. Settings are the defaults; nothing was tuned to these data. {unsure}
+*shrink*: it is moved as the average hospital. Settings are the defaults; nothing was tuned to these data.
+{unsure}
 
 """
 VALUES = {
@@ -61,6 +62,7 @@ VALUES = {
     "biology": "known hospitals",
     "biology_new_site": "unseen hospitals",
     "worst_new_site": "worst",
+    "unseen_by_logistic": "unseen, logistic",
     "apd": "APD",
     "seconds": "seconds",
 }
@@ -111,7 +113,8 @@ def _unsure(rows: pd.DataFrame) -> str:
     measured = [word for name, word in VALUES.items() if name.startswith("site") and name not in set(sure["name"])]
     measured = [word for word in measured if word in {VALUES[name] for name in set(rows["name"]) & set(VALUES)}]
     lacking = "; ".join([*names, *(f"`{word}`" for word in measured)])
-    return f"Without an interval, for the time that it takes, and so never recommended: {lacking}." if lacking else ""
+    text = f"Without an interval, for the time that it takes, and so never recommended: {lacking}."
+    return textwrap.fill(text, 118, break_on_hyphens=False) if lacking else ""
 
 
 def _section(table: str, part: pd.DataFrame) -> str:

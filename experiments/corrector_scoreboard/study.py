@@ -11,16 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from causalfm import estimators
 from causalfm.cohort import Cohort
 from causalfm.datasets import tcga_hipt
 from causalfm.estimators import scoring
-from causalfm.estimators.scoring.correcting import Attempt, corrected
-from causalfm.estimators.scoring.readers import read_out
-from causalfm.estimators.scoring.trial import chance_of, trial_of, within_accuracy
+from experiments.corrector_scoreboard.beside import from_fit, unseen_by_logistic
 from experiments.encoder_comparison import HOSPITALS, SUBSETS
 
 TABLES = {
@@ -126,31 +123,10 @@ def _scored(cohort: Cohort, made: dict[str, Any], scale: Scale, progress: Callab
     if scale.slow_readers:
         frames.append(run(made, readers=scale.slow_readers, parts=("site", "told_sites"), halvings=0).to_frame())
     frames.append(from_fit(cohort, made, (*scale.readers, *scale.slow_readers)))
+    frames.append(unseen_by_logistic(cohort, made))
     rows = pd.concat(frames, ignore_index=True).drop_duplicates(["corrector", "name"], ignore_index=True)
     sizes = {"slides": board.n, "patients": board.n_groups, "halvings": scale.halvings}
     return rows.assign(recommended=board.recommended or "", sentence=board.sentence, **sizes)
-
-
-def from_fit(cohort: Cohort, made: dict[str, Any], readers: tuple[str, ...]) -> pd.DataFrame:
-    """Return with what accuracy the site is read from new patients by readers trained on rows of the corrector's fit.
-
-    The false all-clear: there the corrector has made site means equal, and a linear probe learns less than there is to
-    learn. The same halves as ``site_*``, whose readers are trained on rows new to the corrector.
-    """
-    trial, rows = trial_of(cohort, HOSPITALS, None, None, 0), []
-    for name, one in made.items():
-        attempt = Attempt(one, readers, False, 0)
-        hits = {reader: np.zeros(len(trial)) for reader in readers}
-        for half in (0, 1):
-            new = trial.half == half
-            X = corrected(trial, attempt, ~new, [~new, new])
-            for reader, hit in hits.items():
-                about = trial.site.y, trial.site.context, trial.groups, ~new, new
-                hit[new] = read_out(reader, X, *about, 0) == trial.site.y[new]
-        for reader, hit in hits.items():
-            value = within_accuracy(hit, trial.site, trial.groups)
-            rows.append({"corrector": name, "name": f"from_fit_{reader}", "value": value, "better": "lower"})
-    return pd.DataFrame(rows).assign(chance=chance_of(trial.site.judged), reason="")
 
 
 def together(parts: list[pd.DataFrame]) -> pd.DataFrame:
