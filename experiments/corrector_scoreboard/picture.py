@@ -53,7 +53,9 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
         handles = [_mark(panels[0], [], [], name, True, label=name) for name in used]
         handles.append(panels[0].plot([], [], "o", mfc="white", mec=GREY, label="hollow: fitted on scored rows")[0])
         handles.append(panels[0].plot([], [], color=GREY, lw=1.2, label="front of the honest points")[0])
-        figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8.5)
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=4 if len(tables) > 1 else 2, frameon=False, fontsize=8.5
+        )
         figure.savefig(path, dpi=110)
 
 

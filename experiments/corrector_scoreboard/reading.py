@@ -32,9 +32,9 @@ def told(scores: pd.DataFrame) -> tuple[int, int, int]:
     )
 
 
-def span(values: pd.Series, sign: str = "") -> str:
+def span(values: pd.Series, sign: str = "", digits: int = 2) -> str:
     """Return the least and the greatest value."""
-    low, high = (f"{value:{sign}.2f}" for value in (values.min(), values.max()))
+    low, high = (f"{value:{sign}.{digits}f}" for value in (values.min(), values.max()))
     return low if low == high else f"{low} to {high}"
 
 
@@ -68,7 +68,7 @@ def all_clear(rows: pd.DataFrame) -> str:
         f"**{title}** A linear probe trained on the rows that the corrector was fitted on, where it has made the means "
         f"of hospitals equal, reads the hospital of the same new patients with {span(fooled['value'])}: less than the "
         f"honest probe, whose training rows are new to the corrector too, in {int((less > 0).sum())} of {len(less)} "
-        f"cases, most for {most[1]}, {most[0]} ({fooled['value'][most]:.2f} in place of {honest['value'][most]:.2f}), "
+        f"cases, most for {most[1]} in {most[0]} ({fooled['value'][most]:.2f} in place of {honest['value'][most]:.2f}), "
         f"and within {NEAR:g} of chance in {int(near.sum())}.{f' Trained there too: {more}.' if more else ''}"
     )
 
@@ -86,7 +86,7 @@ def other_readers(rows: pd.DataFrame) -> str:
     title = "A linear probe is not enough." if 2 * more > len(gap) else "A linear probe finds most of it."
     return (
         f"**{title}** After correction {' or '.join(READERS[name] for name in others)} tell the hospital better than "
-        f"the linear probe in {more} of {len(gap)} cases. The widest gap: {where[1]}, {where[0]}: "
+        f"the linear probe in {more} of {len(gap)} cases. The widest gap: {where[1]} in {where[0]}: "
         f"{linear[where]:.2f} by the linear probe, {table.loc[where, reader]:.2f} by {READERS[reader]}."
     )
 
@@ -103,7 +103,7 @@ def index_and_gain(rows: pd.DataFrame) -> str:
         f"**{title}** The robustness index rises (interval above 0) in {up} of {m} cases, CRoMa in {margin_up} of "
         f"{margin_m}. The accuracy for the cancer type at hospitals that neither corrector nor probe has seen rises in "
         f"{better} of {n} and falls in {worse}. The most favourable change is {gain['change'][best]:+.3f} "
-        f"({best[1]}, {best[0]}; {gain['change_low'][best]:+.3f} to {gain['change_high'][best]:+.3f}), the least "
+        f"({best[1]} in {best[0]}; {gain['change_low'][best]:+.3f} to {gain['change_high'][best]:+.3f}), the least "
         f"favourable {gain['change'].min():+.3f}."
     )
 
@@ -158,7 +158,7 @@ def known_sites(rows: pd.DataFrame) -> str:
     return (
         f"**{title}** For new patients of hospitals of the fit, accuracy for the cancer type rises in {better} of "
         f"{m} cases and falls in {worse}; in {sure} a loss of {MARGIN:g} is excluded. The most lost: "
-        f"{-after['change'][low]:.3f} ({low[1]}, {low[0]}; {-after['change_high'][low]:.3f} to "
+        f"{-after['change'][low]:.3f} ({low[1]} in {low[0]}; {-after['change_high'][low]:.3f} to "
         f"{-after['change_low'][low]:.3f})."
     )
 
@@ -178,7 +178,7 @@ def leak(rows: pd.DataFrame) -> str:
         f"**The leak.** Fitted on all rows, those that are scored included, the same correctors leave a linear probe "
         f"an accuracy of {span(site['leak'])} for the hospital, *below* chance in {below} of {len(site)} cases; the "
         f"honest numbers are {span(site['value'])}, below chance in {honest}. Accuracy at hospitals called unseen "
-        f"comes out higher in {int((flatter > 0).sum())} of {len(flatter)} cases, most for {most[1]}, {most[0]}: "
+        f"comes out higher in {int((flatter > 0).sum())} of {len(flatter)} cases, most for {most[1]} in {most[0]}: "
         f"{unseen['leak'][most]:.3f} in place of {unseen['value'][most]:.3f} ({raw[unseen.index.get_loc(most)]:.3f} "
         f"without correction). In {false} of {len(flatter)} the leak shows a gain where the honest number shows none."
     )
@@ -209,8 +209,8 @@ def confounded(rows: pd.DataFrame) -> str:
     count = f" The change is told from 0 in {better + worse} of {m} cases: {better} better, {worse} worse." if m else ""
     return (
         f"**Confounded training sets.** Where the hospital tells the class more and more, accuracy changes on average "
-        f"by {span(100 * before['value'], '+')} % of what an unconfounded set gives (APD); with a corrector fitted on "
-        f"the same set by {span(100 * after['value'], '+')} %.{count} In {span(100 * refused)} % of the sets "
+        f"by {span(100 * before['value'], '+', 0)} % of what an unconfounded set gives (APD); with a corrector fitted on "
+        f"the same set by {span(100 * after['value'], '+', 0)} %.{count} In {span(100 * refused, digits=0)} % of the sets "
         f"class and hospital are one: correctors that are given the class refuse, and rows are used as they are."
     )
 
