@@ -68,7 +68,7 @@ def all_clear(rows: pd.DataFrame) -> str:
         f"**{title}** A linear probe trained on the rows that the corrector was fitted on, where it has made the means "
         f"of hospitals equal, reads the hospital of the same new patients with {span(fooled['value'])}: less than the "
         f"honest probe, whose training rows are new to the corrector too, in {int((less > 0).sum())} of {len(less)} "
-        f"cases, most for {most[1]} in {most[0]} ({fooled['value'][most]:.2f} in place of {honest['value'][most]:.2f}), "
+        f"cases, most for {most[1]} in {most[0]} ({fooled['value'][most]:.2f} in place of {honest['value'][most]:.2f}) "
         f"and within {NEAR:g} of chance in {int(near.sum())}.{f' Trained there too: {more}.' if more else ''}"
     )
 
@@ -209,9 +209,9 @@ def confounded(rows: pd.DataFrame) -> str:
     count = f" The change is told from 0 in {better + worse} of {m} cases: {better} better, {worse} worse." if m else ""
     return (
         f"**Confounded training sets.** Where the hospital tells the class more and more, accuracy changes on average "
-        f"by {span(100 * before['value'], '+', 0)} % of what an unconfounded set gives (APD); with a corrector fitted on "
-        f"the same set by {span(100 * after['value'], '+', 0)} %.{count} In {span(100 * refused, digits=0)} % of the sets "
-        f"class and hospital are one: correctors that are given the class refuse, and rows are used as they are."
+        f"by {span(100 * before['value'], '+', 0)} % of what an unconfounded set gives (APD); with a corrector fitted "
+        f"on the same set by {span(100 * after['value'], '+', 0)} %.{count} In {span(100 * refused, digits=0)} % of "
+        f"the sets class and hospital are one: correctors that are given the class refuse, and rows are used as they are."
     )
 
 
@@ -220,8 +220,8 @@ def cost(rows: pd.DataFrame) -> str:
     seconds = of(rows, "seconds")["value"]
     slowest = seconds.idxmax()
     return (
-        f"**Time.** The slowest fit and pass takes {seconds[slowest]:.2f} s of one core ({slowest[1]}, "
-        f"{slowest[0]}), the median {seconds.median():.3f} s."
+        f"**Time.** The slowest fit and pass takes {seconds[slowest]:.2f} s of one core ({slowest[1]} "
+        f"in {slowest[0]}), the median {seconds.median():.3f} s."
     )
 
 
