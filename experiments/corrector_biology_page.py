@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from causalfm.drawing import GREY, INK
+from experiments.corrector_intervals import BLOCKS
 
 DOCS = Path(__file__).parents[1] / "docs"
 MARKS = ("<!-- written by experiments.corrector_biology_page -->\n", "<!-- end -->\n")
@@ -29,7 +30,7 @@ TEXT = """## Which ones destroy biology, and is it kept within its interval?
 
 *`linear_scm`, {cohorts} cohorts per point, bars two standard errors. Right: share of {more} cohorts in which a 95 %
 interval of the biology effect over corrected new patients holds the truth; hollow: the corrector taken as given;
-filled: its error added, fitted anew without each of 20 blocks of its patients (`python -m
+filled: its error added, fitted anew without each of {blocks} blocks of its patients (`python -m
 experiments.corrector_intervals`).*
 
 A share of biology is called kept if its 95 % interval over cohorts lies within {within:.0%} of 1 at every
@@ -101,7 +102,7 @@ def section(table: pd.DataFrame, intervals: pd.DataFrame) -> str:
         "destroyed": destroyed,
     }
     points = "\n".join(_point(text.format(**numbers, **reach)) for text in POINTS)
-    counts = {"cohorts": table["cohorts"].min(), "more": intervals["cohorts"].min()}
+    counts = {"cohorts": table["cohorts"].min(), "more": intervals["cohorts"].min(), "blocks": BLOCKS}
     return TEXT.format(points=points, within=WITHIN, most=most, **counts)
 
 
