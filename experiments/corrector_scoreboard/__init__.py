@@ -1,0 +1,1 @@
+"""Correctors on hospitals of TCGA that they have not seen: scoreboard, leak and reading."""
