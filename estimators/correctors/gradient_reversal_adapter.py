@@ -123,13 +123,12 @@ class GradientReversalAdapter(Corrector):
         return found.mean, vectors / root, (vectors * root).T
 
     def _solve(self, moments: LevelMoments, fit: Adjusted) -> dict[str, np.ndarray]:
-        """Undo the whitening: ``x - (x - c) right left' + f((x - c) into + bias) back``."""
+        """Undo the whitening: ``h = x + f((x - c) into + bias) back``, then ``h - ((h - c) right - offset) left'``."""
         centre, whiten, back = self._frame(moments)
         found, axes = self._weights, self._weights["axes"]
-        out = {"centre": centre, "right": whiten @ axes, "left": back.T @ axes}
+        out = {"centre": centre, "right": whiten @ axes, "left": back.T @ axes, "offset": found["middle"] @ axes}
         if "bias" in found:
-            into = found["into"] - axes @ (axes.T @ found["into"])
-            out |= {"into": whiten @ into, "bias": found["bias"], "back": found["back"] @ back}
+            out |= {"into": whiten @ found["into"], "bias": found["bias"], "back": found["back"] @ back}
         return out
 
     def _assumptions(self) -> str:
@@ -148,7 +147,9 @@ class GradientReversalAdapter(Corrector):
 
     def _map(self, block: np.ndarray, solution: Mapping[str, np.ndarray]) -> np.ndarray:
         rows = block - solution["centre"]
-        block -= (rows @ solution["right"]) @ solution["left"].T
         if "bias" in solution:
-            block += np.maximum(rows @ solution["into"] + solution["bias"], 0.0) @ solution["back"]
+            step = np.maximum(rows @ solution["into"] + solution["bias"], 0.0) @ solution["back"]
+            block += step
+            rows += step
+        block -= (rows @ solution["right"] - solution["offset"]) @ solution["left"].T
         return block
