@@ -121,11 +121,9 @@ def choose(rows: Rows, strength: float | None, players: Players, random_state: i
     found = []
     for s in STRENGTHS if strength is None else (strength,):
         map_, step = play(train, s, players, judge, np.random.default_rng(rng.integers(2**32)))
-        found.append((reading.of_factor(map_), map_, s, step))
+        found.append((reading.of_factor(map_), s, step))
     best = min((left for left, *_ in found), key=_from_chance)
-    left, weights, s, step = next(
-        f for f in found if _from_chance(f[0]) - _from_chance(best) <= _mean_and_error(f[0] - best)[1]
-    )
+    left, s, step = next(f for f in found if _from_chance(f[0]) - _from_chance(best) <= _mean_and_error(f[0] - best)[1])
     error = _mean_and_error(left - before)[1]
     record = Choice(s, step, len(before), float(before.mean()), float(left.mean()), error)
     read, noise = _mean_and_error(before)  # where the factor is not read, a gain is the noise of the read-out
