@@ -20,7 +20,7 @@ from causalfm.estimators.correctors.support_region import region, within
 from causalfm.level_moments import LevelMoments
 from causalfm.trimming import CommonSupport
 
-ESTIMATORS = ("matched", "regression", "aipw")
+ESTIMATORS = ("regression", "matched", "aipw")
 
 
 class CausalComBat(ComBat):
@@ -90,7 +90,7 @@ class CausalComBat(ComBat):
     def __init__(
         self,
         *,
-        estimator: Literal["matched", "regression", "aipw"] = "regression",
+        estimator: Literal["regression", "matched", "aipw"] = "regression",
         caliper: float = 0.1,
         prior: Literal["dimensions", "levels"] = "dimensions",
         mean_only: bool = False,
