@@ -25,6 +25,7 @@ from causalfm.command_options import (
     live,
     split,
 )
+from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ def compare(
         )
         page = write_reports(result, out, "comparison")
     _leaderboard(result, page)
+
+
+app.command()(correct)
 
 
 @app.command()
