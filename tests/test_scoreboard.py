@@ -27,10 +27,11 @@ class Unchanged(TransformerMixin, BaseEstimator):
     def fit(self, X, y=None, *, biology=None, covariates=None, groups=None):
         self.rows_ = set(X[:, 0].astype(int))
         LOG.append((self.rows_, []))
+        self.place_ = len(LOG) - 1
         return self
 
     def transform(self, X):
-        LOG[-1][1].append(set(X[:, 0].astype(int)))
+        LOG[self.place_][1].append(set(X[:, 0].astype(int)))
         return X
 
 
@@ -69,7 +70,9 @@ def test_values_of_balanced_tables_are_those_of_the_metrics():
     graph = cfm.CausalGraph.standard(biology="tumour", technical=["site"], covariates="age", group="patient")
     index, margin = balanced_scores(cohort, graph, "site", 3)
     assert index == cfm.metrics.reference_index(cohort, graph, random_state=3).value
-    assert margin == cfm.metrics.croma(cohort, graph, random_state=3).details["standardised"].value
+    # products of float32 rows differ in the last digit
+    expected = cfm.metrics.croma(cohort, graph, random_state=3).details["standardised"].value
+    assert margin == pytest.approx(expected, abs=1e-5)
 
 
 def test_scored_rows_are_new_to_the_corrector_and_leaks_are_not():
@@ -79,7 +82,8 @@ def test_scored_rows_are_new_to_the_corrector_and_leaks_are_not():
         values, reasons = measure(trial, Attempt(Unchanged(), ("knn",), leak, 0))
         assert not reasons
         steps = REPEATS * 2 * STEPS  # two training sets in each deal
-        assert len(LOG) == 2 + 2 + steps + 5 + 3 + 3  # halves twice, confounded sets, folds, sites twice
+        fits = 1 if leak else 2 + steps + 5 + 3  # halves, confounded sets, folds, sites
+        assert len({frozenset(fitted) for fitted, _ in LOG}) == fits
         new = [any(not rows & fitted for rows in batches) for fitted, batches in LOG]
         assert all(new) is not leak
         scored = set().union(*(rows for fitted, batches in LOG for rows in batches if not rows & fitted))
@@ -188,7 +192,7 @@ def test_a_number_without_interval_says_why(board):
     drop = board.score("aligned", "apd")  # halves of six patients per cell carry no schedule of three steps
     assert np.isfinite(drop.value)
     assert np.isnan(drop.change_low)
-    assert "no interval: no value in 10 of 10 halves" in drop.reason
+    assert "no interval: only 0 of 5 halvings have a value in both halves" in drop.reason
 
 
 def test_the_board_leaves_as_frame_and_dictionary(board):

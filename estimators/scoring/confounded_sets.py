@@ -10,11 +10,10 @@ import numpy as np
 
 from causalfm.errors import CausalFMError
 from causalfm.estimators.scoring.correcting import Attempt, corrected
+from causalfm.estimators.scoring.discriminant import PENALTIES, discriminant_path
 from causalfm.estimators.scoring.trial import Trial
 from causalfm.metrics.downstream import apd
-from causalfm.metrics.learners import STRENGTHS
 from causalfm.metrics.schedules import confounded_schedule
-from causalfm.metrics.sweeps import fit_on_validation
 from causalfm.metrics.training_sets import Draw, Schedule
 
 STEPS, REPEATS = 3, 3  # no, half and complete association: more steps need more patients per cell
@@ -50,7 +49,12 @@ def _step(trial: Trial, attempt: Attempt, schedule: Schedule, draw: Draw, step: 
     except CausalFMError:
         X, refused = trial.cohort.X, True
     X, y, train = np.asarray(X, dtype=np.float64), schedule.y, draw.train[step]
-    known = (X[train], y[train]), (X[draw.validation], y[draw.validation]), draw.shares[step]
-    hit = fit_on_validation(*known, X[draw.test], STRENGTHS) == y[draw.test]
+    new = np.concatenate([draw.validation, draw.test])
+    guesses = discriminant_path(X[train], y[train], np.ones(len(train)), X[new], PENALTIES)
+    split, shares = len(draw.validation), draw.shares[step]
+    total = np.bincount(y[draw.validation], shares)
+    reached = [np.bincount(y[draw.validation], shares * (g[:split] == y[draw.validation])) / total for g in guesses]
+    best = len(PENALTIES) - 1 - int(np.argmax([each[total > 0].mean().round(12) for each in reached][::-1]))
+    hit = guesses[best][split:] == y[draw.test]
     cell = np.unique(y[draw.test] * len(schedule.levels) + schedule.level[draw.test], return_inverse=True)[1]
     return float((np.bincount(cell, hit) / np.bincount(cell)).mean()), refused

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from causalfm.errors import CausalFMError, DataError
 from causalfm.estimators.scoring.trial import Trial
+
+WORDS = 300  # letters of a message that a foreign corrector leaves
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +31,15 @@ class Attempt:
         Fit on all rows, those to be scored included: the number that is not honest.
     random_state
         Seed of readers and tables.
+    fits
+        Correctors fitted so far, by the rows that they were fitted on: parts that hold the same patients out share one.
     """
 
     corrector: Any
     readers: tuple[str, ...]
     leak: bool
     random_state: int
+    fits: dict[bytes, Any] = field(default_factory=dict)
 
 
 def corrected(trial: Trial, attempt: Attempt, fit: np.ndarray, batches: Sequence[np.ndarray]) -> np.ndarray:
@@ -50,21 +58,57 @@ def corrected(trial: Trial, attempt: Attempt, fit: np.ndarray, batches: Sequence
     -------
     numpy.ndarray
         ``(n, d)``; rows of no batch are as they were.
-    """
-    from sklearn.base import clone
 
+    Raises
+    ------
+    DataError
+        The corrector failed, or gave rows of another shape or without a value.
+    """
     X = trial.cohort.X
     if attempt.corrector is None:
         return X
     fit = np.ones(len(X), dtype=bool) if attempt.leak else fit
-    model, obs, graph = clone(attempt.corrector), trial.cohort.obs, trial.graph
     # a corrector with a graph of its own moves all its technical factors, others the one that is scored
     own = getattr(attempt.corrector, "graph", None)
-    factor = obs[list(own.technical)] if own is not None and len(own.technical) > 1 else obs[trial.confounder]
-    covariates = obs.loc[fit, list(graph.covariates)] if graph.covariates else None
-    model.fit(X[fit], factor[fit], biology=obs.loc[fit, graph.biology], covariates=covariates, groups=trial.groups[fit])
+    names = list(own.technical) if own is not None and len(own.technical) > 1 else trial.confounder
+    obs = trial.cohort.obs.reset_index(drop=True)  # identifiers are nothing to learn from, nor to print
+    key = np.packbits(fit).tobytes()
+    if key not in attempt.fits:
+        attempt.fits[key] = _guarded("fit", _fitted, trial, attempt.corrector, obs, names, fit)
+    model = copy.deepcopy(attempt.fits[key])  # one that learns while it transforms must not carry rows to other parts
     takes = "factor" in inspect.signature(model.transform).parameters
     out = np.asarray(X, dtype=np.float64 if X.dtype == np.float64 else np.float32).copy()
     for rows in batches:
-        out[rows] = model.transform(X[rows], **({"factor": factor[rows]} if takes else {}))
+        factor = {"factor": obs.loc[rows, names].reset_index(drop=True)} if takes else {}
+        out[rows] = _checked(_guarded("transform", model.transform, X[rows], **factor), out[rows].shape)
     return out
+
+
+def _fitted(trial: Trial, corrector: Any, obs: pd.DataFrame, names: Any, fit: np.ndarray) -> Any:
+    from sklearn.base import clone
+
+    part = obs[fit].reset_index(drop=True)
+    covariates = part[list(trial.graph.covariates)] if trial.graph.covariates else None
+    about = {"biology": part[trial.graph.biology], "covariates": covariates, "groups": trial.groups[fit]}
+    model = clone(corrector)
+    model.fit(trial.cohort.X[fit], part[names], **about)
+    return model
+
+
+def _guarded(step: str, call: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Call a corrector; what it raises counts against it alone, whoever wrote it."""
+    try:
+        return call(*given, **named)
+    except (CausalFMError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"the corrector failed in {step}: {type(error).__name__}: {str(error)[:WORDS]}") from error
+
+
+def _checked(found: Any, shape: tuple[int, ...]) -> np.ndarray:
+    rows = np.asarray(found)
+    if rows.shape != shape:
+        raise DataError(f"the corrector gave an array of shape {rows.shape} for rows of shape {shape}.")
+    if bad := int((~np.isfinite(rows).all(axis=1)).sum()):
+        raise DataError(f"the corrector gave {bad} rows with a missing or infinite value.")
+    return rows

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,22 +16,33 @@ from causalfm.estimators.scoring.correcting import Attempt, corrected
 from causalfm.estimators.scoring.readers import read_out
 from causalfm.estimators.scoring.trial import FOLDS, INNER, Trial, shares, within_accuracy
 
+AT = "biology_at:"  # of one site that was left out
 DRAWS = 5  # per balanced table; the whole procedure is repeated some twenty times
 
 
-def measure(trial: Trial, attempt: Attempt) -> tuple[dict[str, float], dict[str, str]]:
+def measure(
+    trial: Trial, attempt: Attempt, parts: Sequence[str] | None = None
+) -> tuple[dict[str, float], dict[str, str]]:
     """Score a corrector; where it refuses, its measures are ``nan`` and the reason is kept.
+
+    Parameters
+    ----------
+    trial, attempt
+        Rows and corrector.
+    parts
+        Keys of ``PARTS``; None: all.
 
     Returns
     -------
     values : dict
-        By measure.
+        By measure; those that begin with ``AT`` are of one site.
     reasons : dict
         By measure: why there is no value.
     """
     values: dict[str, float] = {}
     reasons: dict[str, str] = {}
-    for part, names in PARTS:
+    attempt = replace(attempt, fits={})
+    for part, names in (PARTS[name] for name in parts or PARTS):
         named = names(attempt.readers)
         try:
             found = part(trial, attempt)
@@ -95,62 +107,72 @@ def unseen_biology(trial: Trial, attempt: Attempt) -> dict[str, float]:
 
 
 def unseen_sites(trial: Trial, attempt: Attempt) -> dict[str, float]:
-    """Leave every site out: read the outcome there by a probe of the others, and the site itself.
+    """Leave every site out and read the outcome there by a probe of the others; the site is passed as one batch."""
+    codes = trial.biology
+    found: dict[str, float] = {}
+    for level, here, others in _left_out(trial):
+        judged = judged_at(codes.judged, level)
+        if not judged.any():
+            continue
+        X = corrected(trial, attempt, others, [others, here])
+        hit = read_out("linear", X, codes.y, codes.context, trial.groups, others, here, attempt.random_state)
+        rows = type(codes)(codes.y[here], codes.context[here], judged)
+        found[f"{AT}{level}"] = within_accuracy(hit == codes.y[here], rows, trial.groups[here])
+    each = list(found.values()) or [float("nan")]
+    return {"biology_new_site": float(np.mean(each)), "worst_new_site": float(np.min(each)), **found}
 
-    A new site is passed as one batch to read the outcome. To tell it from the others it is passed as two batches of
-    different patients: the reader trains on one, with one half of the others, and is asked about the other.
+
+def judged_at(judged: np.ndarray, level: int) -> np.ndarray:
+    """Return the classes that count at a site that is left out: others must hold them too."""
+    out = np.zeros_like(judged)
+    out[level] = judged[level] & (judged.sum(axis=0) > judged[level])
+    return np.asarray(out & (out.sum(axis=1, keepdims=True) >= 2))
+
+
+def told_sites(trial: Trial, attempt: Attempt) -> dict[str, float]:
+    """Balanced accuracy, within biology, with which a site that the corrector has not seen is told from the others.
+
+    The site is passed as two batches of different patients: the reader trains on one, with one half of the others, and
+    is asked about the other. (A batch that is adapted to is centred exactly, and would be told below chance.)
     """
-    site, biology = trial.site, trial.biology
-    found: dict[str, list[float]] = {"biology_new_site": [], **{f"new_site_{r}": [] for r in attempt.readers}}
+    found: dict[str, list[float]] = {reader: [] for reader in attempt.readers}
+    for level, here, others in _left_out(trial):
+        counts = trial.site.judged
+        judged = np.stack([np.delete(counts, level, axis=1).any(axis=1), counts[:, level]], axis=1)
+        judged &= judged.all(axis=1, keepdims=True)
+        if not judged.any():
+            continue
+        halves = [here & (trial.half == half) for half in (0, 1)]
+        X = corrected(trial, attempt, others, [others, *(rows for rows in halves if rows.any())])
+        used = here | others
+        codes = type(trial.site)(here.astype(np.int64), trial.site.context, judged)
+        for reader, each in found.items():
+            hit = np.zeros(len(trial))
+            for half in (0, 1):
+                train, test = used & (trial.half != half), used & (trial.half == half)
+                about = codes.y, codes.context, trial.groups, train, test
+                hit[test] = read_out(reader, X, *about, attempt.random_state) == codes.y[test]
+            each.append(within_accuracy(hit[used], codes.part(used), trial.groups[used]))
+    return {f"new_site_{reader}": float(np.mean(each)) if each else float("nan") for reader, each in found.items()}
+
+
+def _left_out(trial: Trial) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield every site, its rows, and the rows of patients who were never there."""
     for level in range(len(trial.levels)):
-        here = site.y == level
-        others = ~here & ~np.isin(trial.groups, trial.groups[here])
-        judged = np.zeros_like(biology.judged)
-        judged[level] = biology.judged[level] & (biology.judged.sum(axis=0) > biology.judged[level])
-        judged &= judged.sum(axis=1, keepdims=True) >= 2
-        if judged.any():
-            X = corrected(trial, attempt, others, [others, here])
-            about = biology.y, biology.context, trial.groups, others, here
-            hit = read_out("linear", X, *about, attempt.random_state) == biology.y[here]
-            rows = type(biology)(biology.y[here], biology.context[here], judged)
-            found["biology_new_site"].append(within_accuracy(hit, rows, trial.groups[here]))
-        for reader, value in _told(trial, attempt, here, others).items():
-            found[f"new_site_{reader}"].append(value)
-    values = {name: float(np.mean(each)) if each else float("nan") for name, each in found.items()}
-    sites = found["biology_new_site"]
-    return values | {"worst_new_site": min(sites) if sites and np.isfinite(sites).all() else float("nan")}
-
-
-def _told(trial: Trial, attempt: Attempt, here: np.ndarray, others: np.ndarray) -> dict[str, float]:
-    """Balanced accuracy, within biology, with which a site that the corrector has not seen is told from the others."""
-    level, counts = int(trial.site.y[here][0]), trial.site.judged
-    judged = np.stack([np.delete(counts, level, axis=1).any(axis=1), counts[:, level]], axis=1)
-    judged &= judged.all(axis=1, keepdims=True)
-    if not judged.any():
-        return {}
-    halves = [here & (trial.half == half) for half in (0, 1)]
-    X = corrected(trial, attempt, others, [others, *(rows for rows in halves if rows.any())])
-    used = here | others
-    codes = type(trial.site)(here.astype(np.int64), trial.site.context, judged)
-    out = {}
-    for reader in attempt.readers:
-        hit = np.zeros(len(trial))
-        for half in (0, 1):
-            train, test = used & (trial.half != half), used & (trial.half == half)
-            about = codes.y, codes.context, trial.groups, train, test
-            hit[test] = read_out(reader, X, *about, attempt.random_state) == codes.y[test]
-        out[reader] = within_accuracy(hit[used], codes.part(used), trial.groups[used])
-    return out
+        here = trial.site.y == level
+        if here.any():
+            yield level, here, ~here & ~np.isin(trial.groups, trial.groups[here])
 
 
 Part = Callable[[Trial, Attempt], dict[str, float]]
-PARTS: tuple[tuple[Part, Callable[[tuple[str, ...]], list[str]]], ...] = (
-    (unseen_patients, lambda readers: [f"site_{r}" for r in readers]),
-    (unseen_neighbours, lambda readers: ["robustness_index", "croma"]),
-    (confounded_training, lambda readers: ["apd", "apd_not_corrected"]),
-    (unseen_biology, lambda readers: ["biology"]),
-    (unseen_sites, lambda readers: ["biology_new_site", "worst_new_site", *(f"new_site_{r}" for r in readers)]),
-)
+PARTS: dict[str, tuple[Part, Callable[[tuple[str, ...]], list[str]]]] = {
+    "site": (unseen_patients, lambda readers: [f"site_{r}" for r in readers]),
+    "neighbours": (unseen_neighbours, lambda readers: ["robustness_index", "croma"]),
+    "confounded": (confounded_training, lambda readers: ["apd", "apd_not_corrected"]),
+    "biology": (unseen_biology, lambda readers: ["biology"]),
+    "new_sites": (unseen_sites, lambda readers: ["biology_new_site", "worst_new_site"]),
+    "told_sites": (told_sites, lambda readers: [f"new_site_{r}" for r in readers]),
+}
 
 
 def floor_of(judged: np.ndarray, patients: np.ndarray) -> float:

@@ -6,11 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from causalfm.metrics.learners import choose_strength, fit_logistic
+from causalfm.estimators.scoring.discriminant import read_linear
 from causalfm.metrics.recall import cell_balance
 
 NEIGHBOURS = 11
-TREES = 64
+TREES, SAMPLE = (
+    24,
+    256,
+)  # trees of a forest, and rows that each is grown on at most: every forest is grown hundreds of times
+BLOCK = 2**23  # similarities held at once
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows, levels, weights, units
 
@@ -48,6 +52,8 @@ def read_out(
     from threadpoolctl import threadpool_limits
 
     rows = np.asarray(X[train], dtype=np.float64), np.asarray(X[test], dtype=np.float64)
+    scale = -int(np.frexp(max(np.abs(part).max(initial=0.0) for part in rows))[1])
+    rows = np.ldexp(rows[0], scale), np.ldexp(rows[1], scale)  # exact; squares of 1e200 would overflow
     units = np.unique(groups[train], return_inverse=True)[1]
     weights = cell_balance(y[train], context[train], 1.0 / np.bincount(units)[units])
     weights *= (int(units.max()) + 1) / weights.sum()
@@ -58,23 +64,27 @@ def read_out(
 
 def _linear(sample: Sample, test: np.ndarray, random_state: int) -> np.ndarray:
     X, y, weights, units = sample
-    strength = choose_strength(X, y, units, weights, random_state)
-    return np.asarray(fit_logistic(X, y, weights, test, [strength], int(y.max()) + 1)[0].argmax(axis=1))
+    return read_linear(X, y, weights, units, test, random_state)
 
 
 def _nearest(sample: Sample, test: np.ndarray, random_state: int) -> np.ndarray:
     X, y, weights, _ = sample
     unit = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300) for rows in (X, test)]
-    near = np.argsort(-(unit[1] @ unit[0].T), axis=1, kind="stable")[:, :NEIGHBOURS]
-    votes = (np.eye(int(y.max()) + 1)[y] * weights[:, None])[near].sum(axis=1)
-    return np.asarray(votes.argmax(axis=1))
+    votes = np.eye(int(y.max()) + 1)[y] * weights[:, None]
+    step = max(1, BLOCK // len(X))
+    out = [np.zeros(0, dtype=np.int64)]
+    for start in range(0, len(test), step):
+        near = np.argsort(-(unit[1][start : start + step] @ unit[0].T), axis=1, kind="stable")[:, :NEIGHBOURS]
+        out.append(votes[near].sum(axis=1).argmax(axis=1))
+    return np.concatenate(out)
 
 
 def _forest(sample: Sample, test: np.ndarray, random_state: int) -> np.ndarray:
     from sklearn.ensemble import RandomForestClassifier
 
     X, y, weights, _ = sample
-    forest = RandomForestClassifier(TREES, random_state=random_state, n_jobs=1)
+    grown = SAMPLE if len(X) > SAMPLE else None
+    forest = RandomForestClassifier(TREES, max_samples=grown, random_state=random_state, n_jobs=1)
     return np.asarray(forest.fit(X, y, sample_weight=weights).predict(test))
 
 

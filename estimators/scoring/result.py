@@ -118,7 +118,7 @@ def recommend(scores: tuple[Score, ...], margin: float) -> tuple[str | None, str
         why = reasons[0] if reasons else "no corrector has an interval at unseen sites"
         return None, f"cannot tell whether a corrector helps: {why}"
     helps = {name: s for name, s in told.items() if s.joint_low > 0.0}
-    safe = {name: s for name, s in helps.items() if kept[name].joint_low > -margin}
+    safe = {name: s for name, s in helps.items() if name in kept and kept[name].joint_low > -margin}
     if safe:
         best = max(safe.values(), key=lambda s: s.joint_low)
         return best.corrector, (
@@ -127,10 +127,15 @@ def recommend(scores: tuple[Score, ...], margin: float) -> tuple[str | None, str
             f"less than {margin:g}."
         )
     if helps:
-        names = ", ".join(sorted(helps))
+        unknown = sorted(name for name in helps if name not in kept or not math.isfinite(kept[name].joint_low))
+        if unknown == sorted(helps):
+            return None, (
+                f"cannot tell whether a corrector helps: {', '.join(unknown)} gain(s) accuracy at unseen sites, but "
+                "what it costs for unseen patients of known sites has no interval."
+            )
         return None, (
-            f"no corrector helps here: {names} gain(s) accuracy at unseen sites, but may lose {margin:g} or more for "
-            "unseen patients of known sites."
+            f"no corrector is recommended: {', '.join(sorted(helps))} gain(s) accuracy at unseen sites, but may lose "
+            f"{margin:g} or more for unseen patients of known sites."
         )
     best = max(told.values(), key=lambda s: s.change)
     return None, (

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MINIMUM = 6  # patients of a cell that is judged: half of the cohort still holds three
 INNER = 3  # parts of a half: the reader of the site trains on two and reads the third
 FOLDS = 5
+ORDERED = 8  # columns by which rows are ordered
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,8 @@ class Trial:
         ``(n,)`` parts: rows of a unit share theirs.
     levels, classes
         Names of sites and of the outcome.
+    most
+        Rows that a patient has in a cell at most, the others were left out; None: all are there.
     """
 
     cohort: Cohort
@@ -64,24 +67,21 @@ class Trial:
     fold: np.ndarray
     levels: tuple[str, ...]
     classes: tuple[str, ...]
+    most: int | None = None
 
     def __len__(self) -> int:
         return len(self.groups)
 
-    def halves(self, random_state: int) -> tuple[Trial, Trial]:
+    def halves(self, *seed: int) -> tuple[Trial, Trial]:
         """Return two trials without a unit in common, each with parts of its own; the cells that count stay."""
-        side = grouped_folds(self._cells(), self.groups, 2, random_state)
-        return self._part(side == 0, random_state), self._part(side == 1, random_state)
-
-    def n_cells(self) -> int:
-        """Return how many cells of site and biology there are: their sizes are fixed in the design."""
-        return int(self._cells().max()) + 1
+        side = grouped_folds(self._cells(), self.groups, 2, _seed(*seed))
+        return self._part(side == 0, *seed, 0), self._part(side == 1, *seed, 1)
 
     def _cells(self) -> np.ndarray:
         cell = self.site.y * len(self.site.judged) + self.site.context
         return np.asarray(np.unique(cell, return_inverse=True)[1])
 
-    def _part(self, kept: np.ndarray, random_state: int) -> Trial:
+    def _part(self, kept: np.ndarray, *seed: int) -> Trial:
         groups = np.unique(self.groups[kept], return_inverse=True)[1]
         whole = dataclasses.replace(
             self,
@@ -90,23 +90,37 @@ class Trial:
             biology=self.biology.part(kept),
             groups=groups,
         )
-        return whole.dealt(random_state)
+        return whole.dealt(*seed)
 
-    def dealt(self, random_state: int) -> Trial:
+    def dealt(self, *seed: int) -> Trial:
         """Return the trial with units dealt to halves, thirds of these, and folds."""
         cell = self._cells()
-        sixth = grouped_folds(cell, self.groups, 2 * INNER, random_state)
-        fold = grouped_folds(cell, self.groups, FOLDS, random_state + 1)
+        sixth = grouped_folds(cell, self.groups, 2 * INNER, _seed(*seed, 0))
+        fold = grouped_folds(cell, self.groups, FOLDS, _seed(*seed, 1))
         return dataclasses.replace(self, half=sixth % 2, inner=sixth // 2, fold=fold)
 
 
+def _seed(*path: int) -> int:
+    """Return a seed that belongs to this path alone: neighbouring seeds of a user share no deal."""
+    return int(np.random.SeedSequence(path).generate_state(1)[0])
+
+
 def trial_of(
-    cohort: Cohort, graph: CausalGraph, confounder: str | None, outcome: str | None, random_state: int
+    cohort: Cohort,
+    graph: CausalGraph,
+    confounder: str | None,
+    outcome: str | None,
+    random_state: int,
+    max_rows: int | None = None,
 ) -> Trial:
-    """Code the columns and deal the units; parameters and errors as in ``scoreboard``."""
+    """Code the columns and deal the units; parameters and errors as in ``scoreboard``.
+
+    Neither the order of rows nor the names of units change a deal: both are ordered by the embeddings.
+    """
     name, outcome = confounder_of(graph, confounder), graph.biology if outcome is None else outcome
+    cohort, most = _thinned(_in_order(cohort), (name, graph.biology, outcome), graph.group, max_rows, random_state)
     site, biology, target = (cohort.factor(column) for column in (name, graph.biology, outcome))
-    groups = cohort.factor(graph.group, private=True).codes
+    groups = _by_appearance(cohort.factor(graph.group, private=True).codes)
     check_levels(site, "the factor to remove")
     check_levels(biology, "biology")
     check_levels(target, "the outcome")
@@ -118,8 +132,36 @@ def trial_of(
             "what a corrector removes cannot be told from biology. causalfm.positivity shows the table."
         )
     parts = (np.zeros(len(groups), dtype=np.int64),) * 3
-    trial = Trial(cohort, graph, name, within_biology, within_sites, groups, *parts, site.levels, target.levels)
-    return trial.dealt(random_state)
+    names = site.levels, target.levels
+    return Trial(cohort, graph, name, within_biology, within_sites, groups, *parts, *names, most).dealt(random_state)
+
+
+def _in_order(cohort: Cohort) -> Cohort:
+    first = np.asarray(cohort.X[:, :ORDERED], dtype=np.float64)
+    return cohort[np.lexsort(first.T[::-1])]
+
+
+def _by_appearance(codes: np.ndarray) -> np.ndarray:
+    """Return codes numbered by the rows at which they first appear."""
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[inverse])
+
+
+def _thinned(
+    cohort: Cohort, names: tuple[str, ...], group: str, max_rows: int | None, random_state: int
+) -> tuple[Cohort, int | None]:
+    """Keep equally many random rows, one at least, of every unit in every cell, at most ``max_rows`` if it can."""
+    if max_rows is None or len(cohort) <= max_rows:
+        return cohort, None
+    units = _by_appearance(cohort.factor(group, private=True).codes)
+    columns = np.stack([units, *(cohort.factor(name).codes for name in names)])
+    entry = np.unique(columns, axis=1, return_inverse=True)[1].reshape(-1)
+    sizes = np.bincount(entry)
+    held = [int(np.minimum(sizes, most).sum()) for most in range(1, int(sizes.max()) + 1)]
+    most = max(1, int(np.searchsorted(held, max_rows, side="right")))
+    order = np.lexsort((np.random.default_rng(_seed(random_state, 2)).random(len(entry)), entry))
+    rank = np.arange(len(entry)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return cohort[np.sort(order[rank < most])], most
 
 
 def _codes(target: Factor, context: Factor, groups: np.ndarray) -> Codes:
@@ -155,3 +197,12 @@ def chance_of(judged: np.ndarray) -> float:
     """Return what any guess from the context alone scores, exactly."""
     levels = judged.sum(axis=1)
     return float((1.0 / levels[levels > 0]).mean()) if levels.any() else float("nan")
+
+
+def freedom(codes: Codes, groups: np.ndarray) -> float:
+    """Degrees of freedom of the variance of a mean over cells that weigh the same, after Satterthwaite."""
+    cells = codes.judged.size
+    held = groups_per_level(codes.context * codes.judged.shape[1] + codes.y, groups, cells)
+    used = codes.judged.ravel() & (held > 1)
+    part = shares(codes.judged).ravel()[used] ** 2 / held[used]
+    return float(part.sum() ** 2 / (part**2 / (held[used] - 1)).sum()) if used.any() else 1.0
