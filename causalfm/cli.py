@@ -50,6 +50,9 @@ def audit(
     keep: Keep = None,
     missing: Missing = "error",
     policy: Annotated[Path | None, typer.Option(help="YAML file with margins and thresholds.")] = None,
+    corrections: Annotated[
+        str, typer.Option(help="Try correctors where a factor fails: none, quick or full; default: the policy's.")
+    ] = "",
     out: Out = Path("audit-report"),
     seed: Seed = 0,
 ) -> None:
@@ -63,7 +66,15 @@ def audit(
     rules = load_policy(policy)
     cohort = cohort_of(path if len(path) > 1 else path[0], obs, key, keep, declared)
     with live() as progress:
-        result = causalfm.audit(cohort, declared, policy=rules, missing=missing, progress=progress, random_state=seed)  # type: ignore[arg-type]
+        result = causalfm.audit(
+            cohort,
+            declared,
+            policy=rules,
+            missing=missing,  # type: ignore[arg-type]
+            corrections=corrections or None,  # type: ignore[arg-type]
+            progress=progress,
+            random_state=seed,
+        )
         page = write_reports(result, out)
     _summary(result, page)
     raise typer.Exit(result.exit_code)
@@ -184,6 +195,10 @@ def _summary(result: Audit, page: Path) -> None:
     typer.echo(f"{result.verdict.upper()}: {result.headline}")
     for finding in result.findings:
         typer.echo(f"  {finding.verdict:12} {finding.sentence}")
+    for advice in result.advice:
+        typer.echo(f"  {advice.factor}: {advice.sentence}")
+        if advice.command:
+            typer.echo(f"    {advice.command}")
     typer.echo(f"Report: {page.resolve()}")
 
 
