@@ -18,6 +18,7 @@ from causalfm.estimators.scoring.readers import READERS
 from causalfm.estimators.scoring.result import NONE, Scoreboard, recommend
 from causalfm.estimators.scoring.trial import MINIMUM, Trial, trial_of
 from causalfm.graph_checks import check_inputs
+from causalfm.metrics.learners import SMALL
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -113,6 +114,8 @@ def scoreboard(
     Koemen, de Jong, Hense et al., Nature Communications 17, 5218 (2026); Shao and Wu, A general theory for jackknife
     variance estimation, Ann. Statist. 17:1176 (1989).
     """
+    from threadpoolctl import threadpool_limits
+
     _check(cohort, graph, correctors, readers, halvings, margin, random_state, parts, max_rows)
     check_flag(leak, "leak")
     trial = trial_of(cohort, graph, confounder, outcome, random_state, max_rows)
@@ -120,9 +123,11 @@ def scoreboard(
     pairs = [trial.halves(random_state, number) for number in range(halvings)]
     say = progress or (lambda what, done, steps: None)
     runs = []
-    for at, (name, corrector) in enumerate([(NONE, None), *correctors.items()]):
-        say(name, at, len(correctors) + 1)
-        runs.append(_run(name, Attempt(corrector, known, False, random_state), trial, pairs, asked, leak))
+    # small products: threads that wait for each other cost more than they save
+    with threadpool_limits(1 if trial.cohort.X.size < SMALL else None, user_api="blas"):
+        for at, (name, corrector) in enumerate([(NONE, None), *correctors.items()]):
+            say(name, at, len(correctors) + 1)
+            runs.append(_run(name, Attempt(corrector, known, False, random_state), trial, pairs, asked, leak))
     scores = scores_of(trial, runs)
     chosen, sentence = recommend(scores, margin) if halvings else (None, "no intervals were asked for (halvings=0).")
     n_groups = int(trial.groups.max()) + 1

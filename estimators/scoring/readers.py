@@ -49,8 +49,6 @@ def read_out(
     numpy.ndarray
         Levels of the test rows.
     """
-    from threadpoolctl import threadpool_limits
-
     rows = np.asarray(X[train], dtype=np.float64), np.asarray(X[test], dtype=np.float64)
     scale = -int(np.frexp(max(np.abs(part).max(initial=0.0) for part in rows))[1])
     rows = np.ldexp(rows[0], scale), np.ldexp(rows[1], scale)  # exact; squares of 1e200 would overflow
@@ -58,8 +56,7 @@ def read_out(
     weights = cell_balance(y[train], context[train], 1.0 / np.bincount(units)[units])
     weights *= (int(units.max()) + 1) / weights.sum()
     names, labels = np.unique(y[train], return_inverse=True)
-    with threadpool_limits(1, user_api="blas"):
-        return np.asarray(names[READERS[reader]((rows[0], labels, weights, units), rows[1], random_state)])
+    return np.asarray(names[READERS[reader]((rows[0], labels, weights, units), rows[1], random_state)])
 
 
 def _linear(sample: Sample, test: np.ndarray, random_state: int) -> np.ndarray:
