@@ -116,7 +116,7 @@ def test_verdict_first_then_reasons_then_all_findings(audit: Audit, page: Page) 
 def test_what_to_do_has_the_same_numbers_on_the_page_in_markdown_and_in_json(audit: Audit, page: Page) -> None:
     advice = audit.advice[0]
     markdown = render_markdown(audit)
-    shown = ["0.61", "0.09 [0.04, 0.14]", "0.008 [−0.014, 0.029]", "−0.43 [−0.61, −0.25]"]
+    shown = ["0.61", "+0.09 [0.04, 0.14]", "+0.008 [−0.014, 0.029]", "−0.43 [−0.61, −0.25]"]
     said = [advice.sentence, advice.command, "refused: site", "is not a gain", "MeanAligner (unseen=adapt) ●"]
     for text in (page.words(), markdown):
         assert [piece for piece in (*shown, *said) if piece not in text.replace("\\", "")] == []

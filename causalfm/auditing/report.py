@@ -198,8 +198,10 @@ def _change(cell: Mapping[str, float]) -> Any:
     """Write the change of an accuracy with its interval, or the accuracy where there is no correction to change it."""
     from markupsafe import Markup
 
-    shown = ("value",) if math.isnan(cell["change"]) else ("change", "low", "high")
-    return Markup(bounds(*(*(cell[key] for key in shown), math.nan, math.nan)[:3], 0.0))
+    if math.isnan(cell["change"]):
+        return Markup(bounds(cell["value"], math.nan, math.nan))
+    sign = "+" if cell["change"] > 0 else ""
+    return Markup(sign + bounds(cell["change"], cell["low"], cell["high"], 0.0))
 
 
 def _html(value: Any) -> Any:
