@@ -85,6 +85,18 @@ def check_flag(value: Any, name: str) -> None:
         raise DataError(f"{name}={value!r}: choose True or False.")
 
 
+def check_choice(value: Any, name: str, options: Sequence[str]) -> None:
+    """Refuse what is none of a few words.
+
+    Raises
+    ------
+    DataError
+        Naming the argument, its value and the words.
+    """
+    if value not in options:
+        raise DataError(f"{name}={value!r}: choose one of {', '.join(map(repr, options))}.")
+
+
 def columns_of(value: Any, name: str) -> tuple[str, ...]:
     """Return one column name or several as a tuple.
 

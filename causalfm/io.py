@@ -16,6 +16,7 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError, positions
 from causalfm.formats.annotated import read_h5ad, write_h5ad
 from causalfm.formats.arrays import read_npy, read_npz, read_table_beside, table_beside, write_array
+from causalfm.formats.corrections import NAME, joined
 from causalfm.formats.croma_manifests import read_croma
 from causalfm.formats.kinds import kind_of, manifest_of
 from causalfm.formats.loaded import Loaded
@@ -90,7 +91,7 @@ def read(
 
 
 def write(cohort: Cohort, path: FilePath) -> Path:
-    """Write a cohort so that ``read(path)`` finds all of it again; ``info`` is not kept.
+    """Write a cohort so that ``read(path)`` finds all of it again; of ``info``, ``"corrections"`` is kept.
 
     Parameters
     ----------
@@ -151,6 +152,8 @@ def _joined(each: list[Loaded], paths: list[Path]) -> Loaded:
         values = [part.info.get(name) for part in each]
         if name == "files_not_listed":
             info[name] = sum(values)
+        elif name == NAME:
+            info[name] = joined([part.info for part in each])
         elif name == "fingerprint":
             info[name] = "confirmed" if set(values) == {"confirmed"} else "none"
         elif all(value == values[0] for value in values):
@@ -229,3 +232,4 @@ _WRITERS: dict[str, Callable[[Cohort, Path], None]] = {
     ".h5ad": write_h5ad,
     ".zarr": write_zarr,
 }
+ENDINGS = tuple(_WRITERS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from causalfm.auditing.findings import Audit, Finding
+from causalfm.auditing.findings import Advice, Audit, Finding
 from causalfm.graph import CausalGraph
 
 SITES = ["Asterand", "Christiana Healthcare", "Indivumed", "International Genomics Consortium"]
@@ -78,6 +78,29 @@ RECORD = {
 # fmt: on
 
 
+def sample_advice(name: str = "site", **changes: Any) -> Advice:
+    """Three rows: without correction, a corrector that helps, one that refuses."""
+    empty = {"value": NAN, "change": NAN, "low": NAN, "high": NAN}
+    tried = (
+        {"corrector": "no correction", "new_levels": {**empty, "value": 0.6064}, "new_units": {**empty, "value": 0.89},
+         "readout": {**empty, "value": 0.98}, "note": ""},
+        {"corrector": "MeanAligner (unseen=adapt)",
+         "new_levels": {"value": 0.6977, "change": 0.0913, "low": 0.0428, "high": 0.1397},
+         "new_units": {"value": 0.8995, "change": 0.0076, "low": -0.0138, "high": 0.029},
+         "readout": {"value": 0.551, "change": -0.4308, "low": -0.6145, "high": -0.2471}, "note": ""},
+        {"corrector": name, "new_levels": empty, "new_units": empty, "readout": empty, "note": f"refused: {name}"},
+    )  # fmt: skip
+    parts: dict[str, Any] = {
+        "factor": name,
+        "recommended": "MeanAligner (unseen=adapt)",
+        "sentence": f"MeanAligner helps: accuracy at levels of {name} left out rises by 0.091.",
+        "command": f"causalfm correct REFERENCE --corrector MeanAligner --factor {name}",
+        "tried": tried,
+        "board": {"halvings": 5, "scores": [{"corrector": name, "value": 0.5}]},
+    }
+    return Advice(**(parts | changes))
+
+
 def sample_findings(site: str = "site") -> tuple[Finding, ...]:
     """What an audit of four cancers in four hospitals could say."""
     findings = []
@@ -99,6 +122,7 @@ def sample_audit(**changes: Any) -> Audit:
             biology="tumour", technical=["site", "scanner"], covariates=["age"], group="patient"
         ),
         "assumptions": ("The declared graph is right: an arrow that is not drawn is absent.",),
+        "advice": (sample_advice(),),
         **RECORD,
     }
     return Audit(**(parts | changes))
@@ -141,4 +165,5 @@ def hostile_audit() -> Audit:
         policy={name: {name: name} for name in HOSTILE},
         data={"info": {name: name for name in HOSTILE}},
         assumptions=tuple(HOSTILE),
+        advice=tuple(sample_advice(name) for name in HOSTILE),
     )

@@ -113,6 +113,20 @@ def test_verdict_first_then_reasons_then_all_findings(audit: Audit, page: Page) 
     assert "REAL-FM" not in words
 
 
+def test_what_to_do_has_the_same_numbers_on_the_page_in_markdown_and_in_json(audit: Audit, page: Page) -> None:
+    advice = audit.advice[0]
+    markdown = render_markdown(audit)
+    shown = ["0.61", "+0.09 [0.04, 0.14]", "+0.008 [−0.014, 0.029]", "−0.43 [−0.61, −0.25]"]
+    said = [advice.sentence, advice.command, "refused: site", "is not a gain", "MeanAligner (unseen=adapt) ●"]
+    for text in (page.words(), markdown):
+        assert [piece for piece in (*shown, *said) if piece not in text.replace("\\", "")] == []
+    tried = json.loads(render_json(audit))["advice"][0]["tried"]
+    assert tried[1]["new_levels"] == {"value": 0.6977, "change": 0.0913, "low": 0.0428, "high": 0.1397}
+    assert tried[2]["new_levels"]["value"] is None
+    for nothing in (render_html(sample_audit(advice=())), render_markdown(sample_audit(advice=()))):
+        assert "there is nothing to correct" in nothing
+
+
 def test_numbers_missing_from_the_plot_are_not_missing_from_the_page(page: Page) -> None:
     unanswered = page.words().split("What could not be answered")[1].split("Assumptions")[0]
     assert "Each hospital used one scanner" in unanswered
@@ -159,9 +173,9 @@ def test_hostile_names_stay_text_in_markdown_and_json() -> None:
     text = render_markdown(audit)
     assert not re.search(r"<[a-z!/]", text)
     assert all(c.isprintable() or c in "\n\u200d" for c in text)
-    assert not re.search(r"(?<!\\)[\[`](?!\d)", text.replace("[95 %", ""))  # no link, image or code of its own
+    assert not re.search(r"(?<!\\)[\[`](?!−?\d)", text.replace("[95 %", ""))  # no link, image or code of its own
     tables = re.findall(r"(?:^\|.*\n)+", text, re.M)
-    assert [len(table.splitlines()) - 2 for table in tables] == [len(HOSTILE), len(HOSTILE)]
+    assert [len(table.splitlines()) - 2 for table in tables] == [len(HOSTILE), *([3] * len(HOSTILE)), len(HOSTILE)]
     for table in tables:  # as many cell borders in every row
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     assert json.loads(render_json(audit))["assumptions"] == HOSTILE
@@ -196,7 +210,7 @@ def test_markdown_lists_every_finding(audit: Audit) -> None:
     assert text.startswith(
         "# Do the embeddings carry tumour, or site and scanner?\n\n**✕ FAIL** (4 pass, 4 fail, 2 cannot tell)"
     )
-    rows = [line for line in text.split("## In detail")[0].splitlines() if line.startswith("|")][2:]
+    rows = [line for line in text.split("## What to do")[0].splitlines() if line.startswith("|")][2:]
     assert len(rows) == len(audit.findings)
     assert rows[3].endswith(" the site? | site | ✕ FAIL | 0.14 [0.10, 0.19] | 0.489 | > 0.5 | patient |")
     assert "| Christiana Healthcare | 0 | 70 | 41 | 61 |" in text

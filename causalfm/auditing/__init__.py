@@ -3,12 +3,13 @@
 from causalfm.auditing.comparing import compare
 from causalfm.auditing.comparison import Board, Comparison, Contrast, Standing
 from causalfm.auditing.comparison_metrics import METRICS, Metric
-from causalfm.auditing.findings import Audit, Finding
+from causalfm.auditing.findings import Advice, Audit, Finding
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.auditing.runner import audit
 
 __all__ = [
     "METRICS",
+    "Advice",
     "Audit",
     "Board",
     "Comparison",

@@ -12,7 +12,7 @@ from causalfm.graph import CausalGraph
 from causalfm.results import Result, Verdict, worst
 
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "cannot tell": 3}
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,41 @@ class Finding(Result):
 
 
 @dataclass(frozen=True)
+class Advice(Result):
+    """What to do about one technical factor that failed.
+
+    Attributes
+    ----------
+    factor
+        The factor.
+    recommended
+        Corrector that is shown to help, with its settings; None if none is.
+    sentence
+        The answer in words, with its interval.
+    command
+        Shell command that fits the recommended corrector; empty without one.
+    tried
+        One entry without correction and one per corrector: ``corrector``, and under ``new_levels``, ``new_units`` and
+        ``readout`` the ``value`` (accuracy for the biology at levels left out and for units left out, and for the
+        factor), its ``change`` against no correction and the joint 95 % interval ``low``, ``high`` of the change;
+        ``note`` says what is missing.
+    board
+        Settings of the scoreboard, processor seconds, and all of its scores.
+    """
+
+    factor: str
+    recommended: str | None
+    sentence: str
+    command: str = ""
+    tried: tuple[Mapping[str, Any], ...] = ()
+    board: Mapping[str, Any] = field(default_factory=dict)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per corrector tried."""
+        return [{"factor": self.factor, **row} for row in self.tried]
+
+
+@dataclass(frozen=True)
 class Audit(Result):
     """The outcome of :func:`causalfm.audit`.
 
@@ -93,6 +128,8 @@ class Audit(Result):
         Sentences that every number of the report leans on.
     provenance
         Versions, seed, time stamp, duration, per-step timings.
+    advice
+        What to do about each technical factor that failed: :class:`causalfm.auditing.Advice`.
     """
 
     findings: tuple[Finding, ...]
@@ -103,6 +140,7 @@ class Audit(Result):
     data: Mapping[str, Any]
     assumptions: tuple[str, ...]
     provenance: Mapping[str, Any]
+    advice: tuple[Advice, ...] = ()
 
     @property
     def verdict(self) -> Verdict:

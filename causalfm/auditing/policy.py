@@ -25,6 +25,7 @@ SCHEMA: dict[str, Any] = {
         "biology_excess": {"type": "number", "minimum": 0, "maximum": 1},
         "minimum_groups": {"type": "integer", "minimum": 3},
         "permutations": {"type": "integer", "minimum": 99},
+        "corrections": {"enum": ["none", "quick", "full"]},
     },
 }
 
@@ -47,6 +48,8 @@ class Policy:
         Fewest independent units per cell.
     permutations
         Permutations of the invariance test.
+    corrections
+        Whether correctors are tried where a technical factor fails: ``"none"``, ``"quick"`` or ``"full"``.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Policy:
     biology_excess: float
     minimum_groups: int
     permutations: int
+    corrections: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return the policy as plain data."""

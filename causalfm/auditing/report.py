@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.findings import Audit
-from causalfm.auditing.formatting import DASH, clean, interval, listing, number, printable, requirement
+from causalfm.auditing.formatting import DASH, bounds, clean, interval, listing, number, printable, requirement
 from causalfm.errors import DataError
 from causalfm.results import CAVEAT, Result, plain
 
@@ -187,9 +188,20 @@ def environment(*, markdown: bool) -> Environment:
     environment.filters |= {"plain": plain, "without": _without}
     # digits and brackets only: the one text of ours that Markdown's escaping would make hard to read
     environment.filters["interval"] = lambda finding: Markup(interval(finding))
+    environment.filters["change"] = _change
     environment.tests |= {"table": _is_table, "pairs": lambda value: isinstance(value, Mapping)}
     environment.globals |= {"marks": MARKS, "columns": _columns, "numeric": _numeric}
     return environment
+
+
+def _change(cell: Mapping[str, float]) -> Any:
+    """Write the change of an accuracy with its interval, or the accuracy where there is no correction to change it."""
+    from markupsafe import Markup
+
+    if math.isnan(cell["change"]):
+        return Markup(bounds(cell["value"], math.nan, math.nan))
+    sign = "+" if cell["change"] > 0 else ""
+    return Markup(sign + bounds(cell["change"], cell["low"], cell["high"], 0.0))
 
 
 def _html(value: Any) -> Any:

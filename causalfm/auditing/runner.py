@@ -10,12 +10,14 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from causalfm import __version__
-from causalfm.arguments import check_seed, check_type
+from causalfm.arguments import check_choice, check_seed, check_type
 from causalfm.arrows import names
 from causalfm.auditing import questions, reading
+from causalfm.auditing.advice import PLANS, advise
 from causalfm.auditing.continuous import graph_of_levels, note
 from causalfm.auditing.design_checks import graph_check
 from causalfm.auditing.findings import Audit, Finding
+from causalfm.auditing.headline import headline
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.cohort import Cohort
 from causalfm.crosstabs import cross_table, similar_levels
@@ -26,12 +28,6 @@ from causalfm.neighbours import Neighbours, knn
 from causalfm.results import CAVEAT, plain
 from causalfm.validation import refuse_missing
 
-EXCEEDED = {
-    "neighbourhood": "its neighbourhoods",
-    "readout": "what a probe reads",
-    "invariance": "its furthest levels",
-    "effect": "the mean distance of its levels",
-}
 Progress = Callable[[str, int, int], None]
 Step = tuple[str, Callable[[], list[Finding]]]
 
@@ -42,6 +38,7 @@ def audit(
     *,
     policy: Policy | None = None,
     missing: Literal["error", "level", "drop"] = "error",
+    corrections: Literal["none", "quick", "full"] | None = None,
     progress: Progress | None = None,
     random_state: int = 0,
 ) -> Audit:
@@ -57,6 +54,10 @@ def audit(
         Margins and thresholds; None takes the default (:func:`causalfm.auditing.load_policy`).
     missing
         What to do with missing values in the graph's columns; counted in the report.
+    corrections
+        Whether correctors are tried where a technical factor fails: ``"none"``, ``"quick"`` (three, read linearly) or
+        ``"full"`` (seven, three readers; minutes to hours); None takes the policy's. See
+        :func:`causalfm.estimators.scoreboard`.
     progress
         Called with (what is being done, steps done, steps in all).
     random_state
@@ -78,6 +79,8 @@ def audit(
     if policy is None:
         policy = load_policy()
     check_type(policy, Policy, "policy", "read one with causalfm.auditing.load_policy(path)")
+    wanted = policy.corrections if corrections is None else corrections
+    check_choice(wanted, "corrections", ("none", *PLANS))
     if missing == "level":
         refuse_missing_units(cohort, graph)
     cohort = cohort.handle_missing(graph.columns, missing)
@@ -91,15 +94,21 @@ def audit(
     timings: dict[str, float] = {}
     for done, (name, step) in enumerate(steps):
         if progress:
-            progress(name, done, len(steps))
+            progress(name, done, len(steps) + 1)
         clock = time.perf_counter()
         findings += step()
         timings[name] = round(time.perf_counter() - clock, 2)
+    clock, last = time.perf_counter(), len(steps)
     if progress:
-        progress("done", len(steps), len(steps))
+        progress("correctors", last, last + 1)
+    advice = advise(cohort, levels, findings, wanted, random_state)
+    timings["correctors"] = round(time.perf_counter() - clock, 2)
+    if progress:
+        progress("done", last + 1, last + 1)
     return Audit(
         findings=tuple(findings),
         headline=headline(findings, graph),
+        advice=advice,
         tables={factor: cross_table(cohort, graph, factor) for factor in levels.technical},
         graph=graph,
         policy=policy.to_dict(),
@@ -193,55 +202,6 @@ def _overlap(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy) ->
         return Finding(
             "overlap", title, factor, "cannot tell", sentence, n=len(cohort), unit=graph.group, details=details
         )
-
-
-def headline(findings: list[Finding], graph: CausalGraph) -> str:
-    """Say the result in one or two sentences.
-
-    Parameters
-    ----------
-    findings
-        All findings.
-    graph
-        Declared graph.
-
-    Returns
-    -------
-    str
-        Names the factors that dominate or exceed a margin, or what could not be told; a contradicted graph comes last.
-    """
-    if any(f.question == "graph" for f in findings):
-        rest = headline([f for f in findings if f.question != "graph"], graph)
-        return f"{rest} The table contradicts the declared graph: what was concluded from it is open."
-    parts = []
-    for factor in dict.fromkeys(f.factor for f in findings if f.question != "biology"):
-        mine = {f.question: f for f in findings if f.factor == factor}
-        failed = [f.details.get("exceeded", EXCEEDED[q]) for q, f in mine.items() if f.verdict == "fail"]
-        if not failed:
-            continue
-        effect, near = mine.get("effect"), mine.get("neighbourhood")
-        small = effect is not None and effect.high < 1.0
-        dominates = (effect is not None and effect.low > 1.0) or (near is not None and near.high < 0.5 and not small)
-        words = f"{factor} exceeds the policy's margin for {_enumerate(failed)}"
-        if dominates:
-            words = f"{factor} dominates these embeddings"
-        if effect is not None and effect.value > 0.0:
-            words += f"; its levels lie {effect.value:.1f} times as far apart as classes of {graph.biology}"
-        parts.append(words + ".")
-    if any(f.question == "biology" and f.verdict == "fail" for f in findings):
-        parts.append(f"{graph.biology} is not carried as the policy asks.")
-    if parts:
-        return " ".join(parts)
-    if all(f.verdict == "pass" for f in findings):
-        return f"No technical factor exceeds the policy's margins, and {graph.biology} can be read."
-    open_ = sum(f.verdict == "cannot tell" for f in findings)
-    unanswered = f"{open_} of {len(findings)} questions cannot be answered with this cohort"
-    return f"No margin was shown to be exceeded, but {unanswered}."
-
-
-def _enumerate(words: list[str]) -> str:
-    """Join words as in ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _data(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:

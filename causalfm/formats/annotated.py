@@ -10,6 +10,7 @@ import pandas as pd
 
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
+from causalfm.formats.corrections import KEY, read_back, written
 from causalfm.formats.hdf5 import mapped, refuse_broken_heaps
 from causalfm.formats.loaded import Loaded
 from causalfm.tables import atomic, existing, reading
@@ -48,8 +49,16 @@ def read_h5ad(path: Path, key: str | None) -> Loaded:
         refuse_broken_heaps(path, large if isinstance(large, h5py.Dataset) else None)
         node = choose(file.get("X"), file.get("obsm", {}), key)
         if not isinstance(node, h5py.Dataset):
-            return Loaded(read_elem(node).to_numpy(), read_elem(file["obs"]))
-        return Loaded(mapped(node, path), read_elem(file["obs"]))
+            return Loaded(read_elem(node).to_numpy(), read_elem(file["obs"]), corrections_of(file))
+        return Loaded(mapped(node, path), read_elem(file["obs"]), corrections_of(file))
+
+
+def corrections_of(root: Any) -> dict[str, Any]:
+    """Return the records of corrections in an open AnnData file or store."""
+    from anndata.io import read_elem
+
+    uns = root.get("uns", {})
+    return read_back(str(read_elem(uns[KEY]))) if KEY in uns else {}
 
 
 def write_h5ad(cohort: Cohort, path: Path) -> None:
@@ -77,6 +86,8 @@ def storable(cohort: Cohort) -> AnnData:
             "without '/'."
         )
     adata = cohort.to_anndata()
+    if (text := written(cohort.info)) is not None:
+        adata.uns[KEY] = text
     for name, column in adata.obs.items():
         if column.dtype == object and column.isna().any():
             adata.obs[name] = pd.Categorical(column)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
+from causalfm.formats.corrections import into_schema, of_schema
 from causalfm.formats.loaded import Loaded
 from causalfm.tables import atomic, existing, read_table, reading, to_arrow
 
@@ -19,7 +21,7 @@ TABLE_SUFFIX = ".obs.parquet"
 def read_npz(path: Path, key: str | None) -> Loaded:
     """Read one array of an ``.npz`` archive; its checksum covers every byte, the shape included."""
     with reading(path):
-        return Loaded(archive_member(existing(path), key))
+        return Loaded(archive_member(existing(path), key), info=_corrections(path))
 
 
 def archive_member(path: Path, key: str | None, label: str | None = None) -> np.ndarray:
@@ -52,7 +54,7 @@ def read_npy(path: Path, key: str | None = None) -> Loaded:
         X = np.lib.format.open_memmap(path, mode="r")  # reads no pickles
         if X.offset + X.nbytes != path.stat().st_size:
             raise ValueError("size")
-        return Loaded(X)
+        return Loaded(X, info=_corrections(path))
 
 
 def write_array(cohort: Cohort, path: Path) -> None:
@@ -60,12 +62,20 @@ def write_array(cohort: Cohort, path: Path) -> None:
     import pyarrow.parquet as pq
 
     with atomic(table_beside(path)) as table, atomic(path) as temporary:
-        pq.write_table(to_arrow(cohort.obs), table, write_page_checksum=True)
+        pq.write_table(into_schema(to_arrow(cohort.obs), cohort.info), table, write_page_checksum=True)
         with temporary.open("xb") as file:
             if path.suffix.lower() == ".npy":
                 np.save(file, cohort.X, allow_pickle=False)
             else:
                 np.savez(file, X=cohort.X)
+
+
+def _corrections(path: Path) -> dict[str, Any]:
+    beside = table_beside(path)
+    if not beside.is_file():
+        return {}
+    with reading(existing(beside)):
+        return of_schema(beside)
 
 
 def table_beside(path: Path) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, positions
+from causalfm.formats.corrections import NAME, into_schema, joined, of_schema
 from causalfm.formats.loaded import Loaded
 from causalfm.tables import arrow_table, atomic, existing, join_tables, reading, to_arrow, to_frame
 
@@ -36,7 +37,9 @@ def read_parquet(path: Path, key: str | None) -> Loaded:
         if both:
             raise DataError(f"{label} has {', '.join(both)} both as a column and as a folder name=value: keep one.")
         tables.append(table.assign(**values))
-    return Loaded(stack([part.X for part in loaded], [f"part {i}" for i in range(len(files))]), join_tables(tables))
+    done = joined([part.info for part in loaded])
+    X = stack([part.X for part in loaded], [f"part {i}" for i in range(len(files))])
+    return Loaded(X, join_tables(tables), {NAME: done} if done else {})
 
 
 def parts(folder: Path) -> list[Path]:
@@ -66,15 +69,15 @@ def holds_embeddings(path: Path) -> bool:
 def _read_file(path: Path, label: str | None = None) -> Loaded:
     name = label or repr(path.name)
     with reading(existing(path, label), label):
-        table = arrow_table(path)
+        table, info = arrow_table(path), of_schema(path)
         columns = sorted((c for c in table.column_names if re.fullmatch(r"z\d+", c)), key=lambda c: int(c[1:]))
         if EMBEDDING in table.column_names:
-            return Loaded(_list_column(table[EMBEDDING], name), to_frame(table.drop_columns([EMBEDDING])))
+            return Loaded(_list_column(table[EMBEDDING], name), to_frame(table.drop_columns([EMBEDDING])), info)
         if not columns:
             raise DataError(f"{name} has neither a list column {EMBEDDING!r} nor columns z0, z1, ...")
         if columns != [f"z{j}" for j in range(len(columns))]:
             raise DataError(f"{name}: the columns z0 .. z{len(columns) - 1} must be complete; {columns[-1]} is there.")
-        return Loaded(table.select(columns).to_pandas().to_numpy(), to_frame(table.drop_columns(columns)))
+        return Loaded(table.select(columns).to_pandas().to_numpy(), to_frame(table.drop_columns(columns)), info)
 
 
 def _list_column(column: pa.ChunkedArray, name: str) -> np.ndarray:
@@ -134,7 +137,7 @@ def write_parquet(cohort: Cohort, path: Path) -> None:
     if EMBEDDING in cohort.obs.columns:
         raise DataError(f"obs has a column {EMBEDDING!r}, where parquet keeps the embeddings: rename it.")
     rows = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(cohort.X).ravel()), cohort.d)
-    table = to_arrow(cohort.obs)
+    table = into_schema(to_arrow(cohort.obs), cohort.info)
     names = table.column_names  # dictionaries and statistics of embeddings only cost time
     with atomic(path) as temporary:
         table = table.append_column(EMBEDDING, rows)

@@ -8,7 +8,7 @@ from typing import Any
 
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
-from causalfm.formats.annotated import choose, storable
+from causalfm.formats.annotated import choose, corrections_of, storable
 from causalfm.formats.loaded import Loaded
 from causalfm.tables import atomic, reading
 
@@ -41,8 +41,8 @@ def read_zarr(path: Path, key: str | None) -> Loaded:
         node = choose(root.get("X"), root.get("obsm", {}), key) if annotated else _only_matrix(root, key, path)
         obs = read_elem(root["obs"]) if "obs" in root else None
         if not isinstance(node, zarr.Array):
-            return Loaded(read_elem(node).to_numpy(), obs)
-        return Loaded(_values(node, path), obs)
+            return Loaded(read_elem(node).to_numpy(), obs, corrections_of(root))
+        return Loaded(_values(node, path), obs, corrections_of(root))
 
 
 def _only_matrix(group: Any, key: str | None, path: Path) -> Any:

@@ -105,6 +105,18 @@ def read_model(path: str | os.PathLike[str], kind: str = KIND) -> tuple[dict[str
     return header, arrays
 
 
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """Return the dotted name of what a file of :func:`write_model` holds; errors as :func:`read_model`."""
+    from safetensors import SafetensorError, safe_open
+
+    target = existing(Path(path))
+    try:
+        with safe_open(target, framework="numpy") as file:
+            return str(json.loads((file.metadata() or {})["header"])["kind"])
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
+        raise DataError(f"{target.name!r} is no file that causalfm saved, or is damaged: copy it again.") from None
+
+
 def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256(header.encode())
     for name in sorted(arrays):

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.adjusted import Adjusted, adjusted
-from causalfm.estimators.correctors.blocks import over_blocks
+from causalfm.estimators.correctors.blocks import Change, over_blocks
 from causalfm.estimators.correctors.comparability import comparable_rows, refuse_undetermined
 from causalfm.estimators.correctors.files import load_corrector, save_corrector
 from causalfm.estimators.correctors.inputs import Batch, Regressors, coded, equal_weights, read_columns
@@ -161,8 +161,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
             NaN or infinite values, by row position; other dimensions than the fit had.
         """
         X = self._read_rows(X)
-        solution = self._solved()
-        return over_blocks(X, lambda _, block: self._map(block, solution))
+        return over_blocks(X, self._change(X, None))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write settings and what is applied to one safetensors file; moments, and hence partial_fit, are left out.
@@ -213,6 +212,15 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
     def _assumptions(self) -> str:
         """Say what the corrector rests on."""
         raise NotImplementedError
+
+    def _needs_factor(self) -> bool:
+        """Whether rows are corrected by their level."""
+        return False
+
+    def _change(self, X: np.ndarray, factor: Any) -> Change:
+        """Return what is done to a block of rows; ``factor`` where levels are needed."""
+        solution = self._solved()
+        return lambda _, block: self._map(block, solution)
 
     def _transform_own(self, X: Any, factor: Any) -> Any:
         return self.transform(X)

@@ -10,7 +10,7 @@ import numpy as np
 from causalfm.arguments import check_flag
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.adjusted import Adjusted, partial_products, residual_squares
-from causalfm.estimators.correctors.blocks import over_blocks
+from causalfm.estimators.correctors.blocks import Change
 from causalfm.estimators.correctors.gaussian_maps import barycentre, linear_shrinkage, solve_positive, transport_map
 from causalfm.estimators.correctors.mean_aligner import common_parts
 from causalfm.estimators.correctors.site_wise import SiteWise
@@ -83,14 +83,16 @@ class LinearEraser(SiteWise):
         numpy.ndarray
             ``(n, d)``, float64 for float64 input, else float32; a new array.
         """
-        return self._erase(self._read_rows(X)) if self.form == "leace" else super().transform(X, factor)
+        return super().transform(X, factor)
 
-    def _correct(self, X: np.ndarray, factor: Any, regressors: np.ndarray | None) -> np.ndarray:
-        return self._erase(X) if self.form == "leace" else super()._correct(X, factor, regressors)
+    def _needs_factor(self) -> bool:
+        return self.form != "leace"
 
-    def _erase(self, X: np.ndarray) -> np.ndarray:
+    def _change(self, X: np.ndarray, factor: Any, regressors: np.ndarray | None = None) -> Change:
+        if self._needs_factor():
+            return super()._change(X, factor, regressors)
         solution = self._solved()
-        return over_blocks(X, lambda _, block: self._map(block, solution))
+        return lambda _, block: self._map(block, solution)
 
     def _check_settings(self) -> None:
         super()._check_settings()

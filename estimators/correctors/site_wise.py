@@ -11,10 +11,11 @@ from sklearn.utils.validation import check_is_fitted
 from causalfm.arguments import did_you_mean
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.base import Corrector
-from causalfm.estimators.correctors.blocks import over_blocks
+from causalfm.estimators.correctors.blocks import Change, over_blocks
 from causalfm.estimators.correctors.inputs import coded, read_columns
 from causalfm.estimators.correctors.report import Account
 from causalfm.level_moments import LevelMoments
+from causalfm.validation import refuse_not_finite, row_blocks, rows_not_finite
 
 LEAST = 3  # levels seen: two tell nothing of how far a third may lie
 POLICIES = {
@@ -56,13 +57,7 @@ class SiteWise(Corrector):
             No ``factor``; levels that the fit never saw under ``unseen="refuse"``; rows that are not finite.
         """
         X = self._read_rows(X)
-        if factor is None:
-            raise DataError(
-                f"{type(self).__name__} corrects each row by its level: transform(X, factor=...) needs them. In a "
-                "Pipeline, set_transform_request(factor=True) routes them, once sklearn.set_config("
-                "enable_metadata_routing=True) is set."
-            )
-        return self._correct(X, factor, None)
+        return over_blocks(X, self._change(X, factor))
 
     def transform_given(self, X: Any, factor: Any, *, biology: Any = None, covariates: Any = None) -> np.ndarray:
         """Correct rows about what biology and covariates predict for them, as the published in-sample methods do.
@@ -91,7 +86,7 @@ class SiteWise(Corrector):
         """
         X = self._read_rows(X)
         columns = read_columns(biology, covariates, len(X))
-        return self._correct(X, factor, self.regressors_.matrix(columns, len(X)))
+        return over_blocks(X, self._change(X, factor, self.regressors_.matrix(columns, len(X))))
 
     def account(self, factor: Any) -> Account:
         """Say what :meth:`transform` does to rows at these levels.
@@ -151,7 +146,16 @@ class SiteWise(Corrector):
     def _transform_own(self, X: Any, factor: Any) -> Any:
         return self.transform(X, factor=factor)
 
-    def _correct(self, X: np.ndarray, factor: Any, regressors: np.ndarray | None) -> np.ndarray:
+    def _needs_factor(self) -> bool:
+        return True
+
+    def _change(self, X: np.ndarray, factor: Any, regressors: np.ndarray | None = None) -> Change:
+        if factor is None:
+            raise DataError(
+                f"{type(self).__name__} corrects each row by its level: transform(X, factor=...) needs them. In a "
+                "Pipeline, set_transform_request(factor=True) routes them, once sklearn.set_config("
+                "enable_metadata_routing=True) is set."
+            )
         solution = self._solved()
         codes, names = coded(factor, "factor", len(X))
         at = {name: i for i, name in enumerate(self.levels_)}
@@ -171,7 +175,7 @@ class SiteWise(Corrector):
             for key, value in found.items():
                 parts[key] = np.concatenate([parts[key], value[None]])
         codes = np.array([at[name] for name in names])[codes]
-        return over_blocks(X, lambda rows, block: self._move(block, codes[rows], regressors, rows, parts))
+        return lambda rows, block: self._move(block, codes[rows], regressors, rows, parts)
 
     def _of_new(
         self, X: np.ndarray, rows: np.ndarray, regressors: np.ndarray | None, solution: Mapping[str, np.ndarray]
@@ -186,7 +190,7 @@ class SiteWise(Corrector):
         q = 1 if regressors is None else regressors.shape[1]
         moments = LevelMoments.empty(solution["centre"], 1, q, "full" if self._second() == "full" else "diagonal")
         columns = np.ones((int(rows.sum()), 1)) if regressors is None else regressors
-        moments.add(X[rows], np.zeros(len(columns), dtype=np.int64), columns, np.full(len(columns), self._per_row()))
+        _add_part(moments, X, rows, columns, self._per_row())
         inside = solution["within"]
         if regressors is None:
             inside = inside + solution["mix"]
@@ -218,6 +222,22 @@ class SiteWise(Corrector):
             block[members] = self._stretch(block[members] - parts["shift"][code], int(code), parts)
         block += predicted
         return block
+
+
+def _add_part(moments: LevelMoments, X: np.ndarray, kept: np.ndarray, regressors: np.ndarray, per_row: float) -> None:
+    """Add the rows of a mask to moments of one level, ``per_row`` groups each, block by block: ``X`` may be large."""
+    bad: list[int] = []
+    done = 0
+    for rows in row_blocks(X):
+        own = np.flatnonzero(kept[rows])
+        block = X[rows][own]
+        if found := rows_not_finite(block):
+            bad += (own[found] + rows.start).tolist()
+        elif not bad:
+            codes = np.zeros(len(own), dtype=np.int64)
+            moments.add(block, codes, regressors[done : done + len(own)], np.full(len(own), per_row))
+        done += len(own)
+    refuse_not_finite(bad, len(X))
 
 
 def _less_predicted(moments: LevelMoments, solution: Mapping[str, np.ndarray]) -> LevelMoments:

@@ -1,0 +1,62 @@
+"""The result of an audit in one or two sentences."""
+
+from __future__ import annotations
+
+from causalfm.auditing.findings import Finding
+from causalfm.graph import CausalGraph
+
+EXCEEDED = {
+    "neighbourhood": "its neighbourhoods",
+    "readout": "what a probe reads",
+    "invariance": "its furthest levels",
+    "effect": "the mean distance of its levels",
+}
+
+
+def headline(findings: list[Finding], graph: CausalGraph) -> str:
+    """Say the result in one or two sentences.
+
+    Parameters
+    ----------
+    findings
+        All findings.
+    graph
+        Declared graph.
+
+    Returns
+    -------
+    str
+        Names the factors that dominate or exceed a margin, or what could not be told; a contradicted graph comes last.
+    """
+    if any(f.question == "graph" for f in findings):
+        rest = headline([f for f in findings if f.question != "graph"], graph)
+        return f"{rest} The table contradicts the declared graph: what was concluded from it is open."
+    parts = []
+    for factor in dict.fromkeys(f.factor for f in findings if f.question != "biology"):
+        mine = {f.question: f for f in findings if f.factor == factor}
+        failed = [f.details.get("exceeded", EXCEEDED[q]) for q, f in mine.items() if f.verdict == "fail"]
+        if not failed:
+            continue
+        effect, near = mine.get("effect"), mine.get("neighbourhood")
+        small = effect is not None and effect.high < 1.0
+        dominates = (effect is not None and effect.low > 1.0) or (near is not None and near.high < 0.5 and not small)
+        words = f"{factor} exceeds the policy's margin for {_enumerate(failed)}"
+        if dominates:
+            words = f"{factor} dominates these embeddings"
+        if effect is not None and effect.value > 0.0:
+            words += f"; its levels lie {effect.value:.1f} times as far apart as classes of {graph.biology}"
+        parts.append(words + ".")
+    if any(f.question == "biology" and f.verdict == "fail" for f in findings):
+        parts.append(f"{graph.biology} is not carried as the policy asks.")
+    if parts:
+        return " ".join(parts)
+    if all(f.verdict == "pass" for f in findings):
+        return f"No technical factor exceeds the policy's margins, and {graph.biology} can be read."
+    open_ = sum(f.verdict == "cannot tell" for f in findings)
+    unanswered = f"{open_} of {len(findings)} questions cannot be answered with this cohort"
+    return f"No margin was shown to be exceeded, but {unanswered}."
+
+
+def _enumerate(words: list[str]) -> str:
+    """Join words as in ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
