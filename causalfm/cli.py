@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from causalfm.command_options import (
+    Arrows,
+    Biology,
+    Columns,
+    Group,
+    Keep,
+    Missing,
+    Out,
+    Seed,
+    Table,
+    Technical,
+    check_folder,
+    cohort_of,
+    graph_of,
+    live,
+    split,
+)
 from causalfm.errors import CausalFMError
 
 if TYPE_CHECKING:
     from causalfm.auditing import Audit, Comparison
-    from causalfm.cohort import Cohort
-    from causalfm.graph import CausalGraph
 
 USAGE, INTERNAL = 2, 70
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-Columns = Annotated[str, typer.Option(help="Column names, separated by commas.")]
-Biology = Annotated[str, typer.Option(help="Column with the biological label.")]
-Technical = Annotated[str, typer.Option(help="Technical columns separated by commas, the hospital first.")]
-Group = Annotated[str, typer.Option(help="Column of the independent unit, usually the patient.")]
-Table = Annotated[list[Path] | None, typer.Option(help="Table of the rows: .csv, .csv.gz or .parquet.")]
-Arrows = Annotated[str, typer.Option(help="Arrows, or a file with arrows; default: the standard graph.")]
-Keep = Annotated[list[str] | None, typer.Option(help="COLUMN=LEVEL: keep these rows only; repeat for more levels.")]
-Missing = Annotated[str, typer.Option(help="Missing values in these columns: error, level or drop.")]
-Out = Annotated[Path, typer.Option(help="Folder for the report.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of folds, permutations and draws.")]
 
 
 @app.command()
@@ -54,11 +57,11 @@ def audit(
     from causalfm.auditing import load_policy
     from causalfm.demo import write_reports
 
-    _check_folder(out)
-    declared = _graph(graph, biology, technical, covariates, group)
+    check_folder(out)
+    declared = graph_of(graph, biology, technical, covariates, group)
     rules = load_policy(policy)
-    cohort = _read(path if len(path) > 1 else path[0], obs, key, keep, declared)
-    with _live() as progress:
+    cohort = cohort_of(path if len(path) > 1 else path[0], obs, key, keep, declared)
+    with live() as progress:
         result = causalfm.audit(cohort, declared, policy=rules, missing=missing, progress=progress, random_state=seed)  # type: ignore[arg-type]
         page = write_reports(result, out)
     _summary(result, page)
@@ -89,12 +92,12 @@ def compare(
     import causalfm
     from causalfm.demo import write_reports
 
-    _check_folder(out)
-    declared = _graph(graph, biology, technical, covariates, group)
-    files = _encoders(path, key or [], _split(names))
-    cohorts = {name: _read(file, obs, array, keep, declared) for name, (file, array) in files.items()}
-    wanted = _split(metrics) or None
-    with _live() as progress:
+    check_folder(out)
+    declared = graph_of(graph, biology, technical, covariates, group)
+    files = _encoders(path, key or [], split(names))
+    cohorts = {name: cohort_of(file, obs, array, keep, declared) for name, (file, array) in files.items()}
+    wanted = split(metrics) or None
+    with live() as progress:
         result = causalfm.compare(
             cohorts,
             declared,
@@ -115,7 +118,7 @@ def demo(
     """Render a confounded cohort, encode it with a real network, audit it. Exit code 0 if it ran to the end."""
     from causalfm.demo import run_demo
 
-    with _live() as progress:
+    with live() as progress:
         result = run_demo(out, progress=progress, random_state=seed)
     _summary(result, out / "report.html")
 
@@ -153,42 +156,6 @@ def main() -> None:
         sys.exit(INTERNAL)
 
 
-def _graph(arrows: str, biology: str, technical: str, covariates: str, group: str) -> CausalGraph:
-    from causalfm.graph import CausalGraph
-
-    roles: dict[str, Any] = {"biology": biology, "technical": _split(technical), "group": _split(group)}
-    for name, value in roles.items():
-        if not value:
-            raise typer.BadParameter(f"--{name} is needed: name the column.")
-    if not arrows:
-        return CausalGraph.standard(**roles, covariates=_split(covariates))
-    if not any(arrow in arrows for arrow in ("->", "<-", "→", "←", "↔")):
-        try:
-            arrows = Path(arrows).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            raise typer.BadParameter("--graph holds no arrow and is no readable file of arrows (UTF-8).") from None
-    return CausalGraph(arrows, **roles, covariates=_split(covariates) or None)
-
-
-def _read(
-    path: Path | list[Path], obs: list[Path] | None, key: str | None, keep: list[str] | None, graph: CausalGraph
-) -> Cohort:
-    from causalfm.arrows import names
-    from causalfm.io import read
-    from causalfm.selection import select_levels
-
-    cohort = read(path, obs or None, key=key)
-    if not keep:
-        return cohort
-    ids = {*graph.groups, *names(graph.specimen)}
-    return select_levels(cohort, _pairs(keep), public=set(graph.measured) - ids)
-
-
-def _check_folder(out: Path) -> None:
-    if taken := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
-        raise typer.BadParameter(f"--out: {taken[0].name!r} is a file: name a folder.")
-
-
 def _encoders(paths: list[Path], keys: list[str], names: list[str]) -> dict[str, tuple[Path, str | None]]:
     """Return file and array of each encoder: one file with several arrays, or files with one array each."""
     arrays: list[str | None] = [*keys]
@@ -207,39 +174,6 @@ def _encoders(paths: list[Path], keys: list[str], names: list[str]) -> dict[str,
     if len(names) != len(paths) or len(set(names)) < len(names):
         raise typer.BadParameter(f"--names: give {len(paths)} different names, one for each encoder.")
     return dict(zip(names, zip(paths, arrays or [None], strict=True), strict=True))
-
-
-def _split(text: str) -> list[str]:
-    """Split at commas; a name with a comma is put in double quotes."""
-    import csv
-
-    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
-
-
-def _pairs(keep: list[str]) -> dict[str, list[str]]:
-    wanted: dict[str, list[str]] = {}
-    for text in keep:
-        column, found, level = text.partition("=")
-        if not found:
-            raise typer.BadParameter(f"--keep {text!r} must read COLUMN=LEVEL.")
-        wanted.setdefault(column, []).append(level)
-    return wanted
-
-
-@contextmanager
-def _live() -> Iterator[Any]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description:40}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting")
-        yield lambda what, done, steps: bar.update(task, description=what, completed=done, total=steps)
 
 
 def _summary(result: Audit, page: Path) -> None:

@@ -1,0 +1,99 @@
+"""Options that several commands share, and what they are turned into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from causalfm.cohort import Cohort
+    from causalfm.graph import CausalGraph
+
+Columns = Annotated[str, typer.Option(help="Column names, separated by commas.")]
+Biology = Annotated[str, typer.Option(help="Column with the biological label.")]
+Technical = Annotated[str, typer.Option(help="Technical columns separated by commas, the hospital first.")]
+Group = Annotated[str, typer.Option(help="Column of the independent unit, usually the patient.")]
+Table = Annotated[list[Path] | None, typer.Option(help="Table of the rows: .csv, .csv.gz or .parquet.")]
+Arrows = Annotated[str, typer.Option(help="Arrows, or a file with arrows; default: the standard graph.")]
+Keep = Annotated[list[str] | None, typer.Option(help="COLUMN=LEVEL: keep these rows only; repeat for more levels.")]
+Missing = Annotated[str, typer.Option(help="Missing values in these columns: error, level or drop.")]
+Out = Annotated[Path, typer.Option(help="Folder for the report.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of folds, permutations and draws.")]
+
+
+def graph_of(arrows: str, biology: str, technical: str, covariates: str, group: str) -> CausalGraph:
+    """Return the declared graph: the standard one, or arrows from the command line or a file."""
+    from causalfm.graph import CausalGraph
+
+    roles: dict[str, Any] = {"biology": biology, "technical": split(technical), "group": split(group)}
+    for name, value in roles.items():
+        if not value:
+            raise typer.BadParameter(f"--{name} is needed: name the column.")
+    if not arrows:
+        return CausalGraph.standard(**roles, covariates=split(covariates))
+    if not any(arrow in arrows for arrow in ("->", "<-", "→", "←", "↔")):
+        try:
+            arrows = Path(arrows).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise typer.BadParameter("--graph holds no arrow and is no readable file of arrows (UTF-8).") from None
+    return CausalGraph(arrows, **roles, covariates=split(covariates) or None)
+
+
+def cohort_of(
+    path: Path | list[Path], obs: list[Path] | None, key: str | None, keep: list[str] | None, graph: CausalGraph
+) -> Cohort:
+    """Read a cohort and keep the levels asked for; messages show levels of the graph's factors only."""
+    from causalfm.arrows import names
+    from causalfm.io import read
+    from causalfm.selection import select_levels
+
+    cohort = read(path, obs or None, key=key)
+    if not keep:
+        return cohort
+    ids = {*graph.groups, *names(graph.specimen)}
+    return select_levels(cohort, pairs(keep), public=set(graph.measured) - ids)
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a folder that cannot be made because a file is in the way."""
+    if taken := [p for p in (out, *out.parents) if p.exists() and not p.is_dir()]:
+        raise typer.BadParameter(f"--out: {taken[0].name!r} is a file: name a folder.")
+
+
+def split(text: str) -> list[str]:
+    """Split at commas; a name with a comma is put in double quotes."""
+    import csv
+
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
+
+
+def pairs(keep: list[str]) -> dict[str, list[str]]:
+    """Turn ``COLUMN=LEVEL`` texts into levels by column."""
+    wanted: dict[str, list[str]] = {}
+    for text in keep:
+        column, found, level = text.partition("=")
+        if not found:
+            raise typer.BadParameter(f"--keep {text!r} must read COLUMN=LEVEL.")
+        wanted.setdefault(column, []).append(level)
+    return wanted
+
+
+@contextmanager
+def live() -> Iterator[Any]:
+    """Show a bar on standard error; yields what ``progress=`` takes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description:40}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting")
+        yield lambda what, done, steps: bar.update(task, description=what, completed=done, total=steps)
