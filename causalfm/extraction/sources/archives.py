@@ -79,7 +79,7 @@ def open_unchanged(path: Path, stamp: Stamp) -> Any:
     facts = os.fstat(file.fileno())
     if Stamp(facts.st_size, facts.st_mtime_ns) != stamp:
         file.close()
-        raise UnreadableError("the archive has changed since it was opened: open it again")
+        raise DataError("the archive has changed since it was opened: open it again.")
     return file
 
 
@@ -188,7 +188,7 @@ def refuse_members(names: Sequence[str], links: Sequence[int], where: str) -> No
     if leaving:
         raise DataError(
             f"{where} holds {len(leaving)} members with absolute paths or '..' ({member_positions(leaving)}): "
-            "nothing is ever unpacked to disk, but an archive like this is made to do harm or by mistake. Pack it again."
+            "nothing is unpacked to disk, but an archive like this is made to do harm, or by mistake: pack it again."
         )
     twice = np.flatnonzero(pd.Index(names).duplicated(keep=False)).tolist()
     if twice:

@@ -36,8 +36,11 @@ class FileSource(Source):
         self.paths = paths
 
     def _read(self, i: int) -> Image.Image:
-        with Path(self.paths[i]).open("rb") as file:
-            content = file.read(self.rules.max_bytes + 1)
+        try:
+            with Path(self.paths[i]).open("rb") as file:
+                content = file.read(self.rules.max_bytes + 1)
+        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:  # other faults are not this image's
+            raise UnreadableError(f"the file cannot be read ({error.strerror})") from None
         if len(content) > self.rules.max_bytes:
             raise UnreadableError(f"the file has more than max_bytes={self.rules.max_bytes}: raise it")
         return decode(content, self.rules)

@@ -84,14 +84,23 @@ class Source:
         ------
         ImageError
             Damaged, truncated, too large, of an unknown or ambiguous format; names the row and the cause.
+        DataError
+            The source itself cannot be read: a lost disk, an archive that has changed, no memory.
         """
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} of {len(self)}")
         try:
             return self._read(int(i))
-        except (UnreadableError, OSError, MemoryError) as error:
-            cause = str(error) if isinstance(error, UnreadableError) else _plain(error)
+        except UnreadableError as error:
+            cause = str(error)
             raise ImageError(f"the image of row {i} cannot be used: {cause}", row=i, cause=cause) from None
+        except MemoryError:
+            raise DataError(f"there is not enough memory for the image of row {i}: use fewer workers.") from None
+        except OSError as error:  # a lost disk is no fault of one image: it must not read as thousands of bad images
+            raise DataError(
+                f"the images cannot be read any more ({error.strerror or type(error).__name__}, at row {i}): is the "
+                "disk still there?"
+            ) from None
 
     def fingerprint(self) -> str:
         """Return a digest of the names, of what identifies their content, and of the rules for reading."""
@@ -119,8 +128,23 @@ class Source:
         raise NotImplementedError
 
 
-def _plain(error: OSError | MemoryError) -> str:
-    """Say what the system said, without the path that it names."""
-    if isinstance(error, MemoryError):
-        return "there is not enough memory for it"
-    return f"the file cannot be read ({error.strerror or type(error).__name__})"
+class Described(Source):
+    """A source of somebody else's under a table of the user's."""
+
+    kind = "described"
+
+    def __init__(self, source: ImageSource, obs: pd.DataFrame) -> None:
+        super().__init__(source.names, Decoding(), obs, getattr(source, "info", {}))
+        self.source = source
+
+    def read(self, i: int) -> Image.Image:
+        """Return image ``i`` as the source gives it."""
+        return self.source.read(i)
+
+    def fingerprint(self) -> str:
+        """Return the source's own."""
+        return self.source.fingerprint()
+
+    def close(self) -> None:
+        """Close the source."""
+        self.source.close()
