@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from causalfm.extraction.encoders import Encoder
 
 AHEAD = 2  # batches in flight per GPU: the next one is copied while one is computed
+BATCH, BATCH_ELSEWHERE = {"cuda": 256}, 64  # where halving begins, by device
 NO_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory", "could not create a memory", "bad_alloc")
 
 
@@ -103,7 +104,9 @@ def _tried(encoder: Encoder, piece: torch.Tensor) -> torch.Tensor | None:
         return encoder.embed(piece.to(encoder.device, non_blocking=True))
     except MemoryError:
         return None
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU and the GPU's libraries have words of their own
+    except (
+        RuntimeError
+    ) as error:  # torch.OutOfMemoryError is one; a CPU and the GPU's libraries have words of their own
         if type(error).__name__ == "OutOfMemoryError" or any(words in str(error).lower() for words in NO_MEMORY):
             return None
         raise

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,10 @@ class MemoryOutput:
         self.journal = Journal(header)
         self._X = np.empty((header["rows"], header["dimension"]), dtype=np.float32)
 
+    def batch_sizes(self) -> list[int]:
+        """Return nothing: there was no run before."""
+        return []
+
     def todo(self) -> list[int]:
         """Return the numbers of all shards."""
         return list(range(n_shards(self.journal.header)))
@@ -53,14 +58,22 @@ class FolderOutput:
 
     def __init__(self, folder: Path, header: Mapping[str, Any], run: Mapping[str, Any], obs: pd.DataFrame) -> None:
         self._folder = folder
+        self.journal = Journal(header)
         if not (folder / JOURNAL).exists():
-            _refuse_unstorable(folder, header, obs)
-            with atomic(folder / JOURNAL) as temporary:
-                temporary.write_text(json.dumps(header) + "\n", encoding="utf-8")
+            with self._writing():
+                _refuse_unstorable(folder, header, obs)
+                with atomic(folder / JOURNAL) as temporary:
+                    temporary.write_text(json.dumps(header) + "\n", encoding="utf-8")
         self.journal = read_journal(folder)
         _refuse_other(folder, self.journal.header, header)
         self._store = store_of(folder, self.journal.header["format"], self.journal.header["dimension"])
-        self._append({"run": dict(run)})
+        with self._writing():
+            self._append({"run": dict(run)})
+
+    def batch_sizes(self) -> list[int]:
+        """Return the batch size that a run before ended with."""
+        shards = self.journal.shards
+        return [shards[max(shards)]["batch_size"]] if shards else []
 
     def todo(self) -> list[int]:
         """Return the numbers of the shards that are not there or do not have their checksum."""
@@ -79,18 +92,36 @@ class FolderOutput:
                 f"a damaged part of {self._folder.name!r} cannot be made again: {known['rows']} of its images could be "
                 f"used then, {len(X)} can now. Choose an empty folder."
             )
-        checksum = self._store.put(number, X, obs, self._before(number))
-        self._append(_line(number, len(X), checksum, errors, batch_size))
+        with self._writing():
+            checksum = self._store.put(number, X, obs, self._before(number))
+            self._append(_line(number, len(X), checksum, errors, batch_size))
 
     def finish(self, obs: pd.DataFrame) -> Cohort:
         """Write what is left and return the cohort as anyone will read it."""
         if not self.journal.finished:
-            self._store.finish(len(obs), obs)
-            if self.journal.errors:
-                with atomic(self._folder / ERRORS) as temporary, temporary.open("x", newline="") as file:
-                    csv.writer(file).writerows([("row", "cause"), *self.journal.errors])
-            self._append({"finished": True})
+            with self._writing():
+                self._store.finish(len(obs), obs)
+                if self.journal.errors:
+                    with atomic(self._folder / ERRORS) as temporary, temporary.open("x", newline="") as file:
+                        csv.writer(file).writerows([("row", "cause"), *self.journal.errors])
+                self._append({"finished": True})
         return read(self._folder)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say what is kept when the disk refuses."""
+        try:
+            yield
+        except (OSError, DataError) as error:
+            found = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(found, OSError):
+                raise
+            done = self.journal.rows + len(self.journal.errors)
+            raise DataError(
+                f"{self._folder.name!r} cannot be written: {found.strerror or type(found).__name__}. {done} of "
+                f"{self.journal.header['rows']} images are stored and sound; when the disk has room again, the same call "
+                "goes on from there."
+            ) from None
 
     def _before(self, number: int) -> int:
         return sum(shard["rows"] for k, shard in self.journal.shards.items() if k < number)
@@ -111,6 +142,9 @@ class FolderOutput:
         finally:
             os.close(descriptor)
         self.journal = replace(_with(self.journal, line), length=self.journal.length + len(content))
+
+
+Output = MemoryOutput | FolderOutput
 
 
 def prepared(out: str | os.PathLike[str], *, resume: bool) -> Path:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from causalfm.cohort import Cohort
 from causalfm.formats.arrays import table_beside
-from causalfm.formats.durable import settle, settle_name
+from causalfm.formats.durable import settle_name
 from causalfm.formats.extractions import MATRIX, PART_SUFFIX, part_name
 from causalfm.io import write
 from causalfm.tables import atomic, to_arrow
@@ -159,5 +159,3 @@ def _digest(parts: Iterable[bytes]) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
-
-
