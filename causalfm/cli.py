@@ -26,6 +26,7 @@ from causalfm.command_options import (
     split,
 )
 from causalfm.errors import CausalFMError
+from causalfm.extract_command import extract
 
 if TYPE_CHECKING:
     from causalfm.auditing import Audit, Comparison
@@ -133,6 +134,9 @@ def doctor() -> None:
         mark = {"pass": "ok", "fail": "FAIL" if check.details["required"] else "absent"}[check.verdict]
         typer.echo(f"{check.name:20} {mark:7} {check.sentence}")
     raise typer.Exit(int(any(c.verdict == "fail" and c.details["required"] for c in checks)))
+
+
+app.command()(extract)
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ MEMBERS = {
     "engines": ENGINES,
     "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
     | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot", "scoreboard_plot"},
-    "cli": {"cli", "command_options", "demo", "doctor"},
+    "cli": {"cli", "command_options", "demo", "doctor", "extract_command"},
 }
 ROWS = (
     ("nouns",),

@@ -104,9 +104,7 @@ def _tried(encoder: Encoder, piece: torch.Tensor) -> torch.Tensor | None:
         return encoder.embed(piece.to(encoder.device, non_blocking=True))
     except MemoryError:
         return None
-    except (
-        RuntimeError
-    ) as error:  # torch.OutOfMemoryError is one; a CPU and the GPU's libraries have words of their own
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; CPUs and the GPU's libraries have other words
         if type(error).__name__ == "OutOfMemoryError" or any(words in str(error).lower() for words in NO_MEMORY):
             return None
         raise
@@ -121,7 +119,7 @@ def _collected(batch: PixelBatch, pieces: list[torch.Tensor], dimension: int) ->
         used = [row for row in batch.rows if row not in lost]
         bad = [used[i] for i in np.flatnonzero(~np.isfinite(X).all(axis=1))]
         raise DataError(
-            f"the encoder gave NaN or infinite numbers for {positions(bad)}: with precision='fp16' numbers overflow, use "
-            "'bf16' or 'fp32'; else look at these images and at the weights."
+            f"the encoder gave NaN or infinite numbers for {positions(bad)}: with precision='fp16' numbers overflow, "
+            "use 'bf16' or 'fp32'; else look at these images and at the weights."
         )
     return batch, X

@@ -94,12 +94,12 @@ def read_batches(
         # Python 3.12 warns of every fork beside threads; the workers decode with Pillow and use no lock of torch
         warnings.filterwarnings("ignore", message=".*use of fork", category=DeprecationWarning)
         # arrays go through pipes: shared memory, which tensors use, is 64 MB in many containers and ends in a bus error
-        batches = DataLoader(
+        batches: DataLoader[PixelBatch] = DataLoader(
             reader,  # type: ignore[arg-type]
             batch_size=None,
             sampler=plan,
             num_workers=min(workers, len(plan)),
-            collate_fn=_as_it_is,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
             multiprocessing_context=start_method(),
         )
         try:
@@ -108,8 +108,8 @@ def read_batches(
             if "worker" not in str(error):
                 raise
             raise DataError(
-                "a worker process ended: out of memory, or it cannot import what the images and the encoder are made of. "
-                "Use fewer workers, call extract under  if __name__ == '__main__':  and keep classes of your own in a "
+                "a worker process ended: out of memory, or it cannot import what the images and the encoder are made "
+                "of. Use fewer workers, call extract under  if __name__ == '__main__':  and keep your own classes in a "
                 "module, or pass workers=0."
             ) from error
 
@@ -119,7 +119,8 @@ def start_method() -> str:
     import torch
 
     chosen = multiprocessing.get_start_method(allow_none=True)
-    if chosen in (None, "fork") and (torch.cuda.is_initialized() or not sys.platform.startswith("linux")):
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    if chosen in (None, "fork") and (in_use or not sys.platform.startswith("linux")):
         return "spawn"
     return chosen or "fork"
 

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from causalfm.io import read, write
 from causalfm.tables import atomic
 
 ERRORS = "errors.csv"
+HALF_WRITTEN = re.compile(r"\.\.?probe\.|\.(extraction|errors|embeddings\.npy\.obs|part-\d{6})\.[0-9a-f]{32}\.")
 Errors = Sequence[tuple[int, str]]
 
 
@@ -59,6 +61,7 @@ class FolderOutput:
     def __init__(self, folder: Path, header: Mapping[str, Any], run: Mapping[str, Any], obs: pd.DataFrame) -> None:
         self._folder = folder
         self.journal = Journal(header)
+        _sweep(folder)
         if not (folder / JOURNAL).exists():
             with self._writing():
                 _refuse_unstorable(folder, header, obs)
@@ -119,8 +122,8 @@ class FolderOutput:
             done = self.journal.rows + len(self.journal.errors)
             raise DataError(
                 f"{self._folder.name!r} cannot be written: {found.strerror or type(found).__name__}. {done} of "
-                f"{self.journal.header['rows']} images are stored and sound; when the disk has room again, the same call "
-                "goes on from there."
+                f"{self.journal.header['rows']} images are stored and sound; when the disk has room again, the same "
+                "call goes on from there."
             ) from None
 
     def _before(self, number: int) -> int:
@@ -224,8 +227,8 @@ def _refuse_other(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any
     differ += [f"{key} of the encoder" for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
     if differ:
         raise DataError(
-            f"{folder.name!r} holds another extraction; what differs: {', '.join(differ)}. Choose another out=, or repeat "
-            "the arguments (and the images and weights) that it was begun with."
+            f"{folder.name!r} holds another extraction; what differs: {', '.join(differ)}. Choose another out=, or "
+            "repeat the arguments (and the images and weights) that it was begun with."
         )
 
 
@@ -235,5 +238,11 @@ def _refuse_unstorable(folder: Path, header: Mapping[str, Any], obs: pd.DataFram
     try:
         write(Cohort(np.zeros((len(obs), 1), dtype=np.float32), obs), probe)
     finally:
-        for left in folder.glob(".probe*"):
+        _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what an extraction that was killed has left half written under hidden names; nothing else."""
+    for left in folder.iterdir():
+        if HALF_WRITTEN.match(left.name):
             shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from causalfm import __version__
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, positions
 from causalfm.extraction.encoders import Encoder, EncoderSpec, load_encoder
@@ -104,11 +105,11 @@ def extract(
         A package or the weights are not here.
     """
     _check(batch_size, workers, on_error, format, shard_rows)
+    source = open_images(images) if obs is None else open_images(images, obs=obs)
     folder = None if out is None else prepared(out, resume=resume)
     with nullcontext() if folder is None else locked(folder):
         if folder is not None:
             prepared(folder, resume=resume)  # somebody else may have been first
-        source = open_images(images) if obs is None else open_images(images, obs=obs)
         table = pd.DataFrame({"image": source.names}) if source.obs is None else source.obs
         encoders = _replicas(encoder, device, precision=precision, compile=compile, weights=weights)
         begun = read_journal(folder).header if folder is not None and is_extraction(folder) else {}
@@ -162,8 +163,8 @@ def _embed(
             pace.step(len(batch.rows))
         if len(errors) == len(rows) >= MANY:
             raise DataError(
-                f"none of the images in rows {rows.start} to {rows.stop - 1} can be used ({errors[0][1]}): are the disk "
-                "and the files still there? The same call goes on from here; or leave these images out."
+                f"none of the images in rows {rows.start} to {rows.stop - 1} can be used ({errors[0][1]}): are the "
+                "disk and the files still there? The same call goes on from here; or leave these images out."
             )
         output.put(k, np.concatenate(parts), table.iloc[_used(rows, errors)], errors, size.value)
     used = _used(range(len(source)), output.journal.errors)
@@ -209,7 +210,7 @@ def _replicas(
     encoder: str | EncoderSpec | Encoder, device: Device | Sequence[Device] | None, **options: Any
 ) -> list[Encoder]:
     """Return one encoder per device."""
-    places = list(device) if isinstance(device, (list, tuple)) else [device]
+    places: list[Any] = list(device) if isinstance(device, (list, tuple)) else [device]
     if not places:
         raise DataError("device=[] names no device: leave it out, or name one.")
     if isinstance(encoder, Encoder):
@@ -232,9 +233,7 @@ def _copy(encoder: Any, i: int) -> Any:
     if i == 0 or not isinstance(encoder, EncoderSpec) or isinstance(encoder.loader, str):
         return encoder
     if not isinstance(encoder.loader, torch.nn.Module):
-        raise DataError(
-            f"{encoder.name!r} is a function and stays where it is: name one device, or pass a torch module."
-        )
+        raise DataError(f"{encoder.name!r} is a function, which stays where it is: name one device, or pass a module.")
     return replace(encoder, loader=copy.deepcopy(encoder.loader))
 
 
@@ -253,4 +252,4 @@ def _run(encoders: list[Encoder]) -> dict[str, Any]:
     names = [
         torch.cuda.get_device_name(each.device) if each.device.type == "cuda" else str(each.device) for each in encoders
     ]
-    return {"versions": encoders[0].record()["versions"], "devices": names}
+    return {"versions": encoders[0].record()["versions"], "causalfm": __version__, "devices": names}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ import pandas as pd
 from causalfm.cohort import Cohort
 from causalfm.formats.arrays import table_beside
 from causalfm.formats.durable import settle_name
-from causalfm.formats.extractions import MATRIX, PART_SUFFIX, part_name
+from causalfm.formats.extractions import MATRIX, part_name
 from causalfm.io import write
 from causalfm.tables import atomic, to_arrow
 
@@ -73,7 +72,7 @@ class MatrixStore:
             return False
         with self._path.open("rb") as file:
             file.seek(self._start(before))
-            return _digest(_chunks(file, 4 * self._dimension * record["rows"])) == record["sha256"]
+            return bool(_digest(_chunks(file, 4 * self._dimension * record["rows"])) == record["sha256"])
 
     def finish(self, n: int, obs: pd.DataFrame) -> None:
         """Write the header and the table, then give the matrix its name."""
@@ -98,8 +97,6 @@ class PartStore:
     def __init__(self, folder: Path, kind: str) -> None:
         self._folder = folder
         self._kind = kind
-        for left in folder.glob(f".part-??????.*{PART_SUFFIX[kind]}"):  # what a kill left half written
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def put(self, number: int, X: np.ndarray, obs: pd.DataFrame, before: int) -> str | None:
         """Write the part under another name, flush it, and give it its name."""
@@ -112,14 +109,14 @@ class PartStore:
     def sound(self, number: int, record: Record, before: int) -> bool:
         """Whether a part has the checksum of the journal."""
         path = self._folder / part_name(number, self._kind)
-        return not record["rows"] or (path.exists() and _digest(_tree(path)) == record["sha256"])
+        return bool(not record["rows"] or (path.exists() and _digest(_tree(path)) == record["sha256"]))
 
     def finish(self, n: int, obs: pd.DataFrame) -> None:
         """Do nothing: the parts hold everything."""
 
 
 def store_of(folder: Path, kind: str, dimension: int) -> Store:
-    """Return the store of a format, ``"npy"`` or one of ``PART_SUFFIX``."""
+    """Return the store of a format, ``"npy"`` or that of parts."""
     return MatrixStore(folder, dimension) if kind == "npy" else PartStore(folder, kind)
 
 

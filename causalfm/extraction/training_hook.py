@@ -36,7 +36,7 @@ class InMemory:
         As for :func:`causalfm.extract`.
     encoder
         A name, a spec or a loaded ``Encoder``. A network in training is passed as
-        ``own_encoder(network, input_size=..., mean=..., std=...)`` and used where it is: it is neither copied nor moved.
+        ``own_encoder(network, input_size=..., mean=..., std=...)`` and used where it is, neither copied nor moved.
     obs
         Table of the images, joined by their names.
     every
@@ -130,9 +130,11 @@ def _as_found(network: torch.nn.Module | None) -> Iterator[None]:
     """Put training modes and random states back."""
     import torch
 
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    gpus = range(torch.cuda.device_count()) if in_use else range(0)
     modes = [] if network is None else [(part, part.training) for part in network.modules()]
     plain, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002  # the network's own use of them
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+    with torch.random.fork_rng(devices=gpus):
         try:
             yield
         finally:

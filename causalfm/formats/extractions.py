@@ -1,7 +1,8 @@
 """The folder that ``causalfm.extract`` writes: a journal, and the embeddings in one matrix or in parts.
 
 The journal ``extraction.jsonl`` has one JSON object per line: a header, one line per finished shard with its checksum,
-one per run, and one when all is done. A line that a kill cut short is no line; of two lines for one shard the last counts.
+one per run, and one when all is done. A line that a kill cut short is no line; of two lines for one shard the last
+counts.
 """
 
 from __future__ import annotations
