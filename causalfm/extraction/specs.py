@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     Features = Callable[[torch.Tensor], torch.Tensor]
 
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -42,10 +43,19 @@ class EncoderSpec:
     files
         Names that the weights may have in the repository, in the order of preference.
     state
-        Where the image tower lies in the file: ``"model"`` (a key of the file's dictionary), ``"visual.trunk."`` (a
-        prefix of names, ending with a dot), or both, in this order.
+        Where the image tower lies in the file: ``"model"`` (a key of the file's dictionary), ``"visual."`` (a prefix of
+        names, ending with a dot), or both, in this order.
+    unused, untrained
+        Prefixes of names: weights of the file that are not needed (a decoder, the text tower), and weights of the
+        network that the file need not have. Any other difference is an error.
+    positions
+        What happens to position embeddings of another size: ``""`` (an error), ``"bilinear"``, or ``"stretched"``; see
+        ``causalfm.extraction.towers``.
+    head
+        What stands behind the transformer: ``""``, ``"linear"``, or a name in ``causalfm.extraction.towers.POOLERS``.
     pooling
-        How tokens become one embedding: a name in ``causalfm.extraction.pooling.POOLINGS``.
+        How tokens become one embedding: a name in ``causalfm.extraction.pooling.POOLINGS``, or ``"network"`` where the
+        network does it.
     resize
         Side to which the image is resized before the centre crop, px. None: the image becomes the square directly.
     crop
@@ -58,7 +68,7 @@ class EncoderSpec:
     precision
         What the publishers compute in: ``"fp32"``, ``"bf16"`` or ``"fp16"``. Used on a GPU; a CPU computes in float32.
     parameters
-        Number of weights that the publishers state, in millions, as they round it. None: not stated.
+        Number of weights as it is stated, with its rounding: ``"681.4M"``, ``"1.13B"``. Empty: not stated.
     licence, gated
         Licence of the weights; whether access must be asked for on the hub.
     source
@@ -78,6 +88,10 @@ class EncoderSpec:
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
     files: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin")
     state: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
+    positions: str = ""
+    head: str = ""
     pooling: str = "network"
     resize: int | None = None
     crop: bool = False
@@ -85,7 +99,7 @@ class EncoderSpec:
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: str = "BICUBIC"
     precision: str = "fp32"
-    parameters: float | None = None
+    parameters: str = ""
     licence: str = "not stated"
     gated: bool = False
     source: str = ""
