@@ -118,7 +118,7 @@ def _explain(columns: dict[str, pd.Series], namings: Sequence[Sequence[str]], wo
         where = positions(no_row).replace("row", file, 1)
         problems.append(f"{len(no_row)} of {len(files)} {file}s have no row ({where}, {words.order})")
     if twice:
-        problems.append(f"{len(twice)} rows name a {thing} that another row names too ({positions(twice)})")
+        problems.append(f"{len(twice)} rows name the {thing} of another row ({positions(twice)})")
     return (
         f"the {words.table} and the {file}s must name the same {thing}s. By {key[0]}: {'; '.join(problems)}. Take "
         f"these rows out of the table, {words.way_out}."

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,16 @@ from causalfm.formats.slide_tables import file_positions
 if TYPE_CHECKING:
     from PIL import Image
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Closable")
 RATIO, RATIO_FROM = 200, 2**24  # deflate packs zeros 1,000 to 1; images that are worth embedding never come near
 LOCAL_HEADER, LOCAL_SIZE = b"PK\3\4", 30
+
+
+class Closable(Protocol):
+    """What :class:`PerProcess` holds."""
+
+    def close(self) -> None:
+        """Give it back."""
 
 
 class PerProcess(Generic[T]):
@@ -47,7 +54,7 @@ class PerProcess(Generic[T]):
         """Close the handle of this process, if there is one."""
         held, self._open = self._open, None
         if held is not None and held[0] == os.getpid():
-            held[1].close()  # type: ignore[attr-defined]
+            held[1].close()
 
 
 class Member(NamedTuple):
@@ -73,14 +80,28 @@ class Stamp:
         return cls(facts.st_size, facts.st_mtime_ns)
 
 
-def open_unchanged(path: Path, stamp: Stamp) -> Any:
-    """Open a file that must be the one that was indexed."""
-    file = path.open("rb", buffering=0)
-    facts = os.fstat(file.fileno())
-    if Stamp(facts.st_size, facts.st_mtime_ns) != stamp:
-        file.close()
-        raise DataError("the archive has changed since it was opened: open it again.")
-    return file
+class UnchangedFile:
+    """A descriptor of the file that was indexed; closed with the source that holds it."""
+
+    def __init__(self, path: Path, stamp: Stamp) -> None:
+        self.descriptor: int | None = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        facts = os.fstat(self.descriptor)
+        if Stamp(facts.st_size, facts.st_mtime_ns) != stamp:
+            raise DataError("the archive has changed since it was opened: open it again.")
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        assert self.descriptor is not None
+        return self.descriptor
+
+    def close(self) -> None:
+        """Close it; again does nothing."""
+        held, self.descriptor = self.descriptor, None
+        if held is not None:
+            os.close(held)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class ArchiveSource(Source):
@@ -102,7 +123,7 @@ class ArchiveSource(Source):
         self.members = members
         self.path = path
         self.stamp = stamp
-        self._file = PerProcess(partial(open_unchanged, path, stamp))
+        self._file = PerProcess(partial(UnchangedFile, path, stamp))
 
     def _read(self, i: int) -> Image.Image:
         return decode(unpacked(self._file().fileno(), self.members[i], self.rules.max_bytes), self.rules)

@@ -57,7 +57,7 @@ def open_manifest(
         root = Path("/")
     start = (root or Path(manifest).parent).absolute()  # type: ignore[arg-type]
     paths = [os.path.normpath(start / value) for value in names]
-    _refuse_rows(paths, name)
+    _refuse_rows(paths, names, name)
     outside = sum(not path.startswith(f"{os.path.normpath(start)}{os.sep}".replace("//", "/")) for path in paths)
     return FileSource(
         paths, names, rules, frame, {"kind": "manifest", **({"paths_outside": outside} if outside else {})}
@@ -74,7 +74,7 @@ def _column(frame: pd.DataFrame, key: str | None) -> str:
     )
 
 
-def _refuse_rows(paths: list[str], name: str) -> None:
+def _refuse_rows(paths: list[str], written: list[str], name: str) -> None:
     twice = np.flatnonzero(pd.Index(paths).duplicated(keep=False)).tolist()
     if twice:
         raise DataError(
@@ -83,7 +83,7 @@ def _refuse_rows(paths: list[str], name: str) -> None:
         )
     missing = [i for i, path in enumerate(paths) if not Path(path).is_file()]
     if missing:
-        urls = " Addresses (https://, s3://) are not fetched." if any("://" in paths[i] for i in missing) else ""
+        urls = " Addresses (https://, s3://) are not fetched." if any("://" in written[i] for i in missing) else ""
         raise DataError(
             f"column {name!r}: {len(missing)} of {len(paths)} paths lead to no file ({positions(missing)}). Relative "
             f"paths start at the folder of the manifest, or at root=.{urls}"

@@ -128,10 +128,10 @@ def open_hdf5(path: Path, rules: Decoding, key: str | None = None) -> PatchSourc
                 raise DataError(f"{path.name!r}: the patches lie in other files, which are not followed.")
             refuse_holes(array)
             coords = found.get(COORDS)
-            places = None if coords is None else _places(coords, len(array), path)
+            places = None if coords is None else _places(coords, array.shape[0], path)
             step = 1 if array.chunks is None else array.chunks[0]
             _refuse_chunks(_chunk_bytes(array), rules, path)
-            rows = len(array)
+            rows = array.shape[0]
     return PatchSource(path.absolute(), "hdf5", name, rows, step, rules, _tiles(path, rows, places))
 
 
@@ -149,9 +149,9 @@ def open_zarr(path: Path, rules: Decoding, key: str | None = None) -> PatchSourc
         coords = found.get(COORDS)
         if missing := missing_chunks(array):
             raise DataError(f"{path.name!r}: {missing} chunk files of the patches are not there: copy the store again.")
-        places = None if coords is None else _places(coords, len(array), path)
+        places = None if coords is None else _places(coords, array.shape[0], path)
         _refuse_chunks(_chunk_bytes(array), rules, path)
-        rows, step = len(array), array.chunks[0]
+        rows, step = array.shape[0], array.chunks[0]
     return PatchSource(path.absolute(), "zarr", name, rows, step, rules, _tiles(path, rows, places))
 
 
