@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from causalfm.errors import DataError, MissingDependencyError
 from causalfm.extraction.pooling import POOLINGS
-from causalfm.extraction.weights import fill, provenance, read_state, refuse_differences, weights_file
+from causalfm.extraction.weights import fill, provenance, read_state, refuse_differences, state_digest, weights_file
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,11 @@ def build(spec: EncoderSpec, weights: Weights, device: torch.device) -> Loaded:
         return _own(spec.loader, weights, device)
     if spec.loader not in LOADERS:
         raise DataError(f"the loader {spec.loader!r} of {spec.name!r} is unknown: choose {', '.join(LOADERS)}.")
-    network, found = LOADERS[spec.loader](spec, weights)
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # random weights are the same on every device and in a run that goes on
+        network, found = LOADERS[spec.loader](spec, weights)
     network.eval().requires_grad_(False).to(device)
     return pooled(spec, network), found
 
@@ -36,9 +40,11 @@ def _own(network: Features, weights: Weights, device: torch.device) -> Loaded:
 
     if weights is not None:
         raise DataError("weights= belongs to an encoder of the table: load the weights of your own network yourself.")
-    if isinstance(network, torch.nn.Module):
-        network = network.to(device).eval()
-    return network, {"weights": "the network as it was given"}
+    if not isinstance(network, torch.nn.Module):
+        name = getattr(network, "__qualname__", type(network).__qualname__)
+        return network, {"weights": "the function as it was given", "function": name}
+    network = network.to(device).eval()
+    return network, {"weights": "the network as it was given", "sha256": state_digest(network)}
 
 
 def architecture(spec: EncoderSpec) -> torch.nn.Module:

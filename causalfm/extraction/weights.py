@@ -81,6 +81,18 @@ def _from_hub(spec: EncoderSpec, names: tuple[str, ...]) -> Path:
     raise DataError(f"{page} has none of {', '.join(names)}: download what it has and give weights=FILE.")
 
 
+def state_digest(network: torch.nn.Module) -> str:
+    """Return the SHA-256 of names, shapes and bytes of all weights that a network holds."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().data if values.numel() else b"")
+    return digest.hexdigest()
+
+
 def provenance(spec: EncoderSpec, path: Path) -> dict[str, Any]:
     """Return the name of the file, its SHA-256, and the hub's revision where the path tells it."""
     with path.open("rb") as stream:

@@ -62,7 +62,7 @@ class Journal:
     def info(self) -> dict[str, Any]:
         """Return what a cohort keeps of the making of its embeddings."""
         record = self.header["identity"]["encoder"]
-        kept = ("encoder", "precision", "weights", "weights_sha256", "pooling", "licence")
+        kept = ("encoder", "precision", "weights", "sha256", "pooling", "licence")
         return {
             **{name: record[name] for name in kept if record.get(name)},
             "images": self.header["rows"],
