@@ -17,6 +17,7 @@ from causalfm.tables import existing, read_table, reading
 from causalfm.validation import refuse_missing
 
 CHROMA = 20
+PLAUSIBLE = (0.01, 100.0)  # µm per pixel of level 0; writers that know nothing leave 1 pixel per inch or centimetre
 RESOLUTIONS = ("mpp", "magnification", "downsample")
 
 
@@ -84,7 +85,7 @@ class Tiles:
             return _refuse_enlarging(self.downsample, label)
         if self.mpp is not None:
             own = [_number(properties.get(f"tiffslide.mpp-{axis}")) for axis in "xy"]
-            if own[0] is None or own[1] is None:
+            if own[0] is None or own[1] is None or not PLAUSIBLE[0] <= own[0] <= PLAUSIBLE[1]:
                 raise DataError(f"{label} does not say its micrometres per pixel: use magnification= or downsample=.")
             if abs(own[0] / own[1] - 1) > 0.01:
                 raise DataError(f"{label} has oblong pixels ({own[0]:.4g} by {own[1]:.4g} µm), which are not read.")

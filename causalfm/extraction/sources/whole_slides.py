@@ -41,6 +41,21 @@ class _Geometry:
     width: int
     height: int
     downsamples: tuple[float, ...]
+    holes: _Holes | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Holes:
+    """TIFF tiles that the file does not hold and that would read as black: ``(rows, columns)``, of one side each."""
+
+    absent: np.ndarray
+    height: int
+    width: int
+
+    def touch(self, x: int, y: int, side: int) -> bool:
+        rows = slice(y // self.height, (y + side - 1) // self.height + 1)
+        columns = slice(x // self.width, (x + side - 1) // self.width + 1)
+        return bool(self.absent[rows, columns].any())
 
 
 class SlideSource(Source):
@@ -72,6 +87,11 @@ class SlideSource(Source):
         assert self.obs is not None
         geometry = self.geometries[self.slide[i]]
         x, y = (int(self.obs[axis].iloc[i]) for axis in "xy")
+        own = geometry.downsamples[geometry.level]
+        if geometry.holes is not None and geometry.holes.touch(int(x / own), int(y / own), geometry.side):
+            raise UnreadableError(
+                "the slide does not hold all of the tile: it was cut short, or left blank by the scanner"
+            )
         try:
             slide = self._slides().get(int(self.slide[i]))
             image = slide.read_region((x, y), geometry.level, (geometry.side, geometry.side))
@@ -114,8 +134,11 @@ class _OpenSlides:
         return self.held[number]
 
     def close(self) -> None:
-        for slide in self.held.values():
-            slide.close()
+        while self.held:
+            self.held.popitem()[1].close()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _slide(path: Path, label: str) -> TiffSlide:
@@ -203,7 +226,18 @@ def _geometry(slide: TiffSlide, tiles: Tiles, rules: Decoding, label: str) -> _G
     side = max(1, round(tiles.size * factor / downsamples[level]))
     if side * side > rules.max_pixels:
         raise DataError(f"{label}: a tile takes {side} x {side} px of its finest level, more than max_pixels.")
-    return _Geometry(level, side, tiles.size * factor, factor, width, height, downsamples)
+    return _Geometry(level, side, tiles.size * factor, factor, width, height, downsamples, _holes(slide, level))
+
+
+def _holes(slide: TiffSlide, level: int) -> _Holes | None:
+    page = slide.ts_tifffile.series[slide.properties["tiffslide.series-index"]].levels[level].keyframe
+    counts = np.array(page.databytecounts)
+    if counts.all() or not page.is_tiled:
+        return None
+    rows, columns = -(-page.imagelength // page.tilelength), -(-page.imagewidth // page.tilewidth)
+    if counts.size != rows * columns:
+        raise DataError("a slide lacks tiles and stores its channels apart, which is not read: export it again.")
+    return _Holes(counts.reshape(rows, columns) == 0, page.tilelength, page.tilewidth)
 
 
 def _grid_places(slide: TiffSlide, geometry: _Geometry, tiles: Tiles) -> tuple[pd.DataFrame, int]:
