@@ -1,5 +1,6 @@
 """From images to embeddings with pretrained encoders."""
 
+from causalfm.extraction.availability import EncoderStatus, encoder_status
 from causalfm.extraction.encoders import ENCODERS, Encoder, EncoderSpec, load_encoder, own_encoder
 from causalfm.extraction.encoding import encode
 from causalfm.extraction.pipeline import extract
@@ -10,9 +11,11 @@ __all__ = [
     "ENCODERS",
     "Encoder",
     "EncoderSpec",
+    "EncoderStatus",
     "ImageSource",
     "InMemory",
     "encode",
+    "encoder_status",
     "extract",
     "load_encoder",
     "open_images",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from causalfm.extraction.specs import Features
 
 ENCODERS = {spec.name: spec for spec in ROWS}
-TRACKED = ("causalfm", "torch", "timm", "transformers", "pillow", "numpy")  # what can change an embedding
+TRACKED = ("torch", "timm", "transformers", "pillow", "numpy")  # what can change an embedding
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,9 @@ class Encoder:
         """Return where the embeddings come from, ready for JSON: encoder, weights, pooling, transform, versions."""
         from importlib import metadata
 
-        spec, versions = self.spec, {}
+        import causalfm
+
+        spec, versions = self.spec, {"causalfm": causalfm.__version__}
         for package in TRACKED:
             try:
                 versions[package] = metadata.version(package)

@@ -97,13 +97,18 @@ def pooled(spec: EncoderSpec, network: Any) -> Features:
 
 
 def _timm(spec: EncoderSpec, weights: Weights) -> Made:
-    network: Any = architecture(spec)
-    found: dict[str, Any] = {"weights": "random"}
-    if weights != "random":
-        path = weights_file(spec, weights)
-        fill(network, _fitted(read_state(spec, path), network, spec), spec)
-        found = provenance(spec, path)
-    return network, found
+    import torch
+
+    if weights == "random":
+        return architecture(spec), {"weights": "random"}
+    path = weights_file(spec, weights)
+    state = read_state(spec, path)
+    with torch.device("meta"):  # drawing random weights to be replaced takes longer than reading the true ones
+        network: Any = architecture(spec)
+    if any(buffer.is_meta for buffer in network.buffers()):  # tables that are computed, not stored
+        network = architecture(spec)
+    fill(network, _fitted(state, network, spec), spec)
+    return network, provenance(spec, path)
 
 
 def _fitted(state: dict[str, torch.Tensor], network: Any, spec: EncoderSpec) -> dict[str, torch.Tensor]:

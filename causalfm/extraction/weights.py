@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,8 @@ def _read(path: Path) -> Any:
 
             return load_file(path)
         # Training scripts store their options beside the weights; a Namespace is a bag of names and runs nothing.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+            warnings.simplefilter("ignore")  # a file of another kind is answered below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise DataError(
@@ -149,7 +151,7 @@ def _read(path: Path) -> Any:
 
 
 def fill(network: torch.nn.Module, state: State, spec: EncoderSpec) -> None:
-    """Load weights; every difference that the table does not name is an error.
+    """Load weights into a network that may lie on the meta device, as float32; differences are errors.
 
     Raises
     ------
@@ -157,7 +159,7 @@ def fill(network: torch.nn.Module, state: State, spec: EncoderSpec) -> None:
         Names or shapes differ.
     """
     try:
-        lost, odd = network.load_state_dict(state, strict=False)
+        lost, odd = network.load_state_dict(state, strict=False, assign=True)
     except RuntimeError:
         expected = network.state_dict()
         wrong = [name for name, value in state.items() if name in expected and expected[name].shape != value.shape]
@@ -168,6 +170,11 @@ def fill(network: torch.nn.Module, state: State, spec: EncoderSpec) -> None:
             f"the weights do not fit {spec.name!r}: {len(wrong)} shapes differ{detail}. Take the files of {spec.hub}."
         ) from None
     refuse_differences(spec, lost, odd)
+    for module in network.modules():  # what the table says need not be in the file starts as its layer starts
+        if any(weight.is_meta for weight in module.parameters(recurse=False)):
+            module.to_empty(device="cpu", recurse=False)
+            module.reset_parameters()  # type: ignore[operator]
+    network.float()
 
 
 def refuse_differences(spec: EncoderSpec, lost: list[str], odd: list[str]) -> None:
