@@ -11,6 +11,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -48,8 +49,11 @@ def digests(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def killed_at_every_write(folder: Path, kind: str) -> dict[str, Any]:
-    """Kill before the first, second ... call that changes the disk, until one run gets through; resume each."""
+def killed_at_every_write(folder: Path, kind: str, damaged: bool = False) -> dict[str, Any]:
+    """Kill before the first, second ... call that changes the disk, until one run gets through; resume each.
+
+    With ``damaged`` the run repairs a finished folder of which one shard has a wrong bit.
+    """
     pixels = images(10)
 
     def whole(out: Path) -> None:
@@ -59,6 +63,12 @@ def killed_at_every_write(folder: Path, kind: str) -> dict[str, Any]:
     good, kills = digests(folder / "whole"), 0
     for point in itertools.count():
         out = folder / str(point)
+        if damaged:
+            shutil.copytree(folder / "whole", out)
+            target = out / ("embeddings.npy" if kind == "npy" else "part-000001.parquet")
+            content = bytearray(target.read_bytes())
+            content[128 + 4 * 6 * 5] ^= 1
+            target.write_bytes(content)
 
         def doomed(out=out, point=point) -> None:
             left = iter(range(point))
@@ -206,6 +216,7 @@ def shared(folder: Path) -> dict[str, Any]:
 def scenarios(tiles: str) -> dict[str, Any]:
     """Return the scenarios by name."""
     found: dict[str, Any] = {f"every write, {kind}": (killed_at_every_write, kind) for kind in ("npy", "parquet")}
+    found |= {f"repair, {kind}": (killed_at_every_write, kind, True) for kind in ("npy", "parquet")}
     found |= {"starved": (starved,), "1500": (grown, 1500), "6000": (grown, 6000), "shared": (shared,)}
     return found | ({"random": (killed_at_random, Path(tiles))} if tiles else {})
 

@@ -2,6 +2,7 @@
 
 import io
 import multiprocessing
+import warnings
 import zipfile
 
 import numpy as np
@@ -14,6 +15,8 @@ import causalfm as cfm
 from causalfm.errors import DataError
 from causalfm.extraction import load_encoder
 from causalfm.extraction.loading import start_method
+from causalfm.extraction.sources.decoding import Decoding
+from causalfm.extraction.sources.memory import ArraySource
 
 pytest.importorskip("torch")
 N = 23
@@ -214,3 +217,45 @@ def test_a_loaded_encoder_is_used_as_it_is():
     np.testing.assert_array_equal(cfm.extract(images(5), loaded).X, expected(images(5)))
     with pytest.raises(DataError, match="loaded already"):
         cfm.extract(images(5), loaded, precision="bf16")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_source_that_is_lost_stops_the_run_and_no_image_is_blamed(workers, tmp_path):
+    class Lost(ArraySource):
+        def read(self, i):
+            if i >= 12:
+                raise DataError("the archive has changed since it was opened: open it again.")
+            return super().read(i)
+
+    with pytest.raises(DataError, match=r"^the archive has changed since it was opened: open it again\.$"):
+        cfm.extract(Lost(images(N), Decoding()), spec(FirstPixels()), on_error="record", workers=workers, batch_size=4)
+
+
+def test_images_that_workers_cannot_have_say_so(monkeypatch):
+    class Local:
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, i):
+            return images(12)[i]
+
+    monkeypatch.setattr("causalfm.extraction.loading.start_method", lambda: "spawn")
+    with pytest.raises(DataError, match="sent to worker processes"):
+        cfm.extract(Local(), spec(FirstPixels()), workers=1, batch_size=3)
+
+
+def test_a_table_with_repeated_ids_is_refused_before_the_first_image():
+    network = FirstPixels()
+    with pytest.raises(DataError, match=r"repeat|twice|unique"):
+        cfm.extract(images(N), spec(network), obs=TABLE.set_axis(["a"] * N))
+    assert network.seen == 0
+
+
+def test_warning_filters_are_as_they_were_while_workers_read():
+    before = list(warnings.filters)
+    cfm.extract(images(N), spec(lambda batch: check(before, batch)), workers=2, batch_size=4)
+
+
+def check(before, batch):
+    assert list(warnings.filters) == before
+    return batch[:, 0].flatten(1)[:, :6]

@@ -36,6 +36,11 @@ def test_a_kill_before_any_write_loses_and_doubles_nothing(results, kind) -> Non
     assert results[f"every write, {kind}"].get("kills", 0) > 20, results[f"every write, {kind}"]
 
 
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_a_kill_while_a_damaged_shard_is_made_again_loses_nothing(results, kind) -> None:
+    assert results[f"repair, {kind}"].get("kills", 0) > 8, results[f"repair, {kind}"]
+
+
 def test_five_kills_at_random_leave_the_bytes_of_a_whole_run(results, data_dir) -> None:
     found = results["random"]
     assert found.get("ends") == [-signal.SIGKILL] * 5, found

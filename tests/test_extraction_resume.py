@@ -69,6 +69,7 @@ def test_a_lost_matrix_is_made_again_and_a_changed_one_is_refused(tmp_path):
     np.save(tmp_path / "embeddings.npy", np.zeros((N + 1, 6), dtype=np.float32))
     with pytest.raises(DataError):
         cfm.read(tmp_path)
+    (tmp_path / "embeddings.npy.obs.parquet").unlink()
     (tmp_path / "embeddings.npy").unlink()
     with pytest.raises(DataError):
         cfm.read(tmp_path)

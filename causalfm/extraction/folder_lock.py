@@ -28,12 +28,17 @@ def locked(folder: Path) -> Iterator[None]:
     if path in _held:
         raise busy
     # lockf, not flock: workers that were forked off and outlive a killed parent by seconds do not hold it
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise DataError(f"nothing can be written to {folder.name!r}: {error.strerror}.") from None
     try:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             raise busy from None
+        except OSError as error:
+            raise DataError(f"{folder.name!r} cannot be locked: {error.strerror}. Choose another disk.") from None
         _held.add(path)
         yield
     finally:

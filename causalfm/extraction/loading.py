@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -32,11 +33,14 @@ class PixelBatch:
         ``(b, 3, s, s)`` uint8, the images that could be read. None: there is none.
     errors
         ``(row, cause)`` of the others.
+    fault
+        What went wrong with the source as a whole: nothing more can be read.
     """
 
     rows: range
     pixels: np.ndarray | None
     errors: list[tuple[int, str]]
+    fault: str | None = None
 
 
 class Reader:
@@ -51,10 +55,15 @@ class Reader:
         errors: list[tuple[int, str]] = []
         for row in rows:
             try:
-                pixels.append(self.transform(self.source.read(row)))
+                image = self.source.read(row)
             except ImageError as error:
                 errors.append((row, error.cause))
-            except DataError as error:  # the transform cannot bear its shape
+                continue
+            except DataError as error:  # as a value: across processes an error comes with a traceback for a message
+                return PixelBatch(rows, None, [], str(error))
+            try:
+                pixels.append(self.transform(image))
+            except DataError as error:  # its shape cannot be resized
                 errors.append((row, str(error)))
         return PixelBatch(rows, np.stack(pixels) if pixels else None, errors)
 
@@ -80,8 +89,26 @@ def read_batches(
     """
     reader = Reader(source, transform)
     if workers == 0 or len(plan) < 2:
-        yield from map(reader.__getitem__, plan)
-        return
+        batches: Iterator[PixelBatch] = map(reader.__getitem__, plan)
+    else:
+        batches = _started(reader, plan, workers)
+    try:
+        for batch in batches:
+            if batch.fault is not None:
+                raise DataError(batch.fault)
+            yield batch
+    except RuntimeError as error:
+        if "worker" not in str(error):
+            raise
+        raise DataError(
+            "a worker process ended: out of memory, or it cannot import what the images and the encoder are made of. "
+            "Use fewer workers, call extract under  if __name__ == '__main__':  and keep your own classes in a module, "
+            "or pass workers=0."
+        ) from error
+
+
+def _started(reader: Reader, plan: Sequence[range], workers: int) -> Iterator[PixelBatch]:
+    """Start workers and return what they will have read, in order."""
     from torch.utils.data import DataLoader
 
     if getattr(multiprocessing.current_process(), "_inheriting", False):
@@ -91,10 +118,11 @@ def read_batches(
         )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Got pickle error", category=UserWarning)  # said below
         # Python 3.12 warns of every fork beside threads; the workers decode with Pillow and use no lock of torch
         warnings.filterwarnings("ignore", message=".*use of fork", category=DeprecationWarning)
         # arrays go through pipes: shared memory, which tensors use, is 64 MB in many containers and ends in a bus error
-        batches: DataLoader[PixelBatch] = DataLoader(
+        loader: DataLoader[PixelBatch] = DataLoader(
             reader,  # type: ignore[arg-type]
             batch_size=None,
             sampler=plan,
@@ -103,15 +131,12 @@ def read_batches(
             multiprocessing_context=start_method(),
         )
         try:
-            yield from batches
-        except RuntimeError as error:
-            if "worker" not in str(error):
-                raise
+            return iter(loader)
+        except (pickle.PicklingError, AttributeError, TypeError):
             raise DataError(
-                "a worker process ended: out of memory, or it cannot import what the images and the encoder are made "
-                "of. Use fewer workers, call extract under  if __name__ == '__main__':  and keep your own classes in a "
-                "module, or pass workers=0."
-            ) from error
+                "the images cannot be sent to worker processes: keep the class of your data set in a module, without "
+                "lambdas and open files, or pass workers=0."
+            ) from None
 
 
 def start_method() -> str:

@@ -101,12 +101,12 @@ class FolderOutput:
 
     def finish(self, obs: pd.DataFrame) -> Cohort:
         """Write what is left and return the cohort as anyone will read it."""
-        if not self.journal.finished:
-            with self._writing():
-                self._store.finish(len(obs), obs)
-                if self.journal.errors:
-                    with atomic(self._folder / ERRORS) as temporary, temporary.open("x", newline="") as file:
-                        csv.writer(file).writerows([("row", "cause"), *self.journal.errors])
+        with self._writing():  # also after a run that had finished: a file beside the shards may be gone
+            self._store.finish(len(obs), obs)
+            if self.journal.errors:
+                with atomic(self._folder / ERRORS) as temporary, temporary.open("x", newline="") as file:
+                    csv.writer(file).writerows([("row", "cause"), *self.journal.errors])
+            if not self.journal.finished:
                 self._append({"finished": True})
         return read(self._folder)
 
@@ -161,10 +161,12 @@ def prepared(out: str | os.PathLike[str], *, resume: bool) -> Path:
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"out={folder.name!r} is a file: name a folder.")
-    fresh = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    if fresh:
-        settle_name(folder.resolve())
+    try:
+        if not folder.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            settle_name(folder.resolve())
+    except OSError as error:
+        raise DataError(f"the folder {folder.name!r} cannot be made: {error.strerror}.") from None
     held = [inner for inner in folder.iterdir() if not inner.name.startswith(".")]
     if held and not resume:
         raise DataError(

@@ -106,11 +106,12 @@ def extract(
     """
     _check(batch_size, workers, on_error, format, shard_rows)
     source = open_images(images) if obs is None else open_images(images, obs=obs)
+    table = pd.DataFrame({"image": source.names}) if source.obs is None else source.obs
+    Cohort(np.zeros((len(source), 1), dtype=np.float32), table)  # what it refuses must not come out after hours
     folder = None if out is None else prepared(out, resume=resume)
     with nullcontext() if folder is None else locked(folder):
         if folder is not None:
             prepared(folder, resume=resume)  # somebody else may have been first
-        table = pd.DataFrame({"image": source.names}) if source.obs is None else source.obs
         encoders = _replicas(encoder, device, precision=precision, compile=compile, weights=weights)
         begun = read_journal(folder).header if folder is not None and is_extraction(folder) else {}
         start = _first_batch(batch_size, begun, encoders[0])

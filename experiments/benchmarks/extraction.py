@@ -4,8 +4,8 @@
 [--precision bf16] [--images 512] [--batch-size 64] [--workers 8] [--repeats 3] [--out FILE]``
 
 The bare loop reads with torch's ``DataLoader`` as everyone would: pinned memory on a GPU, the next batch copied while
-one is computed, results gathered in a list. ``extract`` does what it always does: checks every number, writes shards with
-checksums, flushes them to disk, writes the table, reads the result back. Both run in turn, so that a busy machine
+one is computed, results gathered in a list. ``extract`` does what it always does: checks every number, writes shards
+with checksums, flushes them to disk, writes the table, reads the result back. Both run in turn, so that a busy machine
 slows both; processor time is shown beside wall time.
 """
 
