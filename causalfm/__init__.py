@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from causalfm.errors import CausalFMError as CausalFMError
     from causalfm.estimators import Effect as Effect
     from causalfm.estimators import effect as effect
+    from causalfm.extraction import extract as extract
     from causalfm.flip_plot import plot_flips as plot_flips
     from causalfm.graph import CausalGraph as CausalGraph
     from causalfm.invariance import equivalence_test as equivalence_test
@@ -54,6 +55,7 @@ _NAMES = {
     "compare": "causalfm.auditing",
     "effect": "causalfm.estimators",
     "equivalence_test": "causalfm.invariance",
+    "extract": "causalfm.extraction",
     "invariance_test": "causalfm.invariance",
     "knn": "causalfm.neighbours",
     "pair_curve": "causalfm.scm",

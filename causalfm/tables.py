@@ -17,6 +17,7 @@ from uuid import uuid4
 import pandas as pd
 
 from causalfm.errors import DataError, positions
+from causalfm.formats.durable import settle, settle_name
 from causalfm.formats.spelling import differ_in_kind, loses_digits
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
     try:
         yield temporary
+        settle(temporary)
         _swap(temporary, path)
+        settle_name(path)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)

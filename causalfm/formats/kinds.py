@@ -8,6 +8,7 @@ import pandas as pd
 
 from causalfm.errors import DataError
 from causalfm.formats.croma_manifests import CONFOUNDER, REQUIRED
+from causalfm.formats.extractions import is_extraction
 from causalfm.formats.parquet import holds_embeddings, parts
 from causalfm.formats.slides import slide_files
 from causalfm.formats.stores import is_store
@@ -45,8 +46,8 @@ def kind_of(paths: list[Path]) -> str:
         files = ", or pass sorted(folder.glob('*.h5'))" if "trident" in kinds else ""
         found = f"could be {' or '.join(kinds)}: point at the file{files}" if kinds else "holds none of these"
         raise DataError(
-            f"the folder {paths[0].name!r} {found}. Folders: a Zarr store, parquet parts, <slide>.h5 files, or one "
-            "with a manifest.csv (croma, eva) or process_list.csv (slide2vec)."
+            f"the folder {paths[0].name!r} {found}. Folders: a Zarr store, an extraction, parquet parts, <slide>.h5 "
+            "files, or one with a manifest.csv (croma, eva) or process_list.csv (slide2vec)."
         )
     given = ", ".join(sorted({p.suffix.lower() or "no ending" for p in paths})) or "no file"
     raise DataError(f"embeddings come as one format out of {', '.join(SUFFIXES)} or a folder; given: {given}.")
@@ -65,6 +66,8 @@ def _kinds(path: Path) -> list[str]:
         return [SUFFIXES[suffix]] if suffix in SUFFIXES else []
     if is_store(path) or suffix == ".zarr":
         return ["zarr"]
+    if is_extraction(path):
+        return ["extraction"]
     return _kinds_of_folder(path)
 
 

@@ -5,12 +5,34 @@ File names and slide names can identify patients, so messages count and give pos
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from causalfm.errors import DataError, positions
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is matched, in messages: ``thing`` (with its plural), its files, the table, the column to add, a way out."""
+
+    thing: str
+    files: str
+    table: str
+    order: str
+    way_out: str
+
+
+SLIDES = Words(
+    "slide",
+    "file",
+    "slide table",
+    "sorted by name",
+    "extract the missing slides, or pass a list of the files you want instead of the folder",
+)
 
 
 def match_slides(table: pd.DataFrame, files: list[str]) -> np.ndarray:
@@ -34,28 +56,34 @@ def match_slides(table: pd.DataFrame, files: list[str]) -> np.ndarray:
     DataError
         Rows without a file, files without a row, a slide in two rows; several columns that fit in different ways.
     """
+    return match_names(table, [files], SLIDES)
+
+
+def match_names(table: pd.DataFrame, namings: Sequence[Sequence[str]], words: Words) -> np.ndarray:
+    """Find the file of each row, as :func:`match_slides`; each of ``namings`` names all files, uniquely."""
     candidates = {str(c): table[c] for c in table.columns}
     if table.index.name is not None or not pd.api.types.is_integer_dtype(table.index.dtype):
         candidates["the index"] = pd.Series(table.index)
-    found = _fits(candidates, files)
-    if len({tuple(order) for order in found.values()}) > 1:
+    found = _fits(candidates, namings)
+    if len({order.tobytes() for _, order in found}) > 1:
+        columns = dict.fromkeys(name for name, _ in found)
         raise DataError(
-            f"the slides of several columns fit the files, in different ways: {', '.join(found)}. Keep the right one "
-            "in the table and drop or correct the others (the index: reset_index(drop=True))."
+            f"the {words.thing}s of several columns fit the {words.files}s, in different ways: {', '.join(columns)}. "
+            "Keep the right one in the table and drop or correct the others (the index: reset_index(drop=True))."
         )
     if found:
-        return next(iter(found.values()))
-    raise DataError(_explain(candidates, files))
+        return found[0][1]
+    raise DataError(_explain(candidates, namings, words))
 
 
-def _fits(columns: dict[str, pd.Series], files: list[str]) -> dict[str, np.ndarray]:
-    place = {name: i for i, name in enumerate(files)}
-    found: dict[str, np.ndarray] = {}
+def _fits(columns: dict[str, pd.Series], namings: Sequence[Sequence[str]]) -> list[tuple[str, np.ndarray]]:
+    places = [{name: i for i, name in enumerate(names)} for names in namings]
+    found = []
     for name, column in columns.items():
-        for spell in _SPELLINGS:
-            order = [place.get(spell(value), -1) for value in column]
-            if sorted(order) == list(range(len(files))):
-                found.setdefault(name, np.array(order, dtype=np.int64))
+        for place, spell in product(places, _SPELLINGS):
+            order = np.array([place.get(spell(value), -1) for value in column], dtype=np.int64)
+            if np.array_equal(np.sort(order), np.arange(len(place))):
+                found.append((name, order))
     return found
 
 
@@ -66,30 +94,34 @@ def _without_ending(value: object) -> str:
 _SPELLINGS: tuple[Callable[[object], str], ...] = (str, _without_ending)
 
 
-def _explain(columns: dict[str, pd.Series], files: list[str]) -> str:
+def _explain(columns: dict[str, pd.Series], namings: Sequence[Sequence[str]], words: Words) -> str:
     """Say what is wrong with the column that fits best."""
-    there = set(files)
     spelled = {(name, spell): [spell(value) for value in columns[name]] for name in columns for spell in _SPELLINGS}
-    (name, _), names = max(spelled.items(), key=lambda item: len(there & set(item[1])))
-    if not there & set(names):
+    fits = {(key, i): len(set(namings[i]) & set(names)) for key, names in spelled.items() for i in range(len(namings))}
+    (key, best), common = max(fits.items(), key=lambda item: item[1]) if fits else ((("", str), 0), 0)
+    files = namings[best]
+    thing, file = words.thing, words.files
+    if not common:
         return (
-            f"no column of the slide table ({', '.join(columns)}) holds the names of the {len(files)} files without "
-            "their ending. Add a column 'slide'."
+            f"no column of the {words.table} ({', '.join(columns)}) holds the names of the {len(files)} {file}s "
+            f"without their ending. Add a column {thing!r}."
         )
+    names, there = spelled[key], set(files)
     listed = set(names)
     twice = np.flatnonzero(pd.Series(names).duplicated(keep=False)).tolist()
     no_file = [i for i, value in enumerate(names) if value not in there]
     no_row = [i for i, value in enumerate(files) if value not in listed]
     problems = []
     if no_file:
-        problems.append(f"{len(no_file)} of {len(names)} rows have no file ({positions(no_file)})")
+        problems.append(f"{len(no_file)} of {len(names)} rows have no {file} ({positions(no_file)})")
     if no_row:
-        problems.append(f"{len(no_row)} of {len(files)} files have no row ({file_positions(no_row)}, sorted by name)")
+        where = positions(no_row).replace("row", file, 1)
+        problems.append(f"{len(no_row)} of {len(files)} {file}s have no row ({where}, {words.order})")
     if twice:
-        problems.append(f"{len(twice)} rows name a slide that another row names too ({positions(twice)})")
+        problems.append(f"{len(twice)} rows name the {thing} of another row ({positions(twice)})")
     return (
-        f"the slide table and the files must name the same slides. By {name}: {'; '.join(problems)}. Take these rows "
-        "out of the table, extract the missing slides, or pass a list of the files you want instead of the folder."
+        f"the {words.table} and the {file}s must name the same {thing}s. By {key[0]}: {'; '.join(problems)}. Take "
+        f"these rows out of the table, {words.way_out}."
     )
 
 

@@ -57,7 +57,7 @@ def _only_matrix(group: Any, key: str | None, path: Path) -> Any:
 
 def _values(array: Any, path: Path) -> Any:
     """Read an array; where a chunk is not there Zarr gives the fill value and says nothing."""
-    missing = _missing(array)
+    missing = missing_chunks(array)
     if missing:
         raise DataError(
             f"{path.name!r}: {missing} chunk files of the embeddings are not there and would read as "
@@ -67,7 +67,7 @@ def _values(array: Any, path: Path) -> Any:
     return array[...]
 
 
-def _missing(array: Any) -> int:
+def missing_chunks(array: Any) -> int:
     """Count the chunk files, or shard files, that are not there."""
     files = [math.ceil(n / c) for n, c in zip(array.shape, array.shards or array.chunks, strict=True)]
     per_file = math.prod(s // c for s, c in zip(array.shards or array.chunks, array.chunks, strict=True))
@@ -78,7 +78,7 @@ def _refuse_changes(root: Any) -> None:
     import zarr
 
     arrays = [node for _, node in root.members(max_depth=None) if isinstance(node, zarr.Array)]
-    if list(root["X"].shape) != root.attrs[OWN]["shape"] or any(_missing(a) for a in arrays if a.shape):
+    if list(root["X"].shape) != root.attrs[OWN]["shape"] or any(missing_chunks(a) for a in arrays if a.shape):
         raise ValueError("not as written")
 
 

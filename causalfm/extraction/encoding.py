@@ -1,0 +1,88 @@
+"""Embed images that are in memory, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from causalfm.errors import DataError
+from causalfm.extraction.encoders import Encoder, EncoderSpec, load_encoder
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def encode(
+    images: np.ndarray | Sequence[Image.Image],
+    encoder: str | EncoderSpec | Encoder = "efficientnet-lite0",
+    *,
+    device: str | None = None,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Embed images with a pretrained encoder.
+
+    Parameters
+    ----------
+    images
+        ``(n, h, w, 3)`` uint8 RGB, or PIL images (of any size and mode, converted to RGB).
+    encoder
+        See ``load_encoder``.
+    device
+        Torch device. None: the GPU if there is one, else the CPU.
+    batch_size
+        Images per forward pass; changes speed and memory, and the result by rounding only. Large batches also keep a
+        busy CPU going: every layer waits for all of its threads.
+    progress
+        Called with (images done, images in all) after each batch.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n, d)`` float32, in the order of the images.
+
+    Raises
+    ------
+    DataError
+        No images, another shape or type, an unknown encoder, or a batch size under one.
+    MissingDependencyError
+        The encoder's optional package is not installed.
+    """
+    _check(images, batch_size)
+    loaded = load_encoder(encoder, device=device)
+    import torch
+    from PIL import Image
+
+    out = np.empty((len(images), loaded.dimension), dtype=np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            rows = slice(start, min(start + batch_size, len(images)))
+            seen = (Image.fromarray(image) if isinstance(image, np.ndarray) else image for image in images[rows])
+            pixels = np.stack([loaded.transform(image) for image in seen])
+            out[rows] = loaded.embed(torch.from_numpy(pixels)).cpu().numpy()
+            if progress is not None:
+                progress(rows.stop, len(images))
+    return out
+
+
+def _check(images: np.ndarray | Sequence[Image.Image], batch_size: int) -> None:
+    from PIL import Image
+
+    if batch_size < 1:
+        raise DataError(f"batch_size={batch_size}: at least one image must go through at a time.")
+    if len(images) == 0:
+        raise DataError("there are no images to encode.")
+    if isinstance(images, np.ndarray):
+        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            raise DataError(
+                f"images must be (n, h, w, 3) uint8 in RGB; this array is {images.shape} {images.dtype}. "
+                "Scale floats to 0-255 and round, move channels last, add an axis to a single image."
+            )
+        return
+    wrong = next((i for i, image in enumerate(images) if not isinstance(image, Image.Image)), None)
+    if wrong is not None:
+        raise DataError(
+            f"images[{wrong}] is a {type(images[wrong]).__name__}: pass one uint8 array (n, h, w, 3) or PIL images."
+        )
