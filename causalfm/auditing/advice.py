@@ -32,13 +32,13 @@ class Plan:
     halvings: int
 
 
-ADAPT = {"unseen": "adapt"}
-CHEAP = (
+ADAPT: dict[str, Any] = {"unseen": "adapt"}
+CHEAP: tuple[tuple[str, dict[str, Any]], ...] = (
     ("MeanAligner", {"shrinkage": "empirical-bayes", **ADAPT}),
     ("ComBat", ADAPT),
     ("LinearEraser", {}),
 )
-MORE = (
+MORE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("TransportAligner", ADAPT),
     ("LinearEraser", {"form": "oracle", **ADAPT}),
     ("NullspaceProjector", {}),
