@@ -174,7 +174,9 @@ def test_an_own_module_is_set_to_evaluation_and_an_encoder_is_returned_as_it_is(
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.9)).train()
     encoder = load_encoder(own_encoder(network, input_size=2, name="mine"), device="cpu")
     assert not network.training
-    assert load_encoder(encoder) is encoder
+    assert load_encoder(encoder) is load_encoder(encoder, device="cpu", precision="fp32") is encoder
+    with pytest.raises(DataError, match="precision and compile"):
+        load_encoder(encoder, precision="bf16", compile=True)
     record = json.loads(json.dumps(encoder.record()))
     assert (record["encoder"], record["weights"]) == ("mine", "the network as it was given")
 
