@@ -114,11 +114,12 @@ def main(arguments: list[str] | None = None) -> None:
         contents = jpegs(options.images, options.side)
         kib = sum(map(len, contents)) / len(contents) / 2**10
         rows = measure(write(Path(name), contents), options.images)
-    print(f"{options.images} JPEG of {options.side} px, {kib:.0f} KiB each; Pillow {PIL.__version__}; CPU time")
+    print(
+        f"{options.images} JPEG of {options.side} px, {kib:.0f} KiB each; Pillow {PIL.__version__}; CPU time per image"
+    )
     for row in rows:
-        print(
-            f"{row['kind']:8} bare {row['bare_us']:7.0f}   causalfm {row['causalfm_us']:7.0f}   ratio {row['ratio']:.3f}"
-        )
+        times = f"bare {row['bare_us']:5.0f} µs   causalfm {row['causalfm_us']:5.0f} µs"
+        print(f"{row['kind']:8} {times}   ratio {row['ratio']:.2f}")
     if options.out:
         facts = {
             "images": options.images,
