@@ -126,7 +126,6 @@ class Encoder:
             "pooling": spec.pooling,
             "transform": vars(self.transform) | {"mean": list(spec.mean), "std": list(spec.std)},
             "precision": self.precision,
-            "device": self.device.type,
             "licence": spec.licence,
             **self.weights,
             "versions": versions,
@@ -147,7 +146,8 @@ def load_encoder(
     ----------
     encoder
         A name in ``ENCODERS``, a spec (``own_encoder`` makes one of a network of your own), or an ``Encoder``, which is
-        returned as it is.
+        returned as
+        it is; other arguments must not contradict it.
     device
         Torch device. None: the GPU if there is one, else the CPU.
     precision
@@ -172,7 +172,7 @@ def load_encoder(
         A package or the weights are not here; the message says how to get them.
     """
     if isinstance(encoder, Encoder):
-        return encoder
+        return _unchanged(encoder, device, precision, compile, weights)
     spec = _spec(encoder)
     place = _device(device)
     if precision is not None and precision not in PRECISIONS:
@@ -190,6 +190,24 @@ def load_encoder(
     if spec.dimension is None:
         loaded = Encoder(spec, _probed(loaded), place, chosen, seen, features, found)
     return loaded
+
+
+def _unchanged(
+    encoder: Encoder, device: str | torch.device | None, precision: str | None, compile: bool, weights: object
+) -> Encoder:
+    odd = [
+        name
+        for name, wrong in (
+            ("device", device is not None and _device(device).type != encoder.device.type),
+            ("precision", precision is not None and precision != encoder.precision),
+            ("compile", compile),
+            ("weights", weights is not None),
+        )
+        if wrong
+    ]
+    if odd:
+        raise DataError(f"{encoder.name!r} is loaded already: give {' and '.join(odd)} to load_encoder, with its name.")
+    return encoder
 
 
 def _spec(encoder: object) -> EncoderSpec:
