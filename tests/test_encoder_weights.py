@@ -232,6 +232,34 @@ def test_files_that_are_not_the_weights_are_refused(tmp_path, capsys):
         load_encoder(shallow("retfound-cfp"), weights=good, device="cpu")
 
 
+def test_transformers_reads_the_file_that_was_meant_in_float32_or_says_why_not(tmp_path):
+    spec = shallow("dinov2-s-reg")
+    network = network_of(spec).half()
+    save_file(network.state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    agree(spec, tmp_path, network.float())
+    other = tmp_path / "pytorch_model.bin"
+    torch.save(network_of(spec, seed=5).state_dict(), other)
+    agree(spec, other, network_of(spec, seed=5))
+    assert load_encoder(spec, weights=other, device="cpu").record()["weights"] == "pytorch_model.bin"
+    (tmp_path / "mine.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match=r"'mine\.safetensors' must be called model\.safetensors"):
+        load_encoder(spec, weights=tmp_path / "mine.safetensors", device="cpu")
+    state = network_of(spec).state_dict()
+    for odd, message in (
+        ({"layernorm.weight": torch.ones(3)}, "dinov2-s-reg"),
+        ({"extra": torch.ones(3)}, "1 unknown, for instance extra"),
+    ):
+        save_file({**state, **odd}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(DataError, match=message):
+            load_encoder(spec, weights=tmp_path, device="cpu")
+    save_file({k: v for k, v in state.items() if k != "layernorm.bias"}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match=r"1 missing, for instance layernorm\.bias|cannot be read"):
+        load_encoder(spec, weights=tmp_path, device="cpu")
+    (tmp_path / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_encoder(spec, weights=tmp_path, device="cpu")
+
+
 def test_a_configuration_of_another_network_is_refused(tmp_path):
     spec = shallow("dinov2-s")
     save_file(network_of(spec).state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})
