@@ -19,13 +19,15 @@ CORRECTORS = {"aligned": estimators.MeanAligner(unseen="adapt"), "erased": estim
 # What is simulated; site and class are as strong, so that both readers have errors to make.
 BASE: dict[str, Any] = {"n_sites": 3, "d": 8, "rows_per_group": 2, "site_effect": 1.5, "biology_effect": 1.5}
 RULE = {"correctors": ["aligned", "erased"], "parts": ["biology", "new_sites"]}  # what a recommendation rests on
+NO_TABLES = {"parts": ["site", "biology", "new_sites"]}
+SITE = {"parts": ["site"]}  # 40 patients at three sites have no cells for more
 DESIGNS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "120 patients, confounding 0.3": ({"n_groups": 120, "confounding": 0.3}, {}, 400),
     "120 patients, nothing helps": ({"n_groups": 120, "confounding": 0.3, "site_effect": 0.0}, RULE, 400),
-    "120 patients, confounding 0.7": ({"n_groups": 120, "confounding": 0.7}, {}, 60),
-    "120 patients, unequal sites": ({"n_groups": 120, "confounding": 0.3, "groups_by_site": 2.0}, {}, 60),
-    "40 patients, confounding 0.3": ({"n_groups": 40, "confounding": 0.3}, {}, 60),
-    "40 patients, confounding 0.7": ({"n_groups": 40, "confounding": 0.7}, {}, 60),
+    "120 patients, confounding 0.7": ({"n_groups": 120, "confounding": 0.7}, NO_TABLES, 40),
+    "120 patients, unequal sites": ({"n_groups": 120, "confounding": 0.3, "groups_by_site": 2.0}, NO_TABLES, 40),
+    "40 patients, confounding 0.3": ({"n_groups": 40, "confounding": 0.3}, SITE, 40),
+    "40 patients, confounding 0.7": ({"n_groups": 40, "confounding": 0.7}, SITE, 40),
 }
 RECOMMENDED, WORST, AT = "recommended", "worst_new_site", "at "
 ERROR = 0.05
