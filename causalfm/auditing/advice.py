@@ -33,12 +33,12 @@ class Plan:
 
 
 ADAPT = {"unseen": "adapt"}
-CHEAP = (
+CHEAP: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("MeanAligner", {"shrinkage": "empirical-bayes", **ADAPT}),
     ("ComBat", ADAPT),
     ("LinearEraser", {}),
 )
-MORE = (
+MORE: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("TransportAligner", ADAPT),
     ("LinearEraser", {"form": "oracle", **ADAPT}),
     ("NullspaceProjector", {}),

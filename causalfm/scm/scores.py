@@ -110,7 +110,7 @@ def named_columns(table: Any, known: tuple[str, ...]) -> tuple[Any, tuple[str, .
     """
     import pandas as pd
 
-    if not isinstance(table, pd.DataFrame) or isinstance(table.columns, pd.RangeIndex):  # 0, 1, 2 ... name nothing
+    if not isinstance(table, pd.DataFrame) or type(table.columns).__name__ == "RangeIndex":  # 0, 1 ... name nothing
         return table, ()
     columns = tuple(map(str, table.columns))
     if len(set(columns)) < len(columns) or (known and set(columns) != set(known)):
