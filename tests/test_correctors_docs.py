@@ -11,7 +11,6 @@ import pytest
 
 import causalfm
 from causalfm import cli
-
 from experiments.corrector_limits import AGE_COHORTS, BY_AGE, age_error, page_table
 
 PAGE = Path(__file__).parents[1] / "docs" / "correctors.md"

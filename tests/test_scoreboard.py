@@ -1,5 +1,7 @@
 """Scoreboard of correctors: nothing scored was fitted on, gains are seen where there are some, and not elsewhere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +15,8 @@ from causalfm.estimators.scoring.balanced_tables import balanced_scores
 from causalfm.estimators.scoring.confounded_sets import REPEATS, STEPS, confounded_training
 from causalfm.estimators.scoring.correcting import Attempt
 from causalfm.estimators.scoring.measuring import measure
-from causalfm.estimators.scoring.readers import READERS, read_out
-from causalfm.estimators.scoring.result import NONE, Score, recommend
+from causalfm.estimators.scoring.readers import READERS, SECOND, read_out
+from causalfm.estimators.scoring.result import NONE, Score, confirm, recommend
 from causalfm.estimators.scoring.trial import Codes, chance_of, trial_of, within_accuracy
 
 GRAPH = cfm.CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
@@ -123,7 +125,7 @@ def test_accuracy_weighs_contexts_levels_and_patients_alike():
     assert np.isnan(within_accuracy(hit[gone], Codes(y, context, judged).part(gone), groups[gone]))
 
 
-@pytest.mark.parametrize("reader", list(READERS))
+@pytest.mark.parametrize("reader", [*READERS, SECOND])
 def test_readers_read_what_is_there_and_ignore_labels_of_test_rows(reader):
     cohort = made(site_effect=0.0)
     y = (cohort.obs["tumour"] == "1").to_numpy(dtype=int)
@@ -151,6 +153,16 @@ def test_a_corrector_that_helps_at_unseen_sites_is_recommended(board):
     left = board.score("aligned", "site_linear")
     assert left.change_high < 0.0
     assert board.score(NONE, "site_linear").value > 0.6
+
+
+def test_logistic_regression_is_asked_about_what_is_recommended(board):
+    assert "Logistic regression says the same" in board.sentence
+    second = board.details["second_probe"]
+    gain = board.score("aligned", "biology_new_site")
+    assert second["biology_new_site_change"] == pytest.approx(gain.change, abs=0.1)
+    assert second["biology_new_site_change"] != gain.change
+    assert second["biology_new_site_change_low"] > 0.0
+    assert second["biology_change_low"] > -0.02
 
 
 def test_a_corrector_that_destroys_biology_is_seen_and_not_recommended(board):
@@ -235,6 +247,24 @@ def test_a_gain_that_costs_biology_is_not_recommended():
     assert recommend((*gains, *kept), 0.005) == (None, recommend((*gains, *kept), 0.005)[1])
     assert "may lose" in recommend((*gains, *kept), 0.005)[1]
     assert recommend((gains[0], kept[0]), 0.2)[0] == "a"
+
+
+def test_a_gain_over_a_probe_that_reads_poorly_is_not_recommended():
+    """As on kidneys of TCGA: a discriminant gains what logistic regression has without correction."""
+    first = scored(NONE, "biology_new_site", 0.0, 0.0), scored("a", "biology_new_site", 0.05, 0.02)
+    base, kept = first[0], scored("a", "biology", 0.0, -0.01)
+    none = scored("a", "biology_new_site", -0.01, -0.03)
+    name, words, numbers = confirm("a", "a helps.", first, (base, none, kept), 0.02)
+    assert name is None
+    assert "gains 0.050" in words
+    assert "change at unseen sites is -0.010 (interval -0.030 to 1.000)" in words
+    assert numbers["biology_new_site_change"] == -0.01
+    name, words, _ = confirm("a", "a helps.", first, (base, first[1], replace(kept, change_low=-0.04)), 0.02)
+    assert name is None
+    assert "may lose 0.02 or more (change from -0.040)" in words
+    lost = replace(first[1], change_low=float("nan"))
+    assert confirm("a", "a helps.", first, (base, lost, kept), 0.02)[0] is None
+    assert confirm("a", "a helps.", first, (base, first[1], kept), 0.02)[0] == "a"
 
 
 @pytest.mark.parametrize(

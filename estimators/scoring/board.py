@@ -14,8 +14,8 @@ from causalfm.estimators.scoring.assembling import Run, scores_of
 from causalfm.estimators.scoring.correcting import Attempt
 from causalfm.estimators.scoring.intervals import LEAST
 from causalfm.estimators.scoring.measuring import AT, PARTS, measure, seconds_of
-from causalfm.estimators.scoring.readers import FEW_TREES, READERS
-from causalfm.estimators.scoring.result import NONE, Scoreboard, recommend
+from causalfm.estimators.scoring.readers import FEW_TREES, READERS, SECOND
+from causalfm.estimators.scoring.result import NONE, Scoreboard, confirm, recommend
 from causalfm.estimators.scoring.trial import MINIMUM, Trial, trial_of
 from causalfm.graph_checks import check_inputs
 from causalfm.metrics.learners import SMALL
@@ -23,6 +23,8 @@ from causalfm.metrics.learners import SMALL
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
     from causalfm.graph import CausalGraph
+
+RESTS_ON = ("biology", "new_sites")  # parts that a recommendation needs
 
 
 def scoreboard(
@@ -110,7 +112,8 @@ def scoreboard(
     one were not simulated.
 
     A corrector is recommended if its gain in ``biology_new_site`` is above 0 and its loss in ``biology`` below the
-    margin, by intervals that hold for all correctors together.
+    margin, by intervals that hold for all correctors together, and if logistic regression in place of the discriminant
+    says the same of it (``details["second_probe"]``): a gain over a probe that reads poorly is no gain.
 
     References
     ----------
@@ -131,8 +134,18 @@ def scoreboard(
         for at, (name, corrector) in enumerate([(NONE, None), *correctors.items()]):
             say(name, at, len(correctors) + 1)
             runs.append(_run(name, Attempt(corrector, known, False, random_state), trial, pairs, asked, leak))
-    scores = scores_of(trial, runs)
-    chosen, sentence = recommend(scores, margin) if halvings else (None, "no intervals were asked for (halvings=0).")
+        scores = scores_of(trial, runs)
+        second: dict[str, float] = {}
+        chosen, sentence = (
+            recommend(scores, margin) if halvings else (None, "no intervals were asked for (halvings=0).")
+        )
+        if chosen is not None:
+            say(f"{chosen}, second probe", len(correctors) + 1, len(correctors) + 1)
+            again = [
+                _run(name, Attempt(one, (), False, random_state, probe=SECOND), trial, pairs, RESTS_ON, False)
+                for name, one in ((NONE, None), (chosen, correctors[chosen]))
+            ]
+            chosen, sentence, second = confirm(chosen, sentence, scores, scores_of(trial, again), margin)
     n_groups = int(trial.groups.max()) + 1
     details = _details(trial, runs, correctors) | {
         "outcome": graph.biology if outcome is None else outcome,
@@ -140,6 +153,7 @@ def scoreboard(
         "halvings": halvings,
         "margin": margin,
         "interval": f"{halvings} random halvings of the {graph.group}s, everything made anew in both halves",
+        "second_probe": second,
         "rows": len(trial),
         "rows_per_unit_and_cell": trial.most,
     }

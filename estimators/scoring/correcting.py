@@ -34,6 +34,8 @@ class Attempt:
         Seed of readers and tables.
     trees
         Of the forest that reads the site.
+    probe
+        What reads the outcome: a key of ``readers.READERS`` or ``readers.SECOND``.
     fits
         Correctors fitted so far, by the rows that they were fitted on: parts that hold the same patients out share one.
     """
@@ -43,6 +45,7 @@ class Attempt:
     leak: bool
     random_state: int
     trees: int = TREES
+    probe: str = "linear"
     fits: dict[bytes, Any] = field(default_factory=dict)
 
 

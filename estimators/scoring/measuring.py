@@ -102,7 +102,7 @@ def unseen_biology(trial: Trial, attempt: Attempt) -> dict[str, float]:
         test = trial.fold == fold
         X = corrected(trial, attempt, ~test, [~test, test])
         about = codes.y, codes.context, trial.groups, ~test, test
-        hit[test] = read_out("linear", X, *about, attempt.random_state) == codes.y[test]
+        hit[test] = read_out(attempt.probe, X, *about, attempt.random_state) == codes.y[test]
     return {"biology": within_accuracy(hit, codes, trial.groups)}
 
 
@@ -115,7 +115,7 @@ def unseen_sites(trial: Trial, attempt: Attempt) -> dict[str, float]:
         if not judged.any():
             continue
         X = corrected(trial, attempt, others, [others, here])
-        hit = read_out("linear", X, codes.y, codes.context, trial.groups, others, here, attempt.random_state)
+        hit = read_out(attempt.probe, X, codes.y, codes.context, trial.groups, others, here, attempt.random_state)
         rows = type(codes)(codes.y[here], codes.context[here], judged)
         found[f"{AT}{level}"] = within_accuracy(hit == codes.y[here], rows, trial.groups[here])
     each = list(found.values()) or [float("nan")]

@@ -142,3 +142,49 @@ def recommend(scores: tuple[Score, ...], margin: float) -> tuple[str | None, str
         f"no corrector helps here: the largest gain at unseen sites is {best.change:.3f} ({best.corrector}), and its "
         f"joint interval {best.joint_low:.3f} to {best.joint_high:.3f} does not exclude 0."
     )
+
+
+def confirm(
+    name: str, sentence: str, scores: tuple[Score, ...], second: tuple[Score, ...], margin: float
+) -> tuple[str | None, str, dict[str, float]]:
+    """Ask a second probe about the corrector that the first one recommends.
+
+    A condition more: recommendations become rarer, and wrong ones too.
+
+    Parameters
+    ----------
+    name, sentence
+        From :func:`recommend`.
+    scores, second
+        Of the first probe, and of the second for this corrector alone.
+    margin
+        Accuracy for unseen patients that the corrector may lose.
+
+    Returns
+    -------
+    name : str or None
+        None where the second probe does not show the same.
+    sentence : str
+        In words.
+    details : dict
+        Numbers of the second probe.
+    """
+    first = {(s.corrector, s.name): s for s in scores}
+    found = {(s.corrector, s.name): s for s in second}
+    gain, kept, base = found[name, HELPS], found[name, KEEPS], found[NONE, HELPS]
+    numbers = {
+        f"{s.name}_{key}": getattr(s, key) for s in (gain, kept) for key in ("change", "change_low", "change_high")
+    }
+    numbers["biology_new_site_without"] = base.value
+    said = f"{gain.change:.3f} (interval {gain.change_low:.3f} to {gain.change_high:.3f})"
+    if gain.change_low > 0.0 and kept.change_low > -margin:
+        return name, f"{sentence} Logistic regression says the same: {said} at unseen sites.", numbers
+    why = f"the change at unseen sites is {said}"
+    if gain.change_low > 0.0:
+        why = f"unseen patients of known sites may lose {margin:g} or more (change from {kept.change_low:.3f})"
+    was, without = first[name, HELPS].change, first[NONE, HELPS].value
+    told = (
+        f"{name} gains {was:.3f} at unseen sites by a linear discriminant, which reads {without:.3f} without correction"
+    )
+    second_said = f"by logistic regression, which reads {base.value:.3f} without, {why}"
+    return None, f"no corrector is recommended: {told}; {second_said}.", numbers
