@@ -22,8 +22,8 @@ RULE = {"correctors": ["aligned", "erased"], "parts": ["biology", "new_sites"]} 
 NO_TABLES = {"parts": ["site", "biology", "new_sites"]}
 SITE = {"parts": ["site"]}  # 40 patients at three sites have no cells for more
 DESIGNS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
-    "120 patients, confounding 0.3": ({"n_groups": 120, "confounding": 0.3}, {}, 400),
-    "120 patients, nothing helps": ({"n_groups": 120, "confounding": 0.3, "site_effect": 0.0}, RULE, 400),
+    "120 patients, confounding 0.3": ({"n_groups": 120, "confounding": 0.3}, {}, 140),
+    "120 patients, nothing helps": ({"n_groups": 120, "confounding": 0.3, "site_effect": 0.0}, RULE, 100),
     "120 patients, confounding 0.7": ({"n_groups": 120, "confounding": 0.7}, NO_TABLES, 40),
     "120 patients, unequal sites": ({"n_groups": 120, "confounding": 0.3, "groups_by_site": 2.0}, NO_TABLES, 40),
     "40 patients, confounding 0.3": ({"n_groups": 40, "confounding": 0.3}, SITE, 40),
