@@ -136,6 +136,22 @@ def test_a_linear_reader_of_the_rows_of_the_fit_finds_nothing_where_the_game_end
     )
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_is_moved_where_the_factor_cannot_go_without_biology(form):
+    X, obs, _ = sample(n_groups=120, confounding=0.3)
+    axis = np.random.default_rng(0).normal(size=12)
+    classes, sites = (
+        obs[name].map({v: i for i, v in enumerate(sorted(obs[name].unique()))}) for name in ("tumour", "site")
+    )
+    Z = np.random.default_rng(1).normal(size=X.shape) + np.outer(
+        2.0 * classes + 0.7 * sites, axis
+    )  # one direction for both
+    adapter = short(form).fit(Z, obs["site"], biology=obs["tumour"], groups=obs["patient"])
+    assert adapter.choice_.strength == 0
+    np.testing.assert_allclose(adapter.transform(Z), Z, atol=1e-12)
+    assert "no map that keeps biology" in adapter.report_.assumptions
+
+
 def test_a_projection_is_applied_once_and_for_all():
     X, obs, _ = sample()
     adapter = short("linear", strength=3.0, steps=300).fit(X, obs["site"], biology=obs["tumour"], groups=obs["patient"])

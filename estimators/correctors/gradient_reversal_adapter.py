@@ -60,7 +60,7 @@ class GradientReversalAdapter(Corrector):
     The adversary sees biology and covariates beside the moved row: what remains for it is the factor given them. A
     quarter of the patients (rows, without ``groups``) is held out. Training stops where read-outs fitted anew stop
     losing the factor there: ridge regression, and for ``"mlp"`` another on rectified random features, whichever finds
-    more. Maps under which biology is read worse by more than a standard error do not count, which is no proof that
+    more. Maps under which biology is read worse by more than two standard errors do not count, which is no proof that
     none is lost. The map that is kept is trained as long on all patients. If the factor is lowered by no more than a
     standard error, or there are fewer than 20 patients, nothing is moved, and ``report_`` says so; the read-out that
     it states chose strength and step, and flatters them.
@@ -148,7 +148,8 @@ class GradientReversalAdapter(Corrector):
         before = f"on {found.patients} {unit} held out, a read-out given biology and covariates correlated"
         before += f" {found.before:.2f} with the factor"
         if not found.strength:
-            return f"nothing is moved: {before}, and no map lowered that by more than its standard error"
+            why = "no map that keeps biology lowered that by more than its standard error"
+            return f"nothing is moved: {before}, and {why}"
         among = f"of {STRENGTHS} " if self.strength == "held-out" else ""
         return (
             f"what this adversary cannot read is gone; strength {found.strength:g} {among}at step {found.step}: "

@@ -11,6 +11,7 @@ from causalfm.estimators.correctors.gradient_reversal import Players, Rows, Weig
 
 FEWEST = 20  # patients; with fewer nothing is learned
 HELD_OUT = 0.25
+MOST_LOST = 2.0  # standard errors by which biology may be read worse
 STRENGTHS = (0.1, 0.3, 1.0, 3.0)
 RIDGE = 1e-2  # of a read-out, in units of the mean variance
 MOST, FEATURES = 5_000, 256  # rows that are read; rectified random features beside them where maps are not linear
@@ -101,8 +102,9 @@ def choose(rows: Rows, strength: float | None, players: Players, random_state: i
     Returns
     -------
     weights : dict
-        Of the map. One under which biology is read worse on held-out patients, by more than a standard error, does not
-        count; if none that counts lowers the read-out of the factor by more than a standard error, nothing is moved.
+        Of the map. One under which biology is read worse on held-out patients, by more than two standard errors, does
+        not count; if none that counts lowers the read-out of the factor by more than a standard error, nothing is
+        moved.
     choice : Choice
         What was chosen.
     """
@@ -116,12 +118,15 @@ def choose(rows: Rows, strength: float | None, players: Players, random_state: i
 
     def judge(weights: Weights) -> float:
         worse, error = _mean_and_error(reading.of_biology(weights) - biology)
-        return np.inf if worse > error else _from_chance(reading.of_factor(weights))
+        return np.inf if worse > MOST_LOST * error else _from_chance(reading.of_factor(weights))
 
     found = []
     for s in STRENGTHS if strength is None else (strength,):
         map_, step = play(train, s, players, judge, np.random.default_rng(rng.integers(2**32)))
-        found.append((reading.of_factor(map_), s, step))
+        if np.isfinite(judge(map_)):
+            found.append((reading.of_factor(map_), s, step))
+    if not found:
+        return still, Choice(0.0, 0, len(before), float(before.mean()), float(before.mean()), 0.0)
     best = min((left for left, *_ in found), key=_from_chance)
     left, s, step = next(f for f in found if _from_chance(f[0]) - _from_chance(best) <= _mean_and_error(f[0] - best)[1])
     error = _mean_and_error(left - before)[1]
