@@ -1,7 +1,8 @@
 """What correctors leave of the site, and of biology, where sites see different patients: ``docs/correctors.csv``.
 
-Every map is affine at each level, so that the true means of the simulator, moved by a fitted corrector, are what new
-patients have on average: no test rows, no error of theirs. ``python -m experiments.corrector_biology``
+Maps that are affine at each level move the true means of the simulator to what new patients have on average: no test
+rows, no error of theirs. Of the one that is not affine the change of new rows is averaged.
+``python -m experiments.corrector_biology``
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import LinearTruth, linear_scm
+from causalfm.errors import DataError
 from causalfm.estimators import (
+    CausalComBat,
     ComBat,
+    GradientReversalAdapter,
     LinearEraser,
     MeanAligner,
     NuisanceSubspace,
@@ -39,6 +44,9 @@ METHODS: dict[str, tuple[Callable[[], Any], bool]] = {
     "ComBat": (lambda: ComBat(), True),
     "ComBat, no biology given": (lambda: ComBat(), False),
     "ComBat, CovBat": (lambda: ComBat(covbat=0.95), True),
+    "CausalComBat": (lambda: CausalComBat(on_violation="trim"), True),
+    "CausalComBat, matched": (lambda: CausalComBat(estimator="matched", on_violation="trim"), True),
+    "CausalComBat, AIPW": (lambda: CausalComBat(estimator="aipw", on_violation="trim"), True),
     "TransportAligner": (lambda: TransportAligner(), True),
     "TransportAligner, CORAL": (lambda: TransportAligner(map="coral"), True),
     "LinearEraser, oracle": (lambda: LinearEraser(form="oracle"), True),
@@ -50,42 +58,49 @@ METHODS: dict[str, tuple[Callable[[], Any], bool]] = {
     "LinearEraser, no biology given": (lambda: LinearEraser(), False),
     "NullspaceProjector": (lambda: NullspaceProjector(), True),
     "NullspaceProjector, no biology given": (lambda: NullspaceProjector(), False),
+    "GradientReversalAdapter": (lambda: GradientReversalAdapter(), True),
+    "GradientReversalAdapter, no biology given": (lambda: GradientReversalAdapter(), False),
+    "GradientReversalAdapter, MLP": (lambda: GradientReversalAdapter(form="mlp"), True),
 }
+FEWER = {name: 6 for name in METHODS if name.startswith("GradientReversalAdapter")}  # cohorts: seconds each
 
 
-def left(corrector: Any, truth: LinearTruth, mix: np.ndarray) -> tuple[float, float, float]:
+def left(corrector: Any, truth: LinearTruth, mix: np.ndarray, new: Cohort) -> tuple[float, float, float]:
     """Share of the site's squared effect; of the biology effect along itself, within sites and over all of them.
 
     ``mix (sites, classes)``: shares of each class's patients over sites. Where it differs between classes, the second
-    also holds what is left of the site; without any correction it is what a read-out over all rows would see.
+    also holds what is left of the site; without any correction it is what a read-out over all rows would see. Sites
+    that the fit left out are left out here.
     """
-    sites, classes = len(truth.site), len(truth.biology)
-    means = (truth.site[:, None] + truth.biology[None]).reshape(sites * classes, -1)
-    factor = np.repeat([f"site{s}" for s in range(sites)], classes)
-    if corrector is None:
-        moved = means
+    sites = np.arange(len(truth.site)) if corrector is None else _sites(corrector)
+    site, classes = truth.site[sites], len(truth.biology)
+    means = (site[:, None] + truth.biology[None]).reshape(len(sites) * classes, -1)
+    factor = np.repeat([f"site{s}" for s in sites], classes)
+    if getattr(corrector, "form", "") == "mlp":  # not affine: what it does to new rows, on average
+        change = _moved(corrector, new.X, new.obs["site"]) - new.X
+        levels = zip(factor, np.tile([f"class{b}" for b in range(classes)], len(sites)), strict=True)
+        moved = means + np.stack([change[_at(new.obs, *cell)].mean(axis=0) for cell in levels])
     else:
-        moved = corrector.transform(means, factor=factor) if _needs(corrector) else corrector.transform(means)
-    moved = moved.reshape(sites, classes, -1)
+        moved = _moved(corrector, means, factor)
+    moved = moved.reshape(len(sites), classes, -1)
     between = ((moved - moved.mean(axis=0)) ** 2).sum() / classes
-    before = ((truth.site - truth.site.mean(axis=0)) ** 2).sum()
+    before = ((site - site.mean(axis=0)) ** 2).sum()
     effect, real = (moved[:, 1] - moved[:, 0]).mean(axis=0), truth.biology[1] - truth.biology[0]
-    pooled = np.einsum("sc,scd->cd", mix, moved)
+    pooled = np.einsum("sc,scd->cd", mix[sites] / mix[sites].sum(axis=0), moved)
     size = float(real @ real)
     return float(between / before), float(effect @ real) / size, float((pooled[1] - pooled[0]) @ real) / size
 
 
-def covered(corrector: Any, seed: int, confounding: float, truth: LinearTruth) -> float:
+def covered(corrector: Any, new: Cohort, truth: LinearTruth) -> float:
     """Whether the interval of the biology effect along itself, over corrected new patients, holds the truth.
 
     Class means of patients, unlike variances; what the fit of the corrector adds to the error is left out, as it is by
     whoever analyses corrected rows.
     """
-    new, _ = linear_scm(**SETTINGS, confounding=confounding, effect_seed=seed, random_state=seed + 1000)
-    real = truth.biology[1] - truth.biology[0]
-    moved = new.X
     if corrector is not None:
-        moved = corrector.transform(new.X, **({"factor": new.obs["site"]} if _needs(corrector) else {}))
+        new = new[new.obs["site"].isin([f"site{s}" for s in _sites(corrector)]).to_numpy()]
+    real = truth.biology[1] - truth.biology[0]
+    moved = _moved(corrector, new.X, new.obs["site"])
     scores = (pd.Series(moved @ real / (real @ real))).groupby(new.obs["patient"].to_numpy()).mean()
     classes = new.obs.groupby("patient")["tumour"].first().loc[scores.index]
     one, zero = (scores[classes == c] for c in ("class1", "class0"))
@@ -93,16 +108,37 @@ def covered(corrector: Any, seed: int, confounding: float, truth: LinearTruth) -
     return float(abs(one.mean() - zero.mean() - 1.0) <= half)
 
 
-def measured(method: str, confounding: float, seed: int) -> tuple[float, float, float, float]:
-    """One corrector on one cohort, effects drawn anew."""
+def measured(method: str, confounding: float, seed: int) -> tuple[float, float, float, float] | None:
+    """One corrector on one cohort, effects drawn anew; None where it refuses."""
     make, given = METHODS[method]
     cohort, truth = linear_scm(**SETTINGS, confounding=confounding, effect_seed=seed, random_state=seed)
+    new, _ = linear_scm(**SETTINGS, confounding=confounding, effect_seed=seed, random_state=seed + 1000)
     more = {"biology": cohort.obs["tumour"], "covariates": cohort.obs[["age"]]} if given else {}
     mix = cohort.obs.groupby(["site", "tumour"]).size().unstack(fill_value=0).to_numpy(dtype=np.float64)
     fitted = make()
     if fitted is not None:
-        fitted.fit(cohort.X, cohort.obs["site"], groups=cohort.obs["patient"], **more)
-    return *left(fitted, truth, mix / mix.sum(axis=0)), covered(fitted, seed, confounding, truth)
+        try:
+            fitted.fit(cohort.X, cohort.obs["site"], groups=cohort.obs["patient"], **more)
+        except DataError:
+            return None
+    return *left(fitted, truth, mix, new), covered(fitted, new, truth)
+
+
+def _moved(corrector: Any, X: np.ndarray, factor: Any) -> np.ndarray:
+    if corrector is None:
+        return X
+    return np.asarray(corrector.transform(X, **({"factor": factor} if _needs(corrector) else {})))
+
+
+def _sites(corrector: Any) -> np.ndarray:
+    """Sites of the fit."""
+    if isinstance(corrector, SCMCorrector):
+        return np.arange(SETTINGS["n_sites"])
+    return np.sort([int(level.removeprefix("site")) for level in corrector.levels_])
+
+
+def _at(obs: pd.DataFrame, site: str, tumour: str) -> np.ndarray:
+    return ((obs["site"] == site) & (obs["tumour"] == tumour)).to_numpy()
 
 
 def new_site_left(make: Callable[[], Any], patients: int, seed: int, *, one_class: bool = False) -> float:
@@ -121,16 +157,18 @@ def new_site_left(make: Callable[[], Any], patients: int, seed: int, *, one_clas
 
 
 def rows(cohorts: int = COHORTS) -> list[dict[str, Any]]:
-    """One row per method and confounding: means and standard errors over cohorts."""
+    """One row per method and confounding: means and standard errors over cohorts; ``cohorts``: where it was fitted."""
     out = []
     for method in METHODS:
+        n = min(cohorts, FEWER.get(method, cohorts))
         for confounding in CONFOUNDING:
-            found = np.array([measured(method, confounding, seed) for seed in range(cohorts)])
+            found = [measured(method, confounding, seed) for seed in range(n)]
+            values = np.array([f for f in found if f is not None])
             row: dict[str, Any] = {"method": method, "confounding": confounding}
-            for name, values in zip(MEASURES, found.T, strict=True):
-                row[name] = round(float(values.mean()), 3)
-                row[f"{name}_se"] = round(float(values.std(ddof=1) / np.sqrt(cohorts)), 3)
-            out.append({**row, "cohorts": cohorts})
+            for name, column in zip(MEASURES, values.T, strict=True):
+                row[name] = round(float(column.mean()), 3)
+                row[f"{name}_se"] = round(float(column.std(ddof=1) / np.sqrt(len(values))), 3)
+            out.append({**row, "cohorts": len(values), "refused": n - len(values)})
     return out
 
 

@@ -6,7 +6,9 @@ import numpy as np
 
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.estimators import (
+    CausalComBat,
     ComBat,
+    GradientReversalAdapter,
     LinearEraser,
     MeanAligner,
     NuisanceSubspace,
@@ -25,13 +27,27 @@ SITE_WISE = {
     "quadratic": lambda **k: LinearEraser(form="quadratic", **k),
     "transport": lambda **k: TransportAligner(**k),
     "coral": lambda **k: TransportAligner(map="coral", **k),
+    "causal": lambda **k: CausalComBat(**k),
+    "causal, matched": lambda **k: CausalComBat(estimator="matched", caliper=0.5, **k),
+    "causal, aipw": lambda **k: CausalComBat(estimator="aipw", **k),
+}
+TRAINED = {
+    "reversal": lambda **k: GradientReversalAdapter(strength=1.0, steps=25, **k),
+    "reversal, mlp": lambda **k: GradientReversalAdapter(form="mlp", strength=1.0, steps=25, width=8, **k),
 }
 LABEL_FREE = {
     "leace": lambda **k: LinearEraser(**k),
     "inlp": lambda **k: NullspaceProjector(**k),
     "nuisance": lambda **k: NuisanceSubspace(**k),
+    **TRAINED,
 }
 ALL = {**SITE_WISE, **LABEL_FREE}
+STREAMS = {name: make for name, make in ALL.items() if make().streams}
+
+
+def with_ages(name: str, **settings: object):
+    """Return a corrector that leaves out rows whose ages it cannot compare, where it asks."""
+    return ALL[name](**({"on_violation": "trim"} if name.startswith("causal") else {}), **settings)
 
 
 def sample(n_groups: int = 90, confounding: float = 0.5, random_state: int = 0, **settings: object):

@@ -5,28 +5,25 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from corrector_samples import LevelGiven, applied, sample
+from corrector_samples import applied, sample
+from safetensors.numpy import load_file
 from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from causalfm.errors import DataError, NotIdentifiedError
 from causalfm.estimators import CausalComBat, ComBat
+from causalfm.estimators.correctors.empirical_bayes import posterior, prior_over
+from causalfm.estimators.correctors.nearest_matching import kway_matching
+from causalfm.estimators.correctors.support_region import _outward
+from causalfm.matching import propensities
 
 MAKE = {
     "regression": lambda **k: CausalComBat(**k),
+    "matched": lambda **k: CausalComBat(estimator="matched", **k),
     "aipw": lambda **k: CausalComBat(estimator="aipw", **k),
     "mean only": lambda **k: CausalComBat(mean_only=True, **k),
 }
-
-
-class CausalComBatGiven(LevelGiven, CausalComBat): ...
-
-
-@parametrize_with_checks([CausalComBatGiven(), CausalComBatGiven(estimator="aipw")])
-def test_scikit_learn_checks_where_levels_are_given(estimator, check):
-    check(estimator)
 
 
 def crossed(seed=0, n_each=12, d=6):
@@ -120,23 +117,26 @@ def test_rows_outside_the_common_support_are_refused_or_left_out_and_named(name)
     corrector = MAKE[name](on_violation="trim").fit(X, obs["site"], **more)
     out = corrector.left_out_
     ages = obs["age"].to_numpy()
-    kept = np.delete(ages, out)
+    kept = np.delete(ages, np.concatenate([out, corrector.unmatched_]))
     apart = (ages < kept.min()) | (ages > kept.max())
-    assert set(np.flatnonzero(apart)) <= set(out)
+    assert set(np.flatnonzero(apart)) <= {*out, *corrector.unmatched_}
     assert 30.0 < kept.min() < 45.0 < 65.0 < kept.max() < 80.0
     assert f"{len(X) - len(out)} of {len(X)} groups" in corrector.report_.trimmed
     assert f"Left out: rows {out[0]}, {out[1]}" in corrector.report_.trimmed
-    assert sum(row["rows"] for row in corrector.report_.rows()) == len(X) - len(out)
-    with pytest.raises(DataError, match="use fit, and transform"):
-        MAKE[name](on_violation="trim").fit_transform(X, obs["site"], **more)
+    assert sum(row["rows"] for row in corrector.report_.rows()) == len(X) - len(out) - len(corrector.unmatched_)
+    assert bool(len(corrector.unmatched_)) == (name == "matched")
+    assert str(out[0]) in corrector.report_.trimmed
+    again = MAKE[name](on_violation="trim").fit_transform(X, obs["site"], **more)  # as transform does, all are moved
+    np.testing.assert_array_equal(again, corrector.transform(X, factor=obs["site"]))
     part = MAKE[name](on_violation="trim")
     part.set_params(on_violation="trim").fit(
         np.delete(X, out, 0), obs["site"].drop(out), biology=obs["tumour"].drop(out)
     )
     assert len(part.left_out_) == 0  # biology alone drops nobody here
     supported = corrector.supported(**more)
-    assert supported[np.setdiff1d(np.arange(len(X)), out)].all()
-    assert not supported[apart].any()
+    fitted_on = np.setdiff1d(np.arange(len(X)), np.concatenate([out, corrector.unmatched_]))
+    assert supported[fitted_on].all()
+    assert not supported[(ages < kept.min() - 5.0) | (ages > kept.max() + 5.0)].any()  # bounds are rounded outward
     with pytest.raises(DataError, match=r"outside the common support.*leave them out"):
         corrector.transform_given(X, obs["site"], **more)
     inside = np.flatnonzero(supported)
@@ -213,12 +213,10 @@ def test_rows_are_read_in_any_precision_left_as_they_are_and_saved(name, dtype, 
 
 def test_settings_and_columns_that_cannot_be_used_are_refused():
     X, obs = crossed()
-    with pytest.raises(DataError, match="choose 'regression' or 'aipw'"):
+    with pytest.raises(DataError, match="choose one of 'regression', 'matched', 'aipw'"):
         CausalComBat(estimator="iptw").fit(X, obs["site"])
     with pytest.raises(DataError, match="random_state"):
         CausalComBat(random_state=-1).fit(X, obs["site"])
-    with pytest.raises(DataError, match="rename it"):
-        CausalComBat().fit(X, obs["site"], covariates=obs[["age"]].rename(columns={"age": "group"}))
     with pytest.raises(DataError, match="fewer than 2 to learn from: merge levels, or choose estimator='regression'"):
         CausalComBat(estimator="aipw", mean_only=True).fit(X, ["lone", *obs["site"][1:]])
     assert not hasattr(CausalComBat(), "partial_fit")  # matching compares all rows
@@ -233,3 +231,142 @@ def test_a_pipeline_routes_levels_and_biology():
         moved = pipeline[:-1].transform(X, factor=obs["site"])
     peer = ComBat().fit(X, obs["site"], biology=obs["tumour"])
     np.testing.assert_allclose(moved, applied(peer, X, obs["site"]), atol=1e-12)
+
+
+def shift_error(corrector, curve, seeds, n=400):
+    return np.array([error(corrector(), seed, shifted, curve, n) for seed in seeds])
+
+
+def test_matching_balances_what_a_line_through_a_threshold_leaves():
+    def threshold(age):
+        return np.tanh((age - 55.0) / 5.0)
+
+    matched, regression = (
+        shift_error(lambda e=e: CausalComBat(estimator=e, on_violation="trim"), threshold, range(8))
+        for e in ("matched", "regression")
+    )
+    assert matched[:, 0].mean() < 0.6 * regression[:, 0].mean()
+    assert matched[:, 1].mean() < 0.7 * regression[:, 1].mean()
+
+
+def test_each_match_lies_within_the_caliper_and_is_used_once():
+    rng = np.random.default_rng(0)
+    level = np.repeat([0, 1], [40, 100])
+    x = np.concatenate([rng.normal(0.0, 1.0, 40), rng.normal(1.0, 1.0, 100)])[:, None]
+    x[0] = -9.0  # nobody is near
+    kept = kway_matching(level, x, 0.1)
+    assert not kept[0]
+    score = propensities(level, x)[:, 0]
+    width = 0.1 * score.std(ddof=1)
+    gaps = np.abs(score[(level == 0) & kept][:, None] - score[(level == 1) & kept])
+    assert gaps.min(axis=1).max() <= width
+    assert gaps.min(axis=0).max() <= width
+    assert (kept & (level == 1)).sum() <= 2 * (kept & (level == 0)).sum()  # floor(100 / 40) each
+    wide = kway_matching(level, x, 100.0)
+    assert (wide & (level == 1)).sum() == 80
+    assert wide[level == 0].all()
+    order = rng.permutation(140)
+    np.testing.assert_array_equal(kway_matching(level[order], x[order], 0.1), kept[order])
+    three = np.concatenate([level, np.full(50, 2)])
+    found = kway_matching(three, np.concatenate([x, np.full((50, 1), 30.0)]), 0.1)
+    np.testing.assert_array_equal(found[:140], kept)  # a level that is far from all keeps nobody, and takes nobody
+    assert not found[140:].any()
+
+
+def test_a_caliper_that_nobody_meets_is_refused():
+    X, obs, _, _ = by_age(0, in_part, np.tanh, n=60)
+    more = {"biology": obs["tumour"], "covariates": obs[["age"]]}
+    with pytest.raises(DataError, match="Widen it"):
+        CausalComBat(estimator="matched", caliper=1e-12, on_violation="trim").fit(X, obs["site"], **more)
+    with pytest.raises(DataError, match="caliper"):
+        CausalComBat(estimator="matched", caliper=0.0).fit(X, obs["site"], **more)
+
+
+def test_doubly_robust_locations_count_the_patients_that_they_rest_on():
+    X, obs, _, _ = by_age(0, shifted, np.tanh)
+    corrector = CausalComBat(estimator="aipw", on_violation="trim")
+    corrector.fit(X, obs["site"], biology=obs["tumour"], covariates=obs[["age"]])
+    count = np.array([row["weight"] for row in corrector.report_.rows()])
+    assert (corrector._effective < 0.8 * count).all()  # unequal weights tell less
+    X, obs = crossed(n_each=40)
+    flat = CausalComBat(estimator="aipw").fit(X, obs["site"], biology=obs["tumour"], covariates=obs[["age"]])
+    np.testing.assert_allclose(flat._effective, 80.0, rtol=0.1)
+    delta, gamma = np.ones((2, 50)), np.random.default_rng(0).normal(size=(2, 50))
+    prior = prior_over(gamma, delta, 1)
+    few, many = (posterior(gamma, delta, np.full(2, 40.0), prior, np.full(2, m))[0] for m in (10.0, 40.0))
+    shrunk = [np.abs(p - prior.mean).mean() / np.abs(gamma - prior.mean).mean() for p in (few, many)]
+    v = prior.variance.mean()
+    np.testing.assert_allclose(shrunk, [10 * v / (10 * v + 1), 40 * v / (40 * v + 1)], atol=0.02)
+
+
+def test_a_file_holds_no_number_of_a_patient(tmp_path):
+    """Sentinels: the least and the greatest age are those of one patient each, and of no other."""
+    X, obs, _, _ = by_age(0, in_part, np.tanh)
+    site = obs["site"].to_numpy().copy()
+    inside = np.flatnonzero((obs["age"] > 42.0) & (obs["age"] < 68.0))
+    X, obs = X[inside], obs.iloc[inside].reset_index(drop=True)
+    more = {"biology": obs["tumour"], "groups": np.arange(len(obs))}
+    corrector = CausalComBat(on_violation="trim").fit(X, site[inside], covariates=obs[["age"]], **more)
+    corrector.save(tmp_path / "c.safetensors")
+    arrays = load_file(tmp_path / "c.safetensors")
+    saved = np.concatenate([np.asarray(v, dtype=float).ravel() for v in arrays.values()])
+    centre = corrector.regressors_.shifts["age"]
+    kept = np.sort(np.delete(obs["age"].to_numpy(), corrector.left_out_))
+    low, high = arrays["low"][0] + centre, arrays["high"][0] + centre
+    assert low <= kept[0]
+    assert high >= kept[-1]
+    for edge, bound in ((kept[:5], low), (kept[-5:], high)):
+        assert abs(bound - edge).min() > 1e-3 * np.ptp(kept)
+        step = np.ptp(edge)
+        assert abs(bound - edge).max() < 6.0 * step  # rounded, not made up
+    for age in kept:  # nor any other array
+        assert np.abs(saved - (age - centre)).min() > 1e-7
+        assert np.abs(saved - age).min() > 1e-7
+    nudged = obs.assign(age=obs["age"].where(obs["age"] != kept[0], kept[0] + 0.2 * (kept[1] - kept[0])))
+    moved = CausalComBat(on_violation="trim").fit(X, site[inside], covariates=nudged[["age"]], **more)
+    same = moved.solution_["low"][0] + moved.regressors_.shifts["age"]
+    assert abs(same - low) < 0.5 * np.ptp(kept[:5])
+    assert len(arrays["cells"]) == 2
+    assert max(len(v) for v in arrays.values() if v.ndim) < 20  # no row goes along
+
+
+@pytest.mark.parametrize("many", [1, 3])
+def test_a_bound_is_rounded_so_that_five_patients_lie_where_it_may_be(many):
+    rng = np.random.default_rng(0)
+    for scale in (1e-3, 1.0, 1e4):
+        values = np.repeat(scale * rng.normal(size=40), many)
+        unit = np.repeat(np.arange(40), many)
+        bound, outer = _outward(values, unit), np.sort(scale * np.unique(values / scale))[:5]
+        assert bound <= outer[0]
+        step = outer[4] - outer[0]
+        assert bound > outer[0] - 5.0 * step
+        digits = bound / 10.0 ** np.floor(np.log10(step))
+        assert abs(digits - round(digits)) < 1e-6  # no more digits than the step has
+    assert _outward(np.array([3.25] * 5 + [9.0]), np.arange(6)) == 3.25  # shared by five
+    assert _outward(np.array([3.25] * 4 + [9.0]), np.arange(5)) == 0.0
+    assert _outward(np.array([3.25] * 5 + [9.0]), np.array([0, 0, 0, 0, 0, 1])) == 0.0  # rows of one
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_rows_at_a_new_level_are_learned_with_the_frozen_fit(name):
+    X, obs = crossed(n_each=30)
+    known = (obs["site"] != "C").to_numpy()
+    more = {"biology": obs["tumour"][known], "covariates": obs[["age"]][known]}
+    corrector = MAKE[name](unseen="adapt").fit(X[known], obs["site"][known], **more)
+    moved = corrector.transform(X, factor=obs["site"])
+    np.testing.assert_array_equal(moved[known], corrector.transform(X[known], factor=obs["site"][known]))
+    before, after = (np.abs(V[~known].mean(axis=0) - V[known].mean(axis=0)).mean() for V in (X, moved))
+    assert after < 0.25 * before
+    assert "learned" in corrector.account(["C"]).rows()[0]["done"]
+
+
+def test_a_pipeline_trims():
+    X, obs, _, _ = by_age(0, in_part, np.tanh)
+    settings = {"factor": obs["site"], "biology": obs["tumour"], "covariates": obs[["age"]]}
+    with config_context(enable_metadata_routing=True):
+        corrector = CausalComBat(on_violation="trim")
+        corrector.set_fit_request(**dict.fromkeys(settings, True)).set_transform_request(factor=True)
+        pipeline = make_pipeline(corrector, LogisticRegression()).fit(X, obs["tumour"], **settings)
+        assert pipeline.predict(X, factor=obs["site"]).shape == (len(X),)
+    assert len(pipeline[0].left_out_) > 0
+    assert "Left out: rows" in pipeline[0].report_.trimmed

@@ -5,7 +5,7 @@ import pytest
 from corrector_samples import ALL, LABEL_FREE, SITE_WISE, LevelGiven, rows_of
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from causalfm.estimators import ComBat, LinearEraser, MeanAligner, SCMCorrector, TransportAligner
+from causalfm.estimators import CausalComBat, ComBat, LinearEraser, MeanAligner, SCMCorrector, TransportAligner
 from causalfm.graph import CausalGraph
 
 LABELS = "transform needs the level of each row, which the check does not pass"
@@ -54,13 +54,19 @@ class MeanAlignerGiven(LevelGiven, MeanAligner): ...
 class ComBatGiven(LevelGiven, ComBat): ...
 
 
+class CausalComBatGiven(LevelGiven, CausalComBat): ...
+
+
 class LinearEraserGiven(LevelGiven, LinearEraser): ...
 
 
 class TransportAlignerGiven(LevelGiven, TransportAligner): ...
 
 
-GIVEN = {c.__mro__[2]: c for c in (MeanAlignerGiven, ComBatGiven, LinearEraserGiven, TransportAlignerGiven)}
+GIVEN = {
+    c.__mro__[2]: c
+    for c in (MeanAlignerGiven, ComBatGiven, CausalComBatGiven, LinearEraserGiven, TransportAlignerGiven)
+}
 
 
 def given_levels(corrector):

@@ -31,6 +31,8 @@ class Adjusted:
         ``(L,)`` variance of a level's distance from the mean of all levels, per unit of residual variance.
     coefficients
         ``(L, q, d)`` regression of the shifted rows at each level, the intercept first.
+    located
+        ``(L,)`` rows (groups) of equal weight that tell as much of a level's place as its rows do; here ``count``.
     undetermined
         True if the design leaves differences between levels open.
     """
@@ -42,6 +44,7 @@ class Adjusted:
     count: np.ndarray
     unit_error: np.ndarray
     coefficients: np.ndarray
+    located: np.ndarray
     undetermined: bool
 
     def effects(self, reference: int | None) -> np.ndarray:
@@ -83,7 +86,7 @@ def adjusted(moments: LevelMoments) -> Adjusted:
     levels = moments.shift + solved[:L] + means @ beta
     coefficients = np.concatenate([solved[:L, None], np.broadcast_to(beta, (L, *beta.shape))], axis=1)
     error = np.einsum("lp,pq,lq->l", contrast, inverse, contrast)
-    return Adjusted(levels, beta, centre, means, count, np.maximum(error, 1e-300), coefficients, open_)
+    return Adjusted(levels, beta, centre, means, count, np.maximum(error, 1e-300), coefficients, count, open_)
 
 
 def residual_squares(moments: LevelMoments, fit: Adjusted) -> np.ndarray:

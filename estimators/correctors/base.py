@@ -35,6 +35,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
     levels_: tuple[str, ...]
     solution_: dict[str, np.ndarray] | None
     report_: FitReport | None
+    _fitted_with: dict[str, Any]
 
     def fit(
         self,
@@ -76,6 +77,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         self._check_settings()
         y = y if factor is None else factor
         X, batch = self._read_batch(X, y, biology, covariates, groups, reset=True)
+        self._fitted_with = self.get_params(deep=False)
         moments, regressors, n_units = self._moments(X, batch)
         support = self._support(moments, batch)
         if support is not None:
@@ -128,6 +130,9 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         X, batch = self._read_batch(X, y, biology, covariates, groups, reset=first, one_level=True)
         if not first and self.grouped_ != (groups is not None):
             raise DataError("give groups with every part, or with none: rows and groups cannot weigh together.")
+        if first:
+            self._fitted_with = self.get_params(deep=False)
+        self._refuse_other_settings()
         self._add(X, batch, first)
         self.grouped_, self.trimmed_, self.solution_, self.report_ = groups is not None, None, None, None
         return self
@@ -270,7 +275,16 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         self.solution_ = self._solve(self.moments_, fit)
         self.report_ = fit_report(self, unit)
 
+    def _refuse_other_settings(self) -> None:
+        """Refuse settings that were changed after the fit; what is done with new levels may be."""
+        for name, value in self._fitted_with.items():
+            if name not in ("unseen", "on_violation") and getattr(self, name) != value:
+                raise DataError(
+                    f"{name}={value!r} at the fit and {name}={getattr(self, name)!r} now: fit again, or set it back."
+                )
+
     def _solved(self) -> dict[str, np.ndarray]:
+        self._refuse_other_settings()
         if self.solution_ is None:
             self._finish()
         assert self.solution_ is not None

@@ -105,7 +105,7 @@ class ComBat(SiteWise):
         if not self.mean_only:
             delta = np.where(varies, diagonal / (fit.count[:, None] - 1.0) / sd**2, 1.0)
         out |= {"sd": sd, "varies": varies}
-        shift, scale = self._posterior(gamma, delta, fit.count, out)
+        shift, scale = self._posterior(gamma, delta, fit.count, out, fit.located)
         if reference is not None:
             shift[reference], scale[reference] = 0.0, 1.0
         out |= {"shift": shift * sd, "scale": scale}
@@ -116,7 +116,12 @@ class ComBat(SiteWise):
         return out
 
     def _posterior(
-        self, gamma: np.ndarray, delta: np.ndarray | None, count: np.ndarray, out: dict[str, np.ndarray]
+        self,
+        gamma: np.ndarray,
+        delta: np.ndarray | None,
+        count: np.ndarray,
+        out: dict[str, np.ndarray],
+        located: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Locations and scales ``(L, d)``; dimensions without residual are not shrunk, and one alone has no prior."""
         varies, location, scale = out["varies"], gamma.copy(), np.ones_like(gamma)
@@ -128,7 +133,7 @@ class ComBat(SiteWise):
                 prior = prior_over(gamma[:, varies], some, AXIS[self.prior])
                 if self.prior == "levels":
                     out |= {f"prior_{name}": value for name, value in vars(prior).items() if value is not None}
-            location[:, varies], variance = posterior(gamma[:, varies], some, count, prior)
+            location[:, varies], variance = posterior(gamma[:, varies], some, count, prior, located)
         else:
             variance = np.ones_like(gamma[:, varies]) if some is None else some
         scale[:, varies] = np.sqrt(variance)
@@ -152,7 +157,7 @@ class ComBat(SiteWise):
     ) -> dict[str, np.ndarray]:
         n, sd = moments.count, solution["sd"]
         if n[0] < 2:
-            raise DataError("unseen='adapt' needs at least two rows of a new level, passed together.")
+            raise DataError("unseen='adapt' needs at least two rows (groups) of a new level, passed together.")
         mean = moments.cross[:, 0] / n[0]
         square = moments.square[0] / n[0]
         gamma, delta = mean / sd, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SHOWN = 8  # levels in a message
+TAKEN = ("Z", "group")  # nodes of the graph below
 
 
 def refuse_undetermined(counts: np.ndarray, levels: Sequence[str], classes: Sequence[str], unit: str) -> None:
@@ -70,11 +72,10 @@ def comparable_rows(
     Raises
     ------
     DataError
-        A covariate named ``"group"``; nothing left to compare; a factor that varies within groups.
+        Nothing left to compare; a factor that varies within groups; a name that no graph can hold.
     """
-    if "group" in {column.name for column in columns}:
-        raise DataError("a covariate cannot be named 'group' where rows are compared: rename it.")
     codes, levels = factor
+    columns = [dataclasses.replace(column, name=_node(column.name, columns)) for column in columns]
     obs = pd.DataFrame({"factor": pd.Categorical.from_codes(codes, pd.Index(levels))})
     for column in columns:
         coded = None if column.levels is None else pd.Categorical.from_codes(column.values, pd.Index(column.levels))
@@ -97,3 +98,11 @@ def comparable_rows(
     if not support.comparable:
         raise DataError(f"nothing is left to compare: {support.sentence}")
     return support
+
+
+def _node(name: str, columns: Sequence[Column]) -> str:
+    """Return a name for a covariate that no other node has."""
+    taken = {*TAKEN, *(column.name for column in columns if column.name != name)}
+    while name in taken:
+        name = f"covariate {name}"
+    return name

@@ -55,7 +55,7 @@ def prior_over(gamma: np.ndarray, delta: np.ndarray | None, axis: int) -> Prior:
 
 
 def posterior(
-    gamma: np.ndarray, delta: np.ndarray | None, count: np.ndarray, prior: Prior
+    gamma: np.ndarray, delta: np.ndarray | None, count: np.ndarray, prior: Prior, located: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Posterior locations and variances, each given the other, to convergence.
 
@@ -67,6 +67,8 @@ def posterior(
         ``(L,)`` rows or groups.
     prior
         See :class:`Prior`.
+    located
+        ``(L,)`` rows that tell as much of a location as the estimate does; None: ``count``.
 
     Returns
     -------
@@ -78,13 +80,14 @@ def posterior(
     Johnson, Li and Rabinovic, Biostatistics 8 (2007) 118-127.
     """
     n = count[:, None]
+    m = n if located is None else located[:, None]
     variance = np.ones_like(gamma) if delta is None else delta
     for _ in range(STEPS):
-        weight = prior.variance * n
+        weight = prior.variance * m
         location = (weight * gamma + variance * prior.mean) / (weight + variance)
         if delta is None or prior.shape is None or prior.rate is None:
             return location, variance
-        squares = (n - 1.0) * delta + n * (gamma - location) ** 2
+        squares = (n - 1.0) * delta + m * (gamma - location) ** 2
         new = (0.5 * squares + prior.rate) / (n / 2.0 + prior.shape - 1.0)
         moved, variance = float(np.abs(new / variance - 1.0).max()), new
         if moved < TOLERANCE:

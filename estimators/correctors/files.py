@@ -37,6 +37,7 @@ def load_corrector(cls: type, path: str | os.PathLike[str]) -> Any:
     header, tensors = read_model(path, kind=_kind(cls))
     try:
         corrector = cls(**header["settings"])
+        corrector._fitted_with = corrector.get_params(deep=False)
         corrector.levels_ = tuple(header["levels"])
         corrector.regressors_ = Regressors(tuple(header["regressors"]), header["shifts"])
         corrector.n_features_in_, corrector.grouped_ = header["features"], header["grouped"]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 BATCH, EVERY, PATIENCE = 256, 25, 8
-RATE, LAYERS, READERS = 1e-2, 1e-3, 2e-2  # step sizes: directions, hidden layer, adversary and read-out of biology
+RATE, LAYERS, READERS = 1e-2, 1e-3, 2e-2  # step sizes: directions, or hidden layer; adversary and read-out of biology
 AVERAGED = 0.98  # a game circles its equilibrium: the running mean of its weights comes nearer
 
 Weights = Mapping[str, np.ndarray]
@@ -67,25 +67,46 @@ class Rows:
 
 
 def moved(u: Any, weights: Mapping[str, Any]) -> Any:
-    """Apply a map to whitened rows of NumPy or torch: ``p = u - u V V'``, then ``p + f(p A) B`` with layers."""
-    out = u - (u @ weights["axes"]) @ weights["axes"].T
-    if "bias" not in weights:
-        return out
-    inner = out @ weights["into"] + weights["bias"]
-    return out + (inner * (inner > 0)) @ weights["back"]
+    """Apply a map to whitened rows of NumPy or torch: ``h = u + f(u A + b) B``, then ``h - (h - m) V V'``."""
+    out = u
+    if "bias" in weights:
+        inner = u @ weights["into"] + weights["bias"]
+        out = u + (inner * (inner > 0)) @ weights["back"]
+    return out - ((out - weights["middle"]) @ weights["axes"]) @ weights["axes"].T
 
 
-def still_map(d: int, n_levels: int, players: Players, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def still_map(d: int, players: Players, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return a map that moves nothing."""
-    axes = np.zeros((d, min(n_levels - 1, d)))
+    nothing = {"axes": np.zeros((d, 0)), "middle": np.zeros(d)}
     if players.linear:
-        return {"axes": axes}
+        return nothing
     into = rng.standard_normal((d, players.width)) / np.sqrt(d)
-    return {"axes": axes, "into": into, "bias": np.zeros(players.width), "back": np.zeros((players.width, d))}
+    return {**nothing, "into": into, "bias": np.zeros(players.width), "back": np.zeros((players.width, d))}
+
+
+def erased(rows: Rows, weights: Weights) -> dict[str, np.ndarray]:
+    """Return a map with the projection after which a linear reader of these rows finds nothing, in closed form.
+
+    The factor less its regression on what is given has no covariance with the rows in the plane that is left. On
+    whitened rows without layers it is LEACE.
+    """
+    weight = rows.weight()
+    root = np.sqrt(weight)[:, None]
+    design = root * np.concatenate([np.ones((len(rows.level), 1)), rows.given], axis=1)
+    factor = root * np.eye(rows.n_levels)[rows.level]
+    factor -= design @ np.linalg.lstsq(design, factor, rcond=1e-10)[0]
+    d = len(weights["middle"])
+    u = moved(rows.u, {**weights, "axes": np.zeros((d, 0))})
+    axes, size, _ = np.linalg.svd((root * u).T @ factor, full_matrices=False)
+    return {**weights, "axes": axes[:, size > 1e-9 * max(float(size[0]), 1e-300)], "middle": weight @ u}
 
 
 def play(
-    rows: Rows, strength: float, players: Players, judge: Callable[[Weights], float], rng: np.random.Generator
+    rows: Rows,
+    strength: float,
+    players: Players,
+    judge: Callable[[Weights], float] | None,
+    rng: np.random.Generator,
 ) -> tuple[Weights, int]:
     """Train a map at one strength and stop early.
 
@@ -115,37 +136,70 @@ def play(
     def put(values: np.ndarray) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.float32, device=players.device or "cpu")
 
-    best = still_map(rows.u.shape[1], rows.n_levels, players, rng)
-    start = {**best, "axes": rng.standard_normal(best["axes"].shape) / np.sqrt(len(best["axes"]))}
-    own, mean = ({name: put(value) for name, value in start.items()} for _ in range(2))
-    readers = [put(value) for value in _readers(rows, players, rng)]
-    for value in (*own.values(), *readers):
-        value.requires_grad_()
-    layers = [value for name, value in own.items() if name != "axes"]
-    rates = [([own["axes"]], RATE), (layers, LAYERS), (readers, READERS)]
-    optimiser = torch.optim.Adam([{"params": values, "lr": rate} for values, rate in rates if values])
-    data = [put(rows.u), torch.as_tensor(rows.level).to(own["axes"].device), put(rows.given)]
-    if rows.biology is not None:
-        data.append(torch.as_tensor(rows.biology).to(own["axes"].device))
-    lowest, found, ends = judge(best), 0, np.cumsum(rows.weight())
+    best: Weights = erased(rows, still_map(rows.u.shape[1], players, rng))
+    lowest, found = np.inf if judge is None else judge(best), 0
+    game = _Game(rows, strength, players, best, rng)
     for step in range(1, players.steps + 1):
-        drawn = np.searchsorted(ends, rng.random(BATCH) * ends[-1]).clip(max=len(ends) - 1)  # patients alike
-        optimiser.zero_grad()
-        at = torch.as_tensor(drawn, device=own["axes"].device)
-        upright = {**own, "axes": torch.linalg.qr(own["axes"])[0]}
-        _loss([part[at] for part in data], upright, readers, strength).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        with torch.no_grad():
-            for name, value in own.items():
-                mean[name].lerp_(value, 1.0 - AVERAGED)
-        if step % EVERY == 0 or step == players.steps:
-            now = {name: value.cpu().numpy().astype(np.float64) for name, value in mean.items()}
-            now["axes"] = np.linalg.qr(now["axes"])[0]
-            if (loss := judge(now)) < lowest:
+        game.turn()
+        if step == players.steps or (judge is not None and step % EVERY == 0):
+            now = game.weights()
+            if (loss := -np.inf if judge is None else judge(now)) < lowest:
                 best, lowest, found = now, loss, step
             elif step - found >= PATIENCE * EVERY:
                 break
+        elif step % EVERY == 0:
+            game.weights()
     return best, found
+
+
+class _Game:
+    """Weights of the players, those of the map averaged, and the optimiser."""
+
+    def __init__(self, rows: Rows, strength: float, players: Players, start: Weights, rng: np.random.Generator) -> None:
+        import torch
+
+        self.rows, self.strength, self.players, self.rng = rows, strength, players, rng
+        self.own, self.mean = ({name: self._put(value) for name, value in start.items()} for _ in range(2))
+        self.trained = ["axes"] if players.linear else ["into", "bias", "back"]
+        self.readers = [self._put(value) for value in _readers(rows, players, rng)]
+        own = [self.own[name] for name in self.trained]
+        for value in (*own, *self.readers):
+            value.requires_grad_()
+        rates = [(own, RATE if players.linear else LAYERS), (self.readers, READERS)]
+        self.optimiser = torch.optim.Adam([{"params": values, "lr": rate} for values, rate in rates])
+        device = self.own["axes"].device
+        self.data = [self._put(rows.u), torch.as_tensor(rows.level).to(device), self._put(rows.given)]
+        if rows.biology is not None:
+            self.data.append(torch.as_tensor(rows.biology).to(device))
+        self.ends = np.cumsum(rows.weight())
+
+    def _put(self, values: np.ndarray) -> torch.Tensor:
+        import torch
+
+        return torch.tensor(values, dtype=torch.float32, device=self.players.device or "cpu")
+
+    def turn(self) -> None:
+        """One step of all players on some rows, patients alike."""
+        import torch
+
+        drawn = np.searchsorted(self.ends, self.rng.random(BATCH) * self.ends[-1]).clip(max=len(self.ends) - 1)
+        at = torch.as_tensor(drawn, device=self.own["axes"].device)
+        own = {**self.own, "axes": torch.linalg.qr(self.own["axes"])[0]} if self.players.linear else self.own
+        self.optimiser.zero_grad()
+        _loss([part[at] for part in self.data], own, self.readers, self.strength).backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        with torch.no_grad():
+            for name in self.trained:
+                self.mean[name].lerp_(self.own[name], 1.0 - AVERAGED)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Averaged weights; beside layers the projection is found anew, and played with from here on."""
+        now = {name: value.detach().cpu().numpy().astype(np.float64) for name, value in self.mean.items()}
+        if self.players.linear:
+            return {**now, "axes": np.linalg.qr(now["axes"])[0]}
+        now = erased(self.rows, now)
+        self.own |= {name: self._put(now[name]) for name in ("axes", "middle")}
+        return now
 
 
 def _readers(rows: Rows, players: Players, rng: np.random.Generator) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ FEWEST = 20  # patients; with fewer nothing is learned
 HELD_OUT = 0.25
 STRENGTHS = (0.1, 0.3, 1.0, 3.0)
 RIDGE = 1e-2  # of a read-out, in units of the mean variance
-MOST, FEATURES = 20_000, 256  # rows that are read; rectified random features beside them where maps are not linear
+MOST, FEATURES = 5_000, 256  # rows that are read; rectified random features beside them where maps are not linear
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,14 @@ class Reading:
         The mean is a correlation: 0 is chance, also for a read-out that learned noise, and 1 is perfect.
         """
         parts = (self.train, self.held)
-        seen = [self._seen(rows, weights) for rows in parts]
-        target = [np.eye(rows.n_levels)[rows.level] for rows in parts]
+        z = [moved(rows.u.astype(np.float64), weights) for rows in parts]
+        found = [self._agreement(z)]
+        if self.features is not None:  # a reader of many features overlooks what a linear one sees
+            found.append(self._agreement([self._seen(v) for v in z]))
+        return max(found, key=_from_chance)
+
+    def _agreement(self, seen: list[np.ndarray]) -> np.ndarray:
+        target = [np.eye(rows.n_levels)[rows.level] for rows in (self.train, self.held)]
         weight = self.train.weight()
         seen, target = (_less_given(both, self.train.given, self.held.given, weight) for both in (seen, target))
         read, unit = _read(seen, target[0], weight), self.held.unit
@@ -66,14 +73,13 @@ class Reading:
         """Squared error of a read-out of biology per held-out patient; all 0 without biology."""
         if self.train.biology is None or self.held.biology is None:
             return np.zeros(len(np.unique(self.held.unit)))
-        seen = [self._seen(rows, weights) for rows in (self.train, self.held)]
+        seen = [self._seen(moved(rows.u.astype(np.float64), weights)) for rows in (self.train, self.held)]
         classes = int(max(self.train.biology.max(), self.held.biology.max())) + 1
         target = [np.eye(classes)[rows] for rows in (self.train.biology, self.held.biology)]
         error = ((target[1] - _read(seen, target[0], self.train.weight())) ** 2).sum(axis=1)
         return _by_unit(error, self.held.unit)
 
-    def _seen(self, rows: Rows, weights: Weights) -> np.ndarray:
-        z = moved(rows.u.astype(np.float64), weights)
+    def _seen(self, z: np.ndarray) -> np.ndarray:
         return z if self.features is None else np.concatenate([z, np.maximum(z @ self.features, 0.0)], axis=1)
 
 
@@ -101,7 +107,7 @@ def choose(rows: Rows, strength: float | None, players: Players, random_state: i
         What was chosen.
     """
     rng = np.random.default_rng(random_state)
-    still = still_map(rows.u.shape[1], rows.n_levels, players, rng)
+    still = still_map(rows.u.shape[1], players, rng)
     units = int(rows.unit.max()) + 1
     if units < FEWEST:
         return still, Choice(0.0, 0, 0, np.nan, np.nan, np.nan)
@@ -115,16 +121,14 @@ def choose(rows: Rows, strength: float | None, players: Players, random_state: i
     found = []
     for s in STRENGTHS if strength is None else (strength,):
         map_, step = play(train, s, players, judge, np.random.default_rng(rng.integers(2**32)))
-        found.append((reading.of_factor(map_), map_, s, step))
+        found.append((reading.of_factor(map_), s, step))
     best = min((left for left, *_ in found), key=_from_chance)
-    left, weights, s, step = next(
-        f for f in found if _from_chance(f[0]) - _from_chance(best) <= _mean_and_error(f[0] - best)[1]
-    )
+    left, s, step = next(f for f in found if _from_chance(f[0]) - _from_chance(best) <= _mean_and_error(f[0] - best)[1])
     error = _mean_and_error(left - before)[1]
     record = Choice(s, step, len(before), float(before.mean()), float(left.mean()), error)
     read, noise = _mean_and_error(before)  # where the factor is not read, a gain is the noise of the read-out
     if read > 2.0 * noise and _from_chance(before) - _from_chance(left) > error:
-        return weights, record
+        return play(rows, s, dataclasses.replace(players, steps=step), None, rng)[0], record
     return still, Choice(0.0, 0, len(before), record.before, record.before, 0.0)
 
 

@@ -157,7 +157,7 @@ class LinearEraser(SiteWise):
         out = {"shift": mean}
         if self.form == "quadratic":
             if n < 2:
-                raise DataError("unseen='adapt' needs at least two rows of a new level, passed together.")
+                raise DataError("unseen='adapt' needs at least two rows (groups) of a new level, passed together.")
             own = self._covariance(moments.square[0] - n * np.outer(mean, mean), n)
             out["map"] = transport_map(own, solution["target"] + inside - solution["within"])
         return out

@@ -1,26 +1,73 @@
-"""What matching leaves to a corrector: effects of levels on the matched rows, and where those rows lie."""
+"""What matching leaves to a corrector: patients as wholes, and doubly robust effects of levels on them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 
 from causalfm.errors import DataError
-from causalfm.estimators.correctors.inputs import Batch, Column, Regressors, coded
+from causalfm.estimators.correctors.inputs import Batch, coded
 from causalfm.estimators.influence.aipw import aipw
 from causalfm.estimators.influence.comparison_groups import Compared, design_columns
 from causalfm.estimators.influence.crossfitting import N_FOLDS, deal_folds
 from causalfm.estimators.influence.nuisances import Nuisances
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
-SLACK = 1e-9  # of a range: rounding
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Groups, or rows where there are none: ``level (G,)``, ``kinds (G, k)``, ``numbers (G, p)``, ``of (n,)`` rows."""
+
+    level: np.ndarray
+    kinds: np.ndarray
+    numbers: np.ndarray
+    of: np.ndarray
+
+    @property
+    def columns(self) -> np.ndarray:
+        """``(G, q)`` numbers, and indicators of the categories."""
+        each = [kind[:, None] == np.unique(kind) for kind in self.kinds.T]
+        return np.concatenate([self.numbers, *each], axis=1).astype(np.float64)
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """Means ``(G, k)`` of rows ``(n, k)``."""
+        out = np.zeros((len(self.level), values.shape[1]))
+        np.add.at(out, self.of, values)
+        return np.asarray(out / np.bincount(self.of)[:, None])
 
 
-def level_means(X: np.ndarray, batch: Batch, random_state: int) -> np.ndarray:
-    """Mean of all groups had they been at each level, doubly robust: ``(L, d)``.
+def as_units(batch: Batch, estimator: str) -> Units:
+    """Read the groups of rows as wholes.
+
+    Raises
+    ------
+    DataError
+        A factor or a categorical column that varies within groups.
+    """
+    n = len(batch)
+    codes = np.arange(n) if batch.groups is None else coded(batch.groups, "groups", n, private=True)[0]
+    first, group = np.unique(codes, return_index=True, return_inverse=True)[1:]
+    level = batch.codes[first]
+    for name, values in [("y", batch.codes), *((c.name, c.values) for c in batch.columns if c.levels is not None)]:
+        if varying := len(np.unique(group[values != values[first][group]])):
+            raise DataError(
+                f"{name} varies within {varying} of {len(first)} groups, which estimator={estimator!r} takes as "
+                "wholes: use estimator='regression'."
+            )
+    numbers = [column.values for column in batch.columns if column.levels is None]
+    kinds = [column.values[first] for column in batch.columns if column.levels is not None]
+    found = Units(
+        level,
+        np.stack(kinds, axis=1) if kinds else np.zeros((len(first), 0), dtype=int),
+        np.zeros((len(first), 0)),
+        group,
+    )
+    return dataclasses.replace(found, numbers=found.mean(np.stack(numbers, axis=1))) if numbers else found
+
+
+def level_means(X: np.ndarray, batch: Batch, random_state: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of all groups had they been at each level, doubly robust.
 
     Parameters
     ----------
@@ -31,67 +78,31 @@ def level_means(X: np.ndarray, batch: Batch, random_state: int) -> np.ndarray:
     random_state
         Seed of the folds.
 
+    Returns
+    -------
+    means : numpy.ndarray
+        ``(L, d)``.
+    effective : numpy.ndarray
+        ``(L,)`` groups of equal weight whose mean would vary as much; at most those of the level.
+
     Raises
     ------
     DataError
         Too few groups of a level to learn from; a factor or a categorical column that varies within groups.
     """
-    n = len(batch)
-    codes = np.arange(n) if batch.groups is None else coded(batch.groups, "groups", n, private=True)[0]
-    first, group, size = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)[1:]
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        out = np.zeros((len(size), values.shape[1]))
-        np.add.at(out, group, values)
-        return np.asarray(out / size[:, None])
-
-    level = batch.codes[first]
-    for name, values in [("y", batch.codes), *((c.name, c.values) for c in batch.columns if c.levels is not None)]:
-        if varying := len(np.unique(group[values != values[first][group]])):
-            raise DataError(
-                f"{name} varies within {varying} of {len(size)} groups, which estimator='aipw' takes as wholes: use "
-                "estimator='regression'."
-            )
-    numbers = [column.values for column in batch.columns if column.levels is None]
-    kinds = [column.values[first] for column in batch.columns if column.levels is not None]
-    table = np.stack([np.zeros_like(level), *kinds], axis=1)
+    units = as_units(batch, "aipw")
+    table = np.column_stack([np.zeros_like(units.level), units.kinds])
     stratum = np.unique(table, axis=0, return_inverse=True)[1].reshape(-1)
-    W = design_columns(stratum, mean(np.stack(numbers, axis=1)) if numbers else np.zeros((len(size), 0)))
-    groups = np.arange(len(size))
+    W = design_columns(stratum, units.numbers)
+    groups = np.arange(len(units.level))
     unit = "row" if batch.groups is None else "group"
-    Z = mean(X)
-    compared = Compared(Z, "factor", batch.levels, level, stratum, W, groups, groups, len(size), unit)
-    fold = deal_folds(level, stratum, N_FOLDS, random_state)
+    compared = Compared(
+        units.mean(X), "factor", batch.levels, units.level, stratum, W, groups, groups, len(groups), unit
+    )
+    fold = deal_folds(units.level, stratum, N_FOLDS, random_state)
     try:
-        return np.asarray(aipw(compared, fold, Nuisances(), overwrite=True)[0].theta)
+        found = aipw(compared, fold, Nuisances(), overwrite=True)[0]
     except DataError as error:
         raise DataError(str(error).rpartition(":")[0] + ": merge levels, or choose estimator='regression'.") from None
-
-
-def region(batch: Batch, regressors: Regressors) -> dict[str, np.ndarray]:
-    """Where rows lie: cells of the categorical columns ``(C, q)`` and the range of each number in each, ``(C, p)``."""
-    kinds, numbers = _parts(batch.columns, regressors, len(batch))
-    cells, cell = np.unique(kinds, axis=0, return_inverse=True)
-    low = np.full((len(cells), numbers.shape[1]), np.inf)
-    high = -low
-    np.minimum.at(low, cell.reshape(-1), numbers)
-    np.maximum.at(high, cell.reshape(-1), numbers)
-    return {"cells": cells, "low": low, "high": high}
-
-
-def within(columns: Sequence[Column], regressors: Regressors, n: int, parts: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Mask ``(n,)`` of the rows inside a region; a level of a column that was never seen is refused."""
-    kinds, numbers = _parts(columns, regressors, n)
-    inside = np.zeros(n, dtype=bool)
-    for cell, low, high in zip(parts["cells"], parts["low"], parts["high"], strict=True):
-        slack = SLACK * (1.0 + np.abs(low) + np.abs(high))
-        fits = ((numbers >= low - slack) & (numbers <= high + slack)).all(axis=1)
-        inside |= fits & (kinds == cell).all(axis=1)
-    return inside
-
-
-def _parts(columns: Sequence[Column], regressors: Regressors, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return indicators of the categorical columns, and numbers."""
-    matrix = regressors.matrix(columns, n)[:, 1:]
-    kinds = np.array(["=" in name for name in regressors.names[1:]], dtype=bool)
-    return matrix[:, kinds], matrix[:, ~kinds]
+    effective = 1.0 / ((np.asarray(found.scale) / len(groups)) ** 2).sum(axis=0)
+    return np.asarray(found.theta), np.minimum(effective, np.bincount(units.level))

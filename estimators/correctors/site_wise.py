@@ -186,13 +186,18 @@ class SiteWise(Corrector):
         q = 1 if regressors is None else regressors.shape[1]
         moments = LevelMoments.empty(solution["centre"], 1, q, "full" if self._second() == "full" else "diagonal")
         columns = np.ones((int(rows.sum()), 1)) if regressors is None else regressors
-        moments.add(X[rows], np.zeros(len(columns), dtype=np.int64), columns)
+        moments.add(X[rows], np.zeros(len(columns), dtype=np.int64), columns, np.full(len(columns), self._per_row()))
         inside = solution["within"]
         if regressors is None:
             inside = inside + solution["mix"]
         else:
             moments = _less_predicted(moments, solution)
         return self._learn(moments, solution, inside)
+
+    def _per_row(self) -> float:
+        """Weight of a row of a new level: groups per row of the fit, for nobody says which rows are of one group."""
+        assert self.report_ is not None
+        return float(self.n_units_ / sum(level["rows"] for level in self.report_.levels))
 
     def _move(
         self,

@@ -155,7 +155,9 @@ class TransportAligner(SiteWise):
     ) -> dict[str, np.ndarray]:
         n, basis = float(moments.count[0]), solution["basis"]
         if n < 2 or (not self.shrinkage and n <= basis.shape[1]):
-            raise DataError(f"unseen='adapt' needs more rows of a new level, passed together; there are {n:g}.")
+            raise DataError(
+                f"unseen='adapt' needs more rows (groups) of a new level, passed together; there are {n:g}."
+            )
         mean = moments.cross[0, 0] / n
         own = (moments.square[0] - n * np.outer(mean, mean)) / (n - 1.0)
         mix = inside - solution["within"]
