@@ -162,7 +162,10 @@ def test_a_corrector_that_destroys_biology_is_seen_and_not_recommended(board):
 
 
 def test_a_refusal_at_new_sites_is_said_and_leaves_the_rest():
-    result = scoreboard(made(n_sites=3), GRAPH, {"refuses": ComBat()}, readers=["knn"], halvings=0, leak=True)
+    parts = ["site", "new_sites"]
+    result = scoreboard(
+        made(n_sites=3), GRAPH, {"refuses": ComBat()}, readers=["knn"], parts=parts, halvings=0, leak=True
+    )
     new = result.score("refuses", "biology_new_site")
     assert np.isnan(new.value)
     assert "never saw" in new.reason
@@ -215,7 +218,8 @@ def test_the_figure_joins_what_none_beats(board):
 
 
 def test_nothing_is_recommended_where_nothing_helps():
-    result = scoreboard(made(n_sites=3, site_effect=0.0), GRAPH, {"LEACE": LinearEraser()}, readers=["knn"], halvings=5)
+    cohort, parts = made(n_sites=3, site_effect=0.0), ["biology", "new_sites"]
+    result = scoreboard(cohort, GRAPH, {"LEACE": LinearEraser()}, parts=parts, halvings=5)
     assert result.recommended is None
     assert "no corrector helps here" in result.sentence
 
@@ -243,6 +247,9 @@ def test_a_gain_that_costs_biology_is_not_recommended():
         ({"readers": ["svm"]}, "not a list"),
         ({"halvings": 3}, "at least 5"),
         ({"margin": -1}, "may be lost"),
+        ({"parts": "site"}, "not a list"),
+        ({"parts": ["sites"]}, "not a list"),
+        ({"max_rows": 0}, "max_rows"),
         ({"outcome": "grade"}, "no column"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from causalfm.estimators.scoring.intervals import Scale, change_bounds, half_width, least_bounds, scale_of
+from causalfm.estimators.scoring.intervals import Scale, change_bounds, half_width, least_bounds, scale_of, within_range
 from causalfm.estimators.scoring.measuring import AT
 from causalfm.estimators.scoring.result import Score
 from causalfm.estimators.scoring.trial import Trial
@@ -61,7 +61,7 @@ def scores_of(trial: Trial, runs: Sequence[Run]) -> tuple[Score, ...]:
 def _bounds(run: Run, base: Run | None, name: str, scales: dict[str, Scale], looks: int) -> tuple[float, ...]:
     """Value with its interval, change with its interval, and that for all correctors together."""
     value, half = run.values[name], half_width(run.half(name), scales[name])
-    known = value, value - half, value + half
+    known = value, *within_range(name, value - half, value + half)
     if base is None:
         return (*known, *(NAN,) * 5)
     change = value - base.values[name]
@@ -75,14 +75,15 @@ def _least(run: Run, base: Run | None, name: str, scales: dict[str, Scale], look
     if not sites or not np.isfinite(value):
         return (value, *(NAN,) * 7)
     each = np.array([run.values[site] for site in sites])
-    known = value, *least_bounds(each, np.array([half_width(run.half(s), scales[s], len(sites)) for s in sites]))
+    bounds = least_bounds(each, np.array([half_width(run.half(s), scales[s], len(sites)) for s in sites]))
+    known = value, *within_range(name, *bounds)
     if base is None:
         return (*known, *(NAN,) * 5)
     changes = each - np.array([base.values[site] for site in sites])
     both = (len(sites), len(sites) * looks)
     halves = np.array([_paired(run, base, site, scales[site], both) for site in sites])
-    bounds = (bound for column in halves.T for bound in change_bounds(changes, column))
-    return (*known, value - base.values[name], *bounds)
+    moved = (bound for column in halves.T for bound in change_bounds(changes, column))
+    return (*known, value - base.values[name], *moved)
 
 
 def _paired(run: Run, base: Run, name: str, scale: Scale, looks: tuple[int, int]) -> tuple[float, ...]:

@@ -14,10 +14,11 @@ from causalfm.estimators.scoring.assembling import Run, scores_of
 from causalfm.estimators.scoring.correcting import Attempt
 from causalfm.estimators.scoring.intervals import LEAST
 from causalfm.estimators.scoring.measuring import AT, PARTS, measure, seconds_of
-from causalfm.estimators.scoring.readers import READERS
+from causalfm.estimators.scoring.readers import FEW_TREES, READERS
 from causalfm.estimators.scoring.result import NONE, Scoreboard, recommend
 from causalfm.estimators.scoring.trial import MINIMUM, Trial, trial_of
 from causalfm.graph_checks import check_inputs
+from causalfm.metrics.learners import SMALL
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -113,6 +114,8 @@ def scoreboard(
     Koemen, de Jong, Hense et al., Nature Communications 17, 5218 (2026); Shao and Wu, A general theory for jackknife
     variance estimation, Ann. Statist. 17:1176 (1989).
     """
+    from threadpoolctl import threadpool_limits
+
     _check(cohort, graph, correctors, readers, halvings, margin, random_state, parts, max_rows)
     check_flag(leak, "leak")
     trial = trial_of(cohort, graph, confounder, outcome, random_state, max_rows)
@@ -120,9 +123,11 @@ def scoreboard(
     pairs = [trial.halves(random_state, number) for number in range(halvings)]
     say = progress or (lambda what, done, steps: None)
     runs = []
-    for at, (name, corrector) in enumerate([(NONE, None), *correctors.items()]):
-        say(name, at, len(correctors) + 1)
-        runs.append(_run(name, Attempt(corrector, known, False, random_state), trial, pairs, asked, leak))
+    # small products: threads that wait for each other cost more than they save
+    with threadpool_limits(1 if trial.cohort.X.size < SMALL else None, user_api="blas"):
+        for at, (name, corrector) in enumerate([(NONE, None), *correctors.items()]):
+            say(name, at, len(correctors) + 1)
+            runs.append(_run(name, Attempt(corrector, known, False, random_state), trial, pairs, asked, leak))
     scores = scores_of(trial, runs)
     chosen, sentence = recommend(scores, margin) if halvings else (None, "no intervals were asked for (halvings=0).")
     n_groups = int(trial.groups.max()) + 1
@@ -197,7 +202,8 @@ def _run(
     values, reasons = measure(trial, attempt, parts)
     leaky = leak and attempt.corrector is not None
     leaked = measure(trial, replace(attempt, leak=True), parts)[0] if leaky else {}
-    found = [[measure(half, attempt, parts) for half in pair] for pair in pairs]
+    few = replace(attempt, trees=FEW_TREES)
+    found = [[measure(half, few, parts) for half in pair] for pair in pairs]
     lost = float("nan")
     halves = {
         key: np.array([[one[0].get(key, lost) for one in pair] for pair in found]).reshape(-1, 2) for key in values

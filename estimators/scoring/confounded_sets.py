@@ -16,7 +16,7 @@ from causalfm.metrics.downstream import apd
 from causalfm.metrics.schedules import confounded_schedule
 from causalfm.metrics.training_sets import Draw, Schedule
 
-STEPS, REPEATS = 3, 3  # no, half and complete association: more steps need more patients per cell
+STEPS, REPEATS = 3, 5  # no, half and complete association: more steps need more patients per cell
 
 
 def confounded_training(trial: Trial, attempt: Attempt) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from causalfm.errors import CausalFMError, DataError
+from causalfm.estimators.scoring.readers import TREES
 from causalfm.estimators.scoring.trial import Trial
 
 WORDS = 300  # letters of a message that a foreign corrector leaves
@@ -31,6 +32,8 @@ class Attempt:
         Fit on all rows, those to be scored included: the number that is not honest.
     random_state
         Seed of readers and tables.
+    trees
+        Of the forest that reads the site.
     fits
         Correctors fitted so far, by the rows that they were fitted on: parts that hold the same patients out share one.
     """
@@ -39,6 +42,7 @@ class Attempt:
     readers: tuple[str, ...]
     leak: bool
     random_state: int
+    trees: int = TREES
     fits: dict[bytes, Any] = field(default_factory=dict)
 
 
@@ -87,11 +91,10 @@ def corrected(trial: Trial, attempt: Attempt, fit: np.ndarray, batches: Sequence
 def _fitted(trial: Trial, corrector: Any, obs: pd.DataFrame, names: Any, fit: np.ndarray) -> Any:
     from sklearn.base import clone
 
-    part = obs[fit].reset_index(drop=True)
-    covariates = part[list(trial.graph.covariates)] if trial.graph.covariates else None
-    about = {"biology": part[trial.graph.biology], "covariates": covariates, "groups": trial.groups[fit]}
+    biology, factor = (obs.loc[fit, name].reset_index(drop=True) for name in (trial.graph.biology, names))
+    covariates = obs.loc[fit, list(trial.graph.covariates)].reset_index(drop=True) if trial.graph.covariates else None
     model = clone(corrector)
-    model.fit(trial.cohort.X[fit], part[names], **about)
+    model.fit(trial.cohort.X[fit], factor, biology=biology, covariates=covariates, groups=trial.groups[fit])
     return model
 
 

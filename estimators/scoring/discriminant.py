@@ -78,11 +78,8 @@ def discriminant_path(
     means = share.T @ X
     within = (X - means[np.searchsorted(present, y)]) * np.sqrt(balanced)[:, None]
     covariance = within.T @ within
-    mean_variance = float(np.trace(covariance)) / d
-    out = []
-    for penalty in penalties:
-        ridge = penalty * mean_variance + 1e-9  # total variances are 1: the floor is for levels without any spread
-        slopes = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), means.T)
-        scores = test @ slopes - 0.5 * (means * slopes.T).sum(axis=1)
-        out.append(np.asarray(present[scores.argmax(axis=1)]))
-    return out
+    # total variances are 1: the floor is for levels without any spread
+    ridges = np.array(penalties) * float(np.trace(covariance)) / d + 1e-9
+    slopes = np.linalg.solve(covariance + ridges[:, None, None] * np.eye(len(covariance)), means.T)
+    scores = test @ slopes - 0.5 * (means.T * slopes).sum(axis=1)[:, None]
+    return list(present[scores.argmax(axis=2)])

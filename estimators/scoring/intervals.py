@@ -90,3 +90,11 @@ def least_bounds(values: np.ndarray, halves: np.ndarray) -> tuple[float, float]:
 def change_bounds(changes: np.ndarray, halves: np.ndarray) -> tuple[float, float]:
     """Bounds of the change in the least of several numbers: the least never moves further than one of them did."""
     return float((changes - halves).min()), float((changes + halves).max())
+
+
+def within_range(name: str, low: float, high: float) -> tuple[float, float]:
+    """Cut an interval to what the number can be: accuracies and the index lie in 0 to 1, margins in -1 to 1."""
+    if name in ("apd", "seconds"):
+        return low, high
+    least = -1.0 if name == "croma" else 0.0
+    return float(np.clip(low, least, 1.0)), float(np.clip(high, least, 1.0))

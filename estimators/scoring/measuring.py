@@ -80,7 +80,7 @@ def unseen_patients(trial: Trial, attempt: Attempt) -> dict[str, float]:
             test = rows & (trial.inner == part)
             for reader, hit in hits.items():
                 about = (codes.y, codes.context, trial.groups, rows & ~test, test)
-                hit[test] = read_out(reader, X, *about, attempt.random_state) == codes.y[test]
+                hit[test] = read_out(reader, X, *about, attempt.random_state, attempt.trees) == codes.y[test]
     return {f"site_{reader}": within_accuracy(hit, codes, trial.groups) for reader, hit in hits.items()}
 
 
@@ -151,7 +151,7 @@ def told_sites(trial: Trial, attempt: Attempt) -> dict[str, float]:
             for half in (0, 1):
                 train, test = used & (trial.half != half), used & (trial.half == half)
                 about = codes.y, codes.context, trial.groups, train, test
-                hit[test] = read_out(reader, X, *about, attempt.random_state) == codes.y[test]
+                hit[test] = read_out(reader, X, *about, attempt.random_state, attempt.trees) == codes.y[test]
             each.append(within_accuracy(hit[used], codes.part(used), trial.groups[used]))
     return {f"new_site_{reader}": float(np.mean(each)) if each else float("nan") for reader, each in found.items()}
 

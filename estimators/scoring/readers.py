@@ -10,10 +10,8 @@ from causalfm.estimators.scoring.discriminant import read_linear
 from causalfm.metrics.recall import cell_balance
 
 NEIGHBOURS = 11
-TREES, SAMPLE = (
-    24,
-    256,
-)  # trees of a forest, and rows that each is grown on at most: every forest is grown hundreds of times
+TREES, FEW_TREES = 64, 16  # of a forest on all patients, and in halves, where forests are grown by the thousand
+SAMPLE = 256  # rows that a tree is grown on at most
 BLOCK = 2**23  # similarities held at once
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # rows, levels, weights, units
@@ -28,6 +26,7 @@ def read_out(
     train: np.ndarray,
     test: np.ndarray,
     random_state: int,
+    trees: int = TREES,
 ) -> np.ndarray:
     """Train on some rows, levels balanced within contexts and units weighing the same, and guess others.
 
@@ -43,14 +42,14 @@ def read_out(
         ``(n,)`` masks.
     random_state
         Seed of the forest and of the choice of the penalty.
+    trees
+        Of the forest.
 
     Returns
     -------
     numpy.ndarray
         Levels of the test rows.
     """
-    from threadpoolctl import threadpool_limits
-
     rows = np.asarray(X[train], dtype=np.float64), np.asarray(X[test], dtype=np.float64)
     scale = -int(np.frexp(max(np.abs(part).max(initial=0.0) for part in rows))[1])
     rows = np.ldexp(rows[0], scale), np.ldexp(rows[1], scale)  # exact; squares of 1e200 would overflow
@@ -58,16 +57,15 @@ def read_out(
     weights = cell_balance(y[train], context[train], 1.0 / np.bincount(units)[units])
     weights *= (int(units.max()) + 1) / weights.sum()
     names, labels = np.unique(y[train], return_inverse=True)
-    with threadpool_limits(1, user_api="blas"):
-        return np.asarray(names[READERS[reader]((rows[0], labels, weights, units), rows[1], random_state)])
+    return np.asarray(names[READERS[reader]((rows[0], labels, weights, units), rows[1], random_state, trees)])
 
 
-def _linear(sample: Sample, test: np.ndarray, random_state: int) -> np.ndarray:
+def _linear(sample: Sample, test: np.ndarray, random_state: int, trees: int) -> np.ndarray:
     X, y, weights, units = sample
     return read_linear(X, y, weights, units, test, random_state)
 
 
-def _nearest(sample: Sample, test: np.ndarray, random_state: int) -> np.ndarray:
+def _nearest(sample: Sample, test: np.ndarray, random_state: int, trees: int) -> np.ndarray:
     X, y, weights, _ = sample
     unit = [rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300) for rows in (X, test)]
     votes = np.eye(int(y.max()) + 1)[y] * weights[:, None]
@@ -79,16 +77,16 @@ def _nearest(sample: Sample, test: np.ndarray, random_state: int) -> np.ndarray:
     return np.concatenate(out)
 
 
-def _forest(sample: Sample, test: np.ndarray, random_state: int) -> np.ndarray:
+def _forest(sample: Sample, test: np.ndarray, random_state: int, trees: int) -> np.ndarray:
     from sklearn.ensemble import RandomForestClassifier
 
     X, y, weights, _ = sample
     grown = SAMPLE if len(X) > SAMPLE else None
-    forest = RandomForestClassifier(TREES, max_samples=grown, random_state=random_state, n_jobs=1)
+    forest = RandomForestClassifier(trees, max_samples=grown, random_state=random_state, n_jobs=1)
     return np.asarray(forest.fit(X, y, sample_weight=weights).predict(test))
 
 
-READERS: dict[str, Callable[[Sample, np.ndarray, int], np.ndarray]] = {
+READERS: dict[str, Callable[[Sample, np.ndarray, int, int], np.ndarray]] = {
     "linear": _linear,
     "knn": _nearest,
     "forest": _forest,

@@ -121,6 +121,8 @@ def trial_of(
     cohort, most = _thinned(_in_order(cohort), (name, graph.biology, outcome), graph.group, max_rows, random_state)
     site, biology, target = (cohort.factor(column) for column in (name, graph.biology, outcome))
     groups = _by_appearance(cohort.factor(graph.group, private=True).codes)
+    numbered = np.char.zfill(groups.astype(str), len(str(len(groups))))  # names that sort by number, and tell nothing
+    cohort = cohort.replace(obs=cohort.obs.assign(**{str(graph.group): numbered}))
     check_levels(site, "the factor to remove")
     check_levels(biology, "biology")
     check_levels(target, "the outcome")

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.calibration.rescans import PAIRED
+from experiments.calibration.scoreboards import BASE as BOARD
+from experiments.calibration.scoreboards import DESIGNS as BOARDS
 
 FIRST_SEED = 1_000_000
 SIZE_COHORTS = 2000
@@ -145,7 +147,15 @@ class Cell:
 
 def cells() -> list[Cell]:
     """Return the whole study."""
-    return [*_effects_and_indices(), *_estimators(), *_families(), *_methods(), *_within_patients(), *peers()]
+    return [
+        *_effects_and_indices(),
+        *_estimators(),
+        *_families(),
+        *_methods(),
+        *_within_patients(),
+        *_boards(),
+        *peers(),
+    ]
 
 
 def _effects_and_indices() -> list[Cell]:
@@ -214,6 +224,11 @@ def _within_patients() -> list[Cell]:
     out += [Cell("equivalence", name, design, SIZE_COHORTS) for name, design in EQUIVALENCE.items()]
     out += [Cell("dose", name, {"n_groups": 64, **design}, SIZE_COHORTS) for name, design in DOSES.items()]
     return out
+
+
+def _boards() -> list[Cell]:
+    """Return the cells of scoreboards of correctors."""
+    return [Cell("scoreboard", n, {**BOARD, **d}, cohorts, o) for n, (d, o, cohorts) in BOARDS.items()]
 
 
 def peers() -> list[Cell]:

@@ -27,6 +27,7 @@ from experiments.calibration.effect_estimators import econml_intervals, effect_e
 from experiments.calibration.families import contrast_p_values, mixing_intervals, neighbourhood_intervals
 from experiments.calibration.invariance_methods import p_values_of_methods, p_values_of_peers
 from experiments.calibration.rescans import rescanned
+from experiments.calibration.scoreboards import scoreboard_intervals
 from experiments.calibration.within_patients import dose_p_values, equivalence_values, paired_values
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
@@ -112,6 +113,7 @@ MEASURES: dict[str, Callable[..., Values]] = {
     "paired": paired_values,
     "equivalence": equivalence_values,
     "dose": dose_p_values,
+    "scoreboard": scoreboard_intervals,
 }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.calibration.designs import EFFECT, FIRST_SEED
+from experiments.calibration.scoreboards import HALVINGS
 from experiments.calibration.summary import COVERAGE, FEW_COVERAGE, FEW_PATIENTS, OPEN, SIZE
 
 SECTIONS = {
@@ -83,6 +84,15 @@ SECTIONS = {
     "dose": (
         "Continuous factors",
         "Share of cohorts with p <= .05 for the age as a technical factor that does nothing, given class and site.",
+    ),
+    "scoreboard": (
+        "Scoreboards of correctors",
+        f"Share of 95 % intervals, from {HALVINGS} halvings, that hold the truth: numbers without correction (*none*) "
+        "and after it (*aligned*: MeanAligner, adapted to new sites; *erased*: LinearEraser), and their changes (*less "
+        "none*). The truth is the mean over all cohorts of the cell; of *worst_new_site* it is the least of the true "
+        "accuracies at single sites, and its bounds, which hold for all sites together, are wide. *recommended*: share "
+        "of cohorts in which some corrector is recommended; an error where none gains on average. What a design is too "
+        "small for has no interval, and is not listed.",
     ),
     "peers": (
         "Other software on the same cohorts",

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.calibration.designs import Cell
+from experiments.calibration.scoreboards import readable
 from experiments.calibration.study import Records, load
 
 ALPHA = 0.05
@@ -66,11 +67,14 @@ def summarise(cells: Sequence[Cell], folder: Path) -> pd.DataFrame:
 def summarise_cell(cell: Cell, records: Records) -> list[dict[str, Any]]:
     """Return the rows of one cell."""
     quantities = dict.fromkeys(name for seed in sorted(records) for name in records[seed])
-    rows = []
-    for quantity in quantities:
-        values = [record[quantity] for record in records.values() if quantity in record]
-        rows += _rows(cell, quantity, np.array(values, dtype=float))
-    return rows
+    found = {
+        quantity: np.array([record[quantity] for record in records.values() if quantity in record], dtype=float)
+        for quantity in quantities
+    }
+    if cell.measure == "scoreboard":
+        found, about = readable(found)
+        return [{**row, **about.get(row["quantity"], {})} for q, v in found.items() for row in _rows(cell, q, v)]
+    return [row for quantity, values in found.items() for row in _rows(cell, quantity, values)]
 
 
 def _rows(cell: Cell, quantity: str, values: np.ndarray) -> list[dict[str, Any]]:
