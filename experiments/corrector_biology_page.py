@@ -32,7 +32,8 @@ TEXT = """## Which ones destroy biology, and is it kept within its interval?
 *`linear_scm`, {cohorts}, bars two standard errors. Right: share of {more} cohorts in which a 95 %
 interval of the biology effect over corrected new patients holds the truth; hollow: the corrector taken as given;
 filled: its error added, fitted anew without each of {blocks} blocks of its patients (`python -m
-experiments.corrector_intervals`).*
+experiments.corrector_intervals`). `CausalComBat` leaves out what has no counterpart at other sites, and is judged on the
+rest.*
 
 A share of biology is called kept if its 95 % interval over cohorts lies within {within:.0%} of 1 at every
 confounding, lost if it lies below that at one of them; otherwise the cohorts cannot tell. Numbers in brackets are
