@@ -124,10 +124,29 @@ def _summary(name: str, setting: str, found: list[Any], measures: tuple[str, ...
     ]
 
 
+def page_table(table: list[dict[str, Any]]) -> str:
+    """Return the table of the page: one block per set of measures, a line per setting and corrector."""
+    lines: list[str] = []
+    head: tuple[str, ...] = ()
+    for setting, method in dict.fromkeys((row["setting"], row["method"]) for row in table):
+        found = [row for row in table if (row["setting"], row["method"]) == (setting, method)]
+        if (measures := tuple(row["measure"] for row in found)) != head:
+            head = measures
+            lines += ["", f"| setting | corrector | {' | '.join(head)} |", "|" + "---|" * (2 + len(head))]
+        cells = " | ".join(f"{float(row['mean']):.2f} ({float(row['se']):.2f})" for row in found)
+        lines.append(f"| {setting} | {method} | {cells} |")
+    return "\n".join(lines).strip() + "\n"
+
+
 def main() -> None:
-    """Write the table."""
+    """Write the table, and that of the page."""
     table = rows()
-    path = Path(__file__).parents[1] / "docs" / "corrector_limits.csv"
+    docs = Path(__file__).parents[1] / "docs"
+    page, path = docs / "correctors.md", docs / "corrector_limits.csv"
+    before, rest = page.read_text(encoding="utf-8").split("<!-- limits -->\n")
+    after = rest.split("<!-- /limits -->")[1]
+    text = f"{before}<!-- limits -->\n{page_table(table)}<!-- /limits -->{after}"
+    page.write_text(text, encoding="utf-8")
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
         writer.writeheader()

@@ -1,11 +1,23 @@
 """The page on correctors runs as it is written."""
 
+import csv
 import re
 from pathlib import Path
 
 import numpy as np
 
+from experiments.corrector_limits import AGE_COHORTS, BY_AGE, age_error, page_table
+
 PAGE = Path(__file__).parents[1] / "docs" / "correctors.md"
+
+
+def test_the_table_of_limits_is_that_of_the_file_and_of_the_script():
+    with (PAGE.parent / "corrector_limits.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    assert page_table(table) in PAGE.read_text(encoding="utf-8")
+    found = [age_error(BY_AGE["CausalComBat, matched"](), s, "shifted", "threshold") for s in range(AGE_COHORTS)]
+    row = next(r for r in table if (r["method"], r["setting"]) == ("CausalComBat, matched", "shifted, threshold"))
+    assert abs(np.mean(found, axis=0)[0] - float(row["mean"])) < 2e-3
 
 
 def test_the_code_of_the_page_runs_and_does_what_it_says(tmp_path, monkeypatch):

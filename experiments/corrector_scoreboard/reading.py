@@ -9,6 +9,7 @@ from causalfm.estimators.scoring.result import NONE
 READERS = {"site_linear": "a linear probe", "site_knn": "neighbours", "site_forest": "a forest"}
 MARGIN = 0.02  # accuracy that a recommended corrector may lose at known sites: the scoreboard's own default
 NEAR = 0.05  # of chance: what would pass for an all-clear
+ALIKE = 0.005  # in all numbers: two names for one correction here
 UNSEEN, KNOWN, WORST = "biology_new_site", "biology", "worst_new_site"
 
 
@@ -131,9 +132,9 @@ def twins(rows: pd.DataFrame) -> str:
     """Name correctors whose numbers are the same throughout."""
     wide = rows[rows["name"] != "seconds"].pivot(index=["table", "name"], columns="corrector", values="value").dropna()
     names = [name for name in wide if name != NONE]
-    same = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if (wide[a] == wide[b]).all()]
+    same = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if (wide[a] - wide[b]).abs().max() < ALIKE]
     pairs = "; ".join(f"{b} and {a}" for a, b in same)
-    return f"**The same numbers throughout**: {pairs}." if same else ""
+    return f"**The same numbers throughout**, to {ALIKE:g}: {pairs}." if same else ""
 
 
 def worst_site(rows: pd.DataFrame) -> str:
