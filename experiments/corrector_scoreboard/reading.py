@@ -211,8 +211,8 @@ def confounded(rows: pd.DataFrame) -> str:
     return (
         f"**Confounded training sets.** Where the hospital tells the class more and more, accuracy changes on average "
         f"by {span(100 * before['value'], '+', 0)} % of what an unconfounded set gives (APD); with a corrector fitted "
-        f"on the same set by {span(100 * after['value'], '+', 0)} %.{count} The "
-        f"corrector refused {span(100 * refused, digits=0)} % of the sets, as where class and hospital are one; rows are "
+        f"on the same set by {span(100 * after['value'], '+', 0)} %.{count} The corrector refused "
+        f"{span(100 * refused, digits=0)} % of the sets, as where class and hospital are one; rows are "
         f"then used as they are."
     )
 
