@@ -32,7 +32,8 @@ TEXT = """## Which ones destroy biology, and is it kept within its interval?
 *`linear_scm`, {cohorts}, bars two standard errors. Right: share of {more} cohorts in which a 95 %
 interval of the biology effect over corrected new patients holds the truth; hollow: the corrector taken as given;
 filled: its error added, fitted anew without each of {blocks} blocks of its patients (`python -m
-experiments.corrector_intervals`).*
+experiments.corrector_intervals`). `CausalComBat` leaves out what has no counterpart at other sites, and is judged on
+the rest.*
 
 A share of biology is called kept if its 95 % interval over cohorts lies within {within:.0%} of 1 at every
 confounding, lost if it lies below that at one of them; otherwise the cohorts cannot tell. Numbers in brackets are
@@ -46,7 +47,7 @@ POINTS = (
     "**Lost, with biology given** ({n_lost} of {n_given}): {lost}.",
     "**Cannot tell, with biology given** ({n_open} of {n_given}): {open}. Without any correction: {none}, since the "
     "difference between classes then holds what sites differ in.",
-    "**Biology not given**: lost by {n_blind_lost} of {n_blind}. At confounding {most:g} {blind_least:.2f} "
+    "**Biology not given**: lost by {n_blind_lost} of {n_blind}. At confounding {most:g}, {blind_least:.2f} "
     "({blind_worst}) to {blind_most:.2f} of it is left, and of the site {blind_site}; the same correctors with biology "
     "leave {seeing_site}.",
     "**Intervals** after correctors that keep biology. The corrector taken as given: the truth is held in {given} of "
@@ -82,9 +83,11 @@ def section(table: pd.DataFrame, intervals: pd.DataFrame) -> str:
     for column, word in (("corrector_as_given", "given"), ("corrector_fitted_anew", "anew")):
         for confounding, suffix in ((0.0, ""), (most, "_most")):
             shares = covered.loc[covered["confounding"] == confounding, column]
-            reach[word + suffix] = f"{shares.min():.0%} to {shares.max():.0%}"
-    ends = intervals[(intervals["confounding"] == most) & intervals["method"].isin(blind)].to_dict("records")
-    destroyed = ", ".join(f"{row['corrector_fitted_anew']:.0%} ({row['method'].removesuffix(BLIND)})" for row in ends)
+            ends = [f"{share:.0%}" for share in (shares.min(), shares.max())]
+            reach[word + suffix] = " to ".join(dict.fromkeys(ends))
+    unseeing = intervals[(intervals["confounding"] == most) & intervals["method"].isin(blind)].to_dict("records")
+    shown = [f"{row['corrector_fitted_anew']:.0%} ({row['method'].removesuffix(BLIND)})" for row in unseeing]
+    destroyed = ", ".join(shown)
     numbers = {
         "most": most,
         **{f"n_{word}": len(by[verdict]) for word, verdict in WORDS.items()},
@@ -105,7 +108,9 @@ def section(table: pd.DataFrame, intervals: pd.DataFrame) -> str:
     }
     points = "\n".join(_point(text.format(**numbers, **reach)) for text in POINTS)
     counts = {"cohorts": _cohorts(table), "more": intervals["cohorts"].min(), "blocks": BLOCKS}
-    return TEXT.format(points=points, within=WITHIN, most=most, **counts)
+    head = TEXT.partition("{points}")[0].format(within=WITHIN, most=most, **counts)
+    paragraphs = [part if part.startswith("#") else textwrap.fill(part, 130) for part in head.strip().split("\n\n")]
+    return "\n\n".join([*paragraphs, points]) + "\n"
 
 
 def _cohorts(table: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ from causalfm.estimators.scoring.result import NONE
 READERS = {"site_linear": "a linear probe", "site_knn": "neighbours", "site_forest": "a forest"}
 MARGIN = 0.02  # accuracy that a recommended corrector may lose at known sites: the scoreboard's own default
 NEAR = 0.05  # of chance: what would pass for an all-clear
+ALIKE = 0.005  # in all numbers: two names for one correction here
 UNSEEN, KNOWN, WORST = "biology_new_site", "biology", "worst_new_site"
 
 
@@ -131,9 +132,9 @@ def twins(rows: pd.DataFrame) -> str:
     """Name correctors whose numbers are the same throughout."""
     wide = rows[rows["name"] != "seconds"].pivot(index=["table", "name"], columns="corrector", values="value").dropna()
     names = [name for name in wide if name != NONE]
-    same = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if (wide[a] == wide[b]).all()]
+    same = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :] if (wide[a] - wide[b]).abs().max() < ALIKE]
     pairs = "; ".join(f"{b} and {a}" for a, b in same)
-    return f"**The same numbers throughout**: {pairs}." if same else ""
+    return f"**The same numbers throughout**, to {ALIKE:g}: {pairs}." if same else ""
 
 
 def worst_site(rows: pd.DataFrame) -> str:
@@ -210,8 +211,9 @@ def confounded(rows: pd.DataFrame) -> str:
     return (
         f"**Confounded training sets.** Where the hospital tells the class more and more, accuracy changes on average "
         f"by {span(100 * before['value'], '+', 0)} % of what an unconfounded set gives (APD); with a corrector fitted "
-        f"on the same set by {span(100 * after['value'], '+', 0)} %.{count} In {span(100 * refused, digits=0)} % of "
-        f"the sets class and hospital are one: correctors that know the class refuse, and rows are used as they are."
+        f"on the same set by {span(100 * after['value'], '+', 0)} %.{count} The corrector refused "
+        f"{span(100 * refused, digits=0)} % of the sets, as where class and hospital are one; rows are "
+        f"then used as they are."
     )
 
 
