@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MIN_GROUPS = 3  # least patients per cell: an unbiased tr(S^2) needs two degrees of freedom
 MAX_SUBSETS = 4096
+SHOWN = 10  # names in a sentence
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ class Overlap(Result):
     @property
     def target(self) -> str:
         """Population that a comparison over this table holds for."""
-        how = "; ".join(self.strata)
-        return f"{', '.join(self.levels)}, {how if self.paired else f'standardised over {how}'}"
+        how = _listed(self.strata, "; ")
+        return f"{_listed(self.levels)}, {how if self.paired else f'standardised over {how}'}"
 
 
 def complete_table(counts: np.ndarray, minimum: int = MIN_GROUPS) -> CompleteTable | None:
@@ -185,10 +186,10 @@ def overlap(
     names = tuple(strata.stratum_name(w) for w in best.strata)
     out = _left_out(strata, best, minimum)
     sentence = _capital(
-        f"{name} is compared between {', '.join(levels)} over {'; '.join(names)} ({best.patients} {strata.unit}s)."
+        f"{name} is compared between {_listed(levels)} over {_listed(names, '; ')} ({best.patients} {strata.unit}s)."
     )
     if out:
-        sentence = f"Cannot be compared between levels of {name}: {'; '.join(out)}. {sentence}"
+        sentence = f"Cannot be compared between levels of {name}: {_listed(out, '; ')}. {sentence}"
     verdict: Verdict = "cannot tell" if out else "pass"
     return Overlap(name, tuple(given), verdict, sentence, True, levels, names, tuple(out), best, minimum, nested)
 
@@ -250,14 +251,14 @@ def _paired_overlap(pairing: Pairing, given: tuple[str, ...], minimum: int, nest
     used = int(pairing.informative(levels).sum())
     names = tuple(factor.levels[i] for i in levels)
     where = f"within {used} {unit}s"
-    sentence = f"{_capital(factor.name)} is compared between {', '.join(names)} {where}, each its own control."
+    sentence = f"{_capital(factor.name)} is compared between {_listed(names)} {where}, each its own control."
     out = tuple(
         f"{factor.name}={level}: not seen beside every compared level in {minimum} {unit}s"
         for i, level in enumerate(factor.levels)
         if i not in levels
     )
     if out:
-        sentence = f"Cannot be compared between levels of {factor.name}: {'; '.join(out)}. {sentence}"
+        sentence = f"Cannot be compared between levels of {factor.name}: {_listed(out, '; ')}. {sentence}"
     if idle := pairing.groups.n_levels - used:
         sentence += f" The other {idle} {unit}s show no two of these levels within the same {unit}{same}: no part."
     verdict: Verdict = "cannot tell" if out else "pass"
@@ -277,9 +278,15 @@ def _left_out(strata: Strata, kept: CompleteTable, minimum: int) -> list[str]:
     ]
     for w, counts in enumerate(strata.counts()):
         if w not in kept.strata:
-            held = ", ".join(f"{level} {n}" for level, n in zip(factor.levels, counts, strict=True) if n)
+            held = _listed([f"{level} {n}" for level, n in zip(factor.levels, counts, strict=True) if n])
             out.append(f"{strata.stratum_name(w)}: {unit}s {held}; not {minimum} at every compared level")
     return out
+
+
+def _listed(names: Sequence[str], between: str = ", ") -> str:
+    """Join the first names and count the rest; all of them are in the result's fields."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return between.join(names[:SHOWN]) + more
 
 
 def _capital(text: str) -> str:

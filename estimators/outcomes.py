@@ -15,6 +15,7 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError, positions
 from causalfm.graph import CausalGraph
 from causalfm.invariance.aligned import aligned_predictions
+from causalfm.scm.scores import named_columns
 
 Score = Literal["score", "correctness", "loss"]
 SCORES = ("score", "correctness", "loss")
@@ -57,7 +58,7 @@ def read_outcome(cohort: Cohort, graph: CausalGraph, outcome: Outcome, score: Sc
     outcome
         ``"Z"``; a numeric or two-valued column of ``obs``; a callable ``(n, d) -> (n, classes)``; predictions
         ``(n,)`` or ``(n, classes)``; a Series or DataFrame under the index of ``obs``. Classes are the sorted levels of
-        biology.
+        biology, or the columns of a table.
     score
         What to look at: the ``"score"`` itself, the ``"correctness"`` of its decision or its ``"loss"`` (logarithmic)
         against the biology column.
@@ -128,7 +129,13 @@ def _predictions(cohort: Cohort, graph: CausalGraph, outcome: Any, score: str) -
         raise DataError("the predictions have another index than obs: align them with predictions.loc[obs.index].")
     names: tuple[str, ...] = tuple(map(str, outcome.columns)) if isinstance(outcome, pd.DataFrame) else ()
     if callable(outcome):
-        values = np.concatenate([_answer(outcome, block) for _, block in cohort.blocks()])
+        answers = []
+        for _, block in cohort.blocks():
+            table, names = named_columns(outcome(block), names)  # a table is read by its names, not by its order
+            answers.append(_answer(table, block))
+        values = np.concatenate(answers)
+        if names and score != "score":
+            values = aligned_predictions(pd.DataFrame(values, cohort.obs.index, list(names)), cohort, graph.biology)
     else:
         values = _numbers(outcome, "outcome of type")
     values = values[:, None] if values.ndim == 1 else values
@@ -141,8 +148,8 @@ def _predictions(cohort: Cohort, graph: CausalGraph, outcome: Any, score: str) -
     return values, names or (levels if values.shape[1] == len(levels) else numbered)
 
 
-def _answer(model: Callable[[np.ndarray], np.ndarray], block: np.ndarray) -> np.ndarray:
-    values = _numbers(model(block), "a model that returns")
+def _answer(answer: Any, block: np.ndarray) -> np.ndarray:
+    values = _numbers(answer, "a model that returns")
     if values.ndim not in (1, 2) or len(values) != len(block):
         raise DataError(
             f"the model returns shape {values.shape} for {len(block)} rows: it must return one row of numbers per row."

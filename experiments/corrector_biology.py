@@ -58,11 +58,13 @@ METHODS: dict[str, tuple[Callable[[], Any], bool]] = {
     "LinearEraser, no biology given": (lambda: LinearEraser(), False),
     "NullspaceProjector": (lambda: NullspaceProjector(), True),
     "NullspaceProjector, no biology given": (lambda: NullspaceProjector(), False),
-    "GradientReversalAdapter": (lambda: GradientReversalAdapter(), True),
-    "GradientReversalAdapter, no biology given": (lambda: GradientReversalAdapter(), False),
-    "GradientReversalAdapter, MLP": (lambda: GradientReversalAdapter(form="mlp"), True),
+    "GradientReversalAdapter": (lambda: GradientReversalAdapter(strength=1.0), True),
+    "GradientReversalAdapter, no biology given": (lambda: GradientReversalAdapter(strength=1.0), False),
+    "GradientReversalAdapter, MLP": (lambda: GradientReversalAdapter(form="mlp", strength=1.0), True),
 }
-FEWER = {name: 6 for name in METHODS if name.startswith("GradientReversalAdapter")}  # cohorts: seconds each
+FEWER = {
+    name: 6 for name in METHODS if name.startswith("GradientReversalAdapter")
+}  # cohorts: seconds each, although the strength is not chosen
 
 
 def left(corrector: Any, truth: LinearTruth, mix: np.ndarray, new: Cohort) -> tuple[float, float, float]:

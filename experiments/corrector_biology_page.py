@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy import stats
 
 from causalfm.drawing import GREY, INK
 from experiments.corrector_intervals import BLOCKS
@@ -28,7 +29,7 @@ PANELS = {
 TEXT = """## Which ones destroy biology, and is it kept within its interval?
 ![What is left of site and biology, and coverage, by corrector](images/corrector_biology.png)
 
-*`linear_scm`, {cohorts} cohorts per point, bars two standard errors. Right: share of {more} cohorts in which a 95 %
+*`linear_scm`, {cohorts}, bars two standard errors. Right: share of {more} cohorts in which a 95 %
 interval of the biology effect over corrected new patients holds the truth; hollow: the corrector taken as given;
 filled: its error added, fitted anew without each of {blocks} blocks of its patients (`python -m
 experiments.corrector_intervals`).*
@@ -56,7 +57,8 @@ POINTS = (
 
 def verdicts(table: pd.DataFrame) -> pd.Series:
     """Return ``"kept"``, ``"lost"`` or ``"cannot tell"`` by method: what the cohorts say of biology over all rows."""
-    low, high = (table["biology_over_sites"] + sign * 1.96 * table["biology_over_sites_se"] for sign in (-1, 1))
+    reach = stats.t.ppf(0.975, table["cohorts"] - 1) * table["biology_over_sites_se"]
+    low, high = table["biology_over_sites"] - reach, table["biology_over_sites"] + reach
     kept = ((low >= 1 - WITHIN) & (high <= 1 + WITHIN)).groupby(table["method"], sort=False).all()
     lost = (high < 1 - WITHIN).groupby(table["method"], sort=False).any()
     return kept.map({True: "kept", False: "cannot tell"}).mask(lost, "lost")
@@ -102,8 +104,16 @@ def section(table: pd.DataFrame, intervals: pd.DataFrame) -> str:
         "destroyed": destroyed,
     }
     points = "\n".join(_point(text.format(**numbers, **reach)) for text in POINTS)
-    counts = {"cohorts": table["cohorts"].min(), "more": intervals["cohorts"].min(), "blocks": BLOCKS}
+    counts = {"cohorts": _cohorts(table), "more": intervals["cohorts"].min(), "blocks": BLOCKS}
     return TEXT.format(points=points, within=WITHIN, most=most, **counts)
+
+
+def _cohorts(table: pd.DataFrame) -> str:
+    """Say how many cohorts are behind a point, and where they are fewer."""
+    most = int(table["cohorts"].max())
+    least = table.groupby("method", sort=False)["cohorts"].min()
+    fewer = "; ".join(f"{name}: {int(n)}" for name, n in least.items() if n < most)
+    return f"{most} cohorts per point" + (f" (at least, where fewer: {fewer})" if fewer else "")
 
 
 def _point(text: str) -> str:

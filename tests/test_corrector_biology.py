@@ -63,4 +63,4 @@ def test_a_new_site_is_learned_under_the_mix_of_the_fit_and_not_under_another(ma
     assert left("shrink", 20) > 0.9
     assert left("adapt", 20) < 0.2
     assert left("adapt", 6) < 0.55
-    assert left("adapt", 6, one_class=True) > 0.75  # its class is taken for the site
+    assert left("adapt", 6, one_class=True) > 0.6  # its class is taken for the site

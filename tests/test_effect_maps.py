@@ -119,6 +119,21 @@ def test_levels_that_never_meet_where_they_are_compared_are_said_to() -> None:
     assert found.sentence.startswith("Cannot tell: no cell of tumour holds enough comparable units")
 
 
+def test_a_level_with_many_patients_and_none_beside_them_does_not_cost_the_others() -> None:
+    """Half of the patients are on a third scanner, at sites of its own: raw counts would choose it with the others."""
+    cohort, _ = scanned(n=144, n_sites=6)
+    scanner = cohort.obs["scanner"].where(~cohort.obs["site"].isin(["site3", "site4", "site5"]), "scanner9")
+    alone = Cohort(cohort.X, cohort.obs.assign(scanner=scanner))
+    counts = alone.obs.drop_duplicates("patient").groupby(["tumour", "scanner"]).size().unstack()
+    assert (counts["scanner9"] > counts[["scanner0", "scanner1"]].max(axis=1)).all()
+    found = effect_map(alone, GRAPH, treatment="scanner", by="tumour")
+    assert found.levels == ("scanner0", "scanner1")
+    assert [row["told"] for row in found.rows()] == [True, True]
+    shared = alone[alone.obs["scanner"].ne("scanner9").to_numpy()]
+    same = effect_map(shared, GRAPH, treatment="scanner", by="tumour")
+    assert [row["value"] for row in found.rows()] == [row["value"] for row in same.rows()]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -10,6 +10,7 @@ from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError, GraphError
 from causalfm.estimators import effect, robustness_value
 from causalfm.estimators.effects import largest_pair
+from causalfm.estimators.outcomes import read_outcome
 from causalfm.graph import CausalGraph
 
 GRAPH = CausalGraph.standard(biology="tumour", technical="site", group="patient")
@@ -232,3 +233,18 @@ def test_sensitivity_picks_the_largest_pair() -> None:
         site_effect(scm(site_effect=0.0, biology_effect=0.0, group_effect=3.0)).sensitivity().robustness_value_low
         == 0.0
     )
+
+
+def test_a_table_that_a_model_returns_is_read_by_the_names_of_its_classes():
+    cohort, _ = linear_scm(n_groups=40, random_state=0)
+    graph = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
+
+    def turned(X):
+        p = 1.0 / (1.0 + np.exp(-X[:, 0]))
+        return pd.DataFrame({"class1": p, "class0": 1.0 - p})
+
+    rows = read_outcome(cohort, graph, lambda X: turned(X)[["class0", "class1"]].to_numpy(), "correctness").cohort.X
+    np.testing.assert_array_equal(read_outcome(cohort, graph, turned, "correctness").cohort.X, rows)
+    assert read_outcome(cohort, graph, turned).names == ("class1", "class0")
+    with pytest.raises(DataError, match="lacks the classes class0, class1"):
+        read_outcome(cohort, graph, lambda X: turned(X).set_axis(["no", "yes"], axis=1), "loss")

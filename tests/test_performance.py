@@ -236,6 +236,10 @@ def test_a_model_in_place_of_predictions() -> None:
     two = deconfounded_performance(cohort, GRAPH, model=lambda X: fitted.predict_proba(X))
     three = deconfounded_performance(cohort, GRAPH, predictions=chances)
     assert one.to_dict() == two.to_dict() == three.to_dict()
+    four = deconfounded_performance(
+        cohort, GRAPH, model=lambda X: pd.DataFrame(fitted.predict_proba(X)[:, ::-1], columns=[1, 0])
+    )
+    assert four.to_dict() == one.to_dict()  # a table is read by its names
 
 
 def test_classes_that_vary_within_patients() -> None:

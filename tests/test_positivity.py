@@ -38,6 +38,17 @@ def test_everything_overlaps() -> None:
     assert found.to_frame().loc[0, "given"] == "tumour"
 
 
+def test_a_sentence_over_many_levels_names_a_few_and_counts_the_rest() -> None:
+    cells = {(tumour, f"site{i:03}"): 3 for tumour in ("LUAD", "LUSC") for i in range(120)}
+    few = {("LUAD", f"small{i:03}"): 1 for i in range(110)}
+    found = overlap(cohort_of({**cells, **few}, rows=1), GRAPH, ["site"], ["tumour"])
+    assert (len(found.levels), len(found.left_out)) == (120, 110)
+    for text, most in ((found.sentence, 1000), (found.target, 250)):
+        assert len(text) < most
+    assert "site009 and 110 more over tumour=LUAD; tumour=LUSC (720 patients)." in found.sentence
+    assert "; site=small009: too few patients beside the other levels and 100 more. Site is" in found.sentence
+
+
 def test_no_conditioning_is_one_stratum() -> None:
     found = overlap(cohort_of(FULL), GRAPH, ["site"], [])
     assert (found.verdict, found.strata) == ("pass", ("all",))

@@ -41,6 +41,24 @@ def test_rates_and_shifts_are_those_of_the_counterfactual_rows():
         assert (rate.decisions, rate.patients) == (here.sum(), cohort.obs["patient"][here].nunique())
 
 
+def test_a_table_of_scores_is_read_by_the_names_of_its_columns():
+    cohort, _ = aged()
+    scm = EmbeddingSCM(AGED).fit(cohort)
+    asked = []
+
+    def tables(X):
+        asked.append(len(X))
+        table = pd.DataFrame(two(X), columns=["no", "yes"])
+        return table if len(asked) % 2 else table[["yes", "no"]]
+
+    expected = [pair.flips for pair in flips(scm, cohort, two, n_folds=2).pairs]
+    found = flips(scm, cohort, tables, n_folds=2)
+    assert [pair.flips for pair in found.pairs] == expected
+    assert set(next(iter(found.pairs)).shift) == {"no", "yes"}
+    with pytest.raises(DataError, match="other columns than before"):
+        flips(scm, cohort, lambda X: pd.DataFrame(two(X), columns=["no", f"yes{len(X)}"]), n_folds=2)
+
+
 def test_who_flips_adds_up_and_the_worst_pair_is_the_largest():
     cohort, _ = aged(site_effect=2.0)
     result = flips(EmbeddingSCM(AGED).fit(cohort), cohort, two, n_folds=3)

@@ -32,13 +32,13 @@ class Plan:
     halvings: int
 
 
-ADAPT: dict[str, Any] = {"unseen": "adapt"}
-CHEAP: tuple[tuple[str, dict[str, Any]], ...] = (
+ADAPT = {"unseen": "adapt"}
+CHEAP: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("MeanAligner", {"shrinkage": "empirical-bayes", **ADAPT}),
     ("ComBat", ADAPT),
     ("LinearEraser", {}),
 )
-MORE: tuple[tuple[str, dict[str, Any]], ...] = (
+MORE: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("TransportAligner", ADAPT),
     ("LinearEraser", {"form": "oracle", **ADAPT}),
     ("NullspaceProjector", {}),

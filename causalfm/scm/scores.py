@@ -26,11 +26,14 @@ class Scorer:
         Names of the columns of scores.
     single
         One score per row, decided at 0.
+    columns
+        Names of the columns where the model gives a table; scores are taken by name, in this order.
     """
 
     model: Any
     classes: tuple[str, ...]
     single: bool
+    columns: tuple[str, ...] = ()
 
     def scores(self, X: np.ndarray) -> np.ndarray:
         """Score rows ``(n, d)``: ``(n, classes)`` float64, or ``(n, 1)``.
@@ -40,7 +43,7 @@ class Scorer:
         DataError
             Scores of another width than before, or not finite.
         """
-        out = np.concatenate([_call(self.model, X[rows]) for rows in row_blocks(X)])
+        out = np.concatenate([_call(self.model, X[rows], self.columns)[0] for rows in row_blocks(X)])
         width = 1 if self.single else len(self.classes)
         if out.shape[1] != width:
             raise DataError(
@@ -76,8 +79,8 @@ def scorer_of(model: Any, X: np.ndarray, *, decisions: bool) -> Scorer:
         No model, scores of another shape or kind, or scores of a row that depend on the rows beside it.
     """
     first = X[: max(PROBED + 1, 2)]
-    scores = _call(model, first)
-    names = getattr(model, "classes_", None)
+    scores, columns = _call(model, first)
+    names = getattr(model, "classes_", columns or None)
     single = scores.shape[1] == 1
     if decisions and single and not hasattr(model, "decision_function"):
         raise DataError("model gives one score per row: give one column per class, such as [1 - p, p], to decide on.")
@@ -88,17 +91,36 @@ def scorer_of(model: Any, X: np.ndarray, *, decisions: bool) -> Scorer:
             "give one column per class (decision_function_shape='ovr', predict_proba, or a function)."
         )
     classes = tuple(map(str, names)) if names is not None and len(names) == n_classes else ()
-    alone = np.concatenate([_call(model, first[i : i + 1]) for i in range(min(PROBED, len(first)))])
+    alone = np.concatenate([_call(model, first[i : i + 1], columns)[0] for i in range(min(PROBED, len(first)))])
     if not np.allclose(alone, scores[: len(alone)], rtol=LOOSE, atol=LOOSE * float(np.abs(scores).max())):
         raise DataError(
             "model scores a row differently when it comes alone: rows must not depend on each other. Turn training "
             "mode and dropout off (model.eval()), and leave scaling by batch out."
         )
-    return Scorer(model, classes or tuple(f"class {c}" for c in range(n_classes)), single)
+    return Scorer(model, classes or tuple(f"class {c}" for c in range(n_classes)), single, columns)
 
 
-def _call(model: Any, X: np.ndarray) -> np.ndarray:
-    """Scores ``(n, c)`` of rows, checked."""
+def named_columns(table: Any, known: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    """Return what a model gave, in the order of the columns it gave before, and their names; arrays have none.
+
+    Raises
+    ------
+    DataError
+        A table whose columns are not those of before, or where one name comes twice.
+    """
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame) or type(table.columns).__name__ == "RangeIndex":  # 0, 1 ... name nothing
+        return table, ()
+    columns = tuple(map(str, table.columns))
+    if len(set(columns)) < len(columns) or (known and set(columns) != set(known)):
+        raise DataError("model returned a table with other columns than before, or with a column twice: name classes.")
+    order = known or columns
+    return table.iloc[:, [columns.index(name) for name in order]], order
+
+
+def _call(model: Any, X: np.ndarray, known: tuple[str, ...] = ()) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Scores ``(n, c)`` of rows, checked, and the names of their columns if the model gives a table."""
     function = next((getattr(model, m) for m in ("predict_proba", "decision_function") if hasattr(model, m)), model)
     if not callable(function):
         raise DataError(
@@ -106,12 +128,14 @@ def _call(model: Any, X: np.ndarray) -> np.ndarray:
             "estimator with predict_proba or decision_function."
         )
     try:
-        out = np.asarray(function(np.asarray(X)))
+        table = function(np.asarray(X))
     except Exception as error:
         raise DataError(
             f"model failed on {len(X)} rows of {X.shape[1]} dimensions ({type(error).__name__}): check that it takes a "
             "NumPy array (n, d) of this encoder and returns one."
         ) from None
+    table, columns = named_columns(table, known)
+    out = np.asarray(table)
     if out.dtype.kind != "f":
         raise DataError(f"model returned {out.dtype}, not scores: pass one that gives a number per class, no labels.")
     if out.ndim not in (1, 2) or len(out) != len(X) or out.size == 0:
@@ -119,4 +143,4 @@ def _call(model: Any, X: np.ndarray) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(out.reshape(len(X), -1)).all(axis=1)).tolist()
     if bad:
         raise DataError(f"model gave scores that are not finite ({positions(bad)} of those asked): correct the model.")
-    return np.asarray(out.reshape(len(X), -1), dtype=np.float64)
+    return np.asarray(out.reshape(len(X), -1), dtype=np.float64), columns

@@ -287,7 +287,8 @@ def _probabilities(cohort: Cohort, graph: CausalGraph, predictions: pd.DataFrame
         return aligned_predictions(predictions, cohort, graph.biology)
     scorer, levels = scorer_of(model, cohort.X, decisions=False), cohort.factor(graph.biology).levels
     scores = scorer.scores(cohort.X)
-    names = scorer.classes if hasattr(model, "classes_") else levels  # a function names no classes
+    named = hasattr(model, "classes_") or bool(scorer.columns)  # a function names no classes, unless it gives a table
+    names = scorer.classes if named else levels
     if scores.shape[1] != len(levels) or set(names) != set(levels):
         raise DataError(
             f"model gives {scores.shape[1]} scores for {', '.join(names)}; {graph.biology} has {', '.join(levels)}: "

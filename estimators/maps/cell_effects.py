@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from causalfm.cohort import Cohort
+from causalfm.cohort import Cohort, Factor
 from causalfm.estimators.influence.bundles import bundle_groups
 from causalfm.gram_norms import LEAST_DF, GramNorm, gram_norm, norm_of_products
 from causalfm.graph import CausalGraph
+from causalfm.metrics.learners import groups_per_level
 from causalfm.paired_units import paired_units
-from causalfm.positivity import complete_table
+from causalfm.positivity import MIN_GROUPS, complete_table
 from causalfm.standardisation import build_design, standardised_means
+from causalfm.strata import joint_factor
 from causalfm.units import helmert, patient_units
 
 MOST = 600  # units of a joint Gram matrix
@@ -97,6 +99,25 @@ def cell_effect(
     widen = np.sqrt(np.bincount(cells.codes) / cells.df)[cells.codes]
     parts = weights[:, :, None] * (cells.residuals * widen[:, None])
     return CellEffect(weights @ design.Z, parts, own[design.rows], cells.codes, cells.df)
+
+
+def comparable_counts(
+    cohort: Cohort, graph: CausalGraph, cell: Factor, factor: Factor, rest: Sequence[str]
+) -> np.ndarray:
+    """Patients per cell and level that another level can be compared with, given the other categorical columns.
+
+    A level whose patients are alone in their strata has many patients and nothing to be compared with: were it among
+    the levels, every cell would be lost.
+    """
+    strata = [name for name in rest if graph.kind(name, cohort) != "continuous"]
+    inner = joint_factor(cohort, strata) if strata else cell
+    unit = cohort.factor(graph.group, private=True).codes
+    shape = (cell.n_levels, inner.n_levels, factor.n_levels)
+    codes = (cell.codes * inner.n_levels + inner.codes) * factor.n_levels + factor.codes
+    counts = groups_per_level(codes, unit, int(np.prod(shape))).reshape(shape)
+    enough = counts >= MIN_GROUPS
+    beside = enough & (enough.sum(axis=2, keepdims=True) > 1)
+    return np.asarray(np.where(beside, counts, 0).sum(axis=1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from causalfm.arguments import check_whole, columns_of
 from causalfm.arrows import names
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import CausalFMError, DataError, GraphError
-from causalfm.estimators.maps.cell_effects import CellEffect, cell_effect, stack
+from causalfm.estimators.maps.cell_effects import CellEffect, cell_effect, comparable_counts, stack
 from causalfm.estimators.maps.shrinkage import LEAST, shrink
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
@@ -128,11 +128,16 @@ def effect_map(
     cell, factor = joint_factor(cohort, columns), cohort.factor(treatment)
     paired = pair_rows(cohort, graph, names(treatment), given) is not None
     counts = _counts(cohort, graph, cell, factor, paired)
-    kept = complete_table(counts, minimum)
+    rest = [name for name in given if name not in columns]
+    usable = counts if paired else comparable_counts(cohort, graph, cell, factor, rest)
+    kept = complete_table(usable, minimum)
     told: dict[int, CellEffect] = {}
     compared = None if kept is None else kept.levels
+    apart = f"the compared levels do not all meet within {' and '.join(rest) or f'{graph.group}s'}"
     reasons = {c: _short(counts[c], factor, compared, minimum, graph.group) for c in range(cell.n_levels)}
-    rest = [name for name in given if name not in columns]
+    enough = counts >= minimum
+    met = enough.sum(axis=1) > 1 if compared is None else enough[:, list(compared)].all(axis=1)
+    reasons |= dict.fromkeys(np.flatnonzero(met).tolist(), apart)  # enough patients, but not under equal conditions
     if kept is not None:
         at_level = np.isin(factor.codes, kept.levels)
         for c in kept.strata:
@@ -143,7 +148,7 @@ def effect_map(
                 reasons[c] = str(error)
                 continue
             if found is None:
-                reasons[c] = f"the compared levels do not all meet within {' and '.join(rest) or f'{graph.group}s'}"
+                reasons[c] = apart
             else:
                 told[c] = found
     levels = () if kept is None else tuple(factor.levels[i] for i in kept.levels)

@@ -106,6 +106,9 @@ def scoreboard(
     Changes are taken within each half, so that they are paired. Intervals on corrected rows as if these had been
     seen would leave out the error of the correction. They are for new patients of these sites, not for another site.
 
+    ``docs/calibration.md`` has their coverage in simulations; ``apd``, ``new_site_*`` and other readers than the linear
+    one were not simulated.
+
     A corrector is recommended if its gain in ``biology_new_site`` is above 0 and its loss in ``biology`` below the
     margin, by intervals that hold for all correctors together.
 

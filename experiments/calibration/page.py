@@ -92,8 +92,9 @@ SECTIONS = {
         "and after it (*aligned*: MeanAligner, adapted to new sites; *erased*: LinearEraser), and their changes (*less "
         "none*). The truth is the mean over all cohorts of the cell; of *worst_new_site* it is the least of the true "
         "accuracies at single sites, and its bounds, which hold for all sites together, are wide. *recommended*: share "
-        "of cohorts in which some corrector is recommended; an error where none gains on average. What a design is too "
-        "small for has no interval, and is not listed.",
+        "of cohorts in which some corrector is recommended; an error where none gains on average; *low above the "
+        "truth*: what it is where the true gain is 0. With so few cohorts a share is called outside its band where it "
+        "is by two standard deviations. What a design is too small for has no interval, and is not listed.",
     ),
     "peers": (
         "Other software on the same cohorts",

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.calibration.designs import Cell
-from experiments.calibration.scoreboards import readable
+from experiments.calibration.scoreboards import judged, readable
 from experiments.calibration.study import Records, load
 
 ALPHA = 0.05
@@ -73,7 +73,8 @@ def summarise_cell(cell: Cell, records: Records) -> list[dict[str, Any]]:
     }
     if cell.measure == "scoreboard":
         found, about = readable(found)
-        return [{**row, **about.get(row["quantity"], {})} for q, v in found.items() for row in _rows(cell, q, v)]
+        rows = [{**row, **about.get(row["quantity"], {})} for q, v in found.items() for row in _rows(cell, q, v)]
+        return [{**row, "reading": judged(row, COVERAGE)} for row in rows]
     return [row for quantity, values in found.items() for row in _rows(cell, quantity, values)]
 
 
