@@ -118,7 +118,7 @@ def recommend(scores: tuple[Score, ...], margin: float) -> tuple[str | None, str
         why = reasons[0] if reasons else "no corrector has an interval at unseen sites"
         return None, f"cannot tell whether a corrector helps: {why}"
     rises = {name: s for name, s in told.items() if s.joint_low > 0.0}
-    # what was read worse than by guessing may rise to guessing: that is no help. A value without chance has no such test
+    # what was read worse than by guessing may rise to guessing, which is no help
     helps = {name: s for name, s in rises.items() if not s.low <= s.chance}
     safe = {name: s for name, s in helps.items() if name in kept and kept[name].joint_low > -margin}
     if safe:
@@ -142,8 +142,8 @@ def recommend(scores: tuple[Score, ...], margin: float) -> tuple[str | None, str
     if rises:
         best = max(rises.values(), key=lambda s: s.joint_low)
         return None, (
-            f"no corrector is recommended: with {best.corrector} accuracy at unseen sites rises by {best.change:.3f}, to "
-            f"{best.value:.3f} (interval {best.low:.3f} to {best.high:.3f}), which is not told from guessing "
+            f"no corrector is recommended: with {best.corrector} accuracy at unseen sites rises by {best.change:.3f}, "
+            f"to {best.value:.3f} (interval {best.low:.3f} to {best.high:.3f}), which is not told from guessing "
             f"({best.chance:.3f})."
         )
     best = max(told.values(), key=lambda s: s.change)
