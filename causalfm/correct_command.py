@@ -11,6 +11,8 @@ import typer
 from causalfm.command_options import Arrows, Biology, Columns, Group, Keep, Missing, Table, graph_of, pairs, split
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from causalfm.cohort import Cohort
 
 NOT_IDENTIFIED = 3
@@ -55,8 +57,13 @@ def correct(
     if list_:
         return _show()
     _check(reference, corrector, load, save, apply, out)
-    named = {"unseen": unseen, "on_violation": on_violation}
-    wanted = {**_settings(settings or []), **{name: value for name, value in named.items() if value}}
+    _refuse_clashes([*(reference or []), *(apply or [])], [*(obs or []), *(apply_obs or []), load], out, save)
+    unused = {"biology": biology, "covariates": covariates, "group": group, "graph": graph, "obs": obs, "key": key}
+    _refuse_unused(
+        {} if load is None else {**unused, "keep": keep, "missing": missing != "error"},
+        {} if apply else {"apply-obs": apply_obs, "apply-key": apply_key},
+    )
+    wanted = _settings(settings or [], {"unseen": unseen, "on_violation": on_violation})
     columns = split(factor)
     try:
         if load is not None:
@@ -104,23 +111,57 @@ def _check(
         raise typer.BadParameter(f"--save {save.name!r}: choose a name that ends in .safetensors.")
     if out is not None and out.suffix.lower() not in ENDINGS:
         raise typer.BadParameter(f"--out {out.name!r}: a cohort is written as {', '.join(ENDINGS)}.")
-    if out is not None and out.resolve() in {path.resolve() for path in (*(reference or []), *(apply or []))}:
-        raise typer.BadParameter(f"--out {out.name!r} is one of the files that are read: choose another name.")
+    if any(not path.exists() for path in apply or []):
+        raise typer.BadParameter("--apply: there is no file or folder where it points: check the path.")
 
 
-def _settings(texts: list[str]) -> dict[str, Any]:
-    """Read ``NAME=VALUE`` texts; values as in YAML, the level of a reference as text."""
+def _refuse_clashes(cohorts: list[Path], others: list[Path | None], out: Path | None, save: Path | None) -> None:
+    """Refuse to write over what is read, the tables beside arrays included, or into a folder of it."""
+    from causalfm.formats.arrays import table_beside
+
+    cohorts = [path.resolve() for path in cohorts]
+    read = {path.resolve() for path in (*cohorts, *map(table_beside, cohorts), *others) if path is not None}
+    beside = table_beside(out) if out is not None and out.suffix.lower() in (".npz", ".npy") else None
+    for option, path in (("--out", out), ("--out", beside), ("--save", save)):
+        if path is None:
+            continue
+        whole = path.resolve()
+        if whole in read or read & set(whole.parents) or any(whole in other.parents for other in read):
+            raise typer.BadParameter(
+                f"{option} {path.name!r} is one of the files that are read, or lies among them: choose another name."
+            )
+
+
+def _refuse_unused(of_a_fit: Mapping[str, Any], of_applying: Mapping[str, Any]) -> None:
+    """Refuse options that would not be looked at: whoever gave them believes that they were."""
+    if given := [name for name, value in of_a_fit.items() if value]:
+        raise typer.BadParameter(
+            f"--{given[0]} is about the rows of a fit, and --load takes a corrector as it was fitted (every row of "
+            f"--apply is corrected): leave --{given[0]} out."
+        )
+    if given := [name for name, value in of_applying.items() if value]:
+        raise typer.BadParameter(f"--{given[0]} is about the cohort of --apply, which is not given.")
+
+
+def _settings(texts: list[str], named: Mapping[str, str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` texts, values as in YAML and the level of a reference as text; add those with own options."""
     import yaml
 
-    out: dict[str, Any] = {}
+    out: dict[str, Any] = {name: value for name, value in named.items() if value}
     for text in texts:
         name, found, value = text.partition("=")
         if not found:
             raise typer.BadParameter(f"--set {text!r} must read NAME=VALUE.")
+        if name in out:
+            raise typer.BadParameter(f"--set {text!r}: {name} is given twice.")
+        if name == "graph":
+            raise typer.BadParameter(f"--set {text!r}: arrows are given with --graph.")
         try:
             out[name] = value if name == "reference" else yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise typer.BadParameter(f"--set {text!r}: the value is no number, true, false or word.") from None
+        except (yaml.YAMLError, ValueError):  # the latter: 2024-13-45 is no date
+            out[name] = []
+        if not isinstance(out[name], (bool, int, float, str, type(None))):
+            raise typer.BadParameter(f"--set {text!r}: the value is no number, true, false or word.")
     return out
 
 
@@ -161,12 +202,18 @@ def _reference(
     biology, factor, covariates, group = roles
     if not factor:
         raise typer.BadParameter("--factor is needed: name the column of what is to be removed.")
+    known = [*factor, *([biology] if biology else []), *covariates, *([group] if group else [])]
+    if twice := [name for at, name in enumerate(known) if name in known[:at]]:
+        raise typer.BadParameter(
+            f"column {twice[0]!r} is given twice: --factor, --biology, --covariates and --group take columns of their "
+            "own."
+        )
     cohort = read(paths if len(paths) > 1 else paths[0], obs or None, key=key)
     if keep:
-        cohort = select_levels(cohort, pairs(keep), public=[*factor, *split(biology), *covariates])
-    units = [] if missing == "level" else split(group)  # unknown patients are no level: the fit refuses them
+        cohort = select_levels(cohort, pairs(keep), public=known[: len(known) - bool(group)])
+    units = bool(group) and missing == "level"  # unknown patients are no level: the fit refuses them
     before = len(cohort)
-    cohort = cohort.handle_missing([*factor, *split(biology), *covariates, *units], missing)  # type: ignore[arg-type]
+    cohort = cohort.handle_missing(known[: len(known) - units], missing)  # type: ignore[arg-type]
     if len(cohort) < before:
         typer.echo(f"Left out of the fit: {before - len(cohort)} of {before} rows with missing values.")
     return cohort
@@ -189,9 +236,10 @@ def _apply(
     corrector: Any, paths: list[Path], obs: list[Path] | None, key: str | None, factor: list[str], out: Path
 ) -> None:
     """Correct a cohort and write it; memory maps are read and written block by block."""
-    from causalfm.estimators.correctors.applying import apply_to, needs_factor
+    from causalfm.estimators.correctors.applying import apply_to, factor_of, needs_factor
     from causalfm.io import read, write
 
+    factor = factor or factor_of(corrector)
     if needs_factor(corrector) and not factor:
         raise typer.BadParameter("--factor is needed: this corrector moves each row by its level.")
     cohort = read(paths if len(paths) > 1 else paths[0], obs or None, key=key)

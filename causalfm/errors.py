@@ -38,6 +38,10 @@ class NotIdentifiedError(GraphError):
     """The question has no answer under the declared graph: a path stays open whatever is conditioned on."""
 
 
+class NotComparableError(DataError, NotIdentifiedError):
+    """Two columns go together on these rows: what one does cannot be told from what the other does."""
+
+
 class PolicyError(CausalFMError, ValueError):
     """The policy file is malformed."""
 

@@ -220,3 +220,108 @@ def test_the_list_names_every_corrector_and_its_claim(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert set(CLAIMS) == set(NAMES)
     assert all(f"{name}\n" in said and claim in said for name, claim in CLAIMS.items())
+
+
+def said_of(capsys) -> str:
+    said = capsys.readouterr()
+    assert SENTINEL not in said.out + said.err
+    return " ".join(said.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ({"--factor": "patient"}, "column 'patient' is given twice"),
+        ({"--biology": "patient"}, "column 'patient' is given twice"),
+        ({"--covariates": "age,age"}, "column 'age' is given twice"),
+        ({"--factor": "patient", "--group": ""}, "at most 200 are taken"),
+        ({"--factor": "age", "--covariates": ""}, "column 'age' holds numbers that are no levels"),
+        ({"--set": "covbat=maybe"}, "covbat='maybe'"),
+        ({"--set": "mean_only=perhaps"}, "mean_only='perhaps'"),
+        ({"--set": "prior=2024-01-01"}, "no number, true, false or word"),
+        ({"--set": "unseen=adapt", "--unseen": "refuse"}, "unseen is given twice"),
+        ({"--set": "graph=site"}, "--graph"),
+        ({"--apply-obs": "t.csv"}, "--apply-obs is about the cohort of --apply"),
+    ],
+)
+def test_columns_in_two_roles_ids_and_odd_settings_are_refused(whole, tmp_path, monkeypatch, capsys, roles, message):
+    many = np.resize(np.arange(250), len(whole)).astype(str)
+    obs = whole.obs.assign(patient=[SENTINEL + name for name in many])
+    cfm.write(whole.replace(obs=obs), tmp_path / "r.npz")
+    asked = {**dict(zip(ROLES[::2], ROLES[1::2], strict=True)), **roles}
+    given = [text for pair in asked.items() for text in pair if pair[1]]
+    save = ("--save", tmp_path / "c.safetensors")
+    assert run(monkeypatch, tmp_path / "r.npz", "--corrector", "ComBat", *given, *save) == 2
+    assert message in said_of(capsys)
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+def test_a_design_that_the_causal_model_cannot_tell_apart_is_refused_as_elsewhere(whole, tmp_path, monkeypatch, capsys):
+    obs = whole.obs.assign(tumour=np.where(whole.obs["site"] == "site0", "a", "b"))
+    cfm.write(whole.replace(obs=obs), tmp_path / "r.npz")
+    for name in ("SCMCorrector", "MeanAligner"):
+        save = ("--save", tmp_path / "c.safetensors")
+        assert run(monkeypatch, tmp_path / "r.npz", "--corrector", name, *ROLES, *save) == 3
+        assert "site0: a 20, b 0" in said_of(capsys)
+
+
+@pytest.fixture
+def saved(files, tmp_path, monkeypatch):
+    out = tmp_path / "c.safetensors"
+    ask = ("--corrector", "MeanAligner", *ROLES, "--unseen", "adapt", "--save", out)
+    assert run(monkeypatch, files / "reference.npz", *ask) == 0
+    return out
+
+
+def test_a_saved_corrector_knows_its_column_and_refuses_another(files, whole, saved, tmp_path, monkeypatch, capsys):
+    apply, out = ("--apply", files / "deployed.npy"), tmp_path / "z.npz"
+    assert run(monkeypatch, "--load", saved, *apply, "--out", out) == 0
+    assert cfm.read(out).info["corrections"][0]["factor"] == ["site"]
+    for name in ("tumour", "patient", "age"):
+        assert run(monkeypatch, "--load", saved, "--factor", name, *apply, "--out", tmp_path / "y.npz") == 2
+        assert f"no level of '{name}' is among them" in said_of(capsys)
+    assert not (tmp_path / "y.npz").exists()
+    renamed = whole.replace(obs=whole.obs.rename(columns={"site": "centre"}))
+    cfm.write(renamed, tmp_path / "renamed.npz")
+    ask = ("--factor", "centre", "--apply", tmp_path / "renamed.npz", "--out", tmp_path / "y.npz")
+    assert run(monkeypatch, "--load", saved, *ask) == 0
+
+
+def test_rows_of_another_dimension_and_a_missing_level_are_named(files, whole, saved, tmp_path, monkeypatch, capsys):
+    capsys.readouterr()
+    cfm.write(Cohort(whole.X[:, :7], whole.obs), tmp_path / "short.npz")
+    holes = whole.obs.assign(site=whole.obs["site"].where(np.arange(len(whole)) != 7))
+    cfm.write(whole.replace(obs=holes), tmp_path / "holes.npz")
+    for name, message in (("short", "rows have 7"), ("holes", "column 'site' has 1 missing values of 400 (row 7)")):
+        ask = ("--apply", tmp_path / f"{name}.npz", "--out", tmp_path / "z.npz")
+        assert run(monkeypatch, "--load", saved, *ask) == 2
+        assert message in said_of(capsys)
+
+
+def test_options_of_a_fit_are_not_passed_over_where_nothing_is_fitted(files, saved, tmp_path, monkeypatch, capsys):
+    for option, value in (("--keep", "site=site1"), ("--missing", "drop"), ("--biology", "tumour"), ("--obs", "t.csv")):
+        ask = ("--apply", files / "deployed.npy", "--out", tmp_path / "z.npz", option, value)
+        assert run(monkeypatch, "--load", saved, *ask) == 2
+        assert f"leave {option} out" in said_of(capsys)
+
+
+def test_nothing_that_is_read_is_written_over(whole, saved, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    cfm.write(whole, tmp_path / "x.npy")
+    cfm.write(whole, folder / "a.parquet")
+    cfm.write(whole, tmp_path / "x.zarr")
+    table = tmp_path / "y.npz.obs.parquet"
+    whole.obs.to_parquet(table)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for apply, out in (
+        (("x.npy",), "x.npy.obs.parquet"),  # the table beside the array
+        (("x.npy", "--apply-obs", table), "y.npz"),  # whose own table would lie there
+        (("x.npy", "--apply-obs", table), table.name),
+        (("parts",), "parts/b.parquet"),
+        (("x.zarr",), "x.zarr/b.npz"),
+    ):
+        ask = ("--apply", tmp_path / apply[0], *apply[1:], "--out", tmp_path / out)
+        assert run(monkeypatch, "--load", saved, *ask) == 2, out
+        assert "one of the files that are read, or lies among them" in said_of(capsys)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

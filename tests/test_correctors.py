@@ -353,6 +353,19 @@ def test_a_saved_corrector_does_the_same_elsewhere(rows, name, tmp_path):
         np.testing.assert_array_equal(np.load(tmp_path / "there.npy"), applied(bare, X, obs["site"]))
 
 
+@pytest.mark.parametrize("policy", ["adapt", "shrink"])
+@pytest.mark.parametrize("name", SITE_WISE)
+def test_a_saved_corrector_does_the_same_at_new_levels(rows, name, policy, tmp_path):
+    X, obs = rows
+    corrector = with_ages(name, unseen=policy).fit(X, obs["site"], **given(obs))
+    corrector.save(tmp_path / "corrector.safetensors")
+    again = type(corrector).load(tmp_path / "corrector.safetensors")
+    for key, value in corrector.solution_.items():
+        assert np.shape(again.solution_[key]) == np.shape(value), key  # a number stays a number
+    new = np.full(len(X), "elsewhere")
+    np.testing.assert_array_equal(again.transform(X, factor=new), corrector.transform(X, factor=new))
+
+
 def edit(path, change, header=None):
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()

@@ -237,7 +237,7 @@ def test_nothing_is_recommended_where_nothing_helps():
 
 
 def scored(name, measure, change, joint_low):
-    return Score(name, measure, 0, 0, 0, 0, "higher", change, joint_low, 1, joint_low, 1, float("nan"))
+    return Score(name, measure, 0.8, 0.7, 0.9, 0.5, "higher", change, joint_low, 1, joint_low, 1, float("nan"))
 
 
 def test_a_gain_that_costs_biology_is_not_recommended():

@@ -256,7 +256,7 @@ def test_degrees_of_freedom_follow_the_smallest_cells():
 
 
 def score(name, measured, change, low):
-    return Score(name, measured, 0, 0, 0, 0, "higher", change, low, 1, low, 1, float("nan"))
+    return Score(name, measured, 0.8, 0.7, 0.9, 0.5, "higher", change, low, 1, low, 1, float("nan"))
 
 
 def test_a_gain_whose_cost_is_unknown_is_not_recommended():

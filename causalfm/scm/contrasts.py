@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from causalfm.arrows import EMBEDDING
-from causalfm.errors import DataError
+from causalfm.errors import DataError, NotComparableError
 from causalfm.results import CAVEAT, Result
 from causalfm.scm.fitted import Fitted, undetermined_message
 from causalfm.scm.interventions import changed_nodes, level_code, refuse_confounded, set_value
@@ -90,7 +90,7 @@ def interventional_contrast(
     means = [expected_regressors(fitted, side) for side in plans]
     difference = (means[0][0] - means[1][0])[None]
     if fitted.mean.undetermined(difference).any():
-        raise DataError(undetermined_message(fitted, graph, do, fitted.n))
+        raise NotComparableError(undetermined_message(fitted, graph, do, fitted.n))
     if assume is None:
         for side in plans:
             refuse_unseen_levels(fitted, graph, (*side.codes, *side.follow), spread_out(fitted, side)[0])

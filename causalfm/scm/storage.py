@@ -47,7 +47,8 @@ def write_model(
         raise DataError(f"{target.name!r}: a model is written as .safetensors; choose a name that ends so.")
     if target.is_dir():
         raise DataError(f"{target.name!r} is a folder: choose the name of a file; nothing was written.")
-    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    # ascontiguousarray turns a number into an array of one: read back, it would not be what was written
+    arrays = {name: np.ascontiguousarray(value).reshape(np.shape(value)) for name, value in tensors.items()}
     body = json.dumps({**header, "kind": kind, "schema": SCHEMA, "causalfm": __version__}, sort_keys=True)
     try:
         with atomic(target) as temporary:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.errors import DataError
+from causalfm.errors import DataError, NotComparableError
 from causalfm.positivity import MIN_GROUPS
 from causalfm.scm.fitted import Fitted, undetermined_message
 from causalfm.scm.parents import Parents, Values
@@ -44,7 +44,7 @@ def refuse_unsupported(
     distinct, where, count = np.unique(both, axis=0, return_inverse=True, return_counts=True)
     undetermined = _undetermined(fitted, source, target, distinct, where.reshape(-1))
     if undetermined.any():
-        raise DataError(undetermined_message(fitted, graph, do, int(undetermined.sum())))
+        raise NotComparableError(undetermined_message(fitted, graph, do, int(undetermined.sum())))
     for name in (name for name in do if name in parents.continuous):
         for value in set(target.numbers[:, parents.continuous.index(name)].tolist()):
             refuse_beyond(parents, name, value)

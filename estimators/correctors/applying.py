@@ -19,7 +19,9 @@ from causalfm.errors import DataError
 from causalfm.estimators.correctors import NAMES
 from causalfm.estimators.correctors.blocks import changed_blocks, output_dtype
 from causalfm.estimators.correctors.site_wise import SiteWise
+from causalfm.graph_checks import MAX_LEVELS
 from causalfm.results import plain
+from causalfm.validation import refuse_missing
 
 CLAIMS = {
     "MeanAligner": "keeps the distances between class means; scales and correlations of sites stay",
@@ -115,12 +117,23 @@ def fit_on(
     Raises
     ------
     DataError, NotIdentifiedError
-        As the corrector's ``fit``; a column that is not there.
+        As the corrector's ``fit``; a column that is not there; a factor or biology that holds measurements or an id.
     """
+    for name in (*factor, *([] if biology is None else [biology])):
+        _refuse_no_level(cohort, name)
+    if group:
+        refuse_missing(cohort.column(group), group, "complete it, or leave these rows out")
     table = pd.DataFrame({name: cohort.column(name) for name in covariates}) if covariates else None
     known = None if biology is None else cohort.column(biology)
     groups = cohort.column(group) if group else None
-    return corrector.fit(cohort.X, _levels(cohort, factor), biology=known, covariates=table, groups=groups)
+    fitted = corrector.fit(cohort.X, _levels(cohort, factor), biology=known, covariates=table, groups=groups)
+    fitted.factor_ = tuple(factor)
+    return fitted
+
+
+def factor_of(corrector: Any) -> list[str]:
+    """Return the columns of the factor that a corrector was fitted to; none if the fit did not tell their names."""
+    return list(corrector.scm_.graph.technical if hasattr(corrector, "scm_") else getattr(corrector, "factor_", ()))
 
 
 def needs_factor(corrector: Any) -> bool:
@@ -138,7 +151,7 @@ def apply_to(corrector: Any, cohort: Cohort, factor: Sequence[str], path: Path |
     cohort
         May be a memory map.
     factor
-        Names of the columns of the factor; may be empty where the corrector needs none.
+        Names of the columns of the factor; may be empty where the corrector needs none, or those of the fit are meant.
     path
         A ``.npy`` file to be made, in which the corrected rows lie instead of in memory.
 
@@ -150,8 +163,17 @@ def apply_to(corrector: Any, cohort: Cohort, factor: Sequence[str], path: Path |
     Raises
     ------
     DataError
-        As the corrector's ``transform``.
+        As the corrector's ``transform``; rows of another dimension; another column than that of the fit, of which no
+        level was seen.
     """
+    if cohort.X.shape[1] != corrector.n_features_in_:
+        raise DataError(
+            f"the corrector was fitted to {corrector.n_features_in_} dimensions and these rows have "
+            f"{cohort.X.shape[1]}: it corrects embeddings of the encoder that it was fitted to."
+        )
+    factor = list(factor) if factor and needs_factor(corrector) else factor_of(corrector) or list(factor)
+    if needs_factor(corrector):
+        _refuse_other_column(corrector, cohort, factor)
     levels = _levels(cohort, factor) if needs_factor(corrector) else None
     if hasattr(corrector, "_change"):
         shape, dtype = cohort.X.shape, output_dtype(cohort.X)
@@ -203,8 +225,35 @@ def record_of(corrector: Any, factor: Sequence[str], levels: Any) -> dict[str, A
     return plain_body
 
 
+def _refuse_no_level(cohort: Cohort, name: str) -> None:
+    """Refuse measurements and ids, whose values would be printed and saved as levels."""
+    column = cohort.column(name)
+    if pd.api.types.is_float_dtype(column.dtype) and not column.dropna().mod(1).eq(0).all():
+        raise DataError(f"column {name!r} holds numbers that are no levels: make levels of it, such as decades.")
+    if (held := column.nunique()) > MAX_LEVELS:
+        raise DataError(
+            f"column {name!r} has {held} levels in {len(column)} rows; at most {MAX_LEVELS} are taken. If it is an id, "
+            "it is no factor and no biology; else merge rare levels."
+        )
+
+
+def _refuse_other_column(corrector: Any, cohort: Cohort, factor: Sequence[str]) -> None:
+    """Refuse a column of another name, none of whose levels was seen: its values may be patients'."""
+    fitted = factor_of(corrector)
+    if not fitted or list(factor) == fitted or not isinstance(corrector, SiteWise):
+        return
+    if not any(level in corrector.levels_ for name in factor for level in cohort.column(name).dropna().map(str)):
+        raise DataError(
+            f"the corrector was fitted to levels of {', '.join(map(repr, fitted))}, and no level of "
+            f"{', '.join(map(repr, factor))} is among them: name the column that holds the same factor, or rename it "
+            "if it is the same."
+        )
+
+
 def _levels(cohort: Cohort, factor: Sequence[str]) -> Any:
     columns = {name: cohort.column(name) for name in factor}
+    for name, column in columns.items():
+        refuse_missing(column, name, "complete it, or leave these rows out")
     return next(iter(columns.values())) if len(columns) == 1 else pd.DataFrame(columns)
 
 

@@ -75,9 +75,12 @@ class ComBat(SiteWise):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        if self.prior not in AXIS:
+        if not isinstance(self.prior, str) or self.prior not in AXIS:
             raise DataError(f"prior={self.prior!r}: choose 'dimensions' or 'levels'.")
-        if self.covbat is not None and (self.mean_only or not 0.0 < self.covbat <= 1.0):
+        if not isinstance(self.mean_only, (bool, np.bool_)):
+            raise DataError(f"mean_only={self.mean_only!r}: choose True or False.")
+        number = isinstance(self.covbat, (int, float, np.number)) and not isinstance(self.covbat, bool)
+        if self.covbat is not None and (self.mean_only or not number or not 0.0 < self.covbat <= 1.0):
             raise DataError(f"covbat={self.covbat!r}: choose a share in (0, 1], and mean_only=False.")
 
     def _second(self) -> Second:

@@ -19,6 +19,7 @@ def save_corrector(corrector: Any, path: str | os.PathLike[str]) -> None:
     names = getattr(corrector, "feature_names_in_", None)
     header = {
         "settings": plain(corrector.get_params(deep=False)),
+        "factor": list(getattr(corrector, "factor_", ())),
         "levels": list(corrector.levels_),
         "regressors": list(corrector.regressors_.names),
         "shifts": dict(corrector.regressors_.shifts or {}),
@@ -38,7 +39,7 @@ def load_corrector(cls: type, path: str | os.PathLike[str]) -> Any:
     try:
         corrector = cls(**header["settings"])
         corrector._fitted_with = corrector.get_params(deep=False)
-        corrector.levels_ = tuple(header["levels"])
+        corrector.levels_, corrector.factor_ = tuple(header["levels"]), tuple(header.get("factor", ()))
         corrector.regressors_ = Regressors(tuple(header["regressors"]), header["shifts"])
         corrector.n_features_in_, corrector.grouped_ = header["features"], header["grouped"]
         corrector.n_units_, corrector.trimmed_ = header["n_units"], header["trimmed"]

@@ -105,6 +105,15 @@ class GradientReversalAdapter(Corrector):
         check_seed(self.random_state)
         if self.strength != "held-out":
             check_positive(self.strength, "strength", "or 'held-out' to choose it on held-out patients")
+        if self.device is not None:
+            import torch
+
+            try:
+                torch.zeros(1, device=self.device)
+            except (RuntimeError, TypeError, AssertionError):  # the last from a torch that was built without it
+                raise DataError(
+                    f"device={self.device!r} is no device that torch finds here; None is the CPU."
+                ) from None
 
     def _second(self) -> Second:
         return "pooled"

@@ -45,6 +45,9 @@ def scale_of(trial: Trial, measured: str) -> Scale:
     floor, df = floor_of(codes.judged, patients.reshape(contexts, levels)), freedom(codes, trial.groups)
     if measured.startswith("new_site"):
         return Scale(floor, df, 0.5)
+    if measured == "biology_new_site":  # a class that only the site left out holds is not asked for there
+        judged = codes.judged
+        return Scale(floor, df, chance_of(np.any([judged_at(judged, at) for at in range(len(judged))], axis=0)))
     if measured.startswith(("site_", "biology")):
         return Scale(floor, df, chance_of(codes.judged))
     if measured == "worst_new_site":

@@ -117,7 +117,9 @@ def recommend(scores: tuple[Score, ...], margin: float) -> tuple[str | None, str
         reasons = sorted({s.reason for s in gains.values() if s.reason})
         why = reasons[0] if reasons else "no corrector has an interval at unseen sites"
         return None, f"cannot tell whether a corrector helps: {why}"
-    helps = {name: s for name, s in told.items() if s.joint_low > 0.0}
+    rises = {name: s for name, s in told.items() if s.joint_low > 0.0}
+    # what was read worse than by guessing may rise to guessing, which is no help
+    helps = {name: s for name, s in rises.items() if not s.low <= s.chance}
     safe = {name: s for name, s in helps.items() if name in kept and kept[name].joint_low > -margin}
     if safe:
         best = max(safe.values(), key=lambda s: s.joint_low)
@@ -137,10 +139,24 @@ def recommend(scores: tuple[Score, ...], margin: float) -> tuple[str | None, str
             f"no corrector is recommended: {', '.join(sorted(helps))} gain(s) accuracy at unseen sites, but may lose "
             f"{margin:g} or more for unseen patients of known sites."
         )
+    if rises:
+        best = max(rises.values(), key=lambda s: s.joint_low)
+        return None, (
+            f"no corrector is recommended: with {best.corrector} accuracy at unseen sites rises by {best.change:.3f}, "
+            f"to {best.value:.3f} (interval {best.low:.3f} to {best.high:.3f}), which is not told from guessing "
+            f"({best.chance:.3f})."
+        )
     best = max(told.values(), key=lambda s: s.change)
+    bounds = f"joint interval {best.joint_low:.3f} to {best.joint_high:.3f}"
+    if best.joint_high < 0.0:
+        return None, (
+            f"no corrector helps here: each lowers accuracy at unseen sites; the least loss is {-best.change:.3f} "
+            f"({best.corrector}; {bounds} of the change)."
+        )
+    name = "gain" if best.change > 0.0 else "change"
     return None, (
-        f"no corrector helps here: the largest gain at unseen sites is {best.change:.3f} ({best.corrector}), and its "
-        f"joint interval {best.joint_low:.3f} to {best.joint_high:.3f} does not exclude 0."
+        f"no corrector helps here: the largest {name} at unseen sites is {best.change:.3f} ({best.corrector}), and its "
+        f"{bounds} does not exclude 0."
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MINIMUM = 6  # patients of a cell that is judged: half of the cohort still holds three
 INNER = 3  # parts of a half: the reader of the site trains on two and reads the third
 FOLDS = 5
-ORDERED = 8  # columns by which rows are ordered
+ORDERED = 8  # columns by which rows are ordered; more where they tie
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +139,15 @@ def trial_of(
 
 
 def _in_order(cohort: Cohort) -> Cohort:
+    """Order rows by their first columns, those that begin alike by all of them."""
     first = np.asarray(cohort.X[:, :ORDERED], dtype=np.float64)
-    return cohort[np.lexsort(first.T[::-1])]
+    order = np.lexsort(first.T[::-1])
+    same = (first[order[1:]] == first[order[:-1]]).all(axis=1)
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+    if len(tied):
+        rows, run = order[tied], np.append(0, np.cumsum(~same))[tied]
+        order[tied] = rows[np.lexsort((*np.asarray(cohort.X[rows], dtype=np.float64).T[::-1], run))]
+    return cohort[order]
 
 
 def _by_appearance(codes: np.ndarray) -> np.ndarray:

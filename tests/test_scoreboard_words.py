@@ -1,0 +1,74 @@
+"""What a scoreboard says of gains: never more than was measured, and nothing that rises to guessing is a gain."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalfm as cfm
+from causalfm.estimators import LinearEraser
+from causalfm.estimators.scoring.intervals import scale_of
+from causalfm.estimators.scoring.result import Score, recommend
+from causalfm.estimators.scoring.trial import trial_of
+
+GRAPH = cfm.CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
+NAN = float("nan")
+
+
+def gain(name, change, low, high, value=0.8, chance=0.5):
+    known = value, value - 0.1, value + 0.1, chance
+    return Score(name, "biology_new_site", *known, "higher", change, low, high, low, high, NAN)
+
+
+def kept(name):
+    return replace(gain(name, 0.0, -0.01, 0.01), name="biology")
+
+
+def test_a_rise_up_to_guessing_is_no_help():
+    rises = gain("a", 0.2, 0.1, 0.3, value=0.5), kept("a")
+    name, words = recommend(rises, 0.02)
+    assert name is None
+    assert "rises by 0.200, to 0.500" in words
+    assert "not told from guessing (0.500)" in words
+    both = (*rises, gain("b", 0.15, 0.05, 0.3, value=0.7), kept("b"))
+    assert recommend(both, 0.02)[0] == "b"
+    assert recommend((gain("a", 0.2, 0.1, 0.3, value=0.5, chance=NAN), kept("a")), 0.02)[0] == "a"
+
+
+@pytest.mark.parametrize(
+    ("change", "low", "high", "said"),
+    [
+        (-0.1, -0.15, -0.05, "each lowers accuracy at unseen sites; the least loss is 0.100"),
+        (-0.1, -0.25, 0.05, "the largest change at unseen sites is -0.100"),
+        (0.1, -0.05, 0.25, "the largest gain at unseen sites is 0.100"),
+    ],
+)
+def test_losses_are_called_losses(change, low, high, said):
+    name, words = recommend((gain("a", change, low, high), kept("a"), gain("b", -0.3, -0.4, -0.2), kept("b")), 0.02)
+    assert name is None
+    assert said in words
+    assert ("does not exclude 0" in words) == (low <= 0.0 <= high)
+
+
+def test_guessing_at_a_site_left_out_is_among_the_classes_that_others_hold():
+    site = np.repeat(["a", "a", "a", "b", "b", "c", "c"], 8)
+    tumour = np.repeat(["x", "y", "z", "x", "y", "x", "y"], 8)  # z is held by one site alone
+    obs = pd.DataFrame({"site": site, "tumour": tumour, "patient": np.arange(56).astype(str)})
+    cohort = cfm.Cohort(np.random.default_rng(0).standard_normal((56, 4)), obs)
+    trial = trial_of(cohort, GRAPH, None, None, 0)
+    assert scale_of(trial, "biology_new_site").chance == pytest.approx(1 / 2)
+    assert scale_of(trial, "biology").chance == pytest.approx((1 / 3 + 1 / 2 + 1 / 2) / 3)
+
+
+def test_no_deal_depends_on_the_order_of_rows_that_begin_alike():
+    rng = np.random.default_rng(0)
+    X = np.concatenate([np.zeros((48, 9)), rng.standard_normal((48, 3))], axis=1)  # units of a network that never fire
+    obs = pd.DataFrame({"site": np.tile(["a", "b"], 24), "tumour": np.repeat(["x", "y"], 24)})
+    cohort = cfm.Cohort(X, obs.assign(patient=np.arange(48).astype(str)))
+    shuffled = rng.permutation(48)
+    ask = {"readers": ["linear"], "parts": ["biology"], "halvings": 5}
+    boards = [cfm.estimators.scoreboard(c, GRAPH, {"e": LinearEraser()}, **ask) for c in (cohort, cohort[shuffled])]
+    for one, other in zip(boards[0].scores, boards[1].scores, strict=True):
+        if one.name != "seconds":
+            assert (one.value, one.low) == pytest.approx((other.value, other.low), nan_ok=True)
