@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,10 @@ pytest.importorskip("transformers")
 
 UNIT = {"M": 1e6, "B": 1e9}
 BUILT = [spec for spec in ENCODERS.values() if spec.loader in ("timm", "transformers")]
+WIDTH = {
+    "timm": {"embed_dim": 96, "num_heads": 4},
+    "transformers": {"hidden_size": 96, "num_attention_heads": 4},
+}
 DEPTH = {"timm": "depth", "transformers": "num_hidden_layers"}
 
 
@@ -24,9 +29,10 @@ def no_network(monkeypatch):
     monkeypatch.setattr("socket.socket.connect", lambda *a: pytest.fail("the network was touched"))
 
 
-def shallow(spec: EncoderSpec, depth: int = 1) -> EncoderSpec:
-    """The same network with few blocks: fast, and every rule of its pooling is kept."""
-    return dataclasses.replace(spec, arguments={**spec.arguments, DEPTH[spec.loader]: depth})
+def shallow(spec: EncoderSpec, narrow: bool = False) -> EncoderSpec:
+    """The same network with one block, or one narrow block: fast, and every rule of its pooling is kept."""
+    width = WIDTH[spec.loader] if narrow else {}
+    return dataclasses.replace(spec, arguments={**spec.arguments, DEPTH[spec.loader]: 1, **width})
 
 
 def rounding(stated: str) -> tuple[float, float]:
@@ -93,7 +99,7 @@ DISTINCT = {(s.architecture, str(s.arguments), s.pooling): s for s in BUILT if n
 @pytest.mark.parametrize("spec", DISTINCT.values(), ids=lambda spec: spec.name)
 def test_pooling_equals_a_computation_by_hand(spec):
     torch.manual_seed(0)
-    small = shallow(spec)
+    small = shallow(spec, narrow=True)
     network = random_network(small)
     norm = next(m for name, m in reversed(list(network.named_modules())) if name in ("norm", "layernorm"))
     torch.nn.init.normal_(norm.weight)
@@ -123,3 +129,12 @@ def test_wrong_size_or_type_of_pixels_is_refused():
         encoder.embed(torch.zeros((1, 3, 224, 200), dtype=torch.uint8))
     with pytest.raises(DataError, match="float32"):
         encoder.embed(torch.zeros((1, 3, 224, 224)))
+
+
+def test_the_page_holds_the_table_of_the_specs():
+    from experiments.encoder_table import renewed
+
+    page = (Path(__file__).parents[1] / "docs" / "encoders.md").read_text(encoding="utf-8")
+    assert page == renewed(page), "run python -m experiments.encoder_table"
+    assert page.count("\n| virchow2 | ") == 3
+    assert "| virchow2 | 2560 | class token + mean of patch tokens | 631.2M | CC-BY-NC-ND-4.0 | yes |" in page

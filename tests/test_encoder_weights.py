@@ -18,12 +18,16 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
 transformers = pytest.importorskip("transformers")
 save_file = pytest.importorskip("safetensors.torch").save_file
-DEPTH = {"timm": "depth", "transformers": "num_hidden_layers"}
+SMALL = {  # one narrow block: the rules of reading do not depend on the size
+    "timm": {"depth": 1, "embed_dim": 96, "num_heads": 4},
+    "transformers": {"num_hidden_layers": 1, "hidden_size": 96, "num_attention_heads": 4},
+}
 
 
 def shallow(name, **arguments):
     spec = ENCODERS[name]
-    return dataclasses.replace(spec, arguments={**spec.arguments, DEPTH[spec.loader]: 1, **arguments})
+    width = spec.dimension if spec.head else 96
+    return dataclasses.replace(spec, dimension=width, arguments={**spec.arguments, **SMALL[spec.loader], **arguments})
 
 
 def network_of(spec, seed=0):
@@ -100,7 +104,7 @@ def test_published_files_of_older_transformers_are_read(tmp_path, name):
     state = renamed(state, (*(OLDER_VIT if name == "phikon" else OLDER), ("mlp.down_proj", "mlp.weights_out")))
     if name == "phikon":
         assert "encoder.layer.0.attention.attention.query.weight" in state
-        state["pooler.dense.weight"], state["pooler.dense.bias"] = torch.zeros(768, 768), torch.zeros(768)
+        state["pooler.dense.weight"], state["pooler.dense.bias"] = torch.zeros(96, 96), torch.zeros(96)
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_text(
         json.dumps({"hidden_size": spec.dimension, "auto_map": {"AutoModel": "evil.Code"}})
@@ -132,7 +136,7 @@ def test_retfound_is_the_normed_mean_of_patches_out_of_a_training_file(tmp_path)
     spec = shallow("retfound-cfp")
     network = network_of(spec)
     state = {k: v for k, v in network.state_dict().items() if not k.startswith("fc_norm")}
-    state |= {"norm.weight": torch.ones(1024), "decoder_embed.weight": torch.ones(2, 2), "mask_token": torch.ones(1)}
+    state |= {"norm.weight": torch.ones(96), "decoder_embed.weight": torch.ones(2, 2), "mask_token": torch.ones(1)}
     path = tmp_path / "RETFound_mae_natureCFP.pth"
     torch.save({"model": state, "args": argparse.Namespace(lr=0.1), "epoch": 3}, path)
     batch, seen = pixels(spec), []
@@ -161,8 +165,8 @@ def test_position_embeddings_of_another_grid_are_fitted_as_published(tmp_path):
     network = network_of(spec)
     state = dict(network.state_dict())
     steps = np.random.default_rng(0).normal(size=14)  # along x; the same in every row of patches
-    ramp = torch.tensor(steps, dtype=torch.float32)[None, :, None].expand(14, 14, 1024).reshape(1, 196, 1024)
-    state["trunk.pos_embed"] = torch.cat([torch.full((1, 1, 1024), 7.0), ramp], dim=1)
+    ramp = torch.tensor(steps, dtype=torch.float32)[None, :, None].expand(14, 14, 96).reshape(1, 196, 96)
+    state["trunk.pos_embed"] = torch.cat([torch.full((1, 1, 96), 7.0), ramp], dim=1)
     torch.save(state, tmp_path / "pytorch_model_vision.bin")
     from causalfm.extraction.networks import _fitted
 
@@ -173,7 +177,7 @@ def test_position_embeddings_of_another_grid_are_fitted_as_published(tmp_path):
     expected = sum(cubic(at - (left + k)) * steps[left + k] for k in (-1, 0, 1, 2))
     np.testing.assert_allclose(found[1:].reshape(28, 28)[14, 6:22], expected, atol=1e-4)
     assert torch.isfinite(embedded(spec, tmp_path, pixels(spec))).all()
-    with pytest.raises(DataError, match=r"1 shapes differ: pos_embed is \(1, 10, 1024\), not"):
+    with pytest.raises(DataError, match=r"1 shapes differ: pos_embed is \(1, 10, 96\), not"):
         load_encoder(shallow("uni"), weights=_with_ten_positions(tmp_path), device="cpu")
 
 
@@ -186,7 +190,7 @@ def cubic(distance, a=-0.75):
 
 def _with_ten_positions(tmp_path):
     state = dict(network_of(shallow("uni")).state_dict())
-    state["pos_embed"] = torch.zeros(1, 10, 1024)
+    state["pos_embed"] = torch.zeros(1, 10, 96)
     path = tmp_path / "plain.pth"
     torch.save(state, path)
     return path
@@ -228,11 +232,39 @@ def test_files_that_are_not_the_weights_are_refused(tmp_path, capsys):
         load_encoder(shallow("retfound-cfp"), weights=good, device="cpu")
 
 
+def test_transformers_reads_the_file_that_was_meant_in_float32_or_says_why_not(tmp_path):
+    spec = shallow("dinov2-s-reg")
+    network = network_of(spec).half()
+    save_file(network.state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    agree(spec, tmp_path, network.float())
+    other = tmp_path / "pytorch_model.bin"
+    torch.save(network_of(spec, seed=5).state_dict(), other)
+    agree(spec, other, network_of(spec, seed=5))
+    assert load_encoder(spec, weights=other, device="cpu").record()["weights"] == "pytorch_model.bin"
+    (tmp_path / "mine.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match=r"'mine\.safetensors' must be called model\.safetensors"):
+        load_encoder(spec, weights=tmp_path / "mine.safetensors", device="cpu")
+    state = network_of(spec).state_dict()
+    for odd, message in (
+        ({"layernorm.weight": torch.ones(3)}, "dinov2-s-reg"),
+        ({"extra": torch.ones(3)}, "1 unknown, for instance extra"),
+    ):
+        save_file({**state, **odd}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(DataError, match=message):
+            load_encoder(spec, weights=tmp_path, device="cpu")
+    save_file({k: v for k, v in state.items() if k != "layernorm.bias"}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match=r"1 missing, for instance layernorm\.bias|cannot be read"):
+        load_encoder(spec, weights=tmp_path, device="cpu")
+    (tmp_path / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_encoder(spec, weights=tmp_path, device="cpu")
+
+
 def test_a_configuration_of_another_network_is_refused(tmp_path):
     spec = shallow("dinov2-s")
     save_file(network_of(spec).state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 768}))
-    with pytest.raises(DataError, match="hidden_size 768, the table 384"):
+    with pytest.raises(DataError, match="hidden_size 768, the table 96"):
         load_encoder(spec, weights=tmp_path, device="cpu")
 
 

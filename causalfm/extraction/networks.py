@@ -127,28 +127,43 @@ def _fitted(state: dict[str, torch.Tensor], network: Any, spec: EncoderSpec) -> 
 
 
 def _transformers(spec: EncoderSpec, weights: Weights) -> Made:
-    found: dict[str, Any] = {"weights": "random"}
+    import torch
+
     if weights == "random":
-        network: Any = architecture(spec)
-    else:
-        path = weights_file(spec, weights)
-        if weights is None:
-            _configuration_from_hub(spec)
-        kind, configuration = _transformers_class(spec, path.parent / "config.json")
+        return architecture(spec), {"weights": "random"}
+    path = weights_file(spec, weights)
+    if path.name not in spec.files:  # transformers looks for these names in the folder, whatever file was meant
+        raise DataError(f"weights of {spec.name!r}: {path.name!r} must be called {' or '.join(spec.files)}.")
+    if weights is None:
+        _configuration_from_hub(spec)
+    kind, configuration = _transformers_class(spec, path.parent / "config.json")
+    try:
         network, report = kind.from_pretrained(
-            path.parent, config=configuration, local_files_only=True, output_loading_info=True, **_extras(spec)
+            path.parent,
+            config=configuration,
+            dtype=torch.float32,  # not that of the file
+            local_files_only=True,
+            use_safetensors=path.suffix == ".safetensors",
+            output_loading_info=True,
+            **_extras(spec),
         )
-        wrong = [str(row) for row in report.get("mismatched_keys", ())]
-        refuse_differences(spec, [*report["missing_keys"], *wrong], list(report["unexpected_keys"]))
-        found = provenance(spec, path)
-    return network, found
+    except Exception as error:  # of safetensors, pickle, torch: each a family of its own
+        reason = type(error).__name__
+        raise DataError(
+            f"{path.name!r} cannot be read as the weights of {spec.name!r} ({reason}): take the files of {spec.hub}."
+        ) from None
+    wrong = [str(row) for row in report.get("mismatched_keys", ())]
+    refuse_differences(spec, [*report["missing_keys"], *wrong], list(report["unexpected_keys"]))
+    return network, provenance(spec, path)
 
 
 def _configuration_from_hub(spec: EncoderSpec) -> None:
-    """Fetch config.json beside the weights; it is read as plain facts."""
+    """Fetch config.json beside the weights, to compare it with the table; it is read as plain facts."""
+    from contextlib import suppress
     from dataclasses import replace
 
-    weights_file(replace(spec, files=("config.json",)), None)
+    with suppress(DataError):  # a cache that has the weights alone: the weights must fit the table by themselves
+        weights_file(replace(spec, files=("config.json",)), None)
 
 
 def _transformers_class(spec: EncoderSpec, beside: Path | None = None) -> tuple[Any, Any]:

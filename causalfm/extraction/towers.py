@@ -90,7 +90,7 @@ class PlainPooler(nn.Module):
         """Return ``(b, dimension)``."""
         query = self.to_q(self.ln_q(self.query)).expand(len(tokens), -1, -1)
         key, value = self.to_kv(self.ln_k(tokens)).chunk(2, dim=-1)
-        split = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)]
+        split = [part.reshape(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in (query, key, value)]
         pooled: torch.Tensor = self.to_out(functional.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2))
         return pooled[:, 0]
 
@@ -124,7 +124,7 @@ def stretched_positions(positions: torch.Tensor, grid: int) -> torch.Tensor:
     first, patches = positions[:, :1], positions[:, 1:]
     if side == grid:
         return positions
-    square = patches.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+    square = patches.reshape(1, side, side, -1).permute(0, 3, 1, 2)
     factor = (grid + 0.1) / side
     larger = functional.interpolate(square, scale_factor=(factor, factor), mode="bicubic")
     return torch.cat([first, larger.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)

@@ -1,10 +1,12 @@
 """Encoders of radiology, ophthalmology and of medical images at large."""
 
+from typing import Any
+
 from causalfm.extraction.catalogue.pathology_timm import CLASS
 from causalfm.extraction.specs import CLIP_MEAN, CLIP_STD, EncoderSpec
 
 HALF = (0.5, 0.5, 0.5)
-RETFOUND = {
+RETFOUND: dict[str, Any] = {
     "loader": "timm",
     "dimension": 1024,
     "input_size": 224,

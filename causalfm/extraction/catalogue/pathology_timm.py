@@ -1,15 +1,17 @@
 """Pathology encoders that timm builds. UNI, Virchow, Bioptimus, Prov-GigaPath, GPFM, Lunit."""
 
+from typing import Any
+
 from causalfm.extraction.specs import EncoderSpec
 
 CLASS, BOTH = "class token", "class token + mean of patch tokens"
 NO_DERIVATIVES = "CC-BY-NC-ND-4.0"
 TRIDENT = "TRIDENT (mahmoodlab/TRIDENT): patch_encoder_models/load.py, docs"
 LAZYSLIDE = "rendeirolab/lazyslide-models: vision"
-SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"}
-VIRCHOW = {"img_size": 224, "init_values": 1e-5, "mlp_ratio": 5.3375, **SWIGLU}
-BIOPTIMUS = {"mean": (0.707223, 0.578729, 0.703617), "std": (0.211883, 0.230117, 0.177517)}
-LUNIT = {"mean": (0.70322989, 0.53606487, 0.66096631), "std": (0.21716536, 0.26081574, 0.20723464)}
+SWIGLU: dict[str, Any] = {"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"}
+VIRCHOW: dict[str, Any] = {"img_size": 224, "init_values": 1e-5, "mlp_ratio": 5.3375, **SWIGLU}
+BIOPTIMUS: dict[str, Any] = {"mean": (0.707223, 0.578729, 0.703617), "std": (0.211883, 0.230117, 0.177517)}
+LUNIT: dict[str, Any] = {"mean": (0.70322989, 0.53606487, 0.66096631), "std": (0.21716536, 0.26081574, 0.20723464)}
 LUNIT_FACTS = (
     "kaiko-ai/eva: backbones/pathology/lunit.py (mean, std); hub page (licence, file); arXiv:2212.04690; "
     f"{LAZYSLIDE}/lunit.py"

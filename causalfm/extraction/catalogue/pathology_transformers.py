@@ -1,14 +1,16 @@
 """Pathology encoders that transformers builds, and the two CONCH towers. Phikon, Midnight, Hibou."""
 
+from typing import Any
+
 from causalfm.extraction.catalogue.pathology_timm import BOTH, CLASS, LAZYSLIDE, NO_DERIVATIVES, TRIDENT
 from causalfm.extraction.specs import CLIP_MEAN, CLIP_STD, EncoderSpec
 
-HIBOU = {"mean": (0.7068, 0.5755, 0.722), "std": (0.195, 0.2316, 0.1816)}
+HIBOU: dict[str, Any] = {"mean": (0.7068, 0.5755, 0.722), "std": (0.195, 0.2316, 0.1816)}
 HIBOU_NOTE = (
     "published with code of its own, which is never run: transformers' DINOv2 with registers is the same network; "
     "not verified: that the names in the file fit"
 )
-LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
+LARGE: dict[str, Any] = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
 
 ROWS = (
     EncoderSpec(
