@@ -39,6 +39,7 @@ benchmark: $(VENV)/.dev
 	$(BIN)/python -m experiments.benchmarks.families --queries
 	$(BIN)/python -m experiments.benchmarks.invariance
 	$(BIN)/python -m experiments.benchmarks.readers --slides 200
+	$(BIN)/python -m experiments.benchmarks.image_sources
 	$(BIN)/python -m experiments.benchmarks.scm
 	$(BIN)/python -m experiments.benchmarks.effects
 	$(BIN)/python -m experiments.benchmarks.effects --large

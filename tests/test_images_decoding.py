@@ -241,7 +241,7 @@ def test_every_flipped_bit_of_the_pixels_of_a_png_is_noticed():
 )
 def test_other_formats_are_not_even_tried(content, monkeypatch):
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", None)
-    refused(content, "no JPEG, PNG, TIFF, BMP, WEBP image|damaged")
+    refused(content, "no JPEG, PNG, TIFF, BMP, WEBP image|damaged|truncated")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
@@ -259,6 +259,20 @@ def test_a_text_bomb_in_a_png_is_refused():
 def test_pillow_must_not_be_told_to_accept_cut_images(monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     refused(png(), "LOAD_TRUNCATED_IMAGES")
+
+
+def test_a_png_of_many_empty_chunks_is_refused():
+    content = png()
+    refused(content[:33] + 2**17 * chunk(b"aaAa", b"") + content[33:], "more than 131072 chunks")
+
+
+def test_an_orientation_behind_the_pixels_counts():
+    exif = Image.Exif()
+    exif[274] = 6
+    content = png()
+    end = content.index(b"IEND") - 4
+    late = content[:end] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + content[end:]
+    assert decode(late, RULES).size == (10, 12)
 
 
 @pytest.mark.parametrize("options", [{"sixteen_bit": "scale"}, {"max_pixels": 0}, {"max_bytes": -1}])

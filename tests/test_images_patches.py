@@ -116,6 +116,14 @@ def test_links_and_holes_of_hdf5_are_refused(tmp_path):
         open_images(tmp_path / "holes.h5")
 
 
+def test_one_patch_per_slide_takes_a_slide_table(tmp_path):
+    for name in "AB":
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["imgs"] = STACK[:1]
+    source = open_images(tmp_path, obs=pd.DataFrame({"slide": ["B", "A"], "site": ["x", "y"]}))
+    assert source.obs["site"].tolist() == ["y", "x"]
+
+
 def test_missing_chunks_and_codecs_that_run_code_are_refused(tmp_path):
     path = store(tmp_path / "a.zarr")
     next((path / "imgs" / "c").glob("2/*/*/*")).unlink()

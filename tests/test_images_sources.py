@@ -164,6 +164,12 @@ def test_names_that_differ_in_case_only_are_different(tmp_path):
     assert open_images(zipped(tmp_path / "a.zip", {"A.png": png(1), "a.png": png(2)})).names == ["A.png", "a.png"]
 
 
+def test_a_tar_that_names_its_own_folder(tmp_path):
+    path = tarred(tmp_path / "a.tar", {"./b.png": png(1), "./a/c.png": png(2)})
+    assert open_images(path).names == ["a/c.png", "b.png"]
+    refused(tarred(path, {"./b.png": png(1), "b.png": png(2)}), "2 members with the name of another")
+
+
 BAD_NAMES = ["../up.png", "a/../../up.png", "/etc/up.png", "C:/up.png", "..\\up.png", "\\\\host\\up.png"]
 
 

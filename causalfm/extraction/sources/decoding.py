@@ -24,6 +24,7 @@ OPAQUE = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr")
 SIXTEEN = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT, ORIENTATION = 258, 262, 339, 274
 WHITE = (255, 255, 255, 255)
+PNG, MAX_CHUNKS = b"\x89PNG\r\n\x1a\n", 2**17  # chunks of 8 KiB are usual
 
 
 class UnreadableError(Exception):
@@ -89,12 +90,14 @@ def decode(content: bytes, rules: Decoding) -> Image.Image:
     if not content:
         raise UnreadableError("the file is empty (0 bytes)")
     try:
+        if content.startswith(PNG):
+            _check_png(content)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             _refuse_size(image, rules)
-            if image.format == "PNG":
-                _check_png(content)
             _refuse_frames(image)
-            return to_rgb(image, rules, deep=_depth(image, content) > 8)
+            if image.format == "PNG":
+                image.load()  # what stands behind the pixels, the orientation perhaps
+            return to_rgb(image, rules, deep=_depth(image, content) > 8, own=True)
     except UnreadableError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -108,7 +111,7 @@ def decode(content: bytes, rules: Decoding) -> Image.Image:
         raise UnreadableError(f"it is {word} ({type(error).__name__})") from None
 
 
-def to_rgb(image: Image.Image, rules: Decoding, *, deep: bool = False) -> Image.Image:
+def to_rgb(image: Image.Image, rules: Decoding, *, deep: bool = False, own: bool = False) -> Image.Image:
     """Turn a Pillow image of any mode into 8-bit RGB, by the rules of :func:`decode`.
 
     Parameters
@@ -119,6 +122,8 @@ def to_rgb(image: Image.Image, rules: Decoding, *, deep: bool = False) -> Image.
         Limits and the rule for 16 bits.
     deep
         The file has more than 8 bits per channel, whatever the mode says: Pillow cuts colour in silence.
+    own
+        Nobody else holds the image: RGB is returned as it is, not copied.
 
     Raises
     ------
@@ -142,7 +147,13 @@ def to_rgb(image: Image.Image, rules: Decoding, *, deep: bool = False) -> Image.
         image, seen = _onto_white(image)
         if seen:
             notes["alpha"] = "onto white"
-    out = image.copy() if image.mode == "RGB" else image.convert("RGB")
+    if image.mode != "RGB":
+        out = image.convert("RGB")
+    elif own:
+        out = image
+        out.load()
+    else:
+        out = image.copy()
     out.info = notes
     return out
 
@@ -168,8 +179,11 @@ def _refuse_frames(image: Image.Image) -> None:
 
 def _check_png(content: bytes) -> None:
     """Compare the checksums that Pillow leaves out when it has all rows."""
-    at = 8
-    while (kind := content[at + 4 : at + 8]) != b"IEND":
+    at = len(PNG)
+    for _ in range(MAX_CHUNKS):
+        kind = content[at + 4 : at + 8]
+        if kind == b"IEND":
+            return
         end = at + 8 + int.from_bytes(content[at : at + 4], "big")
         if end + 4 > len(content):
             raise UnreadableError("it is truncated (the PNG has no end)")
@@ -179,6 +193,7 @@ def _check_png(content: bytes) -> None:
         ):
             raise UnreadableError("it is damaged (a checksum of the PNG is wrong)")
         at = end + 4
+    raise UnreadableError(f"the PNG has more than {MAX_CHUNKS} chunks")
 
 
 def _depth(image: Image.Image, content: bytes) -> int:

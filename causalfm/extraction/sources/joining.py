@@ -49,7 +49,7 @@ def joined(source: ImageSource, table: pd.DataFrame | str | os.PathLike[str]) ->
     """
     frame = table if isinstance(table, pd.DataFrame) else read_table(existing(table))
     check_table(frame)
-    frame = join_tables([frame])
+    frame = join_tables([frame]).copy()
     if source.obs is None:
         if len(frame) != len(source):
             raise DataError(
@@ -57,8 +57,8 @@ def joined(source: ImageSource, table: pd.DataFrame | str | os.PathLike[str]) ->
                 "joined by position, one row per image in the same order."
             )
         return frame
-    if "slide" in source.obs and len(frame) != len(source):
-        slides = list(dict.fromkeys(source.obs["slide"]))
+    slides = list(dict.fromkeys(source.obs["slide"])) if "slide" in source.obs else []
+    if slides and (len(frame) != len(source) or len(slides) == len(source)):
         order = match_slides(frame, slides)
         row = np.empty(len(slides), dtype=np.int64)
         row[order] = np.arange(len(slides))

@@ -43,7 +43,7 @@ def open_manifest(
     """
     frame = manifest if isinstance(manifest, pd.DataFrame) else read_table(existing(manifest))
     check_table(frame)
-    frame = join_tables([frame])
+    frame = join_tables([frame]).copy()
     name = _column(frame, key)
     column = frame[name]
     refuse_missing(column, name, "complete the manifest, or take these rows out")

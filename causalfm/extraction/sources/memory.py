@@ -33,7 +33,7 @@ class ArraySource(Source):
     def _read(self, i: int) -> Image.Image:
         from PIL import Image
 
-        return to_rgb(Image.fromarray(np.ascontiguousarray(self.pixels[i])), self.rules)
+        return to_rgb(Image.fromarray(np.ascontiguousarray(self.pixels[i])), self.rules, own=True)
 
     def _identity(self) -> Iterator[str]:
         yield str(self.pixels.shape)

@@ -51,7 +51,7 @@ class PatchSource(Source):
             with reading(self.path, "the file of patches"):
                 block = np.asarray(self._array().array[number * self.step : (number + 1) * self.step])
             self._block = held = (number, block)
-        return to_rgb(Image.fromarray(held[1][within]), self.rules)
+        return to_rgb(Image.fromarray(held[1][within]), self.rules, own=True)
 
     def _identity(self) -> Iterator[str]:
         yield self.key
@@ -124,10 +124,10 @@ def open_hdf5(path: Path, rules: Decoding, key: str | None = None) -> PatchSourc
             found = {n: node for n, node in found.items() if isinstance(node, h5py.Dataset)}
             name = _only_patches(found, key, path)
             array = found[name]
-            if array.is_virtual or array.external:
+            coords = found.get(COORDS)
+            if any(node.is_virtual or node.external for node in (array, coords) if node is not None):
                 raise DataError(f"{path.name!r}: the patches lie in other files, which are not followed.")
             refuse_holes(array)
-            coords = found.get(COORDS)
             places = None if coords is None else _places(coords, array.shape[0], path)
             step = 1 if array.chunks is None else array.chunks[0]
             _refuse_chunks(_chunk_bytes(array), rules, path)

@@ -49,7 +49,7 @@ def open_tar(path: Path, rules: Decoding) -> ArchiveSource:
         _refuse_ends(path, entries)
     files = [(i, entry) for i, entry in enumerate(entries) if not entry.isdir()]
     odd = [i for i, entry in files if not entry.isreg() or entry.issparse()]
-    refuse_members([entry.name for entry in entries], odd, where)
+    refuse_members([entry.name.removeprefix("./") for entry in entries], odd, where)
     names = [entry.name.removeprefix("./") for _, entry in files]
     images, info = chosen(names, where, SIDECARS)
     members = [Member(entry.offset_data, entry.size) for _, entry in files]

@@ -99,7 +99,7 @@ class SlideSource(Source):
             raise
         except Exception as error:  # tifffile, zarr and the codecs share no base class
             raise UnreadableError(f"the tile is damaged ({type(error).__name__})") from None
-        tile = to_rgb(image, self.rules)
+        tile = to_rgb(image, self.rules, own=True)
         if tile.size == (self.size, self.size):
             return tile
         notes = tile.info
