@@ -188,7 +188,7 @@ def shared(folder: Path) -> dict[str, Any]:
     """Start a second process on a folder in use, kill the first, start a third."""
     read_end, write_end = os.pipe()
 
-    def slow(batch):
+    def told_and_slow():
         os.write(write_end, b"x")
         time.sleep(60)
 
@@ -197,7 +197,7 @@ def shared(folder: Path) -> dict[str, Any]:
 
     pid = os.fork()
     if pid == 0:
-        extract(slow)
+        extract(FirstPixels(before=told_and_slow))
         os._exit(0)
     os.read(read_end, 1)
     start = time.perf_counter()

@@ -23,7 +23,8 @@ def expected(pixels: np.ndarray) -> np.ndarray:
 class FirstPixels:
     """Counts the images that it embeds, and can fail on purpose."""
 
-    def __init__(self, most: int | None = None, stop_after: int | None = None) -> None:
+    def __init__(self, most: int | None = None, stop_after: int | None = None, before=None) -> None:
+        self.before = before
         self.most, self.stop_after = most, stop_after
         self.seen = 0
         self.sizes: list[int] = []
@@ -31,6 +32,8 @@ class FirstPixels:
     def __call__(self, batch):
         import torch
 
+        if self.before is not None:
+            self.before()
         if self.most is not None and len(batch) > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
         if self.stop_after is not None and self.seen >= self.stop_after:
