@@ -123,6 +123,31 @@ def test_pooling_equals_a_computation_by_hand(spec):
         assert np.abs(normed[1:].mean(axis=0) - normed[-patches:].mean(axis=0)).max() > 1e-3
 
 
+def test_the_pooler_without_biases_is_softmax_attention_of_one_query():
+    from causalfm.extraction.towers import PlainPooler
+
+    torch.manual_seed(0)
+    pooler, tokens = PlainPooler(10, 16, heads=4).eval(), torch.randn(2, 7, 10)
+
+    def normed(x, layer):
+        x = x - x.mean(-1, keepdims=True)
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + layer.eps)
+
+    with torch.inference_mode():
+        found = pooler(tokens).numpy()
+    weights = {name: value.detach().numpy().astype(float) for name, value in pooler.named_parameters()}
+    query = normed(weights["query"], pooler.ln_q) @ weights["to_q.weight"].T
+    both = normed(tokens.numpy().astype(float), pooler.ln_k) @ weights["to_kv.weight"].T
+    for image in range(2):
+        heads = []
+        for head in range(4):
+            part = slice(4 * head, 4 * head + 4)
+            score = both[image, :, :16][:, part] @ query[0, part] / 2  # the root of four numbers per head
+            share = np.exp(score) / np.exp(score).sum()
+            heads.append(share @ both[image, :, 16:][:, part])
+        np.testing.assert_allclose(found[image], np.concatenate(heads) @ weights["to_out.weight"].T, atol=1e-5)
+
+
 def test_wrong_size_or_type_of_pixels_is_refused():
     encoder = load_encoder(shallow(ENCODERS["lunit-dino-s16"]), weights="random", device="cpu")
     with pytest.raises(DataError, match=r"\(b, 3, 224, 224\) uint8"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +137,8 @@ def _read(path: Path) -> Any:
 
             return load_file(path)
         # Training scripts store their options beside the weights; a Namespace is a bag of names and runs nothing.
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        allow = getattr(torch.serialization, "safe_globals", None)  # since torch 2.5
+        with warnings.catch_warnings(), allow([argparse.Namespace]) if allow else nullcontext():
             warnings.simplefilter("ignore")  # a file of another kind is answered below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

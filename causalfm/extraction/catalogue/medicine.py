@@ -20,7 +20,7 @@ RETFOUND: dict[str, Any] = {
     "source": "rmaphoh/RETFound_MAE: models_vit.py, RETFound_Feature.ipynb; doi:10.1038/s41586-023-06555-x",
     "verified": "built offline",
     "note": "mean of the patch tokens, then an untrained layer norm, as in the authors' notebook for features; "
-    "licence as stated for the code",
+    "licence as stated for the code; not verified: the name of the repository of the OCT weights",
 }
 
 ROWS = (
@@ -104,7 +104,8 @@ ROWS = (
         architecture="DaViT",
         source="arXiv:2410.06542; description of its config.yaml (image size 480)",
         verified="not verified offline: neither timm nor transformers has this DaViT, only code of its repository",
-        note="load it with its repository's own code and pass the module: own_encoder(network, input_size=480)",
+        note="load it with its repository's own code and pass the module: own_encoder(network, input_size=480); "
+        "not verified: length, mean, std, licence",
     ),
     EncoderSpec(
         name="retfound-cfp", hub="YukunZhou/RETFound_mae_natureCFP", files=("RETFound_mae_natureCFP.pth",), **RETFOUND

@@ -58,7 +58,8 @@ def _dinov3(size: str, letter: str, width: int, weights: str) -> EncoderSpec:
         licence="DINOv3 licence",
         source="timm 1.0.31 (configuration of the weights); model cards of timm; arXiv:2508.10104",
         verified="built offline",
-        note="timm's copy of the weights; its card says where its numbers differ from Meta's code",
+        note="timm's copy of the weights; its card says where its numbers differ from Meta's code; not verified: "
+        "that this copy is not gated",
     )
 
 
