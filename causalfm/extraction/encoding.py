@@ -86,3 +86,17 @@ def _check(images: np.ndarray | Sequence[Image.Image], batch_size: int) -> None:
         raise DataError(
             f"images[{wrong}] is a {type(images[wrong]).__name__}: pass one uint8 array (n, h, w, 3) or PIL images."
         )
+
+
+def answer(encoder: Encoder) -> list[float]:
+    """Return up to 64 numbers of what an encoder gives for one image of noise: they tell functions apart."""
+    import torch
+
+    with torch.inference_mode():
+        found = encoder.embed(torch.from_numpy(noise(encoder.input_size)))[0].cpu().numpy()
+    return [float(value) for value in found[:: -(-len(found) // 64)]]
+
+
+def noise(side: int) -> np.ndarray:
+    """Return the image that is asked about, ``(1, 3, side, side)`` uint8."""
+    return np.random.default_rng(0).integers(0, 256, (1, 3, side, side), dtype=np.uint8)
