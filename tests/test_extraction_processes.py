@@ -43,7 +43,8 @@ def test_a_kill_while_a_damaged_shard_is_made_again_loses_nothing(results, kind)
 
 def test_five_kills_at_random_leave_the_bytes_of_a_whole_run(results, data_dir) -> None:
     found = results["random"]
-    assert found.get("ends") == [-signal.SIGKILL] * 5, found
+    assert found.get("ends", []).count(-signal.SIGKILL) == 5, found
+    assert set(found["ends"]) <= {-signal.SIGKILL, 0}
     assert found["same"]
     assert found["rows"] == found["names"] == 24
     assert found["shards_before_the_last_run"] >= 1
