@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     Weights = str | Path | None
 
 
+# Facts of a configuration that change the numbers and fit the same weights: config.json decides where the table is mute
+SILENT = ("layer_norm_eps", "hidden_act", "apply_layernorm")
+
+
 def build(spec: EncoderSpec, weights: Weights, device: torch.device) -> Loaded:
     """Return the network on the device, in evaluation mode, without gradients; and where its weights came from."""
     if not isinstance(spec.loader, str):
@@ -179,8 +183,7 @@ def _transformers_class(spec: EncoderSpec, beside: Path | None = None) -> tuple[
     kind = getattr(transformers, spec.architecture)
     facts = dict(spec.arguments)
     if beside is not None and beside.is_file():
-        stated = json.loads(beside.read_text(encoding="utf-8"))
-        stated = stated.get("vision_config", stated)
+        stated = _stated(beside)
         odd = [key for key in facts if key in stated and key != "image_size" and stated[key] != facts[key]]
         if odd:
             raise DataError(
@@ -188,7 +191,18 @@ def _transformers_class(spec: EncoderSpec, beside: Path | None = None) -> tuple[
                 f"not the weights of {spec.name!r}."
             )
         facts["image_size"] = stated.get("image_size", facts["image_size"])  # the grid of the position embeddings
+        facts = {key: stated[key] for key in SILENT if key in stated} | facts
     return kind, kind.config_class(**facts)
+
+
+def _stated(beside: Path) -> dict[str, Any]:
+    """Return what config.json says of the image tower."""
+    try:
+        stated = json.loads(beside.read_text(encoding="utf-8"))
+        stated = stated.get("vision_config", stated)
+        return dict(stated)
+    except (ValueError, AttributeError, TypeError):
+        raise DataError("config.json beside the weights is damaged: download it again, or take it away.") from None
 
 
 def _extras(spec: EncoderSpec) -> dict[str, Any]:

@@ -193,14 +193,14 @@ def _refuse(errors: Sequence[tuple[int, str]]) -> None:
 def _check(batch_size: Any, workers: int, on_error: str, format: str | None, shard_rows: int | None) -> None:
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         raise DataError(f"batch_size={batch_size!r}: pass a number of images, at least 1, or 'auto'.")
-    if workers < 0:
-        raise DataError(f"workers={workers}: 0 reads in this process, more starts so many.")
+    if not isinstance(workers, int) or workers < 0:
+        raise DataError(f"workers={workers!r}: 0 reads in this process, more starts so many.")
     if on_error not in ("raise", "record"):
         raise DataError(f"on_error={on_error!r}: choose 'raise' or 'record'.")
     if format not in (None, "npy", *PART_SUFFIX):
         raise DataError(f"format={format!r}: choose 'npy', {', '.join(map(repr, PART_SUFFIX))}.")
-    if shard_rows is not None and shard_rows < 1:
-        raise DataError(f"shard_rows={shard_rows}: at least one image is in a shard.")
+    if shard_rows is not None and (not isinstance(shard_rows, int) or shard_rows < 1):
+        raise DataError(f"shard_rows={shard_rows!r}: a whole number, at least one image is in a shard.")
 
 
 def _refuse_inside(images: Any, out: str | os.PathLike[str] | None) -> None:
