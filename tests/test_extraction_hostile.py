@@ -17,7 +17,7 @@ from PIL import Image
 
 import causalfm as cfm
 from causalfm.errors import DataError
-from causalfm.extraction import ENCODERS, load_encoder, open_images
+from causalfm.extraction import ENCODERS, encode, load_encoder, open_images
 from causalfm.extraction.weights import weights_file
 
 pytest.importorskip("torch")
@@ -199,3 +199,13 @@ def test_ids_and_groups_are_in_no_message_and_no_file_but_the_table(tmp_path):
     cfm.extract(folder, spec(FirstPixels()), obs=table, out=tmp_path / "other", on_error="record")
     for name in ("errors.csv", "extraction.jsonl"):
         assert "PATIENT" not in (tmp_path / "other" / name).read_text()
+
+
+def test_encode_reads_modes_as_extract_does():
+    clear = Image.fromarray(np.dstack([images(1)[0], np.zeros((4, 4), dtype=np.uint8)]))
+    white = np.full((1, 4, 4, 3), 255, dtype=np.uint8)
+    np.testing.assert_array_equal(encode([clear], spec(FirstPixels())), expected(white))
+    np.testing.assert_array_equal(cfm.extract([clear], spec(FirstPixels())).X, expected(white))
+    deep = Image.fromarray(np.full((4, 4), 30000, dtype=np.uint16))
+    with pytest.raises(DataError, match=r"images\[1\] cannot be used: it has 16 bits"):
+        encode([clear, deep], spec(FirstPixels()))

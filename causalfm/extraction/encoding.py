@@ -27,7 +27,7 @@ def encode(
     Parameters
     ----------
     images
-        ``(n, h, w, 3)`` uint8 RGB, or PIL images (of any size and mode, converted to RGB).
+        ``(n, h, w, 3)`` uint8 RGB, or PIL images of any size; other modes become RGB as in ``docs/images.md``.
     encoder
         See ``load_encoder``.
     device
@@ -53,18 +53,27 @@ def encode(
     _check(images, batch_size)
     loaded = load_encoder(encoder, device=device)
     import torch
-    from PIL import Image
 
     out = np.empty((len(images), loaded.dimension), dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             rows = slice(start, min(start + batch_size, len(images)))
-            seen = (Image.fromarray(image) if isinstance(image, np.ndarray) else image for image in images[rows])
-            pixels = np.stack([loaded.transform(image) for image in seen])
+            pixels = np.stack([loaded.transform(_rgb(images[i], i)) for i in range(rows.start, rows.stop)])
             out[rows] = loaded.embed(torch.from_numpy(pixels)).cpu().numpy()
             if progress is not None:
                 progress(rows.stop, len(images))
     return out
+
+
+def _rgb(image: np.ndarray | Image.Image, i: int) -> Image.Image:
+    """Return the image in 8-bit RGB by the rules of ``extract``: transparency onto white, 16 bits refused."""
+    from causalfm.extraction.sources.decoding import Decoding, UnreadableError, to_rgb
+    from causalfm.extraction.sources.memory import as_picture
+
+    try:
+        return to_rgb(as_picture(image), Decoding())
+    except UnreadableError as error:
+        raise DataError(f"images[{i}] cannot be used: {error}.") from None
 
 
 def _check(images: np.ndarray | Sequence[Image.Image], batch_size: int) -> None:

@@ -158,8 +158,7 @@ def _open_part(i: int, paths: Sequence[Path], options: _Options) -> ImageSource:
     try:
         return _open_path(paths[i], options)
     except DataError as error:
-        where = f"part {i} of {len(paths)}"
-        raise DataError(str(error).replace(repr(paths[i].name), where).replace(paths[i].name, where)) from None
+        raise DataError(str(error).replace(repr(paths[i].name), f"part {i} of {len(paths)}")) from None
 
 
 def _open_path(path: Path, options: _Options) -> ImageSource:
