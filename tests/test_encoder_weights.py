@@ -266,6 +266,18 @@ def test_a_configuration_of_another_network_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 768}))
     with pytest.raises(DataError, match="hidden_size 768, the table 96"):
         load_encoder(spec, weights=tmp_path, device="cpu")
+    (tmp_path / "config.json").write_text("[1")
+    with pytest.raises(DataError, match=r"config\.json beside the weights is damaged"):
+        load_encoder(spec, weights=tmp_path, device="cpu")
+
+
+def test_what_changes_numbers_and_no_shape_is_taken_from_the_configuration(tmp_path):
+    spec, said = shallow("dinov2-s"), {"layer_norm_eps": 0.5, "hidden_act": "relu"}
+    network = network_of(spec)
+    save_file(network.state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_text(json.dumps(said))
+    network = network_of(dataclasses.replace(spec, arguments={**spec.arguments, **said}))
+    agree(spec, tmp_path, network)
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def _unchanged(
     odd = [
         name
         for name, wrong in (
-            ("device", device is not None and _device(device).type != encoder.device.type),
+            ("device", device is not None and not _same(_device(device), encoder.device)),
             ("precision", precision is not None and precision != encoder.precision),
             ("compile", compile),
             ("weights", weights is not None),
@@ -218,6 +218,11 @@ def _unchanged(
     if odd:
         raise DataError(f"{encoder.name!r} is loaded already: give {' and '.join(odd)} to load_encoder, with its name.")
     return encoder
+
+
+def _same(asked: torch.device, there: torch.device) -> bool:
+    """Tell whether a device is the one that was asked for; without a number any of its kind is."""
+    return asked.type == there.type and asked.index in (None, there.index if there.index is not None else 0)
 
 
 def _spec(encoder: object) -> EncoderSpec:
@@ -247,6 +252,14 @@ def _device(device: str | torch.device | None) -> torch.device:
         raise DataError(f"device {device!r} is no torch device: give 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
     if place.type == "cuda" and not torch.cuda.is_available():
         raise DataError(f"device {device!r}: torch finds no GPU here; causalfm doctor shows what it finds.")
+    try:
+        torch.zeros(1, device=place).cpu()
+    except (RuntimeError, NotImplementedError, AssertionError, ImportError) as error:
+        if "out of memory" in str(error).lower():
+            raise DataError(f"device {device!r} has no memory left: free some, or choose another device.") from None
+        raise DataError(
+            f"device {device!r} cannot be used by torch here: causalfm doctor shows which devices there are."
+        ) from None
     return place
 
 

@@ -27,7 +27,7 @@ def encode(
     Parameters
     ----------
     images
-        ``(n, h, w, 3)`` uint8 RGB, or PIL images (of any size and mode, converted to RGB).
+        ``(n, h, w, 3)`` uint8 RGB, or PIL images of any size; other modes become RGB as in ``docs/images.md``.
     encoder
         See ``load_encoder``.
     device
@@ -53,18 +53,27 @@ def encode(
     _check(images, batch_size)
     loaded = load_encoder(encoder, device=device)
     import torch
-    from PIL import Image
 
     out = np.empty((len(images), loaded.dimension), dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             rows = slice(start, min(start + batch_size, len(images)))
-            seen = (Image.fromarray(image) if isinstance(image, np.ndarray) else image for image in images[rows])
-            pixels = np.stack([loaded.transform(image) for image in seen])
+            pixels = np.stack([loaded.transform(_rgb(images[i], i)) for i in range(rows.start, rows.stop)])
             out[rows] = loaded.embed(torch.from_numpy(pixels)).cpu().numpy()
             if progress is not None:
                 progress(rows.stop, len(images))
     return out
+
+
+def _rgb(image: np.ndarray | Image.Image, i: int) -> Image.Image:
+    """Return the image in 8-bit RGB by the rules of ``extract``: transparency onto white, 16 bits refused."""
+    from causalfm.extraction.sources.decoding import Decoding, UnreadableError, to_rgb
+    from causalfm.extraction.sources.memory import as_picture
+
+    try:
+        return to_rgb(as_picture(image), Decoding())
+    except UnreadableError as error:
+        raise DataError(f"images[{i}] cannot be used: {error}.") from None
 
 
 def _check(images: np.ndarray | Sequence[Image.Image], batch_size: int) -> None:
@@ -86,3 +95,17 @@ def _check(images: np.ndarray | Sequence[Image.Image], batch_size: int) -> None:
         raise DataError(
             f"images[{wrong}] is a {type(images[wrong]).__name__}: pass one uint8 array (n, h, w, 3) or PIL images."
         )
+
+
+def answer(encoder: Encoder) -> list[float]:
+    """Return up to 64 numbers of what an encoder gives for one image of noise: they tell functions apart."""
+    import torch
+
+    with torch.inference_mode():
+        found = encoder.embed(torch.from_numpy(noise(encoder.input_size)))[0].cpu().numpy()
+    return [float(value) for value in found[:: -(-len(found) // 64)]]
+
+
+def noise(side: int) -> np.ndarray:
+    """Return the image that is asked about, ``(1, 3, side, side)`` uint8."""
+    return np.random.default_rng(0).integers(0, 256, (1, 3, side, side), dtype=np.uint8)

@@ -7,6 +7,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -88,23 +89,40 @@ def read_batches(
         Workers cannot be started, or one died.
     """
     reader = Reader(source, transform)
-    if workers == 0 or len(plan) < 2:
-        batches: Iterator[PixelBatch] = map(reader.__getitem__, plan)
-    else:
-        batches = _started(reader, plan, workers)
+    with told_of_workers():
+        yield from _read(reader, plan, workers)
+
+
+@contextmanager
+def told_of_workers() -> Iterator[None]:
+    """Say that a worker died. torch raises that from a signal, wherever the calling process happens to be.
+
+    Raises
+    ------
+    DataError
+        A worker died.
+    """
     try:
-        for batch in batches:
-            if batch.fault is not None:
-                raise DataError(batch.fault)
-            yield batch
+        yield
     except RuntimeError as error:
-        if "worker" not in str(error):
+        if "DataLoader worker (pid" not in str(error):
             raise
         raise DataError(
             "a worker process ended: out of memory, or it cannot import what the images and the encoder are made of. "
             "Use fewer workers, call extract under  if __name__ == '__main__':  and keep your own classes in a module, "
             "or pass workers=0."
         ) from error
+
+
+def _read(reader: Reader, plan: Sequence[range], workers: int) -> Iterator[PixelBatch]:
+    if workers == 0 or len(plan) < 2:
+        batches: Iterator[PixelBatch] = map(reader.__getitem__, plan)
+    else:
+        batches = _started(reader, plan, workers)
+    for batch in batches:
+        if batch.fault is not None:
+            raise DataError(batch.fault)
+        yield batch
 
 
 def _started(reader: Reader, plan: Sequence[range], workers: int) -> Iterator[PixelBatch]:

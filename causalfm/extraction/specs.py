@@ -136,6 +136,8 @@ def own_encoder(
     ----------
     network
         Torch module or any callable that maps ``(b, 3, input_size, input_size)`` float32 to ``(b, d)``.
+        ``load_encoder`` and ``extract`` put a module into evaluation mode on the device and leave it so; ``InMemory``
+        puts it back.
     input_size
         Side of the square it sees, px.
     mean, std

@@ -16,7 +16,7 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError, positions
 from causalfm.extraction.encoders import Encoder, EncoderSpec, load_encoder
 from causalfm.extraction.forward import BATCH, BATCH_ELSEWHERE, BatchSize, passed
-from causalfm.extraction.loading import read_batches
+from causalfm.extraction.loading import read_batches, told_of_workers
 from causalfm.extraction.sources import open_images
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class InMemory:
         with _as_found(self._network):
             self._encoder = load_encoder(encoder, device=place, precision=precision)
         source = open_images(images) if obs is None else open_images(images, obs=obs)
-        self._pixels = _decoded(source, self._encoder, workers)
+        with told_of_workers():
+            self._pixels = _decoded(source, self._encoder, workers)
         self._obs = pd.DataFrame({"image": source.names}) if source.obs is None else source.obs
         source.close()
         start = BATCH.get(self._encoder.device.type, BATCH_ELSEWHERE) if batch_size == "auto" else batch_size

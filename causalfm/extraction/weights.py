@@ -57,6 +57,7 @@ def _from_hub(spec: EncoderSpec, names: tuple[str, ...]) -> Path:
             f"the weights of {spec.name!r} are on the hub: pip install 'causalfm[encoders]', or give weights=FILE."
         ) from None
     page = f"https://huggingface.co/{spec.hub}"
+    unreachable = False
     for name in names:
         try:
             return Path(hf_hub_download(spec.hub, name))
@@ -69,10 +70,7 @@ def _from_hub(spec: EncoderSpec, names: tuple[str, ...]) -> Path:
                 "'hf auth login' (causalfm takes no token)."
             ) from None
         except answers.LocalEntryNotFoundError:
-            raise DataError(
-                f"the weights of {spec.name!r} are not in the hub's cache, and the hub cannot be reached: download "
-                f"{page} where there is a network ('hf download {spec.hub}') and give weights=FOLDER."
-            ) from None
+            unreachable = True  # the cache may hold a file of the next name
         except answers.EntryNotFoundError:
             continue
         except (answers.HfHubHTTPError, OSError) as error:
@@ -80,6 +78,11 @@ def _from_hub(spec: EncoderSpec, names: tuple[str, ...]) -> Path:
                 f"the weights of {spec.name!r}: the hub answered {type(error).__name__}. Try again, or download {page} "
                 "and give weights=FOLDER."
             ) from None
+    if unreachable:
+        raise DataError(
+            f"the weights of {spec.name!r} are not in the hub's cache, and the hub cannot be reached: download "
+            f"{page} where there is a network ('hf download {spec.hub}') and give weights=FOLDER."
+        )
     raise DataError(f"{page} has none of {', '.join(names)}: download what it has and give weights=FILE.")
 
 

@@ -90,16 +90,39 @@ def read_journal(folder: Path) -> Journal:
         header, *lines = [json.loads(line) for line in content[:length].splitlines()]
         if header["causalfm_extraction"] != VERSION:
             raise DataError(f"{path.name!r} was written by a later version of causalfm: read it with that version.")
+        _refuse_odd_header(header)
         shards, runs, finished = {}, [], False
         for line in lines:
             if "shard" in line:
-                shards[int(line["shard"])] = line
+                shards[_shard_number(line, header)] = line
                 finished = False
             elif "run" in line:
                 runs.append(line["run"])
             else:
                 finished = bool(line["finished"])
         return Journal(header, shards, tuple(runs), finished, length)
+
+
+def _refuse_odd_header(header: Mapping[str, Any]) -> None:
+    """Raise a ValueError, TypeError or KeyError unless a header has what the writer gives it."""
+    sizes = [header[name] for name in ("rows", "dimension", "shard_rows", "batch_size")]
+    identity = header["identity"]
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or not isinstance(identity["encoder"], dict):
+        raise ValueError("sizes")
+    if header["format"] not in ("npy", *PART_SUFFIX) or not {"images", "table"} <= set(identity):
+        raise ValueError("format or identity")
+
+
+def _shard_number(line: Mapping[str, Any], header: Mapping[str, Any]) -> int:
+    """Return the number of a shard; raise as above unless its images are those that it stands for."""
+    number, rows = line["shard"], line["rows"]
+    first, last = number * header["shard_rows"], min((number + 1) * header["shard_rows"], header["rows"])
+    lost = [row for row, cause in line["errors"] if isinstance(cause, str)]
+    if not 0 <= first < last or rows + len(lost) != last - first or len(lost) != len(line["errors"]):
+        raise ValueError("shard")
+    if sorted(set(lost)) != lost or (lost and not first <= lost[0] <= lost[-1] < last) or line["batch_size"] < 1:
+        raise ValueError("rows of a shard")
+    return int(number)
 
 
 def part_name(number: int, kind: str) -> str:

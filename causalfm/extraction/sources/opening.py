@@ -149,8 +149,16 @@ def _open_paths(paths: Sequence[Path], options: _Options) -> ImageSource:
             f"a list of paths holds folders, {', '.join(_OPENERS)}; single image files go into a manifest: "
             "pd.DataFrame({'path': files})."
         )
-    parts = [_open_path(path, options) for path in paths]
+    parts = [_open_part(i, paths, options) for i in range(len(paths))]
     return SeveralSources(parts, [path.name for path in paths], options.rules)
+
+
+def _open_part(i: int, paths: Sequence[Path], options: _Options) -> ImageSource:
+    """Open one of several; a message gives its position, because names of parts are slides and patients."""
+    try:
+        return _open_path(paths[i], options)
+    except DataError as error:
+        raise DataError(str(error).replace(repr(paths[i].name), f"part {i} of {len(paths)}")) from None
 
 
 def _open_path(path: Path, options: _Options) -> ImageSource:
