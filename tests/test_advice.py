@@ -112,3 +112,20 @@ def test_the_policy_or_the_argument_decides(tmp_path):
         load_policy(path)
     with pytest.raises(DataError, match="corrections='fast': choose one of 'none', 'quick', 'full'"):
         cfm.audit(moved(1.0), SITE, corrections="fast")  # type: ignore[arg-type]
+
+
+def test_a_number_that_failed_is_not_passed_over():
+    numbers = [finding("invariance", "days")]
+    (found,) = advise(moved(1.0), SITE, numbers, "quick", 0, ["days", "dose"])
+    assert (found.factor, found.recommended, found.tried) == ("days", None, ())
+    assert found.sentence.startswith("days is a number, and correctors remove levels: none was tried.")
+    assert advise(moved(1.0), SITE, [finding("invariance", "days", "pass")], "quick", 0, ["days"]) == ()
+
+
+def test_a_gain_in_the_mean_names_the_levels_that_lose():
+    board = cfm.estimators.Scoreboard((), "a", "", 8, 8, "patient", {})
+    at = {"no correction": {"s0": 0.5, "s1": 0.9, "s2": 0.8}, "a": {"s0": 0.9, "s1": 0.7, "s2": 0.8}}
+    told = module._falls(dataclasses.replace(board, details={"biology_at_new_site": at}))
+    assert told == " It fell at 1 of 3 levels, each by a number without an interval: s1 (-0.200)."
+    nobody = dataclasses.replace(board, recommended=None, details={"biology_at_new_site": at})
+    assert module._falls(nobody) == ""

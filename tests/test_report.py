@@ -124,7 +124,7 @@ def test_what_to_do_has_the_same_numbers_on_the_page_in_markdown_and_in_json(aud
     assert tried[1]["new_levels"] == {"value": 0.6977, "change": 0.0913, "low": 0.0428, "high": 0.1397}
     assert tried[2]["new_levels"]["value"] is None
     for nothing in (render_html(sample_audit(advice=())), render_markdown(sample_audit(advice=()))):
-        assert "there is nothing to correct" in nothing
+        assert "no correction was tried" in nothing
 
 
 def test_numbers_missing_from_the_plot_are_not_missing_from_the_page(page: Page) -> None:

@@ -1,5 +1,6 @@
 """What a scoreboard says of gains: never more than was measured, and nothing that rises to guessing is a gain."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -72,3 +73,19 @@ def test_no_deal_depends_on_the_order_of_rows_that_begin_alike():
     for one, other in zip(boards[0].scores, boards[1].scores, strict=True):
         if one.name != "seconds":
             assert (one.value, one.low) == pytest.approx((other.value, other.low), nan_ok=True)
+
+
+def test_a_large_cohort_is_thinned_before_its_rows_are_read(tmp_path):
+    rng = np.random.default_rng(0)
+    n, d = 24_000, 256
+    np.save(tmp_path / "x.npy", rng.standard_normal((n, d)).astype(np.float32))  # 25 MB
+    unit = np.arange(n) % 48
+    obs = pd.DataFrame({"site": unit % 2, "tumour": unit // 2 % 2, "patient": unit}).astype(str)
+    cohort = cfm.Cohort(np.load(tmp_path / "x.npy", mmap_mode="r"), obs)
+    tracemalloc.start()
+    trial = trial_of(cohort, GRAPH, None, None, 0, max_rows=960)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(trial) == 960
+    assert trial.most == 20
+    assert peak < 15e6

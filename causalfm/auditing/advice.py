@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.findings import Advice, Finding
-from causalfm.errors import DataError
+from causalfm.errors import CausalFMError
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 NOT_TRIED = (
     "Correctors were not tried. Run the audit again with --corrections quick (in Python: corrections='quick') to "
     "measure on this cohort whether one helps."
+)
+NUMBER = (
+    "{0} is a number, and correctors remove levels: none was tried. Cut it into levels in a column of its own and "
+    "declare that as technical, or keep {0} within a narrower range; then audit again."
 )
 
 
@@ -32,6 +36,7 @@ class Plan:
     halvings: int
 
 
+SHOWN = 4  # levels named in a sentence
 ADAPT = {"unseen": "adapt"}
 CHEAP: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("MeanAligner", {"shrinkage": "empirical-bayes", **ADAPT}),
@@ -52,8 +57,12 @@ PLANS = {
 
 def failing(findings: Sequence[Finding], graph: CausalGraph) -> list[str]:
     """Return the technical factors with a failed finding; one asked about jointly counts by itself."""
-    failed = [f.factor.split(" + ") for f in findings if f.verdict == "fail" and f.question not in ("biology", "graph")]
-    return [name for name in graph.technical if any(name in factors[-1:] for factors in failed)]
+    return [name for name in graph.technical if name in _failed(findings)]
+
+
+def _failed(findings: Sequence[Finding]) -> set[str]:
+    failed = (f for f in findings if f.verdict == "fail" and f.question not in ("biology", "graph"))
+    return {f.factor.split(" + ")[-1] for f in failed}
 
 
 def advise(
@@ -62,6 +71,7 @@ def advise(
     findings: Sequence[Finding],
     corrections: str,
     random_state: int,
+    continuous: Sequence[str] = (),
 ) -> tuple[Advice, ...]:
     """Say for each factor that failed whether a corrector helps on this cohort.
 
@@ -73,6 +83,8 @@ def advise(
         ``"none"``: nothing is tried; ``"quick"`` or ``"full"``: the plan.
     random_state
         Seed of the scoreboard.
+    continuous
+        Technical factors that are numbers; the graph has the others.
 
     Returns
     -------
@@ -85,6 +97,7 @@ def advise(
             out.append(Advice(factor, None, NOT_TRIED))
             continue
         out.append(_tried(cohort, graph, factor, PLANS[corrections], random_state))
+    out += [Advice(name, None, NUMBER.format(name)) for name in continuous if name in _failed(findings)]
     return tuple(out)
 
 
@@ -106,13 +119,19 @@ def _tried(cohort: Cohort, graph: CausalGraph, factor: str, plan: Plan, random_s
             halvings=plan.halvings,
             random_state=random_state,
         )
-    except DataError as error:  # the cohort was fit for the audit, but is too small or thin for this question
+    except CausalFMError as error:  # the cohort was fit for the audit, but is too small or thin for this question
         return Advice(factor, None, f"Cannot tell whether a corrector helps: {error}")
     seconds = round(time.process_time() - clock, 1)
     chosen = dict(zip(correctors, plan.correctors, strict=True)).get(board.recommended or "")
-    sentence = board.sentence.replace("unseen sites", f"levels of {factor} left out").replace(
-        "known sites", "known levels"
-    )
+    words = {
+        "unseen sites": f"levels of {factor} left out",
+        "known sites": "known levels",
+        "patients": f"{graph.group}s",
+    }
+    sentence = board.sentence
+    for ours, theirs in words.items():
+        sentence = sentence.replace(ours, theirs)
+    sentence += _falls(board)
     return Advice(
         factor,
         board.recommended,
@@ -123,6 +142,20 @@ def _tried(cohort: Cohort, graph: CausalGraph, factor: str, plan: Plan, random_s
     )
 
 
+def _falls(board: Scoreboard) -> str:
+    """Name the levels at which a recommended corrector lowered the accuracy: a mean can rise at the cost of some."""
+    from causalfm.estimators.scoring.result import NONE
+
+    at = board.details["biology_at_new_site"]
+    moved = {level: value - at[NONE][level] for level, value in at.get(board.recommended, {}).items()}
+    fell = sorted((change, level) for level, change in moved.items() if change < 0.0)
+    if not fell:
+        return ""
+    shown = ", ".join(f"{level} ({change:.3f})" for change, level in fell[:SHOWN])
+    more = f" and {len(fell) - SHOWN} more" if len(fell) > SHOWN else ""
+    return f" It fell at {len(fell)} of {len(moved)} levels, each by a number without an interval: {shown}{more}."
+
+
 def command(graph: CausalGraph, factor: str, name: str, settings: Mapping[str, Any]) -> str:
     """Return the shell command that fits a corrector to these columns and applies it."""
     asked: list[str] = ["--corrector", name]
@@ -130,7 +163,8 @@ def command(graph: CausalGraph, factor: str, name: str, settings: Mapping[str, A
         asked += ["--unseen", str(value)] if key == "unseen" else ["--set", f"{key}={value}"]
     roles = {"factor": [factor], "biology": [graph.biology], "covariates": graph.covariates, "group": [graph.group]}
     for role, names in roles.items():
-        text = ",".join(f'"{column}"' if "," in column else column for column in names)
+        many = role in ("factor", "covariates")  # the others are names as they stand
+        text = ",".join(f'"{column}"' if many and "," in column else column for column in names)
         asked += [f"--{role}", text] if text and not (role != "covariates" and len(names) != 1) else []
     asked += ["--save", "corrector.safetensors", "--apply", "NEW", "--out", "corrected.npz"]
     return f"causalfm correct REFERENCE {shlex.join(asked)}"

@@ -101,7 +101,7 @@ def audit(
     clock, last = time.perf_counter(), len(steps)
     if progress:
         progress("correctors", last, last + 1)
-    advice = advise(cohort, levels, findings, wanted, random_state)
+    advice = advise(cohort, levels, findings, wanted, random_state, continuous)
     timings["correctors"] = round(time.perf_counter() - clock, 2)
     if progress:
         progress("done", last + 1, last + 1)

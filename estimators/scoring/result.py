@@ -153,7 +153,7 @@ def recommend(scores: tuple[Score, ...], margin: float) -> tuple[str | None, str
             f"no corrector helps here: each lowers accuracy at unseen sites; the least loss is {-best.change:.3f} "
             f"({best.corrector}; {bounds} of the change)."
         )
-    name = "gain" if best.change > 0.0 else "change"
+    name = "gain" if best.change >= 0.0 else "change"
     return None, (
         f"no corrector helps here: the largest {name} at unseen sites is {best.change:.3f} ({best.corrector}), and its "
         f"{bounds} does not exclude 0."

@@ -118,7 +118,9 @@ def trial_of(
     Neither the order of rows nor the names of units change a deal: both are ordered by the embeddings.
     """
     name, outcome = confounder_of(graph, confounder), graph.biology if outcome is None else outcome
-    cohort, most = _thinned(_in_order(cohort), (name, graph.biology, outcome), graph.group, max_rows, random_state)
+    order = _in_order(cohort.X)
+    rows, most = _thinned(cohort, order, (name, graph.biology, outcome), graph.group, max_rows, random_state)
+    cohort = cohort[rows]  # not before: a memory map can be larger than memory
     site, biology, target = (cohort.factor(column) for column in (name, graph.biology, outcome))
     groups = _by_appearance(cohort.factor(graph.group, private=True).codes)
     numbered = np.char.zfill(groups.astype(str), len(str(len(groups))))  # names that sort by number, and tell nothing
@@ -138,16 +140,16 @@ def trial_of(
     return Trial(cohort, graph, name, within_biology, within_sites, groups, *parts, *names, most).dealt(random_state)
 
 
-def _in_order(cohort: Cohort) -> Cohort:
+def _in_order(X: np.ndarray) -> np.ndarray:
     """Order rows by their first columns, those that begin alike by all of them."""
-    first = np.asarray(cohort.X[:, :ORDERED], dtype=np.float64)
+    first = np.asarray(X[:, :ORDERED], dtype=np.float64)
     order = np.lexsort(first.T[::-1])
     same = (first[order[1:]] == first[order[:-1]]).all(axis=1)
     tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
     if len(tied):
         rows, run = order[tied], np.append(0, np.cumsum(~same))[tied]
-        order[tied] = rows[np.lexsort((*np.asarray(cohort.X[rows], dtype=np.float64).T[::-1], run))]
-    return cohort[order]
+        order[tied] = rows[np.lexsort((*np.asarray(X[rows], dtype=np.float64).T[::-1], run))]
+    return np.asarray(order)
 
 
 def _by_appearance(codes: np.ndarray) -> np.ndarray:
@@ -157,20 +159,20 @@ def _by_appearance(codes: np.ndarray) -> np.ndarray:
 
 
 def _thinned(
-    cohort: Cohort, names: tuple[str, ...], group: str, max_rows: int | None, random_state: int
-) -> tuple[Cohort, int | None]:
+    cohort: Cohort, rows: np.ndarray, names: tuple[str, ...], group: str, max_rows: int | None, random_state: int
+) -> tuple[np.ndarray, int | None]:
     """Keep equally many random rows, one at least, of every unit in every cell, at most ``max_rows`` if it can."""
     if max_rows is None or len(cohort) <= max_rows:
-        return cohort, None
-    units = _by_appearance(cohort.factor(group, private=True).codes)
-    columns = np.stack([units, *(cohort.factor(name).codes for name in names)])
+        return rows, None
+    units = _by_appearance(cohort.factor(group, private=True).codes[rows])
+    columns = np.stack([units, *(cohort.factor(name).codes[rows] for name in names)])
     entry = np.unique(columns, axis=1, return_inverse=True)[1].reshape(-1)
     sizes = np.bincount(entry)
     held = [int(np.minimum(sizes, most).sum()) for most in range(1, int(sizes.max()) + 1)]
     most = max(1, int(np.searchsorted(held, max_rows, side="right")))
     order = np.lexsort((np.random.default_rng(_seed(random_state, 2)).random(len(entry)), entry))
     rank = np.arange(len(entry)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return cohort[np.sort(order[rank < most])], most
+    return rows[np.sort(order[rank < most])], most
 
 
 def _codes(target: Factor, context: Factor, groups: np.ndarray) -> Codes:
