@@ -32,8 +32,8 @@ is a change that is told from 0. Dotted: chance.*
 ## In one sentence per set
 {sentences}
 A corrector is recommended only if its gain at unseen hospitals is told from 0 and its loss at known ones is below
-.02, by intervals that hold for all correctors together, and if logistic regression in place of the discriminant says the
-same of it.
+.02, by intervals that hold for all correctors together, and if logistic regression in place of the discriminant says
+the same of it.
 
 ## How to read it
 {readings}
