@@ -15,7 +15,7 @@ from causalfm.errors import DataError
 from causalfm.estimators.correctors.adjusted import Adjusted, adjusted
 from causalfm.estimators.correctors.blocks import Change, over_blocks
 from causalfm.estimators.correctors.comparability import comparable_rows, refuse_undetermined
-from causalfm.estimators.correctors.files import load_corrector, save_corrector
+from causalfm.estimators.correctors.files import load_corrector, refuse_other_settings, save_corrector
 from causalfm.estimators.correctors.inputs import Batch, Regressors, coded, equal_weights, read_columns
 from causalfm.estimators.correctors.report import FitReport, fit_report
 from causalfm.level_moments import LevelMoments, Second, first_rows
@@ -132,7 +132,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
             raise DataError("give groups with every part, or with none: rows and groups cannot weigh together.")
         if first:
             self._fitted_with = self.get_params(deep=False)
-        self._refuse_other_settings()
+        refuse_other_settings(self)
         self._add(X, batch, first)
         self.grouped_, self.trimmed_, self.solution_, self.report_ = groups is not None, None, None, None
         return self
@@ -283,16 +283,8 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         self.solution_ = self._solve(self.moments_, fit)
         self.report_ = fit_report(self, unit)
 
-    def _refuse_other_settings(self) -> None:
-        """Refuse settings that were changed after the fit; what is done with new levels may be."""
-        for name, value in self._fitted_with.items():
-            if name not in ("unseen", "on_violation") and getattr(self, name) != value:
-                raise DataError(
-                    f"{name}={value!r} at the fit and {name}={getattr(self, name)!r} now: fit again, or set it back."
-                )
-
     def _solved(self) -> dict[str, np.ndarray]:
-        self._refuse_other_settings()
+        refuse_other_settings(self)
         if self.solution_ is None:
             self._finish()
         assert self.solution_ is not None

@@ -54,5 +54,13 @@ def load_corrector(cls: type, path: str | os.PathLike[str]) -> Any:
     return corrector
 
 
+def refuse_other_settings(corrector: Any) -> None:
+    """Refuse settings that were changed after the fit; what is done with new levels may be."""
+    for name, value in corrector._fitted_with.items():
+        now = getattr(corrector, name)
+        if name not in ("unseen", "on_violation") and now != value:
+            raise DataError(f"{name}={value!r} at the fit and {name}={now!r} now: fit again, or set it back.")
+
+
 def _kind(cls: type) -> str:
     return f"causalfm.{cls.__name__}"
