@@ -10,7 +10,7 @@ import pytest
 import causalfm as cfm
 from causalfm.estimators import LinearEraser
 from causalfm.estimators.scoring.intervals import scale_of
-from causalfm.estimators.scoring.result import Score, recommend
+from causalfm.estimators.scoring.result import NONE, Score, confirm, recommend
 from causalfm.estimators.scoring.trial import trial_of
 
 GRAPH = cfm.CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
@@ -89,3 +89,22 @@ def test_a_large_cohort_is_thinned_before_its_rows_are_read(tmp_path):
     assert len(trial) == 960
     assert trial.most == 20
     assert peak < 15e6
+
+
+@pytest.mark.parametrize(
+    ("change", "low", "value", "lost", "said"),
+    [
+        (0.1, 0.02, 0.8, 0.0, None),
+        (0.1, -0.02, 0.8, 0.0, "which reads 0.700 without, the change at unseen sites is 0.100 (interval -0.020 to"),
+        (0.1, 0.02, 0.55, 0.0, "0.550 is not told from guessing (0.500)"),
+        (0.1, 0.02, 0.8, -0.05, "may lose 0.02 or more (change from -0.060)"),
+    ],
+)
+def test_a_second_probe_must_say_the_same_in_each_respect(change, low, value, lost, said):
+    first = gain("a", 0.2, 0.1, 0.3), kept("a"), gain(NONE, NAN, NAN, NAN, value=0.6)
+    cost = replace(kept("a"), change=lost, change_low=lost - 0.01)
+    second = gain("a", change, low, 0.3, value=value), cost, gain(NONE, NAN, NAN, NAN, value=0.7)
+    name, words, numbers = confirm("a", "a helps.", first, second, 0.02)
+    assert name == ("a" if said is None else None)
+    assert (said or "a helps. Logistic regression says the same: 0.100") in words
+    assert numbers["biology_new_site_without"] == 0.7

@@ -193,10 +193,13 @@ def confirm(
     }
     numbers["biology_new_site_without"] = base.value
     said = f"{gain.change:.3f} (interval {gain.change_low:.3f} to {gain.change_high:.3f})"
-    if gain.change_low > 0.0 and kept.change_low > -margin:
+    guesses = gain.low <= gain.chance
+    if gain.change_low > 0.0 and kept.change_low > -margin and not guesses:
         return name, f"{sentence} Logistic regression says the same: {said} at unseen sites.", numbers
     why = f"the change at unseen sites is {said}"
-    if gain.change_low > 0.0:
+    if gain.change_low > 0.0 and guesses:
+        why = f"{gain.value:.3f} is not told from guessing ({gain.chance:.3f}) at unseen sites"
+    elif gain.change_low > 0.0:
         why = f"unseen patients of known sites may lose {margin:g} or more (change from {kept.change_low:.3f})"
     was, without = first[name, HELPS].change, first[NONE, HELPS].value
     told = (
