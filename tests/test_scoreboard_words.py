@@ -50,6 +50,8 @@ def test_losses_are_called_losses(change, low, high, said):
     assert name is None
     assert said in words
     assert ("does not exclude 0" in words) == (low <= 0.0 <= high)
+    wide = recommend((gain("a", 0.1, -0.1, 0.3), gain("c", 0.2, NAN, NAN)), 0.02)[1]
+    assert "the largest gain with an interval at unseen sites is 0.100 (a)" in wide
 
 
 def test_guessing_at_a_site_left_out_is_among_the_classes_that_others_hold():

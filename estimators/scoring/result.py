@@ -154,6 +154,8 @@ def recommend(scores: tuple[Score, ...], margin: float) -> tuple[str | None, str
             f"({best.corrector}; {bounds} of the change)."
         )
     name = "gain" if best.change >= 0.0 else "change"
+    if any(s.change > best.change for s in gains.values()):
+        name += " with an interval"
     return None, (
         f"no corrector helps here: the largest {name} at unseen sites is {best.change:.3f} ({best.corrector}), and its "
         f"{bounds} does not exclude 0."
