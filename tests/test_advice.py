@@ -126,6 +126,6 @@ def test_a_gain_in_the_mean_names_the_levels_that_lose():
     board = cfm.estimators.Scoreboard((), "a", "", 8, 8, "patient", {})
     at = {"no correction": {"s0": 0.5, "s1": 0.9, "s2": 0.8}, "a": {"s0": 0.9, "s1": 0.7, "s2": 0.8}}
     told = module._falls(dataclasses.replace(board, details={"biology_at_new_site": at}))
-    assert told == " The accuracy fell at 1 of 3 levels, each by a number without an interval: s1 (-0.200)."
+    assert told == " The accuracy fell at 1 of 3 levels, each by a number without interval: s1 (-0.200)."
     nobody = dataclasses.replace(board, recommended=None, details={"biology_at_new_site": at})
     assert module._falls(nobody) == ""

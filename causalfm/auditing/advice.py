@@ -153,7 +153,8 @@ def _falls(board: Scoreboard) -> str:
         return ""
     shown = ", ".join(f"{level} ({change:.3f})" for change, level in fell[:SHOWN])
     more = f" and {len(fell) - SHOWN} more" if len(fell) > SHOWN else ""
-    return f" The accuracy fell at {len(fell)} of {len(moved)} levels, each by a number without an interval: {shown}{more}."
+    many = f"{len(fell)} of {len(moved)}"
+    return f" The accuracy fell at {many} levels, each by a number without interval: {shown}{more}."
 
 
 def command(graph: CausalGraph, factor: str, name: str, settings: Mapping[str, Any]) -> str:
