@@ -247,3 +247,15 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     pytest.fail(f"{len(left)} workers outlive their parent")
+
+
+def test_images_that_change_while_they_are_embedded_are_no_finished_extraction(tmp_path):
+    folder = tiles(tmp_path / "tiles")
+
+    def exchange():
+        Image.fromarray(images(1, seed=9)[0]).save(folder / "2.png")
+
+    with pytest.raises(DataError, match="changed while they were embedded"):
+        cfm.extract(folder, spec(FirstPixels(before=exchange)), out=tmp_path / "out", batch_size=1)
+    with pytest.raises(DataError, match="not finished"):
+        cfm.read(tmp_path / "out")
