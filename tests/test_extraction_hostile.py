@@ -6,8 +6,11 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -209,3 +212,50 @@ def test_encode_reads_modes_as_extract_does():
     deep = Image.fromarray(np.full((4, 4), 30000, dtype=np.uint16))
     with pytest.raises(DataError, match=r"images\[1\] cannot be used: it has 16 bits"):
         encode([clear, deep], spec(FirstPixels()))
+
+
+KILLED = """
+import multiprocessing, time
+import numpy as np
+import causalfm as cfm
+from causalfm.extraction import own_encoder
+
+def network(batch):
+    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    pixels = np.zeros((64, 8, 8, 3), dtype=np.uint8)  # 16 are 2 MB when they are resized: more than a pipe holds
+    cfm.extract(pixels, own_encoder(network, dimension=6), workers=2, batch_size=16)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(KILLED)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        time.sleep(1)  # until they wait for the full pipe
+        parent.kill()
+    assert len(workers) == 2
+    for _ in range(300):
+        left = [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+        if not left:
+            return
+        time.sleep(0.1)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    pytest.fail(f"{len(left)} workers outlive their parent")
+
+
+def test_images_that_change_while_they_are_embedded_are_no_finished_extraction(tmp_path):
+    folder = tiles(tmp_path / "tiles")
+
+    def exchange():
+        Image.fromarray(images(1, seed=9)[0]).save(folder / "2.png")
+
+    with pytest.raises(DataError, match="changed while they were embedded"):
+        cfm.extract(folder, spec(FirstPixels(before=exchange)), out=tmp_path / "out", batch_size=1)
+    with pytest.raises(DataError, match="not finished"):
+        cfm.read(tmp_path / "out")

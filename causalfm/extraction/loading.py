@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -146,6 +149,7 @@ def _started(reader: Reader, plan: Sequence[range], workers: int) -> Iterator[Pi
             sampler=plan,
             num_workers=min(workers, len(plan)),
             collate_fn=_as_it_is,  # type: ignore[arg-type]
+            worker_init_fn=_end_with_parent,
             multiprocessing_context=start_method(),
         )
         try:
@@ -170,3 +174,15 @@ def start_method() -> str:
 
 def _as_it_is(batch: PixelBatch) -> PixelBatch:
     return batch
+
+
+def _end_with_parent(number: int) -> None:
+    """End this worker when its parent was killed: torch's own watch ends in waiting for a pipe that nobody reads."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

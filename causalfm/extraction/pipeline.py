@@ -171,6 +171,11 @@ def _embed(
                 "disk and the files still there? The same call goes on from here; or leave these images out."
             )
         output.put(k, np.concatenate(parts), table.iloc[_used(rows, errors)], errors, size.value)
+    if todo and header["identity"].get("images") not in (None, source.fingerprint()):
+        raise DataError(
+            "the images were changed while they were embedded, so that some rows are of the old ones and some of the "
+            "new: leave them alone, and begin again in an empty folder."
+        )
     used = _used(range(len(source)), output.journal.errors)
     if not len(used):
         raise DataError(f"none of the {len(source)} images can be used: {output.journal.errors[0][1]}.")
