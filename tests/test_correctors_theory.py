@@ -181,7 +181,8 @@ def test_no_difference_between_means_given_biology_is_left(rows, name):
     corrector = SITE_WISE[name]().fit(X, y, biology=biology)
     before, left = (np.abs(gaps(V, y, biology)).max() for V in (X, applied(corrector, X, y)))
     exact = name in ("mean", "oracle")  # others shrink effects, or stretch rows about the mean of all
-    assert left < (1e-10 if exact else 0.1) * before
+    other = name in ("causal, matched", "causal, aipw")  # no regression on all rows: they differ from it by noise
+    assert left < (1e-10 if exact else 0.2 if other else 0.1) * before
 
 
 def test_the_mean_aligner_is_the_regression(rows):
