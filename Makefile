@@ -43,6 +43,8 @@ benchmark: $(VENV)/.dev
 	$(BIN)/python -m experiments.benchmarks.scm
 	$(BIN)/python -m experiments.benchmarks.effects
 	$(BIN)/python -m experiments.benchmarks.effects --large
+	$(BIN)/python -m experiments.benchmarks.correctors
+	$(BIN)/python -m experiments.benchmarks.extraction
 
 clean:
 	rm -rf $(VENV) demo-report build dist .mypy_cache .ruff_cache .pytest_cache
