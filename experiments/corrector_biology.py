@@ -129,7 +129,7 @@ def measured(method: str, confounding: float, seed: int) -> tuple[float, float, 
 def _moved(corrector: Any, X: np.ndarray, factor: Any) -> np.ndarray:
     if corrector is None:
         return X
-    return np.asarray(corrector.transform(X, **({"factor": factor} if _needs(corrector) else {})))
+    return np.asarray(corrector.transform(X, **({"factor": factor} if needs_factor(corrector) else {})))
 
 
 def _sites(corrector: Any) -> np.ndarray:
@@ -174,18 +174,24 @@ def rows(cohorts: int = COHORTS) -> list[dict[str, Any]]:
     return out
 
 
-def _needs(corrector: Any) -> bool:
+def needs_factor(corrector: Any) -> bool:
+    """Whether new rows are moved by their level, which must then be passed."""
     return hasattr(corrector, "unseen") and getattr(corrector, "form", "") != "leace"
+
+
+def write_rows(table: list[dict[str, Any]], path: Path) -> None:
+    """Write rows of the same names as CSV."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
 
 
 def main() -> None:
     """Write the table."""
     table = rows()
     path = Path(__file__).parents[1] / "docs" / "correctors.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_rows(table, path)
 
 
 if __name__ == "__main__":

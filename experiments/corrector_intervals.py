@@ -7,7 +7,6 @@ whoever analyses corrected rows; and with the error of its fit added, by a jackk
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from scipy import stats
 
 from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm
-from experiments.corrector_biology import CONFOUNDING, METHODS, SETTINGS, _needs
+from experiments.corrector_biology import CONFOUNDING, METHODS, SETTINGS, needs_factor, write_rows
 
 COHORTS, BLOCKS = 40, 10
 SHOWN = (  # without SCMCorrector, which takes ten times as long
@@ -40,7 +39,7 @@ def effect(corrector: Any, new: Cohort, real: np.ndarray) -> tuple[float, float]
     """Difference between the classes of new patients along the true one, its size 1, and its variance."""
     moved = new.X
     if corrector is not None:
-        moved = corrector.transform(new.X, **({"factor": new.obs["site"]} if _needs(corrector) else {}))
+        moved = corrector.transform(new.X, **({"factor": new.obs["site"]} if needs_factor(corrector) else {}))
     patient, names = pd.factorize(new.obs["patient"])
     scores = np.bincount(patient, moved @ real / (real @ real)) / np.bincount(patient)
     classes = np.empty(len(names), dtype=object)
@@ -97,10 +96,7 @@ def main() -> None:
     """Write the table."""
     table = rows()
     path = Path(__file__).parents[1] / "docs" / "corrector_intervals.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_rows(table, path)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.estimators import CausalComBat, ComBat, GradientReversalAdapter, LinearEraser
+from experiments.corrector_biology import write_rows
 
 AGES: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = {
     "overlap in part": lambda rng, site: np.where(
@@ -147,10 +147,7 @@ def main() -> None:
     after = rest.split("<!-- /limits -->")[1]
     text = f"{before}<!-- limits -->\n{page_table(table)}<!-- /limits -->{after}"
     page.write_text(text, encoding="utf-8")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    write_rows(table, path)
 
 
 if __name__ == "__main__":

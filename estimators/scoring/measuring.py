@@ -69,7 +69,7 @@ def unseen_patients(trial: Trial, attempt: Attempt) -> dict[str, float]:
     """Read the site from one half of the patients by a fit on the other half.
 
     Both the patients that train the reader and those that it reads are new to the corrector: in the rows of the fit
-    site means are equal exactly, so that a reader trained there finds nothing that it could use elsewhere.
+    site means are equal exactly, so that a reader trained there finds less than there is (``docs/scoreboard.md``).
     """
     codes = trial.site
     hits = {reader: np.zeros(len(trial)) for reader in attempt.readers}
