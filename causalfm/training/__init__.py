@@ -3,12 +3,21 @@
 from causalfm.training.adversaries import DomainAdversary
 from causalfm.training.covariance_gaps import coral
 from causalfm.training.domain_risks import group_dro, irm, next_group_weights, vrex
+from causalfm.training.epoch_monitor import EpochRobustness, RobustnessMonitor
 from causalfm.training.gradient_variances import fishr
+from causalfm.training.head_training import train_head
 from causalfm.training.kernel_penalties import conditional_hsic, conditional_mmd, hsic, mmd
+from causalfm.training.lightning_hook import lightning_callback
+from causalfm.training.penalty_choice import PenaltyChoice, penalty_for
+from causalfm.training.robust_head import RobustHead
 from causalfm.training.view_consistency import counterfactual_consistency
 
 __all__ = [
     "DomainAdversary",
+    "EpochRobustness",
+    "PenaltyChoice",
+    "RobustHead",
+    "RobustnessMonitor",
     "conditional_hsic",
     "conditional_mmd",
     "coral",
@@ -17,7 +26,10 @@ __all__ = [
     "group_dro",
     "hsic",
     "irm",
+    "lightning_callback",
     "mmd",
     "next_group_weights",
+    "penalty_for",
+    "train_head",
     "vrex",
 ]
