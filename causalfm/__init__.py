@@ -70,7 +70,7 @@ _NAMES = {
     "self_check": "causalfm.invariance",
     "write": "causalfm.io",
 }
-_FOLDERS = ("augment", "auditing", "estimators", "extraction", "invariance", "metrics", "scm")
+_FOLDERS = ("augment", "auditing", "estimators", "extraction", "invariance", "metrics", "scm", "training")
 
 __all__ = [*_NAMES, *_FOLDERS, "__version__"]
 

@@ -49,6 +49,7 @@ ENGINES = {"moments", "resampling", "neighbours", "symmetric_pass", "hits", "uni
     "factor_contrasts",
     "paired_units",
     "within_units",
+    "reversal",
 }
 MEMBERS = {
     "nouns": NOUNS,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalfm.reversal import reversed_gradient
+
 if TYPE_CHECKING:
     import torch
 
@@ -227,7 +229,7 @@ def _loss(
     if len(batch) > 3:
         total = total + cross_entropy(z @ readers[0] + readers[1], batch[3])
         readers = readers[2:]
-    seen = torch.cat([(1.0 + strength) * z.detach() - strength * z, given], dim=1)  # z; its gradient times -strength
+    seen = torch.cat([reversed_gradient(z, strength), given], dim=1)
     read = seen @ readers[0] + readers[1]
     if len(readers) > 2:
         read = read + (seen @ readers[2] + readers[3]).relu() @ readers[4] + readers[5]

@@ -1,0 +1,221 @@
+"""A linear or one-layer head on frozen embeddings, trained with a penalty."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from causalfm.arguments import check_choice, check_positive, check_seed, check_whole
+from causalfm.errors import DataError, positions
+from causalfm.training.head_steps import NAMES, Recipe, Rows, trained_weights
+
+KIND = "causalfm.RobustHead"
+
+
+@dataclass(eq=False)
+class RobustHead:
+    """Classifier of embeddings in the style of scikit-learn; needs torch and numpy only.
+
+    Parameters
+    ----------
+    penalty
+        ``"erm"`` (none) or the name of a penalty: ``"irm"``, ``"vrex"``, ``"group_dro"``, ``"coral"``, ``"mmd"``,
+        ``"conditional_mmd"``, ``"hsic"``, ``"conditional_hsic"``, ``"fishr"``, ``"dann"``, ``"cdann"``.
+    strength
+        Factor of the penalty; of the reversed gradient of adversaries. ``"group_dro"`` replaces the risk and has none.
+    hidden
+        Units of a hidden layer; 0: a linear head.
+    decay
+        Weight of half the squared weights.
+    steps, batch, rate
+        Steps of Adam, rows per step (all rows if there are no more), step size.
+    random_state
+        Seed; torch's own generators are not touched.
+    device
+        Of the training; None is the CPU.
+
+    Attributes
+    ----------
+    classes_
+        ``(k,)`` labels, sorted.
+    n_features_in_
+        Dimension of the embeddings.
+    state_
+        Arrays of the head.
+    reason_
+        Why this penalty, from :func:`causalfm.training.train_head`.
+
+    Notes
+    -----
+    Penalties on the dependence of features (``coral``, ``mmd``, ``hsic``, ``dann`` and the conditional forms) act on
+    the hidden layer, or, for a linear head, on its centred logits: frozen embeddings cannot change. Embeddings are
+    standardised with the moments of the fit.
+    """
+
+    penalty: str = "erm"
+    strength: float = 1.0
+    hidden: int = 0
+    decay: float = 0.01
+    steps: int = 400
+    batch: int = 512
+    rate: float = 0.02
+    random_state: int = 0
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        self.reason_ = ""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the settings."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def set_params(self, **settings: Any) -> RobustHead:
+        """Change settings."""
+        for name, value in settings.items():
+            if name not in self.get_params():
+                raise DataError(f"RobustHead has no setting {name!r}: choose from {', '.join(self.get_params())}.")
+            setattr(self, name, value)
+        return self
+
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        *,
+        env: np.ndarray | None = None,
+        given: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
+    ) -> RobustHead:
+        """Train.
+
+        Parameters
+        ----------
+        X
+            ``(n, d)`` finite embeddings.
+        y
+            ``(n,)`` labels of at least two classes.
+        env
+            ``(n,)`` environments (hospitals); all penalties but ``"erm"`` need it.
+        given
+            ``(n,)`` strata of the conditional penalties; default the classes.
+        groups
+            ``(n,)`` patients: they weigh the same. None: rows do.
+
+        Returns
+        -------
+        RobustHead
+            Itself.
+
+        Raises
+        ------
+        DataError
+            Settings out of range, rows that cannot be read, a single class or environment.
+        """
+        self._check()
+        values = _matrix(X)
+        self.classes_, label = _codes(y, "y", len(values))
+        if len(self.classes_) < 2:
+            raise DataError("y holds one class: there is nothing to classify.")
+        levels, place = _codes(np.zeros(len(values), dtype=int) if env is None else env, "env", len(values))
+        if self.penalty != "erm" and len(levels) < 2:
+            raise DataError(f"penalty={self.penalty!r} compares environments and env holds {len(levels)}: pass more.")
+        stratum = label if given is None else _codes(given, "given", len(values))[1]
+        unit = np.arange(len(values)) if groups is None else _codes(groups, "groups", len(values))[1]
+        weight = 1.0 / np.bincount(unit)[unit]
+        weight /= weight.sum()
+        middle = weight @ values
+        scale = np.sqrt(weight @ (values - middle) ** 2)
+        scale[scale < 1e-6 * max(float(scale.max()), 1e-30)] = np.inf  # a constant column tells nothing
+        self.n_features_in_ = values.shape[1]
+        self.state_ = {"middle": middle, "scale": scale}
+        rows = Rows((values - middle) / scale, label, place, stratum, weight)
+        self.state_ |= trained_weights(rows, Recipe(**self.get_params()))
+        return self
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """Return logits ``(n, k)``."""
+        if not hasattr(self, "state_"):
+            raise DataError("the head is not fitted: call fit first.")
+        values = _matrix(X)
+        if values.shape[1] != self.n_features_in_:
+            raise DataError(f"X has {values.shape[1]} columns and the head was fitted on {self.n_features_in_}.")
+        z = (values - self.state_["middle"]) / self.state_["scale"]
+        if self.hidden:
+            z = np.maximum(z @ self.state_["into"].T + self.state_["inner"], 0.0)
+        return np.asarray(z @ self.state_["weight"].T + self.state_["bias"])
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return probabilities ``(n, k)`` in the order of ``classes_``."""
+        logits = self.decision_function(X)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(odds / odds.sum(axis=1, keepdims=True))
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Return classes ``(n,)``."""
+        best = self.decision_function(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+    def score(self, X: np.ndarray, y: np.ndarray) -> float:
+        """Return the share of right classes."""
+        return float((self.predict(X) == np.asarray(y)).mean())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write to one ``.safetensors`` file, whole or not at all: arrays, settings, class names; no row."""
+        from causalfm.scm.storage import write_model
+
+        if not hasattr(self, "state_"):
+            raise DataError("the head is not fitted: call fit first.")
+        header = {"settings": self.get_params(), "classes": self.classes_.tolist(), "features": self.n_features_in_}
+        header["reason"] = self.reason_
+        write_model(path, header, self.state_, kind=KIND)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> RobustHead:
+        """Read what :meth:`save` wrote; DataError if it is damaged or something else."""
+        from causalfm.scm.storage import read_model
+
+        header, tensors = read_model(path, kind=KIND)
+        try:
+            head = cls(**header["settings"])
+            head.classes_, head.n_features_in_ = np.array(header["classes"]), int(header["features"])
+            head.reason_ = header["reason"]
+        except (KeyError, TypeError, ValueError):
+            raise DataError("the file lacks settings of RobustHead: save the head again.") from None
+        head.state_ = dict(tensors)
+        return head
+
+    def _check(self) -> None:
+        check_choice(self.penalty, "penalty", NAMES)
+        check_seed(self.random_state)
+        for name, least in (("hidden", 0), ("steps", 1), ("batch", 2)):
+            check_whole(getattr(self, name), name, least)
+        for name in ("strength", "rate"):
+            check_positive(getattr(self, name), name, "a positive number")
+
+
+def _matrix(X: np.ndarray) -> np.ndarray:
+    values = np.asarray(X)
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
+        raise DataError(f"X has shape {values.shape} and type {values.dtype}: pass numbers (n, d).")
+    values = values.astype(np.float64)
+    if not (fine := np.isfinite(values).all(axis=1)).all():
+        raise DataError(f"X is not finite in {int((~fine).sum())} rows ({positions(np.flatnonzero(~fine).tolist())}).")
+    return values
+
+
+def _codes(values: np.ndarray, name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+    array = np.asarray(values)
+    if array.shape != (n,):
+        raise DataError(f"{name} has shape {array.shape}: pass one value per row of X, ({n},).")
+    missing = np.array([v is None or v != v for v in array.tolist()])
+    if missing.any():
+        where = positions(np.flatnonzero(missing).tolist())
+        raise DataError(f"{name} is missing in {int(missing.sum())} rows ({where}): fill in or leave them out.")
+    if array.dtype == object:
+        array = array.astype(str)
+    levels, codes = np.unique(array, return_inverse=True)
+    return levels, codes
