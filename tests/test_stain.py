@@ -95,6 +95,19 @@ def test_macenko_agrees_with_torchstain(tissue):
         torch.testing.assert_close(most, peer.maxCRef, atol=2e-3, rtol=0)
 
 
+def test_percentiles_are_exact_ranks():
+    rng = torch.Generator().manual_seed(0)
+    values = torch.stack([torch.rand(20_000, generator=rng), torch.arange(20_000.0), torch.zeros(20_000)])
+    values[1, :300] = 1e6  # what a sparse sample overlooks
+    mask = torch.rand(values.shape, generator=rng) < 0.7
+    wanted = (0.0, 1.0, 40.0, 50.0, 99.0, 100.0)
+    found = masked_percentile(values, mask, wanted)
+    for row, own, got in zip(values, mask, found, strict=True):
+        ordered = row[own].sort().values
+        ranks = [round(0.01 * q * (len(ordered) - 1)) for q in wanted]
+        assert torch.equal(ordered[ranks], got)
+
+
 def test_batched_is_one_by_one(tissue):
     density = optical_density(tissue["HE-2"][:3])
     for method in (macenko, vahadane):
