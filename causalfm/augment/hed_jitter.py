@@ -7,7 +7,7 @@ import math
 import torch
 
 from causalfm.arguments import check_seed
-from causalfm.augment.optical_density import check_images, intensity, like, optical_density
+from causalfm.augment.optical_density import check_images, developed, optical_density
 from causalfm.augment.tile_content import TISSUE, content_of
 from causalfm.errors import DataError
 
@@ -61,5 +61,5 @@ class HEDJitter(torch.nn.Module):
         vectors = torch.nn.functional.normalize(density.new_tensor(_HED), dim=1)
         amounts = torch.linalg.solve(vectors.T, density.flatten(2))
         jittered = vectors.T @ (amounts * (1 + scale) + shift)
-        moved = like(intensity(jittered.unflatten(2, density.shape[2:])), images)
+        moved = developed(jittered.reshape(density.shape), images, 1.0)
         return torch.where(changed[:, None, None, None], moved, images), changed

@@ -73,3 +73,12 @@ def intensity(density: torch.Tensor, white: float = 1.0) -> torch.Tensor:
     """Undo :func:`optical_density`: floats on the scale 0 to 1, not cut to that range."""
     full = LEVELS * white + 1.0
     return torch.exp(-density).mul(full / LEVELS).sub(1.0 / LEVELS)
+
+
+def developed(density: torch.Tensor, images: torch.Tensor, white: float) -> torch.Tensor:
+    """Return densities as pixels in the type of ``images``; beyond its range they are cut."""
+    if images.dtype != torch.uint8:
+        return like(intensity(density, white), images)
+    # whole numbers pass no gradient, so every step may write in place; half a level less than 1 rounds when cut
+    counts = torch.exp(-density).mul_(LEVELS * white + 1.0).sub_(0.5).clamp_(0.0, LEVELS)
+    return counts.to(torch.uint8)

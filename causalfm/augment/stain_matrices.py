@@ -169,26 +169,28 @@ def masked_percentile(values: torch.Tensor, mask: torch.Tensor, percentiles: tup
         found = ordered.gather(1, torch.tensor(ranks, device=values.device))
     else:  # selecting is several times faster than sorting here
         found = values.new_zeros((len(values), len(percentiles)))
-        for i, (row, own, wanted) in enumerate(zip(values, mask, ranks, strict=True)):
-            kept = row if counts[i] == len(row) else row[own]
+        bottom, top = values.masked_fill(~mask, torch.inf), (-values).masked_fill(~mask, torch.inf)
+        for i, wanted in enumerate(ranks):
             for j, k in enumerate(wanted if counts[i] else ()):
-                found[i, j] = _ranked(kept, k)
+                last = counts[i] - 1
+                found[i, j] = (
+                    _ranked(bottom[i], k, counts[i]) if 2 * k <= last else -_ranked(top[i], last - k, counts[i])
+                )
     result: torch.Tensor = found.masked_fill(found.isinf(), 0.0)
     return result
 
 
-def _ranked(values: torch.Tensor, k: int) -> torch.Tensor:
-    """Return the value of rank ``k`` (from 0), exact; near an end only the pixels beyond a sampled bound are ordered."""
-    n = len(values)
-    if n >= MANY_PIXELS:
-        sample = values[:: n // 512].sort().values
-        low = k < n // 2
-        share = (k if low else n - 1 - k) / n
-        reach = min(int(len(sample) * (1.5 * share + 0.02)), len(sample) - 1)
-        end = values[values <= sample[reach]] if low else values[values >= sample[-1 - reach]]
-        rank = k if low else len(end) - (n - k)
-        if 0 <= rank < len(end):
-            return end.kthvalue(rank + 1).values
+def _ranked(values: torch.Tensor, k: int, n: int) -> torch.Tensor:
+    """Return the value of rank ``k`` (from 0), exact; only values below a sampled bound are ordered.
+
+    ``n`` values are finite, the others stand last.
+    """
+    if len(values) >= MANY_PIXELS:
+        sample = values[:: len(values) // 512].sort().values
+        reach = int(len(sample) * n / len(values) * (1.5 * k / n + 0.02))
+        low = values[values <= sample[min(reach, len(sample) - 1)]]
+        if k < len(low):
+            return low.kthvalue(k + 1).values
     return values.kthvalue(k + 1).values
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from causalfm.arguments import check_seed
-from causalfm.augment.optical_density import check_images, intensity, like, optical_density
+from causalfm.augment.optical_density import check_images, developed, optical_density
 from causalfm.augment.stain_library import METHODS, StainLibrary, strongest
 from causalfm.augment.tile_content import TISSUE, content_of, tissue_pixels
 from causalfm.errors import DataError
@@ -139,7 +139,7 @@ class StainSwap(torch.nn.Module):
         else:
             vectors, strengths = self.vectors[own].to(flat), self.intensities[own].to(flat)
         operator = swap_operator(vectors, strengths, self.vectors[to].to(flat), self.intensities[to].to(flat))
-        moved = like(intensity((operator @ flat).reshape(density.shape), white), images)
+        moved = developed((operator @ flat).reshape(density.shape), images, white)
         return torch.where(changed[:, None, None, None], moved, images), changed
 
 
