@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from causalfm.arguments import check_seed
+from causalfm.arguments import check_seed, check_whole
 from causalfm.augment.optical_density import check_images, developed, optical_density
 from causalfm.augment.stain_library import METHODS, StainLibrary, strongest
-from causalfm.augment.tile_content import TISSUE, content_of, tissue_pixels
+from causalfm.augment.tile_content import FINE, TISSUE, content_of, tissue_pixels
 from causalfm.errors import DataError
 
 BLOCK = 8  # tiles at a time on the CPU: what one pass writes, the next still finds in the cache
@@ -26,6 +26,10 @@ class StainSwap(torch.nn.Module):
         Sites to draw donors from, each equally likely whatever a tile shows; None takes all.
     random_state
         Seed of the draws, made on the CPU: the same on every device.
+
+    stride
+        A tile's own stain, where it must be estimated, is read from every so-manieth pixel each way (neighbours tell
+        the same); 1 reads all. Tiles under 64 px are read whole. All pixels are swapped.
 
     Notes
     -----
@@ -49,9 +53,13 @@ class StainSwap(torch.nn.Module):
     vectors: torch.Tensor
     intensities: torch.Tensor
 
-    def __init__(self, library: StainLibrary, donors: Sequence[str] | None = None, *, random_state: int = 0) -> None:
+    def __init__(
+        self, library: StainLibrary, donors: Sequence[str] | None = None, *, random_state: int = 0, stride: int = 2
+    ) -> None:
         super().__init__()
         check_seed(random_state)
+        check_whole(stride, "stride", 1)
+        self.stride = stride
         self.library = library
         self.donors = library.position(library.sites if donors is None else donors)
         if not len(self.donors):
@@ -129,11 +137,12 @@ class StainSwap(torch.nn.Module):
         seen = density.detach()
         changed = content_of(seen if white == 1.0 else optical_density(images.detach())) == TISSUE
         if own is None:
-            mask = tissue_pixels(seen)
-            vectors = METHODS[self.library.method](seen, mask)
+            coarse = seen[:, :, :: self.stride, :: self.stride] if min(seen.shape[2:]) >= FINE else seen
+            mask = tissue_pixels(coarse)
+            vectors = METHODS[self.library.method](coarse, mask)
             changed = changed & ~vectors.isnan().any(dim=2).any(dim=1)
             vectors = torch.where(changed[:, None, None], vectors, self.vectors[to].to(seen))
-            strengths = strongest(seen.flatten(2), vectors, mask.flatten(1))
+            strengths = strongest(coarse.flatten(2), vectors, mask.flatten(1))
             changed = changed & (strengths > 0).all(dim=1)
             strengths = torch.where(changed[:, None], strengths, torch.ones_like(strengths))
         else:

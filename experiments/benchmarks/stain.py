@@ -2,7 +2,8 @@
 
 ``python -m experiments.benchmarks.stain [--tiles 256] [--side 224] [--repeats 5] [--out FILE]``
 
-All estimate the stain of every tile after Macenko and move it to one donor's. A peer that is not installed is left out:
+All estimate the stain of every tile after Macenko and move it to one donor's; causalfm reads it from every second
+pixel each way by default, and from every pixel in a row of its own. A peer that is not installed is left out:
 ``pip install torchstain==1.4.1``; torch-staintools 1.0.5 is the last under MIT (1.0.7 allows academic use only) and
 pins numpy 1, so ``pip install --no-deps --target FOLDER torch-staintools==1.0.5 kornia kornia_rs`` and put FOLDER on
 PYTHONPATH. Rounds take the programs in turn; CPU seconds count, one thread.
@@ -58,9 +59,10 @@ def measure(n_tiles: int, side: int, repeats: int) -> dict[str, float]:
     some = torch.from_numpy(histology.render_cohort(obs, random_state=0, size=side, n_jobs=1)).permute(0, 3, 1, 2)
     tiles = some.repeat(n_tiles // len(some) + 1, 1, 1, 1)[:n_tiles].contiguous()
     library = StainLibrary.fit(tiles[:1], ["donor"])
-    swap = StainSwap(library)
+    swap, exact = StainSwap(library), StainSwap(library, stride=1)
     calls: dict[str, Swap] = {
         "causalfm": lambda x: swap(x, donor="donor"),
+        "causalfm, every pixel": lambda x: exact(x, donor="donor"),
         "causalfm, source known": lambda x: swap(x, "donor", "donor"),
         **peers(tiles[:1]),
     }
