@@ -73,8 +73,10 @@ def page(found: dict[str, list[float]], n: int) -> str:
     lines = [
         "# Stain transfers against the true rendering",
         "",
-        f"Written by `python -m experiments.stain_errors --tiles {n}`; do not edit. Mean absolute error in levels of 255",
-        f"over {n} tiles of {n} patients, all 12 ordered pairs of the renderer's four stains; fitted on {n} tiles of other",
+        f"Written by `python -m experiments.stain_errors --tiles {n}`; do not edit. Mean absolute "
+        f"error in levels of 255",
+        f"over {n} tiles of {n} patients, all 12 ordered pairs of the renderer's four stains; "
+        f"fitted on {n} tiles of other",
         "patients for each stain. One scanner (Argus 2).",
         "",
         "| method | mean over pairs | best pair | worst pair |",

@@ -131,7 +131,8 @@ def page(rows: list[dict[str, object]], fidelity: float, same: float, bootstraps
     lines = [
         "# Stain swaps on real tiles",
         "",
-        "Written by `python -m experiments.stain_swap`; do not edit. 360 MIDOG21 patches, three scanners, other patients "
+        "Written by `python -m experiments.stain_swap`; do not edit. 360 MIDOG21 patches, three "
+        "scanners, other patients "
         "under each.",
         "Image side: `StainSwap` from the scanner's stain to the other's, then EfficientNet-Lite0. Embedding side:",
         '`EmbeddingSCM(mechanism="additive")`, do(scanner), fitted on all 1,721 patches. Cosine of the two mean '
@@ -152,13 +153,15 @@ def page(rows: list[dict[str, object]], fidelity: float, same: float, bootstraps
         )
     lines += [
         "",
-        "*Third scanner*: the same image displacement against the embedding counterfactual towards the scanner that was "
+        "*Third scanner*: the same image displacement against the embedding counterfactual towards "
+        "the scanner that was "
         "not",
         "asked for. *Gap closed*: 1 - |embedding displacement - image displacement| / |embedding displacement|.",
         f"The embeddings made here agree with the bundled ones (least cosine {fidelity:.4f}); the closed form that is",
         f"resampled agrees with the fitted model (least cosine {same:.4f}; the model weighs patches, this patients).",
         "",
-        "What the stain does not carry (focus, sharpening, noise, compression, and case mix, since no patient was scanned",
+        "What the stain does not carry (focus, sharpening, noise, compression, and case mix, since "
+        "no patient was scanned",
         "twice) is in the embedding counterfactual and not in the swap.",
     ]
     return "\n".join(lines) + "\n"
