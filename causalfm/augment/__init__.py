@@ -2,5 +2,30 @@
 
 from causalfm.augment.balanced import balanced_counterfactuals
 from causalfm.augment.embedding import CounterfactualAugment
+from causalfm.augment.hed_jitter import HEDJitter
+from causalfm.augment.lab_statistics import lab_statistics, reinhard
+from causalfm.augment.optical_density import optical_density
+from causalfm.augment.scanner_profile import ScannerProfile
+from causalfm.augment.scanner_swap import ScannerSwap
+from causalfm.augment.stain_library import StainLibrary
+from causalfm.augment.stain_matrices import concentrations, macenko, vahadane
+from causalfm.augment.stain_swap import StainSwap
+from causalfm.augment.tile_content import CONTENTS, tile_content
 
-__all__ = ["CounterfactualAugment", "balanced_counterfactuals"]
+__all__ = [
+    "CONTENTS",
+    "CounterfactualAugment",
+    "HEDJitter",
+    "ScannerProfile",
+    "ScannerSwap",
+    "StainLibrary",
+    "StainSwap",
+    "balanced_counterfactuals",
+    "concentrations",
+    "lab_statistics",
+    "macenko",
+    "optical_density",
+    "reinhard",
+    "tile_content",
+    "vahadane",
+]

@@ -1,0 +1,112 @@
+"""Scanner swaps: the renderer as judge, identity, gradients, errors."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from causalfm.augment import ScannerProfile, ScannerSwap
+from causalfm.datasets import histology
+from causalfm.errors import DataError
+
+NAMES = tuple(histology.SCANNERS)
+
+
+def profile(name, um_per_px=None):
+    """Copy the renderer's numbers into a profile of ours."""
+    own = histology.SCANNERS[name]
+    return ScannerProfile(
+        um_per_px=um_per_px or own.um_per_px,
+        blur_um=own.psf_um,
+        white=own.white,
+        colour_matrix=own.colour_matrix,
+        gamma=own.gamma,
+        sharpening=own.sharpening,
+        sharpening_px=own.sharpening_px,
+        shot_noise=1.0 / own.electrons,
+        read_noise=own.read_noise,
+        jpeg_quality=own.jpeg_quality,
+    )
+
+
+@pytest.fixture(scope="module")
+def scanned():
+    """The same tissue under every scanner, all with pixels of 0.5 um, and with pixels of their own."""
+    obs = histology.cohort_table(8, 1, 0.0, 0)
+    scenes = [
+        histology.make_scene(t, histology.sample_traits(_rng(i)), i, size=128) for i, t in enumerate(obs["tumour"])
+    ]
+
+    def scan(scanner):
+        tiles = [histology.render(scene, "HE-1", i, scanner=scanner) for i, scene in enumerate(scenes)]
+        return torch.stack([torch.from_numpy(tile).permute(2, 0, 1) for tile in tiles])
+
+    own = {name: scan(name) for name in NAMES}
+    return {name: scan(replace(histology.SCANNERS[name], um_per_px=0.5)) for name in NAMES}, own
+
+
+def _rng(seed):
+    import numpy as np
+
+    return np.random.default_rng(seed)
+
+
+def error(a, b, border=0):
+    difference = (a.float() - b.float()).abs()
+    return float(difference[..., border : difference.shape[-2] - border, border : difference.shape[-1] - border].mean())
+
+
+@pytest.mark.parametrize("target", NAMES[1:])
+@pytest.mark.parametrize("own_pixels", [False, True])
+def test_the_swap_is_the_true_scan(scanned, target, own_pixels):
+    tiles = scanned[own_pixels]
+    size = None if own_pixels else 0.5
+    # noise off: two draws of noise never agree, and the judge is what the scanner does on average
+    moved = ScannerSwap(profile(NAMES[0], size), profile(target, size), noise=False)(tiles[NAMES[0]])
+    assert moved.dtype == torch.uint8
+    before = error(tiles[NAMES[0]], tiles[target], 8)
+    after = error(moved, tiles[target], 8)
+    assert after < 0.6 * before, (before, after)
+
+
+def test_there_and_back(scanned):
+    smooth = torch.nn.functional.avg_pool2d(scanned[0][NAMES[0]].double() / 255, 5, 1, 2)
+    smooth = smooth * 0.8  # light above the white point would be cut, and cannot come back
+    a = ScannerProfile(blur_um=0.2, white=(0.9, 0.95, 0.97), gamma=1.2, sharpening=0.5)
+    b = ScannerProfile(blur_um=0.3, colour_matrix=((0.95, 0.05, 0.0), (0.0, 1.0, 0.0), (0.02, 0.0, 0.98)))
+    back = ScannerSwap(b, a)(ScannerSwap(a, b)(smooth))
+    assert (back - smooth).abs()[..., 16:-16, 16:-16].quantile(0.99) < 2 / 255
+    assert torch.equal(ScannerSwap(a, a)(smooth), smooth)
+
+
+def test_noise_has_the_stated_variance_and_seed():
+    grey = torch.full((2, 3, 64, 64), 0.5)
+    noisy = ScannerProfile(shot_noise=0.0004, read_noise=0.01)
+    moved = ScannerSwap(ScannerProfile(), noisy, random_state=1)(grey)
+    # variance 0.0004 * 0.5 + 0.0001 = 0.0003; relative error of a variance of 24576 draws: 1 sd 0.9 %
+    assert abs(float((moved - 0.5).var()) / 0.0003 - 1) < 0.04
+    assert torch.equal(moved, ScannerSwap(ScannerProfile(), noisy, random_state=1)(grey))
+    assert not torch.equal(moved, ScannerSwap(ScannerProfile(), noisy, random_state=2)(grey))
+
+
+def test_gradients_pass():
+    tile = (torch.rand(1, 3, 6, 6, dtype=torch.float64) * 0.5 + 0.25).requires_grad_()
+    source = ScannerProfile(gamma=1.1, sharpening=0.2)
+    target = ScannerProfile(um_per_px=0.45, blur_um=0.4, gamma=0.9, white=(0.9, 0.9, 0.9))
+    assert torch.autograd.gradcheck(ScannerSwap(source, target), tile)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"gamma": 0.0},
+        {"white": (1.2, 1.0, 1.0)},
+        {"blur_um": -1.0},
+        {"jpeg_quality": 99},
+        {"colour_matrix": ((1.0, 1.0, 0.0),) * 3},
+        {"read_noise": float("nan")},
+    ],
+)
+def test_profiles_are_checked(wrong):
+    with pytest.raises(DataError):
+        ScannerProfile(**wrong)

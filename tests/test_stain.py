@@ -1,0 +1,325 @@
+"""Stain: known mixtures, the published implementation, the renderer as judge, glass and pen."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from causalfm.augment import (
+    HEDJitter,
+    StainLibrary,
+    StainSwap,
+    concentrations,
+    lab_statistics,
+    macenko,
+    optical_density,
+    reinhard,
+    tile_content,
+    vahadane,
+)
+from causalfm.augment.lab_statistics import lab_to_rgb, rgb_to_lab
+from causalfm.augment.optical_density import intensity
+from causalfm.augment.stain_matrices import masked_percentile
+from causalfm.augment.stain_swap import swap_operator
+from causalfm.datasets import histology
+from causalfm.errors import DataError
+
+STAINS = ("HE-1", "HE-2", "HE-3", "HE-4")
+N = 12  # tiles to fit on, and as many to judge on
+
+
+def rendered(rows, **causes):
+    obs = histology.cohort_table(2 * N, 1, 0.0, 0).iloc[rows].assign(site="Northfield", scanner="Argus 2", **causes)
+    return torch.from_numpy(histology.render_cohort(obs, random_state=0, size=128, n_jobs=1)).permute(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    """Tiles of other patients to judge on, under each stain."""
+    return {stain: rendered(slice(N, 2 * N), stain=stain).contiguous() for stain in STAINS}
+
+
+@pytest.fixture(scope="module")
+def library():
+    tiles = [rendered(slice(0, N), stain=stain) for stain in STAINS]
+    return StainLibrary.fit(torch.cat(tiles), np.repeat(STAINS, N))
+
+
+def mixture(seed=0, n=4000):
+    """Two dyes, a fifth of the pixels pure in either."""
+    rng = np.random.default_rng(seed)
+    vectors = np.array([[0.65, 0.70, 0.29], [0.07, 0.95, 0.30]])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    amounts = rng.uniform(0.4, 1.5, (2, n))
+    amounts[0, : n // 5] = 0.0
+    amounts[1, n // 5 : 2 * n // 5] = 0.0
+    return torch.tensor(vectors), torch.tensor(amounts), torch.tensor(vectors.T @ amounts)
+
+
+@pytest.mark.parametrize("method", [macenko, vahadane])
+def test_two_dyes_without_noise_are_found(method):
+    vectors, _, density = mixture()
+    mask = torch.ones(1, density.shape[1], dtype=torch.bool)
+    options = {"sparsity": 0.0, "iterations": 200} if method is vahadane else {}
+    found = method(density[None], mask, **options)[0]
+    # pure pixels are exact, so the extreme angles are the dyes
+    torch.testing.assert_close(found, vectors, atol=2e-4, rtol=0)
+
+
+def test_concentrations_solve_two_equations_and_stay_positive_where_asked():
+    vectors, amounts, density = mixture()
+    torch.testing.assert_close(concentrations(density[None], vectors[None])[0], amounts, atol=1e-10, rtol=0)
+    noisy = density + 0.2 * torch.randn(density.shape, generator=torch.Generator().manual_seed(0), dtype=density.dtype)
+    found = concentrations(noisy[None], vectors[None], sparsity=0.05, nonnegative=True)[0]
+    assert found.min() == 0
+    # Karush-Kuhn-Tucker: the gradient is 0 where an amount is positive and not negative where it is 0
+    gradient = vectors @ (vectors.T @ found - noisy) + 0.05
+    assert gradient[found > 0].abs().max() < 1e-9
+    assert gradient[found == 0].min() > -1e-9
+
+
+def test_macenko_agrees_with_torchstain(tissue):
+    torchstain = pytest.importorskip("torchstain")
+    for tile in (tissue["HE-1"][0], tissue["HE-4"][1]):
+        peer = torchstain.normalizers.MacenkoNormalizer(backend="torch")
+        peer.fit(tile.float())
+        density = optical_density(tile[None], 239 / 255)
+        found = macenko(density)
+        torch.testing.assert_close(found[0].T, peer.HERef, atol=2e-4, rtol=0)
+        amounts = concentrations(density, found).flatten(2)
+        everything = torch.ones_like(amounts[:, 0], dtype=torch.bool)
+        most = torch.stack([masked_percentile(amounts[:, dye], everything, (99.0,))[0, 0] for dye in (0, 1)])
+        torch.testing.assert_close(most, peer.maxCRef, atol=2e-3, rtol=0)
+
+
+def test_percentiles_are_exact_ranks():
+    rng = torch.Generator().manual_seed(0)
+    values = torch.stack([torch.rand(20_000, generator=rng), torch.arange(20_000.0), torch.zeros(20_000)])
+    values[1, :300] = 1e6  # what a sparse sample overlooks
+    mask = torch.rand(values.shape, generator=rng) < 0.7
+    wanted = (0.0, 1.0, 40.0, 50.0, 99.0, 100.0)
+    found = masked_percentile(values, mask, wanted)
+    for row, own, got in zip(values, mask, found, strict=True):
+        ordered = row[own].sort().values
+        ranks = [round(0.01 * q * (len(ordered) - 1)) for q in wanted]
+        assert torch.equal(ordered[ranks], got)
+
+
+def test_batched_is_one_by_one(tissue):
+    density = optical_density(tissue["HE-2"][:3])
+    for method in (macenko, vahadane):
+        together = method(density)
+        alone = torch.cat([method(density[i : i + 1]) for i in range(3)])
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_optical_density_and_back():
+    grey = torch.tensor([0, 127, 255], dtype=torch.uint8).reshape(1, 3, 1, 1)
+    found = optical_density(grey).flatten()
+    torch.testing.assert_close(found, torch.tensor([np.log(256), np.log(2), 0.0], dtype=torch.float32))
+    for white in (1.0, 239 / 255):
+        torch.testing.assert_close(intensity(optical_density(grey, white), white), grey / 255.0)
+
+
+def test_own_stain_changes_nothing_and_there_and_back_is_the_tile(tissue, library):
+    swap, tiles = StainSwap(library), tissue["HE-1"]
+    same, changed = swap(tiles, "HE-1", "HE-1")
+    assert changed.all()
+    assert (same.int() - tiles.int()).abs().max() <= 1
+    floats = tiles.double() / 255
+    there, _ = swap(floats, "HE-1", "HE-2")
+    inside = ((there > 0) & (there < 1)).all(dim=1, keepdim=True)  # what was cut cannot come back
+    back, _ = swap(there, "HE-2", "HE-1")
+    assert inside.float().mean() > 0.9
+    assert ((back - floats).abs() * inside).max() < 1e-5  # vectors are stored in float32
+
+
+def test_concentrations_are_preserved(tissue, library):
+    tiles = tissue["HE-1"].double() / 255
+    moved, _ = StainSwap(library)(tiles, "HE-1", "HE-3")
+    a, b = library.position(["HE-1", "HE-3"])
+
+    def relative(images, place):
+        vectors = library.vectors[place].double().expand(len(images), -1, -1)
+        return concentrations(optical_density(images), vectors) / library.intensities[place].double()[:, None, None]
+
+    inside = ((moved > 0) & (moved < 1)).all(dim=1, keepdim=True)
+    before, after = relative(tiles, a), relative(moved, b)
+    assert inside.float().mean() > 0.9
+    assert ((after - before).abs() * inside).max() < 1e-5
+    operator = swap_operator(*(x[i : i + 1].double() for i in (a, b) for x in (library.vectors, library.intensities)))
+    plane = library.vectors[a : a + 1].double().transpose(1, 2) @ torch.rand(1, 2, 50, dtype=torch.float64)
+    c = concentrations(plane, library.vectors[a : a + 1].double()) / library.intensities[a].double()[:, None]
+    d = concentrations(operator @ plane, library.vectors[b : b + 1].double()) / library.intensities[b].double()[:, None]
+    torch.testing.assert_close(c, d)
+
+
+@pytest.mark.parametrize("donor", STAINS[1:])
+def test_the_swap_is_the_true_rendering(tissue, library, donor):
+    tiles, truth = tissue["HE-1"], tissue[donor].float()
+
+    def error(images):
+        return float((images.float() - truth).abs().mean())
+
+    swapped = error(StainSwap(library)(tiles, "HE-1", donor)[0])
+    mean, sd = (x.mean(dim=0) for x in lab_statistics(rendered(slice(0, N), stain=donor)))
+    assert swapped < 0.35 * error(tiles)
+    assert swapped < 0.6 * error(reinhard(tiles, mean, sd)[0])
+    assert swapped < 0.35 * error(HEDJitter(0.05)(tiles)[0])
+
+
+def test_glass_and_pen_stay_and_are_reported(tissue, library):
+    tiles = tissue["HE-1"][:4].clone()
+    tiles[0] = 243
+    tiles[1] = torch.tensor([30, 120, 60], dtype=torch.uint8)[:, None, None]  # green ink
+    tiles[2] = 12  # black ink
+    assert tile_content(tiles).tolist() == [1, 2, 2, 0]
+    for move in (
+        StainSwap(library, ["HE-4"]),
+        lambda x: StainSwap(library)(x, "HE-1", "HE-4"),
+        HEDJitter(),
+        lambda x: reinhard(x, torch.tensor([50.0, 30.0, -20.0]), torch.tensor([10.0, 9.0, 8.0])),
+    ):
+        moved, changed = move(tiles)
+        assert changed.tolist() == [False, False, False, True]
+        assert torch.equal(moved[:3], tiles[:3])
+        assert not torch.equal(moved[3], tiles[3])
+
+
+def test_rendered_tissue_is_no_ink_whatever_its_stain(tissue):
+    for tiles in tissue.values():
+        assert (tile_content(tiles) == 0).all()
+
+
+def test_one_colour_has_no_two_dyes_and_stays(library):
+    tiles = torch.full((2, 3, 32, 32), 120, dtype=torch.uint8)
+    moved, changed = StainSwap(library)(tiles, donor="HE-2")
+    assert torch.equal(moved, tiles)
+    assert not changed.any()
+    with pytest.raises(DataError, match="site 'A': its tissue shows no two dyes"):
+        StainLibrary.fit(tiles, ["A", "A"])
+
+
+def test_draws_are_seeded_and_independent_of_the_tile(tissue, library):
+    tiles = tissue["HE-1"]
+    first = StainSwap(library, random_state=3)
+    assert torch.equal(first(tiles, "HE-1")[0], StainSwap(library, random_state=3)(tiles, "HE-1")[0])
+    assert not torch.equal(first(tiles, "HE-1")[0], StainSwap(library, random_state=3)(tiles, "HE-1")[0])
+    counts = torch.bincount(first._drawn(4000), minlength=4)
+    # binomial(4000, 1/4): sd 27.4; 4 sd
+    assert (counts - 1000).abs().max() < 110
+    jitter = HEDJitter(random_state=1)
+    assert torch.equal(jitter(tiles)[0], HEDJitter(random_state=1)(tiles)[0])
+    assert torch.equal(jitter.eval()(tiles)[0], tiles)
+
+
+def test_gradients_pass(tissue, library):
+    tiles = (tissue["HE-1"][:2, :, :16, :16].double() / 255).requires_grad_()
+    swap = StainSwap(library)
+    assert torch.autograd.gradcheck(
+        lambda x: swap(x, "HE-1", "HE-4")[0], tiles[:1, :, :3, :3].detach().requires_grad_()
+    )
+    for move in (lambda x: swap(x, donor="HE-4"), HEDJitter(), lambda x: reinhard(x, *STATISTICS)):
+        (gradient,) = torch.autograd.grad(move(tiles)[0].sum(), tiles)
+        assert torch.isfinite(gradient).all()
+        assert gradient.abs().sum() > 0
+
+
+STATISTICS = (torch.tensor([60.0, 20.0, -15.0]), torch.tensor([12.0, 9.0, 8.0]))
+
+
+def test_lab_is_cie():
+    # CIE L*a*b* of sRGB red, D65: 53.2408, 80.0925, 67.2032
+    red = torch.tensor([1.0, 0.0, 0.0]).reshape(1, 3, 1, 1)
+    torch.testing.assert_close(rgb_to_lab(red).flatten(), torch.tensor([53.2408, 80.0925, 67.2032]), atol=1e-2, rtol=0)
+    colours = torch.rand(1, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(lab_to_rgb(rgb_to_lab(colours)), colours, atol=1e-6, rtol=0)
+
+
+def test_reinhard_reaches_the_donor(tissue):
+    tiles = tissue["HE-1"].double() / 255
+    mean, sd = lab_statistics(tiles)
+    same, _ = reinhard(tiles, mean, sd)
+    torch.testing.assert_close(same, tiles, atol=1e-6, rtol=0)
+
+
+def test_a_library_travels(tmp_path, library, tissue):
+    library.save(tmp_path / "stains.safetensors")
+    back = StainLibrary.load(tmp_path / "stains.safetensors")
+    assert (back.sites, back.method, back.white) == (library.sites, library.method, library.white)
+    moved = [StainSwap(x)(tissue["HE-1"][:2], "HE-1", "HE-2")[0] for x in (library, back)]
+    assert torch.equal(*moved)
+    batches = [rendered(slice(0, N), stain=stain) for stain in STAINS]
+    torch.testing.assert_close(StainLibrary.fit(batches, np.repeat(STAINS, N)).vectors, library.vectors)
+
+
+def test_errors_say_what_and_where(library):
+    tiles = torch.full((2, 3, 32, 32), 240, dtype=torch.uint8)
+    with pytest.raises(DataError, match="site 'A' has no tile with tissue"):
+        StainLibrary.fit(tiles, ["A", "A"])
+    with pytest.raises(DataError, match="2 tiles and 1 names"):
+        StainLibrary.fit(tiles, ["A"])
+    with pytest.raises(DataError, match="missing for 1 tiles, the first at position 1"):
+        StainLibrary.fit(tiles, ["A", None])
+    with pytest.raises(DataError, match="'Z' is not in the library"):
+        StainSwap(library)(tiles, "Z", "HE-1")
+    with pytest.raises(DataError, match="2 tiles and 1 sites"):
+        StainSwap(library)(tiles, ["HE-1"], "HE-1")
+    with pytest.raises(DataError, match="floats lie between 0 and 1"):
+        StainSwap(library)(tiles.float())
+    with pytest.raises(DataError, match=r"\(B, 3, H, W\)"):
+        StainSwap(library)(tiles[0])
+    with pytest.raises(DataError, match="method='svd'"):
+        StainLibrary.fit(tiles, ["A", "A"], method="svd")
+
+
+def test_an_empty_batch_stays_empty(library):
+    moved, changed = StainSwap(library)(torch.zeros((0, 3, 8, 8), dtype=torch.uint8))
+    assert moved.shape == (0, 3, 8, 8)
+    assert changed.shape == (0,)
+
+
+ALONE = """
+import importlib.abc, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"pandas", "scipy", "sklearn", "networkx", "anndata", "safetensors", "PIL"}:
+            raise ImportError("blocked: " + name)
+
+sys.meta_path.insert(0, Blocked())
+import torch
+from causalfm.augment import StainLibrary, StainSwap
+tiles = torch.load(sys.argv[1], weights_only=True)
+moved, changed = StainSwap(StainLibrary.fit(tiles, ["a", "b"] * (len(tiles) // 2)))(tiles)
+assert changed.all()
+print("moved")
+"""
+
+
+def test_torch_and_numpy_suffice(tmp_path, tissue):
+    torch.save(tissue["HE-1"][:4].clone(), tmp_path / "tiles.pt")
+    command = [sys.executable, "-c", ALONE, str(tmp_path / "tiles.pt")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "moved", done.stderr
+
+
+def test_the_judge_shares_no_code():
+    from pathlib import Path
+
+    root = Path(__file__).parents[1]
+    for path in (root / "datasets").glob("histology*.py"):
+        assert "causalfm.augment" not in path.read_text("utf-8")
+    for path in (root / "causalfm" / "augment").glob("*.py"):
+        assert "causalfm.datasets" not in path.read_text("utf-8")
+
+
+def test_a_bright_white_point_keeps_the_identity(tissue):
+    tiles = tissue["HE-1"]
+    own = StainLibrary.fit(tiles, ["A"] * len(tiles), white=239 / 255)
+    same, _ = StainSwap(own)(tiles, "A", "A")
+    assert (same.int() - tiles.int()).abs().max() <= 1
+    assert replace(own, white=1.0).sites == ("A",)
