@@ -70,7 +70,7 @@ _NAMES = {
     "self_check": "causalfm.invariance",
     "write": "causalfm.io",
 }
-_FOLDERS = ("augment", "auditing", "estimators", "extraction", "invariance", "metrics", "scm", "training")
+_FOLDERS = ("augment", "auditing", "estimators", "extraction", "invariance", "metrics", "scm", "shift", "training")
 
 __all__ = [*_NAMES, *_FOLDERS, "__version__"]
 
