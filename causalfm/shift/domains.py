@@ -54,11 +54,11 @@ class Domain:
     @property
     def known(self) -> np.ndarray:
         """``(n,)`` rows whose biology is known."""
-        return self.labels != UNKNOWN
+        return np.asarray(self.labels != UNKNOWN)
 
     def weights(self) -> np.ndarray:
         """``(n,)`` row weights under which patients weigh the same; they add up to the number of patients."""
-        return np.asarray(1.0 / np.bincount(self.units)[self.units])
+        return np.asarray(1.0 / np.bincount(self.units)[self.units], dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
