@@ -1,10 +1,9 @@
-"""Drift: how far the new hospital's embeddings are from the reference, and whether that is more than hospitals differ."""
+"""Drift: how far the new hospital's embeddings are from the reference, and whether that is more than usual."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,99 +15,15 @@ from causalfm.invariance.methods import METHODS, Question
 from causalfm.norm_contrasts import fieller_of
 from causalfm.norms import SquaredNorm
 from causalfm.positivity import MIN_GROUPS
-from causalfm.results import Estimate, Result, Verdict
+from causalfm.results import Estimate, Verdict
 from causalfm.shift.domains import Domains
-from causalfm.shift.drift_distances import MIN_SITES, SiteDistances, class_distance, site_distances
+from causalfm.shift.drift_distances import SiteDistances, class_distance, site_distances
 from causalfm.shift.drift_patients import PatientTable, by_site, patient_table
+from causalfm.shift.drift_results import ALPHA, Drift, Drifts, judged, new_site_words
 from causalfm.strata import varies_within
 from causalfm.units import patient_units
 
 NAN = float("nan")
-ALPHA = 0.05
-
-
-@dataclass(frozen=True, eq=False)
-class Drift(Result):
-    """One drift.
-
-    Attributes
-    ----------
-    name
-        ``"joint"``, ``"given ..."`` or ``"<biology>=<class>"``.
-    given
-        What it is given.
-    method, statistic, p_value
-        The invariance test of the column that tells the cohorts apart: whether these hospitals differ at all.
-    distance
-        Root of the squared distance between the mean embeddings, in root mean square distances between two classes of
-        the reference; patients resampled, these hospitals.
-    among
-        The same of each reference hospital from the others (a squared distance below zero counts as zero); ``nan``
-        where it has no patients to compare.
-    limit
-        95 % prediction limit of the distance of one more hospital like them; ``nan`` under five.
-    p_new_site
-        Probability that one more hospital like them is as far away; ``nan`` under five.
-    verdict
-        ``"fail"``: further away than that; ``"pass"``: the upper end of the interval is below the limit.
-    sentence, details
-        The result in words; what was left out.
-    """
-
-    name: str
-    given: tuple[str, ...]
-    method: str
-    statistic: float
-    p_value: float
-    distance: Estimate
-    among: tuple[float, ...]
-    limit: float
-    p_new_site: float
-    verdict: Verdict
-    sentence: str
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the one row of this drift."""
-        return [
-            {
-                "name": self.name,
-                "distance": self.distance.value,
-                "low": self.distance.low,
-                "high": self.distance.high,
-                "p_value": self.p_value,
-                "limit": self.limit,
-                "p_new_site": self.p_new_site,
-                "verdict": self.verdict,
-                "n_groups": self.distance.n_groups,
-                "sentence": self.sentence,
-            }
-        ]
-
-
-@dataclass(frozen=True, eq=False)
-class Drifts(Result):
-    """All drifts of one deployment.
-
-    Attributes
-    ----------
-    parts
-        Joint, and with labels given biology and covariates and class by class.
-    verdict, sentence
-        With labels of the drift given biology and covariates and of those within classes, Bonferroni-corrected; without,
-        of the joint drift.
-    details
-        Patients used, covariates left out.
-    """
-
-    parts: tuple[Drift, ...]
-    verdict: Verdict
-    sentence: str
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one row per drift."""
-        return [row for part in self.parts for row in part.rows()]
 
 
 def drift(domains: Domains, *, method: str = "mean", n_permutations: int = 499) -> Drifts:
@@ -220,19 +135,18 @@ class _Asked:
             return _none(name, given, self.method, f"Cannot tell the drift {name}: nothing is comparable.", part)
         if not known:  # embedding units
             value, (low, high), length = found.new.value, found.new.interval(), 1.0
-        numbers = [float(v) for v in np.sqrt(np.maximum([value, low, high], 0.0))]
+        value, low, high = (float(v) for v in np.sqrt(np.maximum([value, low, high], 0.0)))
         scale = "times the distance between classes" if known else "in embedding units (classes are not told apart)"
         limit = float(np.sqrt(max(found.limit, 0.0) / length)) if not np.isnan(found.limit) else NAN
-        verdict = judged(found.p_value, numbers[2], limit)
-        distance = Estimate(
-            "distance", *numbers, chance=0.0, n=len(part.new), n_groups=_units(part, unit), unit=unit,
-            details={"target": "these sites", "in_class_distances": known},
-        )  # fmt: skip
+        verdict = judged(found.p_value, high, limit)
+        details = {"target": "these sites", "in_class_distances": known}
+        n_groups = int(part.cohort.obs[unit].nunique())
+        distance = Estimate("distance", value, low, high, 0.0, len(part.new), n_groups, unit, details)
         words = new_site_words(
             verdict, found.p_value, limit, int(np.isfinite(found.reference).sum()), self.domains.site
         )
         sentence = (
-            f"Drift {name}: the deployment is {numbers[0]:.2f} ({numbers[1]:.2f} to {numbers[2]:.2f}) {scale} from the "
+            f"Drift {name}: the deployment is {value:.2f} ({low:.2f} to {high:.2f}) {scale} from the "
             f"reference (p = {tested[1]:.3g}){words}"
         )
         return Drift(
@@ -254,30 +168,6 @@ def _together(parts: Sequence[Drift]) -> tuple[Verdict, str]:
     return ("cannot tell" if main.verdict == "fail" else main.verdict), main.sentence
 
 
-def judged(p_value: float, high: float, limit: float) -> Verdict:
-    """Fail beyond what one more hospital would show, pass if the whole interval is within it."""
-    if np.isnan(p_value):
-        return "cannot tell"
-    if p_value <= ALPHA:
-        return "fail"
-    return "pass" if high < limit else "cannot tell"
-
-
-def new_site_words(verdict: Verdict, p_value: float, limit: float, sites: int, site: str) -> str:
-    """Say how the new hospital compares with the others, as the end of a sentence."""
-    if np.isnan(p_value):
-        return (
-            f"; {sites} {site}s of the reference can be compared, fewer than the {MIN_SITES} that show how far one more "
-            "would be."
-            if sites < MIN_SITES
-            else f"; the {site}s of the reference do not differ, so that no limit can be set."
-        )
-    if verdict == "fail":
-        return f"; that is further than one more {site} like the {sites} of the reference would be ({limit:.2f})."
-    within = f"one more {site} like the {sites} of the reference would be within {limit:.2f}"
-    return f"; {within}." if verdict == "pass" else f"; {within}, and whether this one is beyond it is not settled."
-
-
 def test(
     part: PatientTable, graph: CausalGraph, given: Sequence[str], method: str, n_permutations: int, random_state: int
 ) -> tuple[float, float]:
@@ -287,10 +177,6 @@ def test(
         return NAN, NAN
     found = METHODS[method](Question(part.cohort, graph, (part.column,), tuple(given), n_permutations, random_state))
     return float(found.statistic), float(found.p_value)
-
-
-def _units(part: PatientTable, unit: str) -> int:
-    return int(part.cohort.obs[unit].nunique())
 
 
 def _none(name: str, given: Sequence[str], method: str, why: str, part: PatientTable) -> Drift:
