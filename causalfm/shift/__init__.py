@@ -4,6 +4,7 @@ from causalfm.shift.covariate_shifts import ColumnShift, ColumnShifts, column_sh
 from causalfm.shift.domains import Domain, Domains, as_domains
 from causalfm.shift.drift_parts import drift
 from causalfm.shift.drift_results import Drift, Drifts
+from causalfm.shift.support_rows import Support, support
 
 __all__ = [
     "ColumnShift",
@@ -12,7 +13,9 @@ __all__ = [
     "Domains",
     "Drift",
     "Drifts",
+    "Support",
     "as_domains",
     "column_shifts",
     "drift",
+    "support",
 ]
