@@ -60,19 +60,19 @@ def held_out_scores(
         whole = sum(parts[1:], parts[0])
         logits = np.empty((len(SHRINKAGES), len(y), whole.count.size))
         for k, part in enumerate(parts):
-            for i, shrinkage in enumerate(SHRINKAGES):
-                logits[i, fold == k] = rows.logits(X, (whole - part).head(shrinkage), fold == k)
-        everyone = np.ones(len(y), dtype=bool)
-        best, slope = _chosen(logits, y, rows.weights, everyone)
+            heads = [(whole - part).head(shrinkage) for shrinkage in SHRINKAGES]
+            logits[:, fold == k] = rows.logits(X, heads, fold == k)
+        tried = _Tried.of(logits, y, rows.weights)
         out = np.full((len(y), whole.count.size), np.nan)
         for site in np.unique(sites):
             here = sites == site
             patients = np.isin(units, units[here])
             others = whole - rows.moments(patients)
-            if (others.count > SMALLEST).all():
-                own, factor = _chosen(logits, y, rows.weights, ~patients)
-                out[here] = _soft(factor * rows.logits(X, others.head(SHRINKAGES[own]), here))
-        deployed = rows.logits(new, whole.head(SHRINKAGES[best]), np.ones(len(new), dtype=bool))
+            if (others.count > 0.0).all():
+                best, slope = tried.best(~patients)
+                out[here] = _soft(slope * rows.logits(X, [others.head(SHRINKAGES[best])], here)[0])
+        best, slope = tried.best(np.ones(len(y), dtype=bool))
+        deployed = rows.logits(new, [whole.head(SHRINKAGES[best])], np.ones(len(new), dtype=bool))[0]
     return _soft(slope * logits[best]), out, _soft(slope * deployed)
 
 
@@ -158,29 +158,45 @@ class _Rows:
             out.square[:] += rooted.T @ rooted
         return out
 
-    def logits(self, X: np.ndarray, head: tuple[np.ndarray, np.ndarray], mask: np.ndarray) -> np.ndarray:
-        """Score some rows of ``X``, ``(rows, K)``."""
+    def logits(self, X: np.ndarray, heads: list[tuple[np.ndarray, np.ndarray]], mask: np.ndarray) -> np.ndarray:
+        """Score some rows of ``X`` by several heads, ``(heads, rows, K)``: in one pass, without scaling the rows."""
         where = np.flatnonzero(mask)
-        out = np.empty((len(where), len(head[1])))
+        slopes = np.concatenate([head[0] for head in heads], axis=1)
+        slopes = (slopes if self.axes is None else self.axes @ slopes) / self.spread[:, None]
+        constants = np.concatenate([head[1] for head in heads]) - self.mean @ slopes
+        out = np.empty((len(where), slopes.shape[1]))
         for block in _blocks(len(where)):
-            out[block] = self.seen(X[where[block]]) @ head[0] + head[1]
-        return out
+            out[block] = np.ldexp(X[where[block]].astype(np.float64), self.power) @ slopes + constants
+        return np.asarray(out.reshape(len(where), len(heads), -1).transpose(1, 0, 2))
 
 
 def _blocks(n: int) -> Iterator[slice]:
     return (slice(start, start + BLOCK) for start in range(0, n, BLOCK))
 
 
-def _chosen(logits: np.ndarray, y: np.ndarray, weights: np.ndarray, mask: np.ndarray) -> tuple[int, float]:
-    """Return the shrinkage with the least log loss over these rows, each at its best factor, and that factor."""
-    share = weights[mask] / weights[mask].sum()
-    truth, tried = y[mask], []
-    for one in logits:
-        logs = _logs(one[mask])
-        slope = max(slope_of(logs, truth, share), FLATTEST)
-        tried.append((-float(share @ _logs(slope * logs)[np.arange(len(truth)), truth]), slope))
-    best = int(np.argmin([loss for loss, _ in tried]))
-    return best, tried[best][1]
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """What each shrinkage costs patients left out: log probabilities ``(S, n, K)`` and weighted losses ``(S, n)``."""
+
+    logs: np.ndarray
+    y: np.ndarray
+    weights: np.ndarray
+    losses: np.ndarray
+
+    @classmethod
+    def of(cls, logits: np.ndarray, y: np.ndarray, weights: np.ndarray) -> _Tried:
+        logs = np.stack([_logs(one) for one in logits])
+        share, losses = weights / weights.sum(), []
+        for one in logs:  # each at its own best factor
+            slope = max(slope_of(one, y, share), FLATTEST)
+            losses.append(-share * _logs(slope * one)[np.arange(len(y)), y])
+        return cls(logs, y, weights, np.stack(losses))
+
+    def best(self, mask: np.ndarray) -> tuple[int, float]:
+        """Return the shrinkage with the least loss over some rows, and the factor on its logits that fits them best."""
+        best = int(np.argmin(self.losses[:, mask].sum(axis=1)))
+        share = self.weights[mask] / self.weights[mask].sum()
+        return best, max(slope_of(self.logs[best, mask], self.y[mask], share), FLATTEST)
 
 
 def _logs(logits: np.ndarray) -> np.ndarray:
