@@ -11,9 +11,10 @@ from causalfm.shift.back_tests import NEW_SITE, SITE_LEVEL, BackTest, Trial, ano
 from causalfm.shift.domains import Domains
 from causalfm.shift.label_free_estimators import Scored
 from causalfm.shift.label_free_results import LabelFreeEstimate
+from causalfm.shift.site_distances import distance_beyond
 
 EFFECTIVE = 30  # patients that importance weights must leave
-FAR = 0.01  # chance that a site like the reference's is called unlike them
+FAR = 0.05  # chance that a site of the reference's kind is called unlike it: it only costs an answer
 DISAGREE = 0.05  # chance that estimates err as differently as never before although nothing is new
 
 
@@ -34,9 +35,11 @@ def signals_of(site_out: Scored, deployed: Scored, domains: Domains, judged: lis
     for k, name in enumerate(names):
         spread = (sum(float(((v[:, k] - v[:, k].mean()) ** 2).sum()) for v in values) + 0.25) / counts.sum()
         means = np.array([v[:, k].mean() for v in values])
-        centre, half = another_site(means, spread / counts, spread / len(here), 1.0 - FAR / len(names))
+        centre, half = another_site(means, spread / counts, spread / len(here), 1.0 - FAR / 2.0 / len(names))
         value = float(here[:, k].mean())
         out[name] = {"value": value, "low": centre - half, "high": centre + half, "far": abs(value - centre) > half}
+    value, limit = distance_beyond(domains, judged, FAR / 2.0)
+    out["embeddings' distance"] = {"value": value, "low": 0.0, "high": limit, "far": value > limit}
     return out
 
 
