@@ -34,7 +34,7 @@ class MixtureFit(Result):
         95 % prediction limit of the distance for one more hospital like them, and the probability of one as large;
         ``nan`` under five.
     verdict
-        ``"fail"``: no mixture gives the deployment (beyond one more hospital; with fewer than five, beyond chance).
+        ``"fail"``: no mixture gives the deployment: beyond chance, or beyond one more hospital.
     sentence
         The result in words.
     """
@@ -79,7 +79,9 @@ def mixture_fit(reference: Featured, new: np.ndarray, n_classes: int, n_boot: in
     -----
     The distance is that from the plane through the classes' mean features: mixtures lie in it. In the bootstrap
     patients are drawn within cohort (and class), the means' deviations take the place of the means, and are projected
-    off the same plane. Of hospitals of the reference each is set against the classes of the others.
+    off the same plane. Of hospitals of the reference each is set against the classes of the others. That alone will
+    not do: of a scanner that moves one class towards another the mixture takes the larger part as case mix, and what is
+    left can be as small as between hospitals (of 40 such cohorts 38 % were beyond their limit, 93 % beyond chance).
 
     References
     ----------
@@ -108,7 +110,7 @@ def mixture_fit(reference: Featured, new: np.ndarray, n_classes: int, n_boot: in
         limit, p_new = one_more_square(*np.array([*squares, found[:3]]).T)
         limit = (limit + found[1]) / found[1]
     distance = found[0] / found[1]
-    failed = p_new <= ALPHA if len(squares) >= MIN_SITES else p_value <= ALPHA
+    failed = p_value <= ALPHA or p_new <= ALPHA
     judged: Verdict = "fail" if failed else "pass"
     sentence = _words(failed, distance, p_value, limit, len(squares))
     return MixtureFit(distance, p_value, tuple(among), limit, p_new, judged, sentence, {"share": found[3].tolist()})
