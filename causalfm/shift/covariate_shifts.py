@@ -12,6 +12,7 @@ import pandas as pd
 from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort
 from causalfm.invariance.methods import METHODS, Question
+from causalfm.norms import SquaredNorm
 from causalfm.results import Estimate, Result, Verdict, worst
 from causalfm.shift.domains import Domain, Domains
 from causalfm.shift.drift_distances import SiteDistances, site_distances
@@ -19,6 +20,7 @@ from causalfm.shift.drift_patients import SIDES, by_site, patients_drawn
 from causalfm.shift.drift_results import ALPHA, judged, new_site_words
 
 MOST = 20_000  # patients of each domain
+TOLERATED = {"standardised difference": 0.5, "Cramer's V": 0.3}  # medium effects (Cohen 1988): below, a pass
 NAN = float("nan")
 
 
@@ -39,7 +41,8 @@ class ColumnShift(Result):
         95 % prediction limit of the size for one more hospital, and the probability of one as large; ``nan`` under
         five hospitals.
     verdict
-        ``"fail"``: more than one more hospital would differ (Holm over the columns).
+        ``"fail"``: more than one more hospital would differ (Holm over the columns). ``"pass"``: the interval is below
+        that, or below a medium effect (half a standard deviation, V of .3).
     sentence
         The result in words.
     unseen
@@ -222,14 +225,18 @@ def _shift(
     unit, number = domains.graph.group, one.kind == "continuous"
     name = "standardised difference" if number else "Cramer's V"
     value, low, high = NAN, NAN, NAN
-    if number:
+    if one.values.shape[1] == 1:
         value, low, high = _difference(one.values[:, 0], one.new)
+        if not number:  # two levels: a size without sign
+            low, high = max(low, -high, 0.0), min(max(-low, high), 1.0)
     elif found.new is not None:
-        value, low, high = np.sqrt(np.clip([found.new.value, *found.new.interval()], 0.0, 1.0)).tolist()
+        low, high = np.sqrt(np.clip(_interval(found.new), 0.0, 1.0)).tolist()
+    if not number and found.new is not None:
+        value = float(np.sqrt(np.clip(found.new.value, 0.0, 1.0)))
     limit = float(np.sqrt(max(found.limit, 0.0))) if not np.isnan(found.limit) else NAN
     if not number:
         limit = min(limit, 1.0)
-    verdict = judged(found.p_value, max(abs(low), abs(high)), limit)
+    verdict = judged(found.p_value, max(abs(low), abs(high)), limit, TOLERATED[name])
     if verdict == "fail" and p_new_site > ALPHA:
         verdict = "cannot tell"
     counted = int(np.isfinite(found.reference).sum())
@@ -240,6 +247,13 @@ def _shift(
         sentence += f" Levels that the reference does not have: {listed}."
     size = Estimate(name, value, low, high, 0.0, len(one.new), len(one.new), unit, {"target": "these sites"})
     return ColumnShift(one.column, one.role, one.kind, size, *p, limit, found.p_value, verdict, sentence, one.unseen)
+
+
+def _interval(norm: SquaredNorm) -> tuple[float, float]:
+    """Interval of a squared norm; shares can agree exactly, and then all noise is taken to lie along one direction."""
+    if norm.observed <= 1e-12 * norm.noise:
+        return 0.0, 1.96**2 * norm.noise
+    return norm.interval()
 
 
 def _difference(values: np.ndarray, new: np.ndarray) -> tuple[float, float, float]:

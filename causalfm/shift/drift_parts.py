@@ -26,7 +26,7 @@ from causalfm.units import patient_units
 NAN = float("nan")
 
 
-def drift(domains: Domains, *, method: str = "mean", n_permutations: int = 499) -> Drifts:
+def drift(domains: Domains, *, method: str = "mean", n_permutations: int = 499, tolerated: float = 0.0) -> Drifts:
     """Measure the drift of the embeddings: without labels jointly, with labels given biology and covariates.
 
     Parameters
@@ -37,6 +37,8 @@ def drift(domains: Domains, *, method: str = "mean", n_permutations: int = 499) 
         Of the invariance test, see :func:`causalfm.invariance_test`.
     n_permutations
         Of the patients between the cohorts.
+    tolerated
+        Distance, in distances between classes, that passes whatever the reference's hospitals show.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def drift(domains: Domains, *, method: str = "mean", n_permutations: int = 499) 
     classes = class_distance(
         by_site(table.part(~table.new), domains.graph, domains.site, (biology, *given))[0], biology
     )
-    ask = _Asked(table, domains, method, n_permutations, classes)
+    ask = _Asked(table, domains, method, n_permutations, classes, tolerated)
     parts = [ask.drift("joint", (), np.ones(len(table.new), dtype=bool))]
     if table.labelled[table.new].any():
         label = np.where(table.labelled, table.cohort.obs[biology].cat.codes.to_numpy(), -1)
@@ -108,6 +110,7 @@ class _Asked:
     method: str
     n_permutations: int
     classes: SquaredNorm | None
+    tolerated: float
 
     def drift(self, name: str, given: Sequence[str], rows: np.ndarray) -> Drift:
         """Test and measure on some rows of the table."""
@@ -138,7 +141,7 @@ class _Asked:
         value, low, high = (float(v) for v in np.sqrt(np.maximum([value, low, high], 0.0)))
         scale = "times the distance between classes" if known else "in embedding units (classes are not told apart)"
         limit = float(np.sqrt(max(found.limit, 0.0) / length)) if not np.isnan(found.limit) else NAN
-        verdict = judged(found.p_value, high, limit)
+        verdict = judged(found.p_value, high, limit, self.tolerated if known else 0.0)
         details = {"target": "these sites", "in_class_distances": known}
         n_groups = int(part.cohort.obs[unit].nunique())
         distance = Estimate("distance", value, low, high, 0.0, len(part.new), n_groups, unit, details)

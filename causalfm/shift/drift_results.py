@@ -98,8 +98,10 @@ class Drifts(Result):
         return [row for part in self.parts for row in part.rows()]
 
 
-def judged(p_value: float, high: float, limit: float) -> Verdict:
-    """Fail beyond what one more hospital would show, pass if the whole interval is within it."""
+def judged(p_value: float, high: float, limit: float, tolerated: float = 0.0) -> Verdict:
+    """Fail beyond what one more hospital would show, pass if the whole interval is within it, or is tolerated."""
+    if high <= tolerated:
+        return "pass"
     if np.isnan(p_value):
         return "cannot tell"
     if p_value <= ALPHA:
