@@ -134,6 +134,10 @@ def measure(name: str, design: dict[str, Any], options: dict[str, Any], seed: in
     dict
         A p-value, or ``[value, low, high, truth]``, by name.
     """
+    if name == "shift":
+        from experiments.calibration.shifts import shift_values
+
+        return shift_values(design, seed)
     draw = rescanned if "n_scanners" in design else linear_scm
     cohort, truth = draw(**design, random_state=seed)
     return MEASURES[name](cohort, truth, seed, first, design, **options)
