@@ -280,6 +280,8 @@ def test_korn_and_graubard_with_a_row_per_patient_is_clopper_and_pearson():
     none = share_estimate(np.zeros(20), "share", "patient", 20)
     assert (none.value, none.low) == (0.0, 0.0)
     assert 0.1 < none.high < 0.2  # 1 - .025^(1/20) = .168
+    few = share_estimate(np.array([1.0, 0.0, 0.0]), "share", "patient", 6)
+    assert few.high - few.low > 0.8  # three patients say little, however many rows they bring
 
 
 def test_share_outside_is_alpha_without_a_shift_and_the_planted_share_with_one(worlds):

@@ -240,7 +240,9 @@ def _shift(
     if verdict == "fail" and p_new_site > ALPHA:
         verdict = "cannot tell"
     counted = int(np.isfinite(found.reference).sum())
-    words = new_site_words(verdict, found.p_value, limit, counted, domains.site)
+    words = f"; the deployment has too few {unit}s to compare it with each {domains.site}."
+    if found.new is not None:
+        words = new_site_words(verdict, found.p_value, limit, counted, domains.site)
     sentence = f"{one.column}: {name} {value:.2f} ({low:.2f} to {high:.2f}; p = {p[1]:.3g} over all columns){words}"
     if one.unseen:
         listed = "; ".join(f"{level}: {n['rows']} rows of {n['patients']} {unit}s" for level, n in one.unseen.items())

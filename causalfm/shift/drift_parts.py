@@ -66,9 +66,11 @@ def drift(domains: Domains, *, method: str = "mean", n_permutations: int = 499, 
     table = patient_table(domains)
     given, dropped = usable_covariates(domains, table)
     biology = domains.graph.biology
-    classes = class_distance(
-        by_site(table.part(~table.new), domains.graph, domains.site, (biology, *given))[0], biology
-    )
+    try:
+        units = by_site(table.part(~table.new), domains.graph, domains.site, (biology, *given))[0]
+        classes = class_distance(units, biology)
+    except DataError:  # too few patients for the covariates: distances are in embedding units, and say so
+        classes = None
     ask = _Asked(table, domains, method, n_permutations, classes, tolerated)
     parts = [ask.drift("joint", (), np.ones(len(table.new), dtype=bool))]
     if table.labelled[table.new].any():
@@ -122,7 +124,10 @@ class _Asked:
             why = f"Cannot tell the drift {name}: the {few[0]} has fewer than {MIN_GROUPS} {unit}s here."
             return _none(name, given, self.method, why, part)
         statistic, p_value = test(part, graph, given, self.method, self.n_permutations, self.domains.random_state)
-        found = site_distances(*by_site(part, graph, self.domains.site, given))
+        try:
+            found = site_distances(*by_site(part, graph, self.domains.site, given))
+        except DataError as error:  # too few patients for the covariates
+            return _none(name, given, self.method, f"Cannot tell the drift {name}: {error}", part)
         return self._decide(name, given, part, (statistic, p_value), found)
 
     def _decide(

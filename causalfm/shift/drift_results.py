@@ -106,7 +106,7 @@ def judged(p_value: float, high: float, limit: float, tolerated: float = 0.0) ->
         return "cannot tell"
     if p_value <= ALPHA:
         return "fail"
-    return "pass" if high < limit else "cannot tell"
+    return "pass" if high <= limit else "cannot tell"
 
 
 def new_site_words(verdict: Verdict, p_value: float, limit: float, sites: int, site: str) -> str:
