@@ -13,16 +13,20 @@ from causalfm.command_options import (
     Biology,
     Columns,
     Group,
+    Head,
     Keep,
     Missing,
     Out,
+    Predictions,
     Seed,
     Table,
     Technical,
     check_folder,
     cohort_of,
     graph_of,
+    head_of,
     live,
+    predictions_of,
     split,
 )
 from causalfm.correct_command import correct
@@ -50,6 +54,8 @@ def audit(
     key: Annotated[str | None, typer.Option(help="Array of an .npz file, or obsm key of an .h5ad file.")] = None,
     keep: Keep = None,
     missing: Missing = "error",
+    head: Head = None,
+    predictions: Predictions = None,
     policy: Annotated[Path | None, typer.Option(help="YAML file with margins and thresholds.")] = None,
     corrections: Annotated[
         str, typer.Option(help="Try correctors where a factor fails: none, quick or full; default: the policy's.")
@@ -65,11 +71,14 @@ def audit(
     check_folder(out)
     declared = graph_of(graph, biology, technical, covariates, group)
     rules = load_policy(policy)
+    model = head_of(head)
     cohort = cohort_of(path if len(path) > 1 else path[0], obs, key, keep, declared)
     with live() as progress:
         result = causalfm.audit(
             cohort,
             declared,
+            predictions=predictions_of(predictions, cohort),
+            model=model,
             policy=rules,
             missing=missing,  # type: ignore[arg-type]
             corrections=corrections or None,  # type: ignore[arg-type]

@@ -6,8 +6,9 @@ import platform
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from causalfm import __version__
 from causalfm.arguments import check_choice, check_seed, check_type
@@ -18,6 +19,7 @@ from causalfm.auditing.continuous import graph_of_levels, note
 from causalfm.auditing.design_checks import graph_check
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.headline import headline
+from causalfm.auditing.model_questions import downstream, model_notes, model_questions
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.cohort import Cohort
 from causalfm.crosstabs import cross_table, similar_levels
@@ -28,6 +30,9 @@ from causalfm.neighbours import Neighbours, knn
 from causalfm.results import CAVEAT, plain
 from causalfm.validation import refuse_missing
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Progress = Callable[[str, int, int], None]
 Step = tuple[str, Callable[[], list[Finding]]]
 
@@ -36,6 +41,8 @@ def audit(
     cohort: Cohort,
     graph: CausalGraph,
     *,
+    predictions: pd.DataFrame | None = None,
+    model: Any = None,
     policy: Policy | None = None,
     missing: Literal["error", "level", "drop"] = "error",
     corrections: Literal["none", "quick", "full"] | None = None,
@@ -50,6 +57,12 @@ def audit(
         Embeddings ``(n, d)`` and table.
     graph
         Declared causal graph with roles.
+    predictions
+        Probabilities of a downstream model that was not trained on these patients: one column per class, under the ids
+        of the table. Adds what the model owes to the factors, and whether its scores depend on them.
+    model
+        In their place: ``(n, d) -> (n, classes)`` probabilities, a callable or a fitted estimator with
+        ``predict_proba`` (such as :class:`causalfm.training.RobustHead`). Adds which decisions would change.
     policy
         Margins and thresholds; None takes the default (:func:`causalfm.auditing.load_policy`).
     missing
@@ -87,9 +100,13 @@ def audit(
     levels, continuous = graph_of_levels(cohort, graph)
     neighbours: list[Neighbours] = []
     notes: list[str] = []
+    given = downstream(cohort, graph, predictions, model)
     steps = _steps(cohort, levels, policy, neighbours, notes, random_state)
     for name in continuous:
         steps += _factor_steps(cohort, graph, policy, name, neighbours, random_state)
+    if given is not None:
+        asked = model_questions(cohort, levels, list(levels.technical), policy, given, random_state)
+        steps += [(name, partial(_one, ask)) for name, ask in asked]
     findings: list[Finding] = []
     timings: dict[str, float] = {}
     for done, (name, step) in enumerate(steps):
@@ -113,9 +130,18 @@ def audit(
         graph=graph,
         policy=policy.to_dict(),
         data=_data(cohort, graph),
-        assumptions=(*_assumptions(graph, levels, findings, notes), *note(continuous), *similar_levels(cohort, levels)),
+        assumptions=(
+            *_assumptions(graph, levels, findings, notes),
+            *note(continuous),
+            *model_notes(given),
+            *similar_levels(cohort, levels),
+        ),
         provenance=provenance(random_state, time.perf_counter() - started, timings),
     )
+
+
+def _one(ask: Callable[[], Finding]) -> list[Finding]:
+    return [ask()]
 
 
 def refuse_missing_units(cohort: Cohort, graph: CausalGraph) -> None:
