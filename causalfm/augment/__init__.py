@@ -4,6 +4,7 @@ from causalfm.augment.balanced import balanced_counterfactuals
 from causalfm.augment.embedding import CounterfactualAugment
 from causalfm.augment.hed_jitter import HEDJitter
 from causalfm.augment.lab_statistics import lab_statistics, reinhard
+from causalfm.augment.moved_training import CounterfactualTraining
 from causalfm.augment.optical_density import optical_density
 from causalfm.augment.scanner_profile import ScannerProfile
 from causalfm.augment.scanner_swap import ScannerSwap
@@ -15,6 +16,7 @@ from causalfm.augment.tile_content import CONTENTS, tile_content
 __all__ = [
     "CONTENTS",
     "CounterfactualAugment",
+    "CounterfactualTraining",
     "HEDJitter",
     "ScannerProfile",
     "ScannerSwap",
