@@ -44,7 +44,7 @@ def reads(axis: int):
 
 def asked(cohort, **given):
     out = model_questions(cohort, GRAPH, ["site"], POLICY, downstream(cohort, GRAPH, *values(**given)), 0)
-    return {finding.question: finding for finding in (ask() for _, ask in out)}
+    return {finding.question: finding for _, ask in out for finding in ask()}
 
 
 def values(predictions=None, model=None):

@@ -11,6 +11,7 @@ import numpy as np
 from causalfm.arguments import check_type
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
+from causalfm.auditing.running import Step
 from causalfm.cohort import Cohort
 from causalfm.errors import CausalFMError, DataError
 from causalfm.estimators import deconfounded_performance
@@ -25,7 +26,6 @@ from causalfm.scm.flip_tables import PER
 if TYPE_CHECKING:
     import pandas as pd
 
-Questions = list[tuple[str, Callable[[], Finding]]]
 NOT_TRAINED = "The model was not trained on these patients: its numbers are too good otherwise."
 NO_MODEL = "Decisions at another level were not asked: predictions are given for the rows as they are; pass the model."
 
@@ -88,7 +88,7 @@ def model_notes(given: Downstream | None) -> list[str]:
 
 def model_questions(
     cohort: Cohort, graph: CausalGraph, factors: list[str], policy: Policy, given: Downstream, seed: int
-) -> Questions:
+) -> list[Step]:
     """List what is asked of the model for each categorical technical factor.
 
     Parameters
@@ -105,7 +105,7 @@ def model_questions(
     list
         Names of steps, and what answers them.
     """
-    out: Questions = []
+    out: list[Step] = []
     for factor in factors:
         asked = cohort, graph, factor, policy, given, seed
         out.append((f"{factor}: shortcut", _told("shortcut", factor, graph, _premium, *asked)))
@@ -117,15 +117,15 @@ def model_questions(
 
 def _told(
     question: str, factor: str, graph: CausalGraph, ask: Callable[..., Finding], *asked: Any
-) -> Callable[[], Finding]:
+) -> Callable[[], list[Finding]]:
     """Answer, or say why there is no answer."""
 
-    def answer() -> Finding:
+    def answer() -> list[Finding]:
         try:
-            return ask(*asked)
+            return [ask(*asked)]
         except CausalFMError as error:
             sentence = f"Cannot tell: {error}"
-            return Finding(question, _title(question, factor), factor, "cannot tell", sentence, unit=graph.group)
+            return [Finding(question, _title(question, factor), factor, "cannot tell", sentence, unit=graph.group)]
 
     return answer
 

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
-from causalfm import __version__
 from causalfm.arguments import check_choice, check_seed, check_type
-from causalfm.arrows import names
 from causalfm.auditing import questions, reading
 from causalfm.auditing.advice import PLANS, advise
 from causalfm.auditing.continuous import graph_of_levels, note
@@ -21,20 +15,17 @@ from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.headline import headline
 from causalfm.auditing.model_questions import downstream, model_notes, model_questions
 from causalfm.auditing.policy import Policy, load_policy
+from causalfm.auditing.running import Progress, Step, data_of, provenance, refuse_missing_units, run_steps
 from causalfm.cohort import Cohort
 from causalfm.crosstabs import cross_table, similar_levels
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.neighbours import Neighbours, knn
-from causalfm.results import CAVEAT, plain
-from causalfm.validation import refuse_missing
+from causalfm.results import CAVEAT
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Progress = Callable[[str, int, int], None]
-Step = tuple[str, Callable[[], list[Finding]]]
 
 
 def audit(
@@ -106,22 +97,10 @@ def audit(
         steps += _factor_steps(cohort, graph, policy, name, neighbours, random_state)
     if given is not None:
         asked = model_questions(cohort, levels, list(levels.technical), policy, given, random_state)
-        steps += [(name, partial(_one, ask)) for name, ask in asked]
-    findings: list[Finding] = []
-    timings: dict[str, float] = {}
-    for done, (name, step) in enumerate(steps):
-        if progress:
-            progress(name, done, len(steps) + 1)
-        clock = time.perf_counter()
-        findings += step()
-        timings[name] = round(time.perf_counter() - clock, 2)
-    clock, last = time.perf_counter(), len(steps)
-    if progress:
-        progress("correctors", last, last + 1)
-    advice = advise(cohort, levels, findings, wanted, random_state, continuous)
-    timings["correctors"] = round(time.perf_counter() - clock, 2)
-    if progress:
-        progress("done", last + 1, last + 1)
+        steps += asked
+    findings, advice, timings = run_steps(
+        steps, lambda found: advise(cohort, levels, found, wanted, random_state, continuous), progress
+    )
     return Audit(
         findings=tuple(findings),
         headline=headline(findings, graph),
@@ -129,7 +108,7 @@ def audit(
         tables={factor: cross_table(cohort, graph, factor) for factor in levels.technical},
         graph=graph,
         policy=policy.to_dict(),
-        data=_data(cohort, graph),
+        data=data_of(cohort, graph),
         assumptions=(
             *_assumptions(graph, levels, findings, notes),
             *note(continuous),
@@ -138,17 +117,6 @@ def audit(
         ),
         provenance=provenance(random_state, time.perf_counter() - started, timings),
     )
-
-
-def _one(ask: Callable[[], Finding]) -> list[Finding]:
-    return [ask()]
-
-
-def refuse_missing_units(cohort: Cohort, graph: CausalGraph) -> None:
-    """Refuse missing units under ``missing="level"``: one level for all unknown patients would make them one."""
-    way_out = "unknown units cannot be told apart, so they are no level. Choose missing='drop', or complete the table"
-    for name in (*graph.groups, *names(graph.specimen)):
-        refuse_missing(cohort.column(name), name, way_out)
 
 
 def _steps(
@@ -230,22 +198,6 @@ def _overlap(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy) ->
         )
 
 
-def _data(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
-    groups = cohort.factor(graph.group, private=True)
-    counts = groups.counts()
-    body = {
-        "rows": len(cohort),
-        "dimensions": cohort.d,
-        "dtype": str(cohort.X.dtype),
-        "unit": graph.group,
-        "units": groups.n_levels,
-        "rows_per_unit": {"least": int(counts.min()), "mean": float(counts.mean()), "most": int(counts.max())},
-        "fingerprint": cohort.fingerprint(graph.columns),
-        "columns": list(graph.columns),
-    }
-    return {**body, **{f"info_{key}": plain(value) for key, value in cohort.info.items()}}
-
-
 def _assumptions(graph: CausalGraph, levels: CausalGraph, findings: list[Finding], notes: list[str]) -> tuple[str, ...]:
     unit = graph.group
     out = [
@@ -268,19 +220,3 @@ def _assumptions(graph: CausalGraph, levels: CausalGraph, findings: list[Finding
             "otherwise share its cause instead."
         )
     return tuple(out)
-
-
-def provenance(seed: int, seconds: float, timings: dict[str, float]) -> dict[str, Any]:
-    """Return what it takes to run this again: versions, seed, time."""
-    packages = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "dowhy", "networkx")
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": seed,
-        "seconds": round(seconds, 1),
-        "versions": {
-            "causalfm": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-        },
-        "timings": timings,
-    }
