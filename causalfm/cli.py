@@ -32,6 +32,7 @@ from causalfm.command_options import (
 from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
 from causalfm.extract_command import extract
+from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
     from causalfm.auditing import Audit, Comparison
@@ -86,7 +87,7 @@ def audit(
             random_state=seed,
         )
         page = write_reports(result, out)
-    _summary(result, page)
+    summary(result, page)
     raise typer.Exit(result.exit_code)
 
 
@@ -145,7 +146,7 @@ def demo(
 
     with live() as progress:
         result = run_demo(out, progress=progress, random_state=seed)
-    _summary(result, out / "report.html")
+    summary(result, out / "report.html")
 
 
 @app.command()
@@ -161,6 +162,7 @@ def doctor() -> None:
 
 
 app.command()(extract)
+app.command()(shift)
 
 
 def main() -> None:
@@ -204,7 +206,8 @@ def _encoders(paths: list[Path], keys: list[str], names: list[str]) -> dict[str,
     return dict(zip(names, zip(paths, arrays or [None], strict=True), strict=True))
 
 
-def _summary(result: Audit, page: Path) -> None:
+def summary(result: Audit, page: Path) -> None:
+    """Print the verdict, the findings and where the report is."""
     typer.echo(f"{result.verdict.upper()}: {result.headline}")
     for finding in result.findings:
         typer.echo(f"  {finding.verdict:12} {finding.sentence}")
