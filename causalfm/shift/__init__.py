@@ -1,5 +1,18 @@
 """Before a model goes to a new hospital: what changed, what it costs, why, and watching it afterwards."""
 
+from causalfm.shift.covariate_shifts import ColumnShift, ColumnShifts, column_shifts
 from causalfm.shift.domains import Domain, Domains, as_domains
+from causalfm.shift.drift_parts import drift
+from causalfm.shift.drift_results import Drift, Drifts
 
-__all__ = ["Domain", "Domains", "as_domains"]
+__all__ = [
+    "ColumnShift",
+    "ColumnShifts",
+    "Domain",
+    "Domains",
+    "Drift",
+    "Drifts",
+    "as_domains",
+    "column_shifts",
+    "drift",
+]
