@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from causalfm.arguments import check_choice, check_seed, check_type
@@ -32,7 +32,8 @@ def audit(
     cohort: Cohort,
     graph: CausalGraph,
     *,
-    predictions: pd.DataFrame | None = None,
+    deployment: Cohort | None = None,
+    predictions: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
     model: Any = None,
     policy: Policy | None = None,
     missing: Literal["error", "level", "drop"] = "error",
@@ -48,12 +49,17 @@ def audit(
         Embeddings ``(n, d)`` and table.
     graph
         Declared causal graph with roles.
+    deployment
+        A new hospital, same encoder, its biology known for all, some or none of the rows: the audit then asks what
+        changed from ``cohort`` to it, what that costs a model, for whom and why (``causalfm shift``).
     predictions
         Probabilities of a downstream model that was not trained on these patients: one column per class, under the ids
-        of the table. Adds what the model owes to the factors, and whether its scores depend on them.
+        of the table. Adds what the model owes to the factors, and whether its scores depend on them. With a deployment:
+        ``{"reference": table, "deployment": table}``.
     model
         In their place: ``(n, d) -> (n, classes)`` probabilities, a callable or a fitted estimator with
-        ``predict_proba`` (such as :class:`causalfm.training.RobustHead`). Adds which decisions would change.
+        ``predict_proba`` (such as :class:`causalfm.training.RobustHead`). Adds which decisions would change. With a
+        deployment, and neither model nor predictions, a linear head is fitted to the cohort.
     policy
         Margins and thresholds; None takes the default (:func:`causalfm.auditing.load_policy`).
     missing
@@ -88,6 +94,22 @@ def audit(
     if missing == "level":
         refuse_missing_units(cohort, graph)
     cohort = cohort.handle_missing(graph.columns, missing)
+    if deployment is not None:
+        from causalfm.auditing.deploying import deployment_audit
+
+        check_type(deployment, Cohort, "deployment", "read one with causalfm.read")
+        others = [name for name in graph.columns if name != graph.biology]  # biology may be unknown there
+        return deployment_audit(
+            cohort,
+            deployment.handle_missing(others, missing),
+            graph,
+            predictions=predictions,
+            model=model,
+            policy=policy,
+            corrections=wanted,
+            progress=progress,
+            random_state=random_state,
+        )
     levels, continuous = graph_of_levels(cohort, graph)
     neighbours: list[Neighbours] = []
     notes: list[str] = []

@@ -4,14 +4,19 @@ from causalfm.shift.covariate_shifts import ColumnShift, ColumnShifts, column_sh
 from causalfm.shift.domains import Domain, Domains, as_domains
 from causalfm.shift.drift_parts import drift
 from causalfm.shift.drift_results import Drift, Drifts
+from causalfm.shift.monitor_status import Alarm, MonitorStatus
+from causalfm.shift.monitoring import Monitor
 
 __all__ = [
+    "Alarm",
     "ColumnShift",
     "ColumnShifts",
     "Domain",
     "Domains",
     "Drift",
     "Drifts",
+    "Monitor",
+    "MonitorStatus",
     "as_domains",
     "column_shifts",
     "drift",
