@@ -96,12 +96,13 @@ def deployment_steps(domains: Domains, policy: Policy) -> list[Step]:
 
     steps: list[Step] = [
         ("drift of the embeddings", lambda: changes.drift_findings(domains, policy)),
-        ("covariates and technical columns", lambda: [changes.column_finding(domains)]),
         ("support", lambda: [changes.support_finding(domains, policy)]),
         ("case mix", lambda: [changes.case_mix_finding(domains)]),
         ("what it costs", lambda: cost.cost_findings(domains, policy)),
         ("for whom", lambda: cost.subgroup_findings(domains, policy)),
     ]
+    if len(domains.graph.technical) + len(domains.graph.covariates) > 1:
+        steps.insert(1, ("covariates and technical columns", lambda: [changes.column_finding(domains)]))
     if domains.deployment.known.any():
         steps += [
             ("why: mechanisms", lambda: [reasons.mechanism_finding(domains, policy)]),

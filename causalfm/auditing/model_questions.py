@@ -46,7 +46,7 @@ class Downstream:
     model: Any = None
 
 
-def downstream(cohort: Cohort, graph: CausalGraph, predictions: pd.DataFrame | None, model: Any) -> Downstream | None:
+def downstream(cohort: Cohort, graph: CausalGraph, predictions: Any, model: Any) -> Downstream | None:
     """Check what was given as a model, and let it score the cohort.
 
     Returns

@@ -19,7 +19,7 @@ def drift_findings(domains: Domains, policy: Policy) -> list[Finding]:
         out.append(
             Finding(
                 question="drift",
-                title=f"Are the embeddings further away than another {domains.site} would be, {part.name}?",
+                title=f"Are the embeddings further away than another {domains.site} would be{_among(part.name)}?",
                 factor=domains.site,
                 verdict=part.verdict,
                 sentence=part.sentence,
@@ -154,6 +154,10 @@ def case_mix_finding(domains: Domains) -> Finding:
             **found.details,
         },
     )
+
+
+def _among(name: str) -> str:
+    return "" if name == "joint" else f", {name}" if name.startswith("given") else f", in {name}"
 
 
 def _patients(domains: Domains) -> int:
