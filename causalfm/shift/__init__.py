@@ -6,6 +6,7 @@ from causalfm.shift.drift_parts import drift
 from causalfm.shift.drift_results import Drift, Drifts
 from causalfm.shift.monitor_status import Alarm, MonitorStatus
 from causalfm.shift.monitoring import Monitor
+from causalfm.shift.support_rows import Support, support
 
 __all__ = [
     "Alarm",
@@ -17,7 +18,9 @@ __all__ = [
     "Drifts",
     "Monitor",
     "MonitorStatus",
+    "Support",
     "as_domains",
     "column_shifts",
     "drift",
+    "support",
 ]
