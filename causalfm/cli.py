@@ -28,6 +28,7 @@ from causalfm.command_options import (
 from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
 from causalfm.extract_command import extract
+from causalfm.monitor_command import monitor
 
 if TYPE_CHECKING:
     from causalfm.auditing import Audit, Comparison
@@ -152,6 +153,9 @@ def doctor() -> None:
 
 
 app.command()(extract)
+
+
+app.command()(monitor)
 
 
 def main() -> None:
