@@ -32,6 +32,7 @@ from causalfm.command_options import (
 from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
 from causalfm.extract_command import extract
+from causalfm.monitor_command import monitor
 from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
@@ -163,6 +164,9 @@ def doctor() -> None:
 
 app.command()(extract)
 app.command()(shift)
+
+
+app.command()(monitor)
 
 
 def main() -> None:

@@ -65,7 +65,7 @@ def _measured(found: MeasuredPerformance, domains: Domains, margin: float) -> Fi
             "recall by class": _rows(found.recalls),
             "drop by class": _rows(found.drop_by_class),
             "by site": _rows(found.by_site),
-            "sign reversals": [{"check": check.name, "verdict": check.verdict, "in words": check.sentence} for check in found.reversals],
+            "sign reversals": [{"check": one.name, "in words": one.sentence} for one in found.reversals],
             **dict(found.details),
         },
     )

@@ -10,8 +10,10 @@ from scipy.special import logsumexp, ndtri
 # Alternatives, in units of the normal score of p: scores moved up or down, or spread more or less.
 SHIFTS = (0.25, 0.5, 1.0, 2.0, -0.25, -0.5, -1.0, -2.0)
 SPREADS = (0.6, 1.5, 2.5)
-N_BETS = len(SHIFTS) + len(SPREADS)
-UP = np.array([shift > 0 for shift in SHIFTS] + [False] * len(SPREADS))
+RARE = (0.05, 0.2)  # a share of the scores lies among the TAIL highest, or lowest: a scanner that only some come from
+TAIL = 0.03
+N_BETS = len(SHIFTS) + len(SPREADS) + 2 * len(RARE)
+UP = np.array([shift > 0 for shift in SHIFTS] + [False] * len(SPREADS) + [True, False] * len(RARE))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +89,8 @@ def bet(wealth: Wealth, p: np.ndarray, number: int) -> Wealth:
     Notes
     -----
     A bet ``f`` has ``integral of f over (0, 1) = 1``: with ``z`` the upper normal quantile of ``p``, a shift bets
-    ``exp(delta z - delta^2 / 2)`` and a spread ``phi(z / s) / (s phi(z))``. The capital 1 is a mixture over bets and
+    ``exp(delta z - delta^2 / 2)``, a spread ``phi(z / s) / (s phi(z))``, and a rare change of a share ``e``
+    ``1 - e + e 1{p < t} / t`` or the same at the other end. The capital 1 is a mixture over bets and
     over the batch with which each wakes up: batch ``b`` wakes the share ``R(b - 1) - R(b)`` with
     ``R(b) = 1 / (1 + log(1 + b))``, and ``R`` sleeps. A mixture of martingales in one filtration is a martingale, and
     it never falls below ``R(b)``: a change after ``b`` quiet batches costs about ``log b + 2 log log b`` of log wealth,
@@ -122,4 +125,7 @@ def _log_bets(p: np.ndarray) -> np.ndarray:
     z = -ndtri(p)[..., None]
     shift, spread = np.array(SHIFTS), np.array(SPREADS)
     moved = shift * z - shift**2 / 2
-    return np.concatenate([moved, (1.0 - spread**-2) * z**2 / 2 - np.log(spread)], axis=-1)
+    spread_out = (1.0 - spread**-2) * z**2 / 2 - np.log(spread)
+    ends = np.stack([p < TAIL, 1.0 - p < TAIL], axis=-1)
+    rare = [np.log(1.0 - share + share * ends / TAIL) for share in RARE]
+    return np.concatenate([moved, spread_out, *rare], axis=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ class Cells:
 
     Attributes
     ----------
-    columns
-        Categorical columns, then continuous ones.
+    categorical, continuous
+        Columns.
     levels
         Levels of the categorical columns that the reference's shape patients have.
     edges
@@ -56,7 +57,7 @@ class Cells:
         A patient is outside with a level that the reference lacks, with several levels of one column, or with a mean
         beyond the reference's range by more than a tenth of it.
         """
-        cell, outside = np.zeros(n_units, dtype=np.int64), np.zeros(n_units, dtype=bool)
+        codes = []
         for name, levels in zip(self.categorical, self.levels, strict=True):
             factor = cohort.factor(name)
             code = np.array([levels.index(level) if level in levels else OUTSIDE for level in factor.levels])
@@ -64,16 +65,23 @@ class Cells:
             low, high = np.full(n_units, len(levels)), np.full(n_units, OUTSIDE)
             np.minimum.at(low, units, rows)
             np.maximum.at(high, units, rows)
-            outside |= (low != high) | (low == OUTSIDE)
-            cell = cell * len(levels) + np.where(low == OUTSIDE, 0, low)
+            codes.append(np.where(low == high, low, OUTSIDE))
         count = np.bincount(units, minlength=n_units)
         means = [np.bincount(units, cohort.numeric(name), n_units) / count for name in self.continuous]
-        for values, edges in zip(means, self.edges, strict=True):
+        numbers = np.stack(means, axis=1) if means else np.zeros((n_units, 0))
+        return self.place(codes, numbers), numbers
+
+    def place(self, codes: Sequence[np.ndarray], numbers: np.ndarray) -> np.ndarray:
+        """Return the cell ``(m,)`` of patients with level codes, one ``(m,)`` per column, and numbers ``(m, q)``."""
+        cell, outside = np.zeros(len(numbers), dtype=np.int64), np.zeros(len(numbers), dtype=bool)
+        for code, levels in zip(codes, self.levels, strict=True):
+            outside |= code == OUTSIDE
+            cell = cell * len(levels) + np.maximum(code, 0)
+        for values, edges in zip(numbers.T, self.edges, strict=True):
             slack = BEYOND * (edges[-1] - edges[0])
             outside |= (values < edges[0] - slack) | (values > edges[-1] + slack)
             cell = cell * (len(edges) - 1) + np.searchsorted(np.array(edges[1:-1]), values, side="right")
-        numbers = np.stack(means, axis=1) if means else np.zeros((n_units, 0))
-        return np.where(outside, OUTSIDE, cell), numbers
+        return np.where(outside, OUTSIDE, cell)
 
     def basis(self, numbers: np.ndarray) -> np.ndarray:
         """Return ``(m, b)``: 1, each number and its hinges at the inner edges; straight lines go on at the ends."""
@@ -129,6 +137,10 @@ def fit_cells(
         values = pd.Series(cohort.numeric(name)).groupby(units).mean().to_numpy()[shape]
         if np.ptp(values) == 0:
             raise DataError(f"given={name!r} is the same in all reference patients: nothing can be compared by it.")
-        cuts = np.unique(np.quantile(values, np.linspace(0, 1, bands + 1)))
-        edges.append(tuple(float(cut) for cut in cuts))
+        edges.append(band_edges(values, bands))
     return Cells(categorical, levels, continuous, tuple(edges))
+
+
+def band_edges(values: np.ndarray, bands: int) -> tuple[float, ...]:
+    """Return the least value, quantiles between bands, and the largest value; equal ones once."""
+    return tuple(float(cut) for cut in np.unique(np.quantile(values, np.linspace(0, 1, bands + 1))))
