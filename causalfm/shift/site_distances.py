@@ -44,7 +44,7 @@ def distance_beyond(domains: Domains, judged: list[str], error: float) -> tuple[
     patients = _projected(reference.cohort, codes.reshape(-1), axes)
     parts = [patients[pairs[0] == site] for site in wanted]
     new = _projected(deployment.cohort, deployment.units, axes)
-    within = sum(((part - part.mean(axis=0)) ** 2).sum(axis=0) for part in parts)
+    within = np.sum([((part - part.mean(axis=0)) ** 2).sum(axis=0) for part in parts], axis=0)
     within = within / max(sum(len(part) - 1 for part in parts), 1) + 1e-300
     means, counts = np.stack([part.mean(axis=0) for part in parts]), np.array([len(part) for part in parts])
     away = [
@@ -82,4 +82,5 @@ def _distance(mean: np.ndarray, count: int, others: np.ndarray, counts: np.ndarr
     chance = within / count
     between = others.var(axis=0, ddof=1) - within * float((1.0 / counts).mean())
     variance = np.maximum(between, 0.0) + chance + others.var(axis=0, ddof=1) / len(others)
-    return float(np.mean((mean - others.mean(axis=0)) ** 2 / variance))
+    standardised: np.ndarray = (mean - others.mean(axis=0)) ** 2 / variance
+    return float(standardised.mean())
