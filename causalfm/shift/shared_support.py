@@ -91,7 +91,8 @@ def support_split(domains: Domains, *, on: On = "scores", random_state: int | No
     domains
         Reference and deployment; labelled rows count, as a random sample of their domain.
     on
-        What an input is: the model's ``"scores"`` (log ratios of probabilities) or the leading directions of the
+        What an input is: the model's ``"scores"`` (log ratios of probabilities, each counted as
+        1e-6 at least) or the leading directions of the
         ``"embeddings"``. On scores a shift is one that the model sees.
     random_state
         Seed of the folds; the domains' by default.
@@ -233,7 +234,7 @@ def _split(sample: _Sample, e: np.ndarray, m0: np.ndarray, m1: np.ndarray) -> _M
     square = (T - e) ** 2  # e (1 - e) with its correction, as T is 0 or 1
     shared = [(1.0 - T) * e * (hit - m0) + m0 * square, T * (1.0 - e) * (hit - m1) + m1 * square]
     bottom = float(w @ square)
-    pure = [float(2.0 * (w * (T == side)) @ hit) for side in (0, 1)]
+    pure = [float(2.0 * (w * (side == T)) @ hit) for side in (0, 1)]
     means = [float(w @ part) / bottom for part in shared]
     rows = [2.0 * (T == 0) * (hit - pure[0])]
     rows += [(part - mean * square) / bottom for part, mean in zip(shared, means, strict=True)]
@@ -242,7 +243,7 @@ def _split(sample: _Sample, e: np.ndarray, m0: np.ndarray, m1: np.ndarray) -> _M
     influence = np.stack([np.bincount(sample.units, w * row, units) for row in rows], axis=1)
     domain = np.zeros(units, dtype=np.int64)
     domain[sample.units] = sample.domain
-    return _Means(np.array([pure[0], *means, pure[1]]), influence, domain, 4.0 * bottom)
+    return _Means(np.array([pure[0], *means, pure[1]]), influence, domain, min(4.0 * bottom, 1.0))
 
 
 def _effective(sample: _Sample, e: np.ndarray, side: int) -> float:

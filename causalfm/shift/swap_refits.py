@@ -1,4 +1,4 @@
-"""What fitting the ratios and regressions adds to the variance of the shares: whole refits without blocks of patients."""
+"""What the fits of ratios and regressions add to the variance of the shares: refits without blocks of patients."""
 
 from __future__ import annotations
 
