@@ -12,6 +12,7 @@ from causalfm.augment.stain_library import StainLibrary
 from causalfm.augment.stain_matrices import concentrations, macenko, vahadane
 from causalfm.augment.stain_swap import StainSwap
 from causalfm.augment.tile_content import CONTENTS, tile_content
+from causalfm.augment.white_point import white_point
 
 __all__ = [
     "CONTENTS",
@@ -30,4 +31,5 @@ __all__ = [
     "reinhard",
     "tile_content",
     "vahadane",
+    "white_point",
 ]
