@@ -41,6 +41,7 @@ NAMES = ("erm", *PENALTIES, *ADVERSARIES)
 WARM_UP = 0.25  # share of the steps before the penalty counts: there is nothing to make invariant yet
 EARLY = {"irm": 1.0, "vrex": 1.0}  # most that a penalty counts in the warm-up, as in DomainBed; the others nothing
 DRO_STEP = 0.05
+ROUNDING = 1e-5  # gradients far below it are that of a float32 sum: Adam would make whole steps of them
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class _Training:
 
     def _adam(self) -> torch.optim.Adam:
         more = [] if self.adversary is None else list(self.adversary.parameters())
-        return torch.optim.Adam([*self.own.values(), *more], lr=self.recipe.rate)
+        return torch.optim.Adam([*self.own.values(), *more], lr=self.recipe.rate, eps=ROUNDING)
 
     def _adversary(self, width: int, n_env: int, k: int) -> DomainAdversary | None:
         if self.recipe.penalty not in ADVERSARIES:

@@ -61,10 +61,10 @@ class RobustHead:
     Notes
     -----
     Penalties on features (``coral``, ``mmd``, ``hsic``, ``dann``, the conditional forms, ``information_bottleneck``)
-    act on the hidden layer, or, for a linear head, on its centred logits: frozen embeddings cannot change. For the first
-    quarter of the steps the penalty does not count (``irm`` and ``vrex``: at most 1), then Adam starts anew. Embeddings
-    are standardised with the moments of the fit. One seed gives one head on the CPU; on a GPU sums may differ in their
-    last digits.
+    act on the hidden layer, or, for a linear head, on its centred logits: frozen embeddings cannot change. For the
+    first quarter of the steps the penalty does not count (``irm`` and ``vrex``: at most 1), then Adam starts anew.
+    Embeddings are standardised with the moments of the fit. One seed gives one head on the CPU; on a GPU sums may
+    differ in their last digits.
 
     The head is a callable ``(n, d) -> (n, classes)`` with ``classes``: pass it as ``model=``. Reading a file back needs
     torch, numpy and safetensors.
@@ -170,7 +170,7 @@ class RobustHead:
         self.state_ |= trained_weights(rows, Recipe(**self.get_params()))
         return self
 
-    def decision_function(self, X: np.ndarray) -> np.ndarray:
+    def logits(self, X: np.ndarray) -> np.ndarray:
         """Return logits ``(n, k)``."""
         self._check_fitted()
         values = _matrix(X)
@@ -183,13 +183,13 @@ class RobustHead:
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return probabilities ``(n, k)`` in the order of ``classes_``."""
-        logits = self.decision_function(X)
+        logits = self.logits(X)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return classes ``(n,)``."""
-        best = self.decision_function(X).argmax(axis=1)
+        best = self.logits(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
     def score(self, X: np.ndarray, y: np.ndarray) -> float:
