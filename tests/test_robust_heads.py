@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -279,24 +278,58 @@ def test_the_monitor_agrees_with_the_index():
         monitor(5, cohort.X[:5])
 
 
-def test_the_callback_logs_and_lightning_is_optional(monkeypatch):
+def test_lightning_is_optional(monkeypatch):
     cohort = confounded(0, 0.5, n_groups=40)
     monitor = RobustnessMonitor(*(cohort.factor(c).codes for c in ("tumour", "site", "patient")))
-    module, logged = torch.nn.Linear(8, 2), {}
-    module.log = logged.__setitem__
-    monkeypatch.setitem(sys.modules, "lightning", None)
-    monkeypatch.setitem(sys.modules, "lightning.pytorch", None)
-    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
-    X = torch.tensor(cohort.X).float()
+    for name in ("lightning", "lightning.pytorch", "pytorch_lightning"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependencyError, match="lightning"):
-        lightning_callback(monitor, lambda m: (X, m(X)))
-    fake = types.ModuleType("pytorch_lightning")
-    fake.Callback = object
-    monkeypatch.setitem(sys.modules, "pytorch_lightning", fake)
-    callback = lightning_callback(monitor, lambda m: (X, m(X)))
-    callback.on_validation_epoch_end(types.SimpleNamespace(sanity_checking=True, current_epoch=0), module)
-    assert logged == {}
-    callback.on_validation_epoch_end(types.SimpleNamespace(sanity_checking=False, current_epoch=2), module)
-    assert set(logged) == {"robustness_index", "site_readout", "worst_site_accuracy", "accuracy"}
-    assert module.training
-    assert monitor.history[-1].epoch == 2
+        lightning_callback(monitor, lambda m: (m, m))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_the_callback_logs_in_real_training(tmp_path):
+    lightning = pytest.importorskip("lightning.pytorch", reason="lightning, of the dev extra, is not installed")
+    cohort = confounded(0, 0.5, n_groups=40)
+    y, env, groups = (cohort.factor(c).codes for c in ("tumour", "site", "patient"))
+    monitor, X = RobustnessMonitor(y, env, groups), torch.tensor(cohort.X).float()
+    seen = []
+
+    class Head(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(8, 2)
+
+        def training_step(self, rows):
+            assert self.training
+            return torch.nn.functional.cross_entropy(self.layer(rows[0]), rows[1])
+
+        def validation_step(self, rows):
+            pass
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def embed(module):
+        seen.append((module.training, torch.is_grad_enabled()))
+        return X, module.layer(X)
+
+    rows = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, torch.tensor(y)), batch_size=20)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        callbacks=[lightning_callback(monitor, embed)],
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        **quiet,
+    )
+    trainer.fit((module := Head()), rows, rows)
+    assert [h.epoch for h in monitor.history] == [0, 1]  # the sanity check before the first is left out
+    assert seen == [(False, False)] * 2
+    last = monitor.history[-1]
+    for name in ("robustness_index", "site_readout", "worst_site_accuracy", "accuracy"):
+        assert float(trainer.callback_metrics[name]) == pytest.approx(getattr(last, name), abs=1e-6)
+    with torch.no_grad():
+        truth = RobustnessMonitor(y, env, groups)(1, X, module.layer(X))
+    assert truth == last
