@@ -136,7 +136,7 @@ class StainLibrary:
         DataError
             The file cannot be written.
         """
-        from causalfm.scm.storage import write_model
+        from causalfm.model_files import write_model
 
         header = {"sites": list(self.sites), "method": self.method}
         arrays = {name: getattr(self, name).cpu().numpy() for name in _TENSORS}
@@ -151,7 +151,7 @@ class StainLibrary:
         DataError
             Missing, damaged, or another kind of file.
         """
-        from causalfm.scm.storage import read_model
+        from causalfm.model_files import read_model
 
         header, arrays = read_model(path, KIND)
         tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in _TENSORS}
