@@ -33,6 +33,7 @@ NOUNS = {
     "graph_checks",
     "identification",
     "matching",
+    "model_files",
     "pairing",
     "selection",
     "separation",
