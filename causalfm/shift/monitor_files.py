@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from causalfm.errors import DataError
-from causalfm.scm.storage import read_model, write_model
+from causalfm.model_files import read_model, write_model
 
 KIND = "causalfm.Monitor"
 STATE_SCHEMA = 1
@@ -26,7 +26,7 @@ def write_state(path: Path, header: dict[str, Any], tensors: dict[str, np.ndarra
 
 
 def read_state(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read a state; errors as :func:`causalfm.scm.storage.read_model`."""
+    """Read a state; errors as :func:`causalfm.model_files.read_model`."""
     header, tensors = read_model(path, KIND)
     if header["state_schema"] > STATE_SCHEMA:
         raise DataError(
