@@ -11,8 +11,8 @@ from causalfm.arrows import EMBEDDING
 from causalfm.shift.graph_players import Player
 from causalfm.shift.swap_table import DEPLOYMENT, REFERENCE, SwapTable
 
-MOST_UNITS = 2000  # of a domain: DoWhy fits every mixture anew
-MOST_NODES = 7
+MOST_UNITS = 500  # of a domain: DoWhy fits every mixture anew
+MOST_NODES = 5
 
 
 def dowhy_opinion(table: SwapTable, players: Sequence[Player], *, random_state: int = 0) -> dict[str, Any]:

@@ -132,7 +132,8 @@ def _sentence(pooled: tuple[float, float, float], told: list[WithinDrop], found:
 
 
 def _within(table: SwapTable, column: str, pooled: tuple[float, float, float], level: float) -> WithinDrop:
-    codes, names = table.columns[column], table.levels[column]
+    names = table.levels[column]
+    codes: np.ndarray = table.columns[column]
     held = np.zeros((2, len(names)), dtype=np.int64)
     for domain in (REFERENCE, DEPLOYMENT):
         rows = table.domain == domain
@@ -177,7 +178,7 @@ def _estimate(value: float, influence: np.ndarray, table: SwapTable, level: floa
     variance = floor = squares = 0.0
     seen = 0
     for side in (REFERENCE, DEPLOYMENT):
-        mine: np.ndarray = influence[np.unique(table.units[table.domain == side])]
+        mine = influence[np.unique(table.units[table.domain == side])]
         if (mine != 0.0).any():
             mine = mine[mine != 0.0]
         part = float((mine**2).sum()) * len(mine) / max(len(mine) - 1, 1)
