@@ -138,14 +138,20 @@ def step(
     factor = batch.factor(plan.group, private=True)
     hashes = hashed(factor.levels, key)
     labels = np.full(len(batch), -1) if plan.classes is None else known_labels(batch, plan.biology, plan.classes)
+    cells, numbers = plan.cells.of(batch, factor.codes, len(hashes))
     watches = []
     for k, (panel, watch) in enumerate(zip(plan.panels, state.watches, strict=True)):
         there = labels >= 0 if k else np.ones(len(batch), dtype=bool)
         new = ~watch.memory.known(hashes) & (np.bincount(factor.codes[there], minlength=len(hashes)) > 0)
         if new.any():
             rows = np.flatnonzero(there & new[factor.codes])
-            watch = _watched(plan, panel, watch, batch[rows], factor.codes[rows], labels[rows], source, rng, number)
-            watch = watch.meet(hashes[new], 0)
+            units = np.unique(factor.codes[rows], return_inverse=True)[1]
+            values = _values(plan, panel, batch[rows], units, labels[rows], source, rng)
+            inside = new & (cells >= 0)
+            watch = watch.meet(hashes[new], int((new & ~inside).sum()))
+            if inside.any():
+                levels = panel.levels(values[inside[new]], plan.cells.basis(numbers[inside]))
+                watch = watch.rank(cells[inside], levels, rng, number)
         watches.append(watch)
     returned = int(state.watches[0].memory.known(hashes).sum())
     kept = (*state.seen, seen)[-REMEMBERED:]
@@ -153,35 +159,24 @@ def step(
     return (after if after.alarm is not None else replace(after, alarm=_alarm(plan, after))), returned
 
 
-def _watched(
+def _values(
     plan: Plan,
     panel: Panel,
-    watch: Watch,
     batch: Cohort,
-    codes: np.ndarray,
+    units: np.ndarray,
     labels: np.ndarray,
     source: Source | None,
     rng: np.random.Generator,
-    number: int,
-) -> Watch:
-    """Rank the patients of these rows."""
-    m = len(np.unique(codes))
-    units = np.unique(codes, return_inverse=True)[1]
-    cells, numbers = plan.cells.of(batch, units, m)
+) -> np.ndarray:
+    """Return the numbers ``(m, T)`` of the patients of these rows."""
+    m = int(units.max()) + 1
     if plan.unit == "row":
         rows = one_row_each(units, m, rng)
         batch, units, labels = batch[rows], np.arange(m), labels[rows]
-    if panel.streams == ("errors",):
-        assert source is not None
-        values = error_values(batch, units, m, labels, source, "batch")
-    else:
-        values = image_values(batch, units, m, plan.view, source, "batch")
-    inside = cells >= 0
-    watch = watch.meet(np.empty(0, dtype=np.uint64), int((~inside).sum()))
-    if not inside.any():
-        return watch
-    levels = panel.levels(values[inside], plan.cells.basis(numbers[inside]))
-    return watch.rank(cells[inside], levels, rng, number)
+    if panel.streams != ("errors",):
+        return image_values(batch, units, m, plan.view, source, "batch")
+    assert source is not None
+    return error_values(batch, units, m, labels, source, "batch")
 
 
 def _alarm(plan: Plan, state: State) -> Alarm | None:
