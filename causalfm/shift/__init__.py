@@ -3,6 +3,8 @@
 from causalfm.shift.attributing import attribution
 from causalfm.shift.attribution_result import Attribution, Share
 from causalfm.shift.back_tests import BackTest
+from causalfm.shift.case_mix_fit import MixtureFit
+from causalfm.shift.case_mix_report import CaseMix, case_mix
 from causalfm.shift.covariate_shifts import ColumnShift, ColumnShifts, column_shifts
 from causalfm.shift.domains import Domain, Domains, as_domains
 from causalfm.shift.drift_parts import drift
@@ -22,6 +24,7 @@ __all__ = [
     "Alarm",
     "Attribution",
     "BackTest",
+    "CaseMix",
     "ColumnShift",
     "ColumnShifts",
     "Domain",
@@ -32,6 +35,7 @@ __all__ = [
     "LabelFree",
     "LabelFreeEstimate",
     "MeasuredPerformance",
+    "MixtureFit",
     "Monitor",
     "MonitorStatus",
     "Reversals",
@@ -41,6 +45,7 @@ __all__ = [
     "SupportSplit",
     "as_domains",
     "attribution",
+    "case_mix",
     "column_shifts",
     "drift",
     "label_budget",

@@ -90,17 +90,37 @@ def site_distances(units: Units, new: np.ndarray) -> SiteDistances:
     reference[measured] = T[there] - N[there]
     if ours is None or measured.sum() < MIN_SITES:
         return SiteDistances(last, reference, np.nan, np.nan, nothing.left_out)
-    spread = max(float(np.mean((T[there] - N[there]) / f[there])), 0.0)
+    limit, p_value = one_more_square(T, N, f, one_number=design.Z.shape[1] == 1)
+    return SiteDistances(last, reference, limit, p_value, nothing.left_out)
+
+
+def one_more_square(T: np.ndarray, N: np.ndarray, f: np.ndarray, *, one_number: bool = False) -> tuple[float, float]:
+    """Predict the squared distance of one more hospital.
+
+    Parameters
+    ----------
+    T, N, f
+        ``(S + 1,)`` squared distances, the new hospital last; noise in each; variance between hospitals that each
+        holds, in units of that of one.
+    one_number
+        Whether distances are differences of a number.
+
+    Returns
+    -------
+    limit, p_value : float
+        95 % limit of ``T - N`` of the new one, and the probability of one as large; ``nan`` if nothing varies.
+    """
+    spread = max(float(np.mean((T[:-1] - N[:-1]) / f[:-1])), 0.0)
     expected = spread * f + N
     if not (expected > 0.0).all():
-        return SiteDistances(last, reference, np.nan, np.nan, nothing.left_out)
+        return np.nan, np.nan
     ratio = T / expected
-    if design.Z.shape[1] == 1:  # signed differences: normal themselves
-        limit, p_value = _one_more_number(ratio[there], float(ratio[-1]))
+    if one_number:  # signed differences: normal themselves
+        limit, p_value = _one_more_number(ratio[:-1], float(ratio[-1]))
     else:
-        limit, p_value = one_more(np.log(np.maximum(ratio[there], TINY)), float(np.log(max(ratio[-1], TINY))))
+        limit, p_value = one_more(np.log(np.maximum(ratio[:-1], TINY)), float(np.log(max(ratio[-1], TINY))))
         limit = float(np.exp(limit))
-    return SiteDistances(last, reference, limit * expected[-1] - N[-1], p_value, nothing.left_out)
+    return limit * float(expected[-1]) - float(N[-1]), p_value
 
 
 def contrast(design: Design, here: np.ndarray, elsewhere: np.ndarray) -> np.ndarray | None:
