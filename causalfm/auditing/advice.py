@@ -92,14 +92,16 @@ def advise(
     tuple of Advice
         One per factor; empty if none failed.
     """
-    out = []
-    for factor in failing(findings, graph):
-        if corrections == "none":
-            out.append(Advice(factor, None, NOT_TRIED))
-            continue
-        out.append(_tried(cohort, graph, factor, PLANS[corrections], random_state))
+    out = [advice_on(cohort, graph, factor, corrections, random_state) for factor in failing(findings, graph)]
     out += [Advice(name, None, NUMBER.format(name)) for name in continuous if name in _failed(findings)]
     return tuple(out)
+
+
+def advice_on(cohort: Cohort, graph: CausalGraph, factor: str, corrections: str, random_state: int) -> Advice:
+    """Say whether a corrector, or counterfactual training, helps against one factor; parameters as in :func:`advise`."""
+    if corrections == "none":
+        return Advice(factor, None, NOT_TRIED)
+    return _tried(cohort, graph, factor, PLANS[corrections], random_state)
 
 
 def _tried(cohort: Cohort, graph: CausalGraph, factor: str, plan: Plan, random_state: int) -> Advice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,20 +21,29 @@ from causalfm.shift import (
 
 
 def cost_findings(domains: Domains, policy: Policy) -> list[Finding]:
-    """Say what the deployment costs: measured where labels are, expected where they are not, and labels that decide."""
+    """Say what the deployment costs: measured where labels are, expected where they do not decide."""
     margin, out = policy.performance_drop, []
-    measured = None
+    expected = label_free_performance(domains, margin=margin)
     if domains.deployment.known.any():
         measured = measured_performance(domains, margin=margin, minimum=policy.minimum_groups)
-        out.append(_measured(measured, domains, margin))
-    expected = label_free_performance(domains, margin=margin)
-    out.append(_expected(expected, domains, margin, decides=measured is None))
-    if out[0].verdict == "cannot tell":
-        out.append(_labels(domains, expected, margin))
-    return out
+        out.append(_measured(measured, expected, domains, margin))
+        if out[0].verdict != "cannot tell":  # what was measured needs no second verdict, by less
+            return out
+    out.append(_expected(expected, domains, margin))
+    return [*out[:-1], _with_budget(out[-1], domains, expected, margin)]
 
 
-def _measured(found: MeasuredPerformance, domains: Domains, margin: float) -> Finding:
+def _with_budget(finding: Finding, domains: Domains, expected: LabelFree, margin: float) -> Finding:
+    """Add how many labels would decide it to a finding that is not decided."""
+    if finding.verdict != "cannot tell":
+        return finding
+    found = label_budget(domains, margin=margin, expected=expected, random_state=domains.random_state)
+    needed = {"patients": found.patients, "expected drop": found.expected_drop, "curve": list(found.curve)}
+    details = {**finding.details, "labels needed": needed | dict(found.details)}
+    return dataclasses.replace(finding, advice=f"{finding.advice} {found.sentence}", details=details)
+
+
+def _measured(found: MeasuredPerformance, expected: LabelFree, domains: Domains, margin: float) -> Finding:
     drop, site_out = found.drop, found.drop_site_out
     named = {
         "deployment": found.accuracy,
@@ -66,13 +76,14 @@ def _measured(found: MeasuredPerformance, domains: Domains, margin: float) -> Fi
             "drop by class": _rows(found.drop_by_class),
             "by site": _rows(found.by_site),
             "sign reversals": [{"check": one.name, "in words": one.sentence} for one in found.reversals],
+            "expected without labels": _estimates(expected),
             **dict(found.details),
         },
     )
 
 
-def _expected(found: LabelFree, domains: Domains, margin: float, *, decides: bool) -> Finding:
-    rows = [
+def _estimates(found: LabelFree) -> list[dict[str, Any]]:
+    return [
         {
             "estimator": one.name,
             "trusted": one.trusted,
@@ -90,6 +101,9 @@ def _expected(found: LabelFree, domains: Domains, margin: float, *, decides: boo
         }
         for one in found.estimates
     ]
+
+
+def _expected(found: LabelFree, domains: Domains, margin: float) -> Finding:
     tests = [
         {
             "estimator": test.estimator,
@@ -102,13 +116,11 @@ def _expected(found: LabelFree, domains: Domains, margin: float, *, decides: boo
         }
         for test in found.back_tests
     ]
-    # where labels decide, an estimate without them is a check of the estimators and no second verdict on the deployment
-    verdict = found.verdict if decides or found.verdict == "cannot tell" else "pass"
     return Finding(
         question="expected cost",
         title="How much accuracy is the model expected to lose, as far as can be told without labels?",
         factor=domains.site,
-        verdict=verdict,
+        verdict=found.verdict,
         sentence=found.sentence,
         value=found.drop,
         low=found.drop_low,
@@ -121,22 +133,12 @@ def _expected(found: LabelFree, domains: Domains, margin: float, *, decides: boo
         unit=found.unit,
         target=str(found.details.get("target", "")),
         advice="" if found.verdict == "pass" else f"Label {domains.graph.group}s of the new {domains.site}.",
-        details={"want": "below", "estimators": rows, "back-tests on reference sites": tests, **dict(found.details)},
-    )
-
-
-def _labels(domains: Domains, expected: LabelFree, margin: float) -> Finding:
-    found = label_budget(domains, margin=margin, expected=expected, random_state=domains.random_state)
-    return Finding(
-        question="labels",
-        title=f"How many labelled {domains.graph.group}s would decide it?",
-        factor=domains.site,
-        verdict="cannot tell",
-        sentence=found.sentence,
-        quantity=f"labelled {domains.graph.group}s",
-        value=float("nan") if found.patients is None else float(found.patients),
-        unit=domains.graph.group,
-        details={"curve": list(found.curve), "expected drop": found.expected_drop, **dict(found.details)},
+        details={
+            "want": "below",
+            "estimators": _estimates(found),
+            "back-tests on reference sites": tests,
+            **dict(found.details),
+        },
     )
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from causalfm.auditing.advice import advise
+from causalfm.auditing.advice import advice_on
 from causalfm.auditing.findings import Advice, Audit, Finding
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.running import Progress, Step, data_of, provenance, run_steps
@@ -59,8 +59,9 @@ def deployment_audit(
     steps = deployment_steps(domains, policy)
 
     def advice(findings: list[Finding]) -> tuple[Advice, ...]:
-        costs = [f for f in findings if f.question in ("drift", "cost", "expected cost") and f.verdict == "fail"]
-        return advise(reference, graph, costs, corrections, random_state)
+        if all(f.verdict == "pass" for f in findings if f.question in ("drift", "cost", "expected cost")):
+            return ()
+        return (advice_on(reference, graph, domains.site, corrections, random_state),)
 
     findings, tried, timings = run_steps(steps, advice, progress)
     data = {f"reference_{key}": value for key, value in data_of(reference, graph).items()}
@@ -84,7 +85,7 @@ def deployment_audit(
         data=data,
         assumptions=_assumptions(domains),
         provenance=provenance(random_state, time.perf_counter() - started, timings),
-        title=f"Can the model of {graph.biology} go from {_sites(domains, reference)} to {_sites(domains, deployment)}?",
+        title=f"Can the model of {graph.biology} go to {_sites(domains, deployment)}?",
     )
 
 
@@ -95,7 +96,7 @@ def deployment_steps(domains: Domains, policy: Policy) -> list[Step]:
     from causalfm.auditing import shift_findings as changes
 
     steps: list[Step] = [
-        ("drift of the embeddings", lambda: changes.drift_findings(domains, policy)),
+        ("drift of the embeddings", lambda: [changes.drift_finding(domains, policy)]),
         ("support", lambda: [changes.support_finding(domains, policy)]),
         ("case mix", lambda: [changes.case_mix_finding(domains)]),
         ("what it costs", lambda: cost.cost_findings(domains, policy)),

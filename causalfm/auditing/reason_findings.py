@@ -33,17 +33,16 @@ def mechanism_finding(domains: Domains, policy: Policy) -> Finding:
         factor=domains.site,
         verdict=found.verdict,
         sentence=found.sentence,
-        value=found.drop,
-        low=found.low,
-        high=found.high,
-        chance=0.0,
-        margin=policy.performance_drop,
-        quantity="drop of accuracy that is attributed",
         n=found.n,
         n_groups=found.n_groups,
         unit=found.unit,
         target=str(found.details.get("target", "")),
-        details={"want": "below", "mechanisms": rows, "named": list(found.named), "orders": found.orders}
+        details={
+            "drop": {"value": found.drop, "low": found.low, "high": found.high},
+            "mechanisms": rows,
+            "named": list(found.named),
+            "orders": found.orders,
+        }
         | _rest(found.details, "target", "orders"),
     )
 
@@ -57,11 +56,6 @@ def split_finding(domains: Domains) -> Finding:
         factor=domains.site,
         verdict=found.verdict,
         sentence=found.sentence,
-        value=found.drop,
-        low=found.low,
-        high=found.high,
-        chance=0.0,
-        quantity="drop of accuracy that is split by support",
         n=len(domains.reference) + len(domains.deployment),
         unit=domains.graph.group,
         details={

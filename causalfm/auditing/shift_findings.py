@@ -6,45 +6,53 @@ from typing import Any
 
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
-from causalfm.results import Estimate, verdict_against
+from causalfm.results import verdict_against
 from causalfm.shift import Domains, case_mix, column_shifts, drift, support
 
 
-def drift_findings(domains: Domains, policy: Policy) -> list[Finding]:
-    """Say how far the embeddings of the deployment are from the reference, beside the reference's own sites."""
+def drift_finding(domains: Domains, policy: Policy) -> Finding:
+    """Say how far the deployment's embeddings are from the reference's, beside those of the reference's own sites."""
     found = drift(domains, n_permutations=policy.permutations)
-    out = []
-    for part in found.parts:
-        size: Estimate = part.distance
-        out.append(
-            Finding(
-                question="drift",
-                title=f"Are the embeddings further away than another {domains.site} would be{_among(part.name)}?",
-                factor=domains.site,
-                verdict=part.verdict,
-                sentence=part.sentence,
-                value=size.value,
-                low=size.low,
-                high=size.high,
-                chance=0.0,
-                margin=part.limit,
-                quantity=f"distance to the reference / distance between classes of {domains.graph.biology}",
-                n=size.n,
-                n_groups=size.n_groups,
-                unit=size.unit,
-                target=str(part.details.get("target", "")),
-                advice="" if part.verdict == "pass" else "Look at the columns below, then at stain and scanner.",
-                details={
-                    "want": "below",
-                    "given": list(part.given),
-                    f"p-value of the invariance test ({part.method})": part.p_value,
-                    "each reference site against the others": list(part.among),
-                    "p-value against another site": part.p_new_site,
-                    **part.details,
-                },
-            )
-        )
-    return out
+    parts = {part.name: part for part in found.parts}
+    asked = next((part for name, part in parts.items() if name.startswith("given")), parts["joint"])
+    rows = [
+        {
+            "among": part.name,
+            "distance": part.distance.value,
+            "low": part.distance.low,
+            "high": part.distance.high,
+            "limit": part.limit,
+            f"p ({part.method})": part.p_value,
+            "p against another site": part.p_new_site,
+            "verdict": part.verdict,
+        }
+        for part in found.parts
+    ]
+    size, given = asked.distance, f", given {', '.join(asked.given)}" if asked.given else ""
+    return Finding(
+        question="drift",
+        title=f"Are the embeddings further away than another {domains.site} would be{given}?",
+        factor=domains.site,
+        verdict=asked.verdict,
+        sentence=asked.sentence,
+        value=size.value,
+        low=size.low,
+        high=size.high,
+        chance=0.0,
+        margin=asked.limit,
+        quantity=f"distance to the reference / distance between classes of {domains.graph.biology}",
+        n=size.n,
+        n_groups=size.n_groups,
+        unit=size.unit,
+        target=str(asked.details.get("target", "")),
+        advice="" if asked.verdict == "pass" else "Look at the columns below, then at stain and scanner.",
+        details={
+            "want": "below",
+            "whole and by class": rows,
+            "each reference site against the others": list(asked.among),
+            **asked.details,
+        },
+    )
 
 
 def column_finding(domains: Domains) -> Finding:
@@ -154,10 +162,6 @@ def case_mix_finding(domains: Domains) -> Finding:
             **found.details,
         },
     )
-
-
-def _among(name: str) -> str:
-    return "" if name == "joint" else f", {name}" if name.startswith("given") else f", in {name}"
 
 
 def _patients(domains: Domains) -> int:

@@ -228,10 +228,9 @@ def _given_scores(
         raise DataError("give predictions or a model, not both: they could disagree.")
     if predictions is not None:
         tables = _tables(predictions, reference, deployment)
-        labelled = [cohort.replace(obs=_with_classes(cohort, graph, classes)) for cohort in (reference, deployment)]
         first, second = (
-            aligned_predictions(tables[name], cohort, graph.biology)
-            for name, cohort in zip(SIDES, labelled, strict=True)
+            aligned_predictions(tables[name], cohort, graph.biology, classes)
+            for name, cohort in zip(SIDES, (reference, deployment), strict=True)
         )
         return first, second
     if model is None:
@@ -257,9 +256,3 @@ def _tables(predictions: Any, reference: Cohort, deployment: Cohort) -> Mapping[
     if extra:
         raise DataError(f"{len(extra)} rows of predictions ({positions(extra)}) are in neither cohort: leave them out.")
     return {name: predictions[predictions.index.isin(index)] for name, index in zip(SIDES, indices, strict=True)}
-
-
-def _with_classes(cohort: Cohort, graph: CausalGraph, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Put every class into the column's categories, so that unlabelled rows and absent classes do not matter."""
-    one = pd.Categorical([classes[0]] * len(cohort), categories=list(classes))
-    return cohort.obs.assign(**{graph.biology: one})
