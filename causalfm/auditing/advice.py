@@ -98,7 +98,7 @@ def advise(
 
 
 def advice_on(cohort: Cohort, graph: CausalGraph, factor: str, corrections: str, random_state: int) -> Advice:
-    """Say whether a corrector, or counterfactual training, helps against one factor; parameters as in :func:`advise`."""
+    """Say whether a corrector or counterfactual training helps against one factor; parameters as in :func:`advise`."""
     if corrections == "none":
         return Advice(factor, None, NOT_TRIED)
     return _tried(cohort, graph, factor, PLANS[corrections], random_state)
