@@ -5,6 +5,7 @@ from causalfm.augment.embedding import CounterfactualAugment
 from causalfm.augment.hed_jitter import HEDJitter
 from causalfm.augment.lab_statistics import lab_statistics, reinhard
 from causalfm.augment.optical_density import optical_density
+from causalfm.augment.scanner_estimate import ScannerEstimate, estimate_scanners
 from causalfm.augment.scanner_profile import ScannerProfile
 from causalfm.augment.scanner_swap import ScannerSwap
 from causalfm.augment.stain_library import StainLibrary
@@ -17,12 +18,14 @@ __all__ = [
     "CONTENTS",
     "CounterfactualAugment",
     "HEDJitter",
+    "ScannerEstimate",
     "ScannerProfile",
     "ScannerSwap",
     "StainLibrary",
     "StainSwap",
     "balanced_counterfactuals",
     "concentrations",
+    "estimate_scanners",
     "lab_statistics",
     "macenko",
     "optical_density",
