@@ -134,9 +134,9 @@ def page(
         lines.append(f"| {name} | {np.mean(values):.2f} | {min(values):.2f} | {max(values):.2f} | {other} |")
     lines += [
         "",
-        "*The same scan with other noise* is what no method can beat by design: two draws of noise never agree. Noise "
-        "is",
-        "left out of the swaps but in the row that says so.",
+        "*The same scan with other noise*: two draws of the target's noise differ by so much. Noise is left out of the",
+        "swaps but in the row that says so, so that they bring no second draw. With pixels of their own, methods that",
+        "know no pixel size show the tissue in the wrong place.",
         "",
         "## What was estimated, unpaired",
         "",
