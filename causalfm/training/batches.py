@@ -118,7 +118,7 @@ def full_precision(
         if {"logits", "y"} <= set(needs):
             _check_labels(parts[2], parts[1].shape[1])
         levels, codes = torch.unique(used["env"], return_inverse=True)
-        yield Batch(parts[0], parts[1], parts[2], codes, levels, weight, weights is None, zero)
+        yield Batch(parts[0], parts[1], parts[2], codes, levels, weight, bool((weight == weight[0]).all()), zero)
 
 
 def _settled(name: str, value: torch.Tensor | None) -> torch.Tensor:
