@@ -25,13 +25,13 @@ def text(table: pd.DataFrame, plan: Plan) -> str:
         "",
         "A linear head (`RobustHead`) is trained with every penalty of `causalfm.training`, and without (ERM), on "
         f"hospitals with {plan.patients} patients each, and judged at the worst of the three training hospitals, on "
-        "new patients without the association of class and hospital, at the worst of three new hospitals, and in the mean "
-        "of the new ones; both classes weigh the same. Simulated (`linear_scm`): intervals are those of a mean over "
-        f"{plan.cohorts} cohorts (t), each with effects of its own and {plan.tested} test patients per hospital; gains "
+        "new patients without the association of class and hospital, at the worst of three new hospitals, and in the "
+        "mean of the new ones; both classes weigh the same. Simulated (`linear_scm`): intervals are those of a mean "
+        f"over {plan.cohorts} cohorts (t), each with own effects and {plan.tested} test patients per hospital; gains "
         "are paired by cohort. TCGA: four hospitals with 16 training patients each, four new ones, jackknife by "
-        f"patient over {plan.splits} training sets. Which hospital is the worst is not known beforehand: bounds of the worst "
-        "hold for all four hospitals together (Bonferroni), bounds of its gain run from the least to the largest gain "
-        "at any of them, and are wide.",
+        f"patient over {plan.splits} training sets. Which hospital is the worst is not known beforehand: bounds of the "
+        "worst hold for all four hospitals together (Bonferroni), bounds of its gain run from the least to the largest "
+        "gain at any of them, and are wide.",
         "",
         f"**Settings are chosen alike for all**: of {len(DECAYS)} weight decays for ERM, and of three strengths for "
         "each penalty (which takes ERM's decay), the one with the best accuracy at the worst hospital where the "
