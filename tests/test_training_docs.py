@@ -3,8 +3,11 @@
 import re
 from pathlib import Path
 
+import pandas as pd
+
 import causalfm as cfm
 from causalfm.training.head_steps import ADVERSARIES, PENALTIES
+from experiments.penalties.page import MARKS, short
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "training.md").read_text("utf-8")
@@ -21,6 +24,10 @@ def test_the_code_of_the_page_runs_and_does_what_it_says(capsys):
     assert robust > plain
     assert names["choice"].penalty.__name__ in names["back"].reason_
     assert 0.0 <= names["found"].robustness_index <= 1.0
+
+
+def test_the_gains_are_those_of_the_study():
+    assert f"{MARKS[0]}\n\n{short(pd.read_csv(DOCS / 'penalties.csv'))}\n\n{MARKS[1]}" in PAGE
 
 
 def test_the_page_names_every_penalty():

@@ -3,7 +3,7 @@
 ``python -m experiments.penalties DATA [--fast] [--out FOLDER] [--state FOLDER]``
 
 Every cell (design and penalty) is kept in ``--state`` when it is done: a run that was stopped goes on. Writes
-``penalties.csv``, ``penalties.md`` and ``images/penalties.svg`` below ``--out``.
+``penalties.csv``, ``penalties.md``, ``images/penalties.svg`` below ``--out``, and the short table in ``training.md``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 
 from experiments.penalties.cells import METHODS, Plan, cell, smaller, summary
 from experiments.penalties.designs import DESIGNS, TCGA
-from experiments.penalties.page import draw, text
+from experiments.penalties.page import MARKS, draw, short, text
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -37,6 +37,11 @@ def main(arguments: list[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out / "penalties.csv", index=False)
     (options.out / "penalties.md").write_text(text(table, plan), "utf-8")
+    guide = options.out / "training.md"
+    if guide.exists():
+        before, _, rest = guide.read_text("utf-8").partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        guide.write_text(f"{before}{MARKS[0]}\n\n{short(table)}\n\n{MARKS[1]}{after}", "utf-8")
     draw(table, options.out / "images" / "penalties.svg")
 
 

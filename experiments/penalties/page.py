@@ -12,6 +12,8 @@ from experiments.penalties.cells import DECAYS, Plan
 from experiments.penalties.designs import TCGA, WORDS
 
 SHOWN = ("worst training", "worst new", "gain: worst training", "gain: worst new", "gain: mean new")
+BRIEF = ("gain: mean new",)
+MARKS = ("<!-- gains: written by experiments.penalties -->", "<!-- end of gains -->")
 WIDEST = 0.3  # gains beyond it are cut off in the figure
 
 
@@ -63,6 +65,23 @@ def _section(design: str, part: pd.DataFrame) -> list[str]:
         above, below = (", ".join(rows["method"][m]) or "none" for m in (rows["low"] > 0, rows["high"] < 0))
         lines += ["", f"{measure.removeprefix('gain: ').capitalize()}: above ERM: {above}. ERM wins against: {below}."]
     return [*lines, ""]
+
+
+def short(table: pd.DataFrame) -> str:
+    """Return the table of the how-to: gains over ERM in points, bold where the interval excludes 0."""
+    shown = [(d, m) for d in dict.fromkeys(table["design"]) for m in (BRIEF if d == TCGA else SHOWN[2:4])]
+    titles = [f"{design}: {measure.removeprefix('gain: ')}" for design, measure in shown]
+    lines = ["| penalty | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
+    for method in dict.fromkeys(table["method"]):
+        if method == "erm":
+            continue
+        cells = []
+        for design, measure in shown:
+            rows = table[(table["design"] == design) & (table["method"] == method) & (table["measure"] == measure)]
+            value, low, high = (100 * float(rows[c].iloc[0]) for c in ("value", "low", "high"))
+            cells.append(f"**{value:+.1f}**" if low > 0 or high < 0 else f"{value:+.1f}")
+        lines.append(f"| `{method}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 def _percent(rows: pd.DataFrame, measure: str) -> str:
