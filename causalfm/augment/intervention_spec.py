@@ -1,4 +1,4 @@
-"""What an intervention draws: levels, donors, how often, by factor; and the same levels as the embeddings count them."""
+"""What an intervention draws: levels, donors, how often; and the same levels as the embeddings count them."""
 
 from __future__ import annotations
 
