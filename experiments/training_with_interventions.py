@@ -3,8 +3,8 @@
 ``python -m experiments.training_with_interventions [--seeds 5] [--state DIR] [--page PAGE]``
 
 A seed is new patients for training and judging, new order of batches, new head. Judged on the same tissue truly
-rendered in both stains: accuracy at a hospital whose habit is ``agree`` is the mix of both. Cells are kept in `--state`,
-and a run that was cut goes on. About 5 minutes of processor time.
+rendered in both stains: accuracy at a hospital whose habit is ``agree`` is the mix of both. Cells are kept in
+``--state``, and a run that was cut goes on. About 5 minutes of processor time.
 """
 
 from __future__ import annotations

@@ -297,10 +297,10 @@ def test_images_and_embeddings_share_one_draw():
     assert augment.counts()["embedded"] == int(rows.sum())
     with pytest.raises(DataError, match="no embedding"):
         augmented(obs, image_share=0.5)
+    short = obs.assign(site=obs["site"].replace("c", "a"))
+    other = CounterfactualAugment(cfm.EmbeddingSCM(SITE, "additive").fit(cfm.Cohort(X, short)))
     with pytest.raises(DataError, match="never saw"):
-        short = obs.assign(site=obs["site"].replace("c", "a"))
-        other = cfm.EmbeddingSCM(SITE, "additive").fit(cfm.Cohort(X, short))
-        augmented(obs, embedding=CounterfactualAugment(other), image_share=0.5)
+        augmented(obs, embedding=other, image_share=0.5)
 
 
 def test_embeddings_without_support_are_kept_and_marked():
@@ -320,18 +320,22 @@ def test_embeddings_without_support_are_kept_and_marked():
     assert not z[stuck].any()
 
 
+TWO = {"technical": ["site", "scanner"]}
+SELECTED = {"technical": "site", "selected": "S"}
+
+
 @pytest.mark.parametrize(
     ("arrows", "options", "message"),
     [
-        ("site <-> tumour; tumour -> Z; site -> scanner; scanner <-> Z2; Z2 -> Z", {"technical": ["site", "scanner"]}, "no image"),
+        ("site <-> tumour; tumour -> Z; site -> scanner; scanner <-> age; age -> Z", TWO, "no image"),
         ("site -> tumour; {site, tumour} -> Z", {"technical": "site"}, "site <-> tumour"),
-        ("{site, tumour} -> S; {site, tumour} -> Z", {"technical": "site", "selected": "S"}, "decide together"),
-        ("site -> scanner; {scanner, tumour} -> S; {site, tumour} -> Z", {"technical": ["site", "scanner"], "selected": "S"}, "decide together"),
-        ("site -> S; S <-> tumour; {site, tumour} -> Z", {"technical": "site", "selected": "S"}, "decide together"),
+        ("{site, tumour} -> S; {site, tumour} -> Z", SELECTED, "decide together"),
+        ("site -> scanner; {scanner, tumour} -> S; {site, tumour} -> Z", TWO | {"selected": "S"}, "decide together"),
+        ("site -> S; S <-> tumour; {site, tumour} -> Z", SELECTED, "decide together"),
     ],
-)  # fmt: skip
+)
 def test_graphs_that_do_not_allow_it(arrows, options, message):
-    images, obs = painted(20)
+    _, obs = painted(20)
     graph = cfm.CausalGraph(arrows, biology="tumour", group="patient", **options)
     with pytest.raises(GraphError, match=message):
         InterventionalAugment(graph, {"site": Painted()}, obs)
