@@ -8,8 +8,9 @@ import torch
 
 from causalfm.arguments import check_seed, check_whole
 from causalfm.augment.optical_density import check_images, developed, optical_density
-from causalfm.augment.stain_library import METHODS, StainLibrary, strongest
-from causalfm.augment.tile_content import FINE, TISSUE, content_of, tissue_pixels
+from causalfm.augment.site_stain import strongest
+from causalfm.augment.stain_library import METHODS, StainLibrary
+from causalfm.augment.tile_content import FINE, TISSUE, content_of, stained_pixels
 from causalfm.errors import DataError
 
 BLOCK = 8  # tiles at a time on the CPU: what one pass writes, the next still finds in the cache
@@ -52,6 +53,7 @@ class StainSwap(torch.nn.Module):
 
     vectors: torch.Tensor
     intensities: torch.Tensor
+    white: torch.Tensor
 
     def __init__(
         self, library: StainLibrary, donors: Sequence[str] | None = None, *, random_state: int = 0, stride: int = 2
@@ -66,6 +68,7 @@ class StainSwap(torch.nn.Module):
             raise DataError("donors is empty: name at least one site, or None for all.")
         self.register_buffer("vectors", library.vectors.clone())
         self.register_buffer("intensities", library.intensities.clone())
+        self.register_buffer("white", library.white.clone())
         self._generator = torch.Generator().manual_seed(random_state)
 
     def forward(
@@ -131,14 +134,14 @@ class StainSwap(torch.nn.Module):
     def _block(
         self, images: torch.Tensor, own: torch.Tensor | None, to: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        white = self.library.white
-        density = optical_density(images, white)
+        to_white = self.white[to]
+        density = optical_density(images, to_white if own is None else self.white[own])
         flat = density.flatten(2)
         seen = density.detach()
-        changed = content_of(seen if white == 1.0 else optical_density(images.detach())) == TISSUE
+        changed = content_of(seen) == TISSUE
         if own is None:
             coarse = seen[:, :, :: self.stride, :: self.stride] if min(seen.shape[2:]) >= FINE else seen
-            mask = tissue_pixels(coarse)
+            mask = stained_pixels(coarse)
             vectors = METHODS[self.library.method](coarse, mask)
             changed = changed & ~vectors.isnan().any(dim=2).any(dim=1)
             vectors = torch.where(changed[:, None, None], vectors, self.vectors[to].to(seen))
@@ -148,7 +151,7 @@ class StainSwap(torch.nn.Module):
         else:
             vectors, strengths = self.vectors[own].to(flat), self.intensities[own].to(flat)
         operator = swap_operator(vectors, strengths, self.vectors[to].to(flat), self.intensities[to].to(flat))
-        moved = developed((operator @ flat).reshape(density.shape), images, white)
+        moved = developed((operator @ flat).reshape(density.shape), images, to_white)
         return torch.where(changed[:, None, None, None], moved, images), changed
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from causalfm.results import Estimate
 from causalfm.shift.domains import Domains
 from causalfm.shift.label_free_estimators import Scored
-from causalfm.shift.rates import NOTHING, Rate, difference, rate
+from causalfm.shift.rates import LEVEL, NOTHING, Rate, difference, rate
 
 NAN = float("nan")
 
@@ -35,6 +35,10 @@ class Labelled:
         kept = rows[known]
         kept = Scored(kept.probabilities, kept.hit, kept.units, 1.0 / np.bincount(kept.units)[kept.units])
         return cls(kept, domain.labels[known], domain.sites[known], chance)
+
+    def rows_of(self, mask: np.ndarray) -> Scored:
+        """Return some of the rows."""
+        return some_of(self.rows, mask)
 
     def held(self, k: int) -> int:
         """Count the patients of a class."""
@@ -74,9 +78,9 @@ def estimate_of(name: str, found: Rate, unit: str, chance: float = NAN, **detail
     )
 
 
-def difference_of(name: str, first: Rate, second: Rate, unit: str, **details: Any) -> Estimate:
+def difference_of(name: str, first: Rate, second: Rate, unit: str, level: float = LEVEL, **details: Any) -> Estimate:
     """Return first less second as an estimate; rows and units are those of the second."""
     if not min(first.n_units, second.n_units):
         details.setdefault("reason", "cannot tell: no labels")
     n = second.n_units
-    return Estimate(name, *difference(first, second), 0.0, n, n, unit, details)
+    return Estimate(name, *difference(first, second, level), 0.0, n, n, unit, details)

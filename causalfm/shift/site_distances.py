@@ -75,12 +75,11 @@ def _axes(cohort: Cohort, random_state: int) -> np.ndarray:
 def _projected(cohort: Cohort, codes: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Return mean rows of cells in these directions, ``(cells, axes)``."""
     sums = cell_sums(cohort.X, codes, int(codes.max()) + 1, features=lambda block, _: block @ axes)
-    return sums.total / sums.count[:, None]
+    return np.asarray(sums.total / sums.count[:, None])
 
 
 def _distance(mean: np.ndarray, count: int, others: np.ndarray, counts: np.ndarray, within: np.ndarray) -> float:
     chance = within / count
     between = others.var(axis=0, ddof=1) - within * float((1.0 / counts).mean())
     variance = np.maximum(between, 0.0) + chance + others.var(axis=0, ddof=1) / len(others)
-    standardised: np.ndarray = (mean - others.mean(axis=0)) ** 2 / variance
-    return float(standardised.mean())
+    return float(np.mean((mean - others.mean(axis=0)) ** 2 / variance))
