@@ -127,6 +127,27 @@ def test_no_alarm_on_nothing_and_alarm_on_a_scanner():
     assert np.mean(alarms["scanner"]) > 0.7
 
 
+def test_each_real_hospital_is_seldom_further_than_the_others(data_dir):
+    """TCGA slides: every hospital in turn is the new one, so that 5 % of them should be beyond their limit."""
+    from causalfm.datasets import tcga_hipt
+
+    p = []
+    for cancers in (["LUAD", "LUSC"], ["KIRC", "KIRP"]):
+        cohort = tcga_hipt.load(data_dir, cancers=cancers)
+        cohort = cohort[cohort.obs["center"].notna().to_numpy()]
+        patients = cohort.obs.groupby("case")["center"].nunique()
+        cohort = cohort[cohort.obs["case"].map(patients).eq(1).to_numpy()]
+        count = cohort.obs.groupby("center")["case"].nunique()
+        cohort = cohort[(cohort.obs["center"].map(count) >= 15).to_numpy()]
+        graph = CausalGraph.standard(biology="project_id", technical="center", group="case")
+        units = patient_units(cohort, graph, ("center",), ("project_id",))
+        p += [site_distances(units, units.level.codes == s).p_value for s in range(units.level.n_levels)]
+    assert len(p) >= 30
+    assert not np.isnan(p).any()
+    assert np.sum(np.array(p) <= 0.05) <= stats.binom.ppf(0.999, len(p), 0.05)
+    assert np.median(p) > 0.25  # nor are all of them odd
+
+
 def test_which_drift_shows_which_shift(worlds):
     found = {kind: {part.name: part for part in drift(worlds[kind][0], n_permutations=99).parts} for kind in worlds}
     given = {kind: parts["given tumour, age"] for kind, parts in found.items()}

@@ -65,7 +65,8 @@ def site_distances(units: Units, new: np.ndarray) -> SiteDistances:
     ``log T / (v f + N)`` from those of the reference: the hospitals are the units, and ``v`` is as uncertain as their
     number makes it. One more hospital of 5 to 33 alike was called further away in 2-8 % (embeddings whose hospitals
     differ along 1 to 1,000 directions of unequal variance). The fourth and the cube root, nearer to normal where the
-    directions are alike, gave 5-9 % otherwise. In one dimension the ratio is an F, and exact.
+    directions are alike, gave 5-9 % otherwise. In one dimension the ratio is an F, and exact. Of 61 hospitals in three
+    selections of TCGA, each taken for the new one, 4 were beyond their limit jointly and 5 given the cancer.
 
     Assumption: the new hospital is a draw from the population from which those of the reference are.
     """
