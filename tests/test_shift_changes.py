@@ -14,6 +14,7 @@ from causalfm.graph import CausalGraph
 from causalfm.invariance import invariance_test
 from causalfm.shift import as_domains, case_mix, column_shifts, drift, support
 from causalfm.shift.case_mix_shares import Scored, class_shares
+from causalfm.shift.case_mix_usual import usual_shares
 from causalfm.shift.covariate_shifts import holm
 from causalfm.shift.drift_distances import one_more_square, site_distances
 from causalfm.shift.drift_patients import patient_table, patients_drawn
@@ -403,6 +404,18 @@ def test_intervals_of_case_mix_hold_the_truth_and_the_fit_keeps_its_size():
         rejected += found.fit.verdict == "fail"
     assert (np.sum(covered, axis=0) >= stats.binom.ppf(0.001, n, 0.93)).all()
     assert rejected <= stats.binom.ppf(0.999, n, 0.10)  # beyond chance, or beyond one more hospital: 5 % each
+
+
+def test_usual_shares_leave_the_patients_out():
+    """Hospitals with the same population shares: one more has them too, and its patients scatter around them."""
+    domains, _ = domains_of("nothing", n_sites=12, n_groups=600)
+    of_site, of_patients = usual_shares(domains)
+    assert of_site[1][0] < 0.5 < of_site[1][1]
+    assert of_site[1][1] - of_site[1][0] < 0.15  # 50 patients each scatter by .14 alone
+    assert of_patients[1][1] - of_patients[1][0] > 1.3 * (of_site[1][1] - of_site[1][0])
+    spread, _ = domains_of("nothing", n_sites=12, n_groups=600, case_mix_spread=0.8)
+    wide = usual_shares(spread)[0][1]
+    assert wide[1] - wide[0] > 0.5
 
 
 def test_with_labels_case_mix_is_measured(worlds):

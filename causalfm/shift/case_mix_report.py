@@ -13,6 +13,7 @@ from causalfm.results import Estimate, Result, Verdict
 from causalfm.shift.case_mix_features import featured, make_features, patient_means
 from causalfm.shift.case_mix_fit import MIN_PATIENTS, MixtureFit, mixture_fit
 from causalfm.shift.case_mix_shares import FLOOR, Scored, Shares, class_shares, scored
+from causalfm.shift.case_mix_usual import patient_shares, usual_shares
 from causalfm.shift.domains import Domain, Domains
 from causalfm.shift.drift_distances import MIN_SITES
 from causalfm.shift.drift_patients import patients_drawn
@@ -43,10 +44,11 @@ class CaseMix(Result):
     readable
         Whether the estimates can be believed: the mixture fits, predictions tell the classes, the two agree.
     usual
-        ``(low, high)`` per class: 95 % prediction interval of the share at one more hospital like those of the
-        reference, over all classes; ``nan`` under five.
+        ``(low, high)`` per class: 95 % prediction interval of the share in the population of one more hospital like
+        those of the reference, over all classes; ``nan`` under five.
     verdict
-        ``"fail"``: a share beyond ``usual``; ``"pass"``: all within; ``"cannot tell"``: neither, or not readable.
+        ``"fail"``: the interval of a share is beyond ``usual``; ``"pass"``: all are within what the patients of one
+        more hospital would show; ``"cannot tell"``: neither, or not readable.
     sentence, details
         The result in words; errors at hospitals left out.
     """
@@ -126,12 +128,12 @@ def case_mix(domains: Domains, *, n_boot: int = 100) -> CaseMix:
         for method in ("bbse", "em")
     )
     measured = _measured(domains)
-    usual = _usual(domains)
+    usual, seen = usual_shares(domains)
     agree = _agree(shares, missed)
     readable = fit.verdict == "pass" and shares.conditioned and agree
     decided = measured or (em if readable else None)
-    verdict = _verdict(decided, usual)
-    reference = tuple(_patient_shares(domains.reference, len(classes)).mean(axis=0).tolist())
+    verdict = _verdict(decided, usual, seen)
+    reference = tuple(patient_shares(domains.reference, len(classes))[0].mean(axis=0).tolist())
     why = (
         fit.sentence
         if fit.verdict != "pass"
@@ -223,47 +225,23 @@ def _agree(shares: Shares, missed: Mapping[str, np.ndarray]) -> bool:
     return bool((np.abs(shares.bbse - shares.em) <= 3.0 * np.sqrt(own + between) + 0.02).all())
 
 
-def _patient_shares(side: Domain, n_classes: int) -> np.ndarray:
-    """Shares ``(G, K)`` of the labelled rows of each patient who has one."""
-    known = side.known
-    units = np.unique(side.units[known], return_inverse=True)[1].reshape(-1)
-    counts = np.zeros((int(units.max()) + 1, n_classes))
-    np.add.at(counts, (units, side.labels[known]), 1.0)
-    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
-
-
 def _measured(domains: Domains) -> tuple[Estimate, ...] | None:
     side = domains.deployment
     if not side.known.any():
         return None
-    shares = _patient_shares(side, len(domains.classes))
+    shares = patient_shares(side, len(domains.classes))[0]
     n, unit = int(side.known.sum()), domains.graph.group
     return tuple(share_estimate(shares[:, c], name, unit, n) for c, name in enumerate(domains.classes))
 
 
-def _usual(domains: Domains) -> tuple[tuple[float, float], ...]:
-    """Prediction interval per class of the share at one more hospital, on the scale of the arcsine of the root."""
-    from scipy import stats
-
-    K, side = len(domains.classes), domains.reference
-    sites = np.unique(side.sites)
-    if len(sites) < MIN_SITES:
-        return ((NAN, NAN),) * K
-    onehot = np.eye(K)[side.labels] * side.weights()[:, None]
-    sums = np.array([onehot[side.sites == site].sum(axis=0) for site in sites])
-    angle = np.arcsin(np.sqrt(np.clip(sums / sums.sum(axis=1, keepdims=True), 0.0, 1.0)))
-    reach = stats.t.ppf(1.0 - 0.025 / max(K - 1, 1), len(sites) - 1) * angle.std(axis=0, ddof=1)
-    reach = reach * np.sqrt(1.0 + 1.0 / len(sites))
-    ends = [np.sin(np.clip(angle.mean(axis=0) + side, 0.0, np.pi / 2.0)) ** 2 for side in (-reach, reach)]
-    return tuple((float(a), float(b)) for a, b in zip(*ends, strict=True))
-
-
-def _verdict(found: Sequence[Estimate] | None, usual: Sequence[tuple[float, float]]) -> Verdict:
+def _verdict(
+    found: Sequence[Estimate] | None, usual: Sequence[tuple[float, float]], seen: Sequence[tuple[float, float]]
+) -> Verdict:
     if found is None or np.isnan(usual[0][0]):
         return "cannot tell"
     if any(one.low > high or one.high < low for one, (low, high) in zip(found, usual, strict=True)):
         return "fail"
-    inside = all(low <= one.low and one.high <= high for one, (low, high) in zip(found, usual, strict=True))
+    inside = all(low <= one.low and one.high <= high for one, (low, high) in zip(found, seen, strict=True))
     return "pass" if inside else "cannot tell"
 
 
@@ -291,5 +269,5 @@ def _sentence(
     )
     if np.isnan(low):
         return f"{words}; its {domains.site}s are too few to say what is usual."
-    beyond = {"fail": "beyond", "pass": "within", "cannot tell": "not told from"}[verdict]
+    beyond = {"fail": "beyond", "pass": "no other than", "cannot tell": "not told from"}[verdict]
     return f"{words}; {beyond} the {low:.0%} to {high:.0%} of one more {domains.site} like them."
