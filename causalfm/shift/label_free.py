@@ -44,10 +44,11 @@ def label_free_performance(domains: Domains, *, margin: float | None = None, min
     random-effects one of Higgins et al. (2009) with the new site's own part by chance. It is for the accuracy of these
     patients, were they all labelled. An estimator is trusted if (1) 8 sites could be held out, (2) intervals made of
     the other sites' errors cover the sites, (3) the new site is no further from the reference's sites, in mean
-    confidence and predicted classes, than they are from one another, (4) its errors are no larger than those of the
-    constant guess "as the sites held out", and (5) importance weights leave 30 patients. The one with the smallest
-    errors in the back-test is used. Estimates that differ by more than they ever did lower the verdict to "cannot
-    tell". No label-free estimate sees that the label has come to mean something else at the new site.
+    confidence, predicted classes and embeddings, than they are from one another, (4) its errors are not told to be
+    larger than those of the constant guess "as the sites held out", and (5) importance weights leave 30 patients. The
+    one with the smallest errors in the back-test is used. Estimates that differ by more than they ever did lower the
+    verdict to "cannot tell". No label-free estimate sees that the label has come to mean something else at the new
+    site.
     """
     check_whole(minimum, "minimum", 2, why="a site needs patients to be judged")
     unit, names = domains.graph.group, domains.sites

@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from causalfm.shift.back_tests import NEW_SITE, SITE_LEVEL, BackTest, Trial, another_site
 from causalfm.shift.domains import Domains
@@ -15,6 +16,7 @@ from causalfm.shift.site_distances import distance_beyond
 
 EFFECTIVE = 30  # patients that importance weights must leave
 FAR = 0.05  # chance that a site of the reference's kind is called unlike it: it only costs an answer
+WORSE = 0.05  # chance that an estimator no worse than the constant guess is dropped for it
 DISAGREE = 0.05  # chance that estimates err as differently as never before although nothing is new
 
 
@@ -60,9 +62,17 @@ def doubt_of(tests: dict[str, BackTest], name: str, trial: Trial, signals: dict[
         return f"intervals made of the other sites' errors hold only {test.coverage:.0%} of the sites"
     if trial.guess.effective < EFFECTIVE:
         return f"its weights leave {trial.guess.effective:.0f} patients of the reference; {EFFECTIVE} are needed"
-    if test.rmse > tests[SITE_LEVEL].rmse:
-        return f"it misses by {test.rmse:.3f} at sites held out, and the mean of the others by less"
+    base = tests[SITE_LEVEL]
+    if _worse(test, base):
+        return f"it misses by {test.rmse:.3f} at sites held out, and the mean of the others by {base.rmse:.3f}"
     return ""
+
+
+def _worse(test: BackTest, base: BackTest) -> bool:
+    """Say whether an estimator's squared errors are told to be larger than those of the constant guess."""
+    more = np.array([a["left"] ** 2 - b["left"] ** 2 for a, b in zip(test.sites, base.sites, strict=True)])
+    spread = float(more.std(ddof=1)) / len(more) ** 0.5
+    return bool(more.mean() > stats.t.ppf(1.0 - WORSE, len(more) - 1) * spread and spread > 0.0)
 
 
 def disagreements_of(
