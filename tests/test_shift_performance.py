@@ -402,6 +402,15 @@ def test_sites_that_differ_at_random_withdraw_the_assumption_and_widen_the_inter
     assert found.high - found.low > 0.25
 
 
+def test_a_deployment_of_one_patient_is_predicted_widely_and_starts_no_quarrel(same):
+    part = same.deployment.cohort
+    one = part[(part.obs["patient"] == part.obs["patient"].iloc[0]).to_numpy()]
+    found = label_free_performance(as_domains(same.reference.cohort, one, same.graph), margin=0.05)
+    assert found.details["disagreements"] == []
+    assert found.n_groups == 1
+    assert found.high - found.low > 0.3
+
+
 # subgroups -----------------------------------------------------------------------------------------------------------
 
 

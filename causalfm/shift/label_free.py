@@ -65,7 +65,7 @@ def label_free_performance(domains: Domains, *, margin: float | None = None, min
         _estimate(name, trial, tests[name], reference, margin, doubt_of(tests, name, trial, signals))
         for name, trial in trials.items()
     ]
-    disagreements = disagreements_of([e for e in estimates if e.trusted], tests, trials, deployed)
+    disagreements = disagreements_of([e for e in estimates if e.trusted], tests, trials, patients_out, deployed)
     details = {
         "target": f"accuracy of these {unit}s, were they all labelled; each {unit} weighs the same",
         "signals": signals,

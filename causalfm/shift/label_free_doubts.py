@@ -76,16 +76,26 @@ def _worse(test: BackTest, base: BackTest) -> bool:
 
 
 def disagreements_of(
-    trusted: list[LabelFreeEstimate], tests: dict[str, BackTest], trials: dict[str, Trial], deployed: Scored
+    trusted: list[LabelFreeEstimate],
+    tests: dict[str, BackTest],
+    trials: dict[str, Trial],
+    source: Scored,
+    deployed: Scored,
 ) -> list[dict[str, Any]]:
     """List pairs of trusted estimates that differ by more than the sites held out let expect."""
     pairs, out = list(combinations([e.name for e in trusted], 2)), []
+    patients = len(np.unique(deployed.units))
     for a, b in pairs:
         apart = tests[b].errors - tests[a].errors  # estimate a less estimate b, at each site
-        gap = _by_patient((trials[a].guess.target - trials[b].guess.target)[:, None], deployed)[:, 0]
-        spread = (float(((gap - gap.mean()) ** 2).sum()) + 1e-12) / len(gap)
+        first, second = trials[a].guess, trials[b].guess
+        # how patients vary in it: those of the deployment can be too few to say
+        spread = max(
+            _by_patient((one - other)[:, None], rows).var()
+            for one, other, rows in ((first.source, second.source, source), (first.target, second.target, deployed))
+        )
+        spread = float(spread) + 1e-12
         counts = np.array([record["patients"] for record in tests[a].sites])
-        centre, half = another_site(apart, spread / counts, spread / len(gap), 1.0 - DISAGREE / len(pairs))
+        centre, half = another_site(apart, spread / counts, spread / patients, 1.0 - DISAGREE / len(pairs))
         value = trials[a].value - trials[b].value
         if abs(value - centre) > half:
             out.append({"of": (a, b), "difference": value, "low": centre - half, "high": centre + half})
