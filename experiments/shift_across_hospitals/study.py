@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from causalfm.cohort import Cohort
@@ -114,7 +113,8 @@ def deployed_at(cohort: Cohort, hospital: str) -> list[dict[str, Any]]:
 def _row(free: LabelFree, name: str) -> dict[str, Any]:
     estimate = next(e for e in free.estimates if e.name == name)
     test = next(t for t in free.back_tests if t.estimator == name)
-    numbers = {
+    return {
+        "estimator": name,
         "estimate": estimate.value,
         "own_low": estimate.own_low,
         "own_high": estimate.own_high,
@@ -127,5 +127,3 @@ def _row(free: LabelFree, name: str) -> dict[str, Any]:
         "back_test_rmse": test.rmse,
         "effective_patients": estimate.effective_patients,
     }
-    plain = {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in numbers.items()}
-    return {"estimator": name, **plain}
