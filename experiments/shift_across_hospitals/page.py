@@ -38,6 +38,7 @@ NOTES = """## How to read the tables
 - **Own interval**: what the estimator's assumption allows, chance included. It is withdrawn where the reference's own
   hospitals refute the assumption. **Calibrated interval**: made of errors at hospitals held out.
 - **Slope**: real drop regressed on the predicted one. One is right; under one the estimator moves too much.
+  {site} has none: the mean of the others moves away from every hospital that is left out.
 - **{site}** is no estimator of shift: it says that the hospital will be like those held out, whatever its scores.
 - Accuracy is over the patients of that hospital, each weighing the same, and that is the truth here. A hospital of
   {patients} patients has an accuracy known to about .08 itself; intervals hold this part too.
@@ -72,7 +73,8 @@ def summary(rows: pd.DataFrame) -> dict[str, float]:
     kept = (rows["own_low"] <= rows["accuracy"]) & (rows["accuracy"] <= rows["own_high"])
     used = rows["trusted"].astype(bool)
     drop = rows["reference"] - rows["predicted"]
-    slope = float(np.polyfit(drop, rows["drop"], 1)[0]) if drop.std() > 1e-9 else math.nan
+    constant = (rows["estimator"] == SITE_LEVEL).all()  # a mean of the others moves away from every hospital left out
+    slope = math.nan if constant or drop.std() < 1e-9 else float(np.polyfit(drop, rows["drop"], 1)[0])
     return {
         "n": len(rows),
         "raw_bias": raw.mean(),
@@ -110,7 +112,7 @@ def _estimators(rows: pd.DataFrame) -> str:
         s = summary(part)
         numbers = tuple(_number(s[k]) for k in ("raw_bias", "raw_error", "bias", "error"))
         own = _share(s["own_kept"]), _share(s["own_cover"]), _share(s["cover"]), _number(s["width"])
-        lines.append((name, *numbers, f"{s['slope']:.2f}", *own, _share(s["answered"]), _share(s["used_cover"])))
+        lines.append((name, *numbers, _number(s["slope"]), *own, _share(s["answered"]), _share(s["used_cover"])))
     return _table(head, lines)
 
 
