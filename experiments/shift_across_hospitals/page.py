@@ -19,10 +19,10 @@ made from `shift_across_hospitals.csv`, which that run writes. DATA holds the TC
 (`datasets/tcga_hipt.md`): 192 numbers per slide, real patients, real hospitals. Only sums over patients are shown.
 
 **The question.** A model is trained on some hospitals and goes to another one. Without any label there, how much
-accuracy will it lose, and which of the published estimators should be believed? Here every hospital with {patients}
-patients plays the new one in turn ({deployments} deployments at {hospitals} hospitals, in {tasks} tasks): a linear
-head is trained on all others, its accuracy at the hospital is predicted from scores alone, and then the labels are
-looked at.
+accuracy will it lose, and which of the published estimators should be believed? Here every hospital with at least
+{patients} patients plays the new one in turn ({deployments} deployments at {hospitals} hospitals, in {tasks} tasks):
+a linear head is trained on all others, its accuracy at the hospital is predicted from scores alone, and then the
+labels are looked at.
 
 ![Real against predicted drop, one panel per estimator](images/shift_across_hospitals.png)
 
@@ -37,8 +37,9 @@ NOTES = """## How to read the tables
   predicted less real accuracy, in points of accuracy (0 to 1).
 - **Own interval**: what the estimator's assumption allows, chance included. It is withdrawn where the reference's own
   hospitals refute the assumption. **Calibrated interval**: made of errors at hospitals held out.
-- **Slope**: real drop regressed on the predicted one. One is right; under one the estimator moves too much.
-  {site} has none: the mean of the others moves away from every hospital that is left out.
+- **Slope**: real drop regressed on the predicted one. One is right; under one the estimator moves too much,
+  over one too little. {site} has none: the mean of the others moves away from every hospital that is left
+  out.
 - **{site}** is no estimator of shift: it says that the hospital will be like those held out, whatever its scores.
 - Accuracy is over the patients of that hospital, each weighing the same, and that is the truth here. A hospital of
   {patients} patients has an accuracy known to about .08 itself; intervals hold this part too.

@@ -22,6 +22,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
         figure = Figure(figsize=(10.4, 7.0), layout="constrained")
         axes = figure.subplots(2, 3, sharex=True, sharey=True)
         for ax, name in zip(axes.flat, names, strict=True):
+            ax.set(xlim=(-0.25, 0.5), ylim=(-0.25, rows["drop"].max() + 0.08))
             _panel(ax, rows[rows["estimator"] == name], name, list(rows["task"].unique()))
         for ax in axes[-1]:
             ax.set_xlabel("predicted drop of the accuracy, without labels")
@@ -32,7 +33,7 @@ def draw(rows: pd.DataFrame, path: Path) -> None:
 
 
 def _panel(ax, rows: pd.DataFrame, name: str, tasks: list[str]) -> None:  # type: ignore[no-untyped-def]
-    ax.plot([-0.4, 0.6], [-0.4, 0.6], color=GREY, linewidth=0.8, linestyle=":")
+    ax.plot([-0.4, 0.9], [-0.4, 0.9], color=GREY, linewidth=0.8, linestyle=":")
     for task, mark in zip(tasks, MARKS, strict=False):
         part = rows[rows["task"] == task]
         x = part["reference"] - part["predicted"]
@@ -52,5 +53,3 @@ def _panel(ax, rows: pd.DataFrame, name: str, tasks: list[str]) -> None:  # type
                 label=task if trusted else None,
             )
     ax.set_title(name, loc="left", color=INK)
-    ax.set_xlim(-0.25, 0.45)
-    ax.set_ylim(-0.25, 0.55)

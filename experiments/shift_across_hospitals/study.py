@@ -19,7 +19,6 @@ TASKS: dict[str, tuple[str, ...]] = {
     "lung": ("LUAD", "LUSC"),
     "kidney": ("KIRC", "KIRP"),
     "four cancers": ("BRCA", "COAD", "LUAD", "STAD"),
-    "nine cancers": ("BRCA", "COAD", "KIRC", "KIRP", "LUAD", "LUSC", "PRAD", "STAD", "THCA"),
 }
 PATIENTS = 20  # a hospital needs to be deployed at
 MARGIN = 0.05
