@@ -10,7 +10,7 @@ from causalfm.arguments import check_whole
 from causalfm.results import Verdict, verdict_against
 from causalfm.shift.back_tests import SITE_LEVEL, BackTest, Trial, another_site, back_tests, tried
 from causalfm.shift.domains import Domains
-from causalfm.shift.label_free_doubts import disagreements_of, doubt_of, signals_of
+from causalfm.shift.label_free_doubts import BEYOND, disagreements_of, doubt_of, signals_of
 from causalfm.shift.label_free_estimators import ESTIMATORS, Guess, Scored
 from causalfm.shift.label_free_results import LabelFree, LabelFreeEstimate
 from causalfm.shift.rates import BOUNDS, LEVEL, Rate, rate
@@ -103,7 +103,9 @@ def _estimate(
     name: str, trial: Trial, test: BackTest, reference: Rate, margin: float | None, doubt: str
 ) -> LabelFreeEstimate:
     nan = float("nan")
-    own = _around(trial.value, trial.own, LEVEL) if test.assumption_holds is not False else (nan, nan)
+    # an interval that rests on the assumption alone is no answer where sites refute it, or none speaks for the new one
+    withdrawn = test.assumption_holds is False or doubt.startswith(BEYOND)
+    own = (nan, nan) if withdrawn else _around(trial.value, trial.own, LEVEL)
     predicted, low, high, drop, verdict = nan, nan, nan, (nan, nan, nan), "cannot tell"
     if not test.reason:
         predicted, low, high = _calibrated(test, trial, LEVEL)

@@ -15,6 +15,7 @@ from causalfm.shift.label_free_results import LabelFreeEstimate
 from causalfm.shift.site_distances import distance_beyond
 
 EFFECTIVE = 30  # patients that importance weights must leave
+BEYOND = "the new site lies beyond those of the reference"
 FAR = 0.05  # chance that a site of the reference's kind is called unlike it: it only costs an answer
 WORSE = 0.05  # chance that an estimator no worse than the constant guess is dropped for it
 DISAGREE = 0.05  # chance that estimates err as differently as never before although nothing is new
@@ -57,7 +58,7 @@ def doubt_of(tests: dict[str, BackTest], name: str, trial: Trial, signals: dict[
     if test.reason:
         return test.reason
     if far := [signal for signal, record in signals.items() if record["far"]]:
-        return f"the new site lies beyond those of the reference in {', '.join(far)}: no back-test speaks for it"
+        return f"{BEYOND} in {', '.join(far)}: no back-test speaks for it"
     if not test.calibrated:
         return f"intervals made of the other sites' errors hold only {test.coverage:.0%} of the sites"
     if trial.guess.effective < EFFECTIVE:

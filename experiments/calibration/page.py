@@ -110,10 +110,11 @@ SECTIONS = {
         "made without labels, and their truth is the accuracy of the very patients scored. *own interval*: under the "
         "estimator's assumption, withdrawn where the reference's hospitals refute it. *calibrated*: from errors at "
         "hospitals held out; answered where the estimate may be used. *chosen*: the one that the library rests on. "
-        "*verdict*: share of cohorts with a verdict that the true drop contradicts (margin .05), and with any. Case mix "
-        "(of .8 instead of .5), another scanner and classes less distinct are shifts unlike any between the reference's "
-        "hospitals: no estimate without labels has to hold, and what counts is how often one is withheld. Few cohorts, as "
-        "each holds out twelve hospitals: a share is read as outside its band where it is by two standard deviations.",
+        "*verdict*: share of cohorts with a verdict that the true drop contradicts (margin .05), and with any. "
+        "Case mix (of .8 instead of .5), another scanner and classes less distinct are shifts unlike any between the "
+        "reference's hospitals: no estimate without labels has to hold, and what counts is how often one is withheld. "
+        "Few cohorts, as each holds out twelve hospitals: a share is read as outside its band where it is by two "
+        "standard deviations.",
     ),
 }
 COLOURS = {"": "#0b5394", "unstudentised": "#b45f06", "rows as units": "#999999"}

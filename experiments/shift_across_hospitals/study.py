@@ -22,7 +22,7 @@ TASKS: dict[str, tuple[str, ...]] = {
 }
 PATIENTS = 20  # a hospital needs to be deployed at
 MARGIN = 0.05
-SETTINGS = f"2; margin {MARGIN}; patients {PATIENTS}"  # raise the number when the engine changes
+SETTINGS = f"3; margin {MARGIN}; patients {PATIENTS}"  # raise the number when the engine changes
 CHOSEN = "chosen"  # whichever estimate is trusted most
 
 
