@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.calibration.attributions import SHIFTS
 from experiments.calibration.rescans import PAIRED
 from experiments.calibration.scoreboards import BASE as BOARD
 from experiments.calibration.scoreboards import DESIGNS as BOARDS
@@ -19,6 +20,7 @@ COVERAGE_COHORTS = 1000
 POWER_COHORTS = 500
 PEER_COHORTS = 40  # some peers take seconds each
 ECONML_COHORTS = 200
+SHIFT_COHORTS = 200  # half a second each, and 21 fits of everything in it
 
 NULLS: dict[str, dict[str, Any]] = {
     "balanced": {},
@@ -154,6 +156,7 @@ def cells() -> list[Cell]:
         *_methods(),
         *_within_patients(),
         *_boards(),
+        *_attributions(),
         *peers(),
     ]
 
@@ -229,6 +232,11 @@ def _within_patients() -> list[Cell]:
 def _boards() -> list[Cell]:
     """Return the cells of scoreboards of correctors."""
     return [Cell("scoreboard", n, {**BOARD, **d}, cohorts, o) for n, (d, o, cohorts) in BOARDS.items()]
+
+
+def _attributions() -> list[Cell]:
+    """Return the cells of the attribution of a drop to mechanisms."""
+    return [Cell("attribution", name, design, SHIFT_COHORTS) for name, design in SHIFTS.items()]
 
 
 def peers() -> list[Cell]:

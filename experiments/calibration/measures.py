@@ -23,6 +23,7 @@ from causalfm.metrics.typed import OS, SO, neighbour_kinds
 from causalfm.neighbours import knn
 from causalfm.standardisation import Contrasts, contrast_levels
 from causalfm.units import patient_units
+from experiments.calibration.attributions import attribution_values, swapped_domains
 from experiments.calibration.effect_estimators import econml_intervals, effect_estimates
 from experiments.calibration.families import contrast_p_values, mixing_intervals, neighbourhood_intervals
 from experiments.calibration.invariance_methods import p_values_of_methods, p_values_of_peers
@@ -114,6 +115,7 @@ MEASURES: dict[str, Callable[..., Values]] = {
     "equivalence": equivalence_values,
     "dose": dose_p_values,
     "scoreboard": scoreboard_intervals,
+    "attribution": attribution_values,
 }
 
 
@@ -134,7 +136,8 @@ def measure(name: str, design: dict[str, Any], options: dict[str, Any], seed: in
     dict
         A p-value, or ``[value, low, high, truth]``, by name.
     """
-    draw = rescanned if "n_scanners" in design else linear_scm
+    draw: Callable[..., Any] = rescanned if "n_scanners" in design else linear_scm
+    draw = swapped_domains if "shift" in design else draw
     cohort, truth = draw(**design, random_state=seed)
     return MEASURES[name](cohort, truth, seed, first, design, **options)
 

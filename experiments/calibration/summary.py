@@ -75,7 +75,11 @@ def summarise_cell(cell: Cell, records: Records) -> list[dict[str, Any]]:
         found, about = readable(found)
         rows = [{**row, **about.get(row["quantity"], {})} for q, v in found.items() for row in _rows(cell, q, v)]
         return [{**row, "reading": judged(row, COVERAGE)} for row in rows]
-    return [row for quantity, values in found.items() for row in _rows(cell, quantity, values)]
+    rows = [row for quantity, values in found.items() for row in _rows(cell, quantity, values)]
+    if cell.measure != "attribution":
+        return rows
+    rows = [{**row, "kind": "error"} if row["kind"] == "size" else row for row in rows]
+    return [{**row, "reading": judged(row, COVERAGE)} for row in rows]
 
 
 def _rows(cell: Cell, quantity: str, values: np.ndarray) -> list[dict[str, Any]]:
