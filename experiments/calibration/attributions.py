@@ -29,7 +29,7 @@ SLOPE = 2.0  # of the model's log odds in the first dimension
 SHARED, NOISE = 0.6, 0.8  # standard deviations between patients and between rows
 TRUTH, CHUNKS, TRUTH_SEED = 400_000, 4, 5
 BINS = np.linspace(-6.0, 6.0, 241)
-# Sizes of the change in each mechanism: of the mean age, of log odds, of the class difference and the intercept.
+# Sizes of the change in each mechanism: of the mean age, of log odds, of embeddings that lose the class.
 SHIFTS: dict[str, dict[str, Any]] = {
     "nothing": {"shift": {}},
     "covariate": {"shift": {"age": 0.8}},
@@ -66,7 +66,7 @@ def swapped_cohort(
     n_groups, rows
         Patients, and rows of each.
     unseen
-        Share of patients on a scanner that the reference does not have, whose embeddings lie across the boundary.
+        Share of patients on a scanner that the reference does not have, which turns the classes round.
     deployment
         Name patients and site as the deployment's.
     random_state
@@ -78,8 +78,11 @@ def swapped_cohort(
     tumour = rng.random(n_groups) < 1.0 / (1.0 + np.exp(-(0.5 * age + by["tumour"])))
     scanner = (rng.random(n_groups) < 1.0 / (1.0 + math.exp(-by["scanner"]))).astype(int)
     scanner[rng.random(n_groups) < unseen] = 2
-    first = np.where(tumour, 1.0, -1.0) * (1.0 - 0.5 * by["Z"]) + np.array([-0.4, 0.4, -1.5])[scanner] + 0.3 * age
-    mean = np.stack([first - by["Z"], 0.5 * age], axis=1)
+    clear = np.exp(-0.3 * age) * np.array([1.2, 0.6, -0.5])[scanner] * (1.0 - 0.5 * by["Z"])
+    first = (
+        np.where(tumour, 0.7, -1.3) * clear - 0.5 * by["Z"]
+    )  # the model errs more in class b, in the old, on scanner1
+    mean = np.stack([first, 0.5 * age], axis=1)
     patient = np.repeat(np.arange(n_groups), rows)
     Z = (mean + SHARED * rng.standard_normal((n_groups, 2)))[patient] + NOISE * rng.standard_normal((len(patient), 2))
     site = np.full(n_groups, 9) if deployment else rng.integers(3, size=n_groups)

@@ -20,7 +20,7 @@ COVERAGE_COHORTS = 1000
 POWER_COHORTS = 500
 PEER_COHORTS = 40  # some peers take seconds each
 ECONML_COHORTS = 200
-SHIFT_COHORTS = 200  # half a second each, and 21 fits of everything in it
+SHIFT_COHORTS = 150
 
 NULLS: dict[str, dict[str, Any]] = {
     "balanced": {},
