@@ -253,6 +253,8 @@ def _split(sample: _Sample, e: np.ndarray, m0: np.ndarray, m1: np.ndarray) -> _M
 
 
 def _effective(sample: _Sample, e: np.ndarray, side: int) -> float:
+    """Kish's effective units, times the share of the domain's inputs that the other has: equal weights may be all 0."""
     rows = sample.domain == side
-    total = np.bincount(sample.units[rows], (sample.weights * (e if side == 0 else 1.0 - e))[rows])
-    return float(total.sum() ** 2 / (total**2).sum())
+    shared = (sample.weights * (e if side == 0 else 1.0 - e))[rows]
+    total = np.bincount(sample.units[rows], shared)
+    return float(total.sum() ** 2 / (total**2).sum()) * min(1.0, 4.0 * float(shared.sum()))

@@ -73,19 +73,8 @@ def swapped_cohort(
         Seed or generator.
     """
     rng = np.random.default_rng(random_state)
-    by = {name: shift.get(name, 0.0) * (name in swapped) for name in MECHANISMS}
-    age = rng.standard_normal(n_groups) + by["age"]
-    tumour = rng.random(n_groups) < 1.0 / (1.0 + np.exp(-(0.5 * age + by["tumour"])))
-    scanner = (rng.random(n_groups) < 1.0 / (1.0 + math.exp(-by["scanner"]))).astype(int)
-    scanner[rng.random(n_groups) < unseen] = 2
-    clear = np.exp(-0.3 * age) * np.array([1.2, 0.6, -0.5])[scanner] * (1.0 - 0.5 * by["Z"])
-    first = (
-        np.where(tumour, 0.7, -1.3) * clear - 0.5 * by["Z"]
-    )  # the model errs more in class b, in the old, on scanner1
-    mean = np.stack([first, 0.5 * age], axis=1)
+    Z, age, tumour, scanner, site = _drawn(rng, swapped, shift, n_groups, rows, unseen, deployment)
     patient = np.repeat(np.arange(n_groups), rows)
-    Z = (mean + SHARED * rng.standard_normal((n_groups, 2)))[patient] + NOISE * rng.standard_normal((len(patient), 2))
-    site = np.full(n_groups, 9) if deployment else rng.integers(3, size=n_groups)
     obs = {
         "patient": [f"{'new' if deployment else 'p'}{g}" for g in patient],
         "site": [f"site{s}" for s in site[patient]],
@@ -94,6 +83,29 @@ def swapped_cohort(
         "age": 60.0 + 10.0 * age[patient],
     }
     return Cohort(Z, pd.DataFrame(obs))
+
+
+def _drawn(
+    rng: np.random.Generator,
+    swapped: Collection[str],
+    shift: Mapping[str, float],
+    n: int,
+    rows: int,
+    unseen: float,
+    deployment: bool,
+) -> tuple[np.ndarray, ...]:
+    """Embeddings of the rows; age, tumour, scanner and site of the patients."""
+    by = {name: shift.get(name, 0.0) * (name in swapped) for name in MECHANISMS}
+    age = rng.standard_normal(n) + by["age"]
+    tumour = rng.random(n) < 1.0 / (1.0 + np.exp(-(0.5 * age + by["tumour"])))
+    scanner = (rng.random(n) < 1.0 / (1.0 + math.exp(-by["scanner"]))).astype(int)
+    scanner[rng.random(n) < unseen] = 2
+    clear = np.exp(-0.3 * age) * np.array([1.2, 0.6, -0.5])[scanner] * (1.0 - 0.5 * by["Z"])
+    first = np.where(tumour, 0.7, -1.3) * clear - 0.5 * by["Z"]  # the model errs more in class b, the old, on scanner1
+    mean = np.stack([first, 0.5 * age], axis=1)
+    own = (mean + SHARED * rng.standard_normal((n, 2)))[np.repeat(np.arange(n), rows)]
+    Z = own + NOISE * rng.standard_normal((n * rows, 2))
+    return Z, age, tumour, scanner, np.full(n, 9) if deployment else rng.integers(3, size=n)
 
 
 def model(X: np.ndarray) -> np.ndarray:
@@ -140,9 +152,9 @@ def _large(swapped: Collection[str], shift: Mapping[str, float], unseen: float) 
     rng = np.random.default_rng(TRUTH_SEED)
     hits, firsts = [], []
     for _ in range(CHUNKS):
-        cohort = swapped_cohort(swapped, shift, n_groups=TRUTH // CHUNKS, rows=1, unseen=unseen, random_state=rng)
-        firsts.append(cohort.X[:, 0])
-        hits.append((cohort.X[:, 0] > 0.0) == (cohort.obs["tumour"] == "b").to_numpy())
+        Z, _, tumour, _, _ = _drawn(rng, swapped, shift, TRUTH // CHUNKS, 1, unseen, False)
+        firsts.append(Z[:, 0])
+        hits.append((Z[:, 0] > 0.0) == tumour)
     return np.concatenate(hits), np.concatenate(firsts)
 
 
