@@ -124,6 +124,13 @@ def interval(value: float, low: float, high: float) -> str:
     return f"{number(value)} [{number(low)}, {number(high)}]"
 
 
+def drop_words(value: float, low: float, high: float) -> str:
+    """Begin a sentence that lists the parts of a drop."""
+    if value < 0.0:
+        return f"Accuracy rises by {interval(-value, -high, -low)}; of this change, counted as loss"
+    return f"Of the drop in accuracy of {interval(value, low, high)}"
+
+
 def share_words(role: str, nodes: Sequence[str], given: Sequence[str]) -> str:
     """Say what a mechanism is, to follow "comes with".
 
@@ -154,10 +161,7 @@ def attribution_sentence(drop: tuple[float, float, float], shares: Sequence[Shar
         As of the result.
     """
     told = sorted((s for s in shares if s.told), key=lambda s: (s.mechanism not in named, -abs(s.value)))
-    if drop[0] < 0.0:
-        head = f"Accuracy rises by {interval(-drop[0], -drop[2], -drop[1])}; as parts of a drop"
-    else:
-        head = f"Of the drop in accuracy of {interval(*drop)}"
+    head = drop_words(*drop)
     parts = [f"{interval(s.value, s.low, s.high)} comes with {s.sentence}" for s in told]
     silent = [s.sentence for s in shares if not s.told]
     body = f"{head}: " + "; ".join(parts) + "."

@@ -133,13 +133,13 @@ def _sentence(pooled: tuple[float, float, float], told: list[WithinDrop], found:
 
 def _within(table: SwapTable, column: str, pooled: tuple[float, float, float], level: float) -> WithinDrop:
     names = table.levels[column]
-    codes: np.ndarray = table.columns[column]
+    codes = np.asarray(table.columns[column])
     held = np.zeros((2, len(names)), dtype=np.int64)
     for domain in (REFERENCE, DEPLOYMENT):
         rows = table.domain == domain
         pairs = np.unique(np.stack([codes[rows], table.units[rows]]), axis=1)[0]
         held[domain] = np.bincount(pairs, minlength=len(names))
-    usable = (held >= MINIMUM).all(axis=0)
+    usable = np.asarray((held >= MINIMUM).all(axis=0))
     left_out = tuple(names[i] for i in np.flatnonzero(~usable & held.any(axis=0)))
     if not usable.any():
         return WithinDrop(column, NAN, NAN, NAN, (), left_out, "cannot tell", False)

@@ -13,7 +13,7 @@ from causalfm.arguments import check_seed
 from causalfm.errors import DataError
 from causalfm.metrics.learners import grouped_folds
 from causalfm.results import Result, Verdict
-from causalfm.shift.attribution_result import interval
+from causalfm.shift.attribution_result import drop_words, interval
 from causalfm.shift.domains import Domains
 from causalfm.shift.swap_ratios import log_odds
 from causalfm.shift.swap_table import CURVE, MAIN, natural_spline
@@ -112,7 +112,8 @@ def support_split(domains: Domains, *, on: On = "scores", random_state: int | No
     With ``e(x)`` the probability that an input comes from the deployment (both domains weighing the same), the shared
     inputs have the density ``p q / (p + q)``; means over them are ``E[e (1 - e) m_d(x)] / E[e (1 - e)]``. Estimated by
     their efficient influence function: an error of ``e`` counts only times another error. Both nuisances are fitted
-    without the patient.
+    without the patient. Scores of the two domains must be on one scale: where heads of unlike sharpness score the
+    reference and the deployment, that is a shift of the inputs too.
 
     References
     ----------
@@ -146,7 +147,7 @@ def support_split(domains: Domains, *, on: On = "scores", random_state: int | No
         return SupportSplit(*drop, (), found.overlap, "cannot tell", words, *about, settings)
     parts = tuple(Part(n, *found.estimate(step), w) for n, step, w in zip(NAMES, steps, WORDS, strict=True))
     listed = "; ".join(f"{interval(p.value, p.low, p.high)} is {p.sentence}" for p in parts)
-    words = f"Of the drop in accuracy of {interval(*drop)}, by {on}: {listed}."
+    words = f"{drop_words(*drop)}, by {on}: {listed}."
     return SupportSplit(*drop, parts, found.overlap, "pass", words, *about, settings)
 
 
@@ -178,9 +179,14 @@ def _sample(domains: Domains, on: On) -> _Sample:
         inputs = logs[:, 1:] - logs[:, :1]
     else:
         inputs = _directions([s.cohort.X for s in sides], known)
-    splines = [natural_spline(column) for column in inputs.T]
-    design = np.concatenate([np.ones((len(domain), 1)), *splines], axis=1)
-    size = np.concatenate([[np.inf], *([MAIN, *[CURVE] * (s.shape[1] - 1)] for s in splines)])
+    parts, sizes = [np.ones((len(domain), 1))], [np.array([np.inf])]
+    for column in inputs.T:
+        parts.append(natural_spline(column))
+        sizes.append(np.array([MAIN, *[MAIN if on == "scores" else CURVE] * (parts[-1].shape[1] - 1)]))
+    if on == "scores":  # accuracy jumps where the predicted class changes
+        parts.append(np.eye(scores.shape[1])[scores.argmax(axis=1)][:, 1:])
+        sizes.append(np.full(parts[-1].shape[1], MAIN))
+    design, size = np.concatenate(parts, axis=1), np.concatenate(sizes)
     return _Sample(domain, units, weights, hit.astype(float), design, size)
 
 
@@ -247,6 +253,8 @@ def _split(sample: _Sample, e: np.ndarray, m0: np.ndarray, m1: np.ndarray) -> _M
 
 
 def _effective(sample: _Sample, e: np.ndarray, side: int) -> float:
+    """Kish's effective units, times the share of the domain's inputs that the other has: equal weights may be all 0."""
     rows = sample.domain == side
-    total = np.bincount(sample.units[rows], (sample.weights * (e if side == 0 else 1.0 - e))[rows])
-    return float(total.sum() ** 2 / (total**2).sum())
+    shared = (sample.weights * (e if side == 0 else 1.0 - e))[rows]
+    total = np.bincount(sample.units[rows], shared)
+    return float(total.sum() ** 2 / (total**2).sum()) * min(1.0, 4.0 * float(shared.sum()))

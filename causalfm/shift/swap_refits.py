@@ -12,7 +12,7 @@ from causalfm.shift.swap_ratios import cross_fitted_ratios
 from causalfm.shift.swap_table import SwapTable
 from causalfm.shift.swap_values import SwapValues, swap_values
 
-BLOCKS = 20
+BLOCKS = 10
 
 
 def refit_variance(
@@ -59,7 +59,7 @@ def refit_variance(
         rows = ~out[table.units]
         part, _ = table.subset(rows)
         ratios = cross_fitted_ratios(part, players, folds[rows])
-        without = weights @ swap_values(part, players, ratios, values.coalitions).values
+        without = weights @ swap_values(part, players, ratios, values.coalitions, influences=False).values
         sizes = np.bincount(domain)
         grown = (sizes / (sizes - np.bincount(domain[out], minlength=len(sizes))))[domain]
         surprise.append(without - (shares - (psi * (grown * out)[:, None]).sum(axis=0)))

@@ -27,7 +27,7 @@ class SwapValues:
     values
         ``(coalitions,)`` performance under each.
     influence
-        ``(units, coalitions)`` what a unit adds to the value; the columns add up to 0 in each domain.
+        ``(units, coalitions)`` what a unit adds to the value; the columns add up to 0 in each domain. Or empty.
     effective
         Least effective number of units behind any of the values.
     """
@@ -43,7 +43,12 @@ class SwapValues:
 
 
 def swap_values(
-    table: SwapTable, players: Sequence[Player], ratios: Ratios, coalitions: Sequence[Coalition]
+    table: SwapTable,
+    players: Sequence[Player],
+    ratios: Ratios,
+    coalitions: Sequence[Coalition],
+    *,
+    influences: bool = True,
 ) -> SwapValues:
     """Estimate ``E[performance]`` where the mechanisms of a coalition are the deployment's.
 
@@ -57,6 +62,8 @@ def swap_values(
         Of the players.
     coalitions
         Sets of positions.
+    influences
+        Whether they are wanted.
 
     Returns
     -------
@@ -78,35 +85,44 @@ def swap_values(
     causal change attribution, ICML 2024.
     """
     predictions = _nested_regressions(table, players, ratios.folds)
-    sides = np.stack([table.domain == REFERENCE, table.domain == DEPLOYMENT])
+    weigh = _Weigher(table, ratios.log)
     n_units = int(table.units.max()) + 1
-    first = np.zeros(n_units, dtype=np.int64)
-    first[table.units] = table.domain
-    influence, values = np.zeros((n_units, len(coalitions))), np.zeros(len(coalitions))
-    effective = float("inf")
+    influence, values = np.zeros((n_units if influences else 0, len(coalitions))), np.zeros(len(coalitions))
     for c, coalition in enumerate(coalitions):
         source = tuple(DEPLOYMENT if i in coalition else REFERENCE for i in range(len(players) + 1))
         for k, domain in enumerate(source):
-            rows = sides[domain]
-            weights, log = table.weights[rows], _towards(source[:k], domain, ratios.log[rows])
-            upper = predictions[k + 1, source[k + 1 :]] if k < len(players) else table.loss
-            term = upper[rows] - predictions[k, source[k:]][rows] if k else upper[rows]
-            ratio = normalised(log, weights)
-            if np.ptp(log) > 0.0:
-                effective = min(effective, effective_units(ratio, weights, table.units[rows]))
-            mean = float(np.average(ratio * term, weights=weights))
+            rows, weights = weigh.towards(source[:k], domain)
+            term = (predictions[k + 1, source[k + 1 :]] if k < len(players) else table.loss)[rows]
+            if k:
+                term = term - predictions[k, source[k:]][rows]
+            mean = float(weights @ term)
             values[c] += mean
-            added = np.bincount(table.units[rows], weights * ratio * (term - mean), n_units)
-            influence[:, c] += added / weights.sum()
-    for domain in (REFERENCE, DEPLOYMENT):  # exact but for the Hajek weights' own noise
-        influence[first == domain] -= influence[first == domain].mean(axis=0)
-    return SwapValues(tuple(coalitions), values, influence, effective)
+            if influences:
+                influence[:, c] += np.bincount(table.units[rows], weights * (term - mean), n_units)
+    return SwapValues(tuple(coalitions), values, influence, weigh.effective)
 
 
-def _towards(before: Sequence[int], domain: int, log: np.ndarray) -> np.ndarray:
-    """Return log weights that turn one domain's ``x_1 .. x_k`` into those of the mixed distribution."""
-    moved = [k for k, source in enumerate(before) if source != domain]
-    return np.asarray(log[:, moved].sum(axis=1) * (1.0 if domain == REFERENCE else -1.0))
+class _Weigher:
+    """Rows of a domain and their weights, which add up to 1, towards mixed distributions; each is computed once."""
+
+    def __init__(self, table: SwapTable, log: np.ndarray) -> None:
+        self.table, self.log = table, log
+        self.rows = [np.flatnonzero(table.domain == side) for side in (REFERENCE, DEPLOYMENT)]
+        self.known: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
+        self.effective = float("inf")
+
+    def towards(self, before: Sequence[int], domain: int) -> tuple[np.ndarray, np.ndarray]:
+        """Turn ``x_1 .. x_k`` of a domain into those whose mechanisms come from the domains ``before``."""
+        rows = self.rows[domain]
+        moved = tuple(k for k, source in enumerate(before) if source != domain)
+        if (domain, moved) not in self.known:
+            weights = self.table.weights[rows]
+            log = self.log[rows][:, moved].sum(axis=1) * (1.0 if domain == REFERENCE else -1.0)
+            ratio = normalised(log, weights)
+            if moved:
+                self.effective = min(self.effective, effective_units(ratio, weights, self.table.units[rows]))
+            self.known[domain, moved] = weights * ratio / weights.sum()
+        return rows, self.known[domain, moved]
 
 
 def _nested_regressions(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from experiments.calibration.attributions import SHIFTS
 from experiments.calibration.rescans import PAIRED
 from experiments.calibration.scoreboards import BASE as BOARD
 from experiments.calibration.scoreboards import DESIGNS as BOARDS
@@ -21,6 +22,7 @@ POWER_COHORTS = 500
 PEER_COHORTS = 40  # some peers take seconds each
 ECONML_COHORTS = 200
 COST_COHORTS = 50  # a reference of twelve hospitals each, every one held out in turn
+SHIFT_COHORTS = 60  # each fits everything eleven times
 
 NULLS: dict[str, dict[str, Any]] = {
     "balanced": {},
@@ -157,6 +159,7 @@ def cells() -> list[Cell]:
         *_within_patients(),
         *_boards(),
         *_costs(),
+        *_attributions(),
         *peers(),
     ]
 
@@ -237,6 +240,11 @@ def _boards() -> list[Cell]:
 def _costs() -> list[Cell]:
     """Return the cells of what a new hospital costs."""
     return [Cell("shift_cost", name, design, COST_COHORTS) for name, design in COSTS.items()]
+
+
+def _attributions() -> list[Cell]:
+    """Return the cells of the attribution of a drop to mechanisms."""
+    return [Cell("attribution", name, design, SHIFT_COHORTS) for name, design in SHIFTS.items()]
 
 
 def peers() -> list[Cell]:

@@ -23,6 +23,7 @@ from causalfm.metrics.typed import OS, SO, neighbour_kinds
 from causalfm.neighbours import knn
 from causalfm.standardisation import Contrasts, contrast_levels
 from causalfm.units import patient_units
+from experiments.calibration.attributions import attribution_values, swapped_domains
 from experiments.calibration.effect_estimators import econml_intervals, effect_estimates
 from experiments.calibration.families import contrast_p_values, mixing_intervals, neighbourhood_intervals
 from experiments.calibration.invariance_methods import p_values_of_methods, p_values_of_peers
@@ -116,6 +117,7 @@ MEASURES: dict[str, Callable[..., Values]] = {
     "dose": dose_p_values,
     "scoreboard": scoreboard_intervals,
     "shift_cost": cost_intervals,
+    "attribution": attribution_values,
 }
 
 
@@ -142,6 +144,7 @@ def measure(name: str, design: dict[str, Any], options: dict[str, Any], seed: in
         return shift_values(design, seed)
     draw: Callable[..., Any] = rescanned if "n_scanners" in design else linear_scm
     draw = planted_domains if "planted" in design else draw
+    draw = swapped_domains if "shift" in design else draw
     cohort, truth = draw(**design, random_state=seed)
     return MEASURES[name](cohort, truth, seed, first, design, **options)
 

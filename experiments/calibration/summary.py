@@ -77,7 +77,12 @@ def summarise_cell(cell: Cell, records: Records) -> list[dict[str, Any]]:
         rows = [{**row, **about.get(row["quantity"], {})} for q, v in found.items() for row in _rows(cell, q, v)]
         return [{**row, "reading": judged(row, COVERAGE)} for row in rows]
     rows = [row for quantity, values in found.items() for row in _rows(cell, quantity, values)]
-    return [judged_costs(row, dict(cell.design)) for row in rows] if cell.measure == "shift_cost" else rows
+    if cell.measure == "shift_cost":
+        return [judged_costs(row, dict(cell.design)) for row in rows]
+    if cell.measure != "attribution":
+        return rows
+    rows = [{**row, "kind": "error"} if row["kind"] == "size" else row for row in rows]
+    return [{**row, "reading": judged(row, COVERAGE)} for row in rows]
 
 
 def _rows(cell: Cell, quantity: str, values: np.ndarray) -> list[dict[str, Any]]:
