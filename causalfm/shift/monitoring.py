@@ -169,7 +169,10 @@ class Monitor:
         check_type(batch, Cohort, "batch", "read one with causalfm.read")
         plan, state = self._plan, self._state
         if batch.d != len(plan.view.centre):
-            raise DataError(f"batch has {batch.d} dimensions and the reference {len(plan.view.centre)}: same encoder?")
+            wanted = len(plan.view.centre)
+            raise DataError(
+                f"batch has {batch.d} dimensions and the reference {wanted}: use the same encoder for both."
+            )
         digest = batch.fingerprint(plan.columns(batch))
         if any(digest == known for known, _, _ in state.seen):
             return self.status(repeated=True)

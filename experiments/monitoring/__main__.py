@@ -15,7 +15,7 @@ import pandas as pd
 
 from experiments.monitoring import clean_streams, delays, page
 
-STREAMS, OTHERS, CHANGES = 2000, 500, 60  # clean streams; those on which other rules run too; changes of each size
+STREAMS, OTHERS, CHANGES = 2000, 200, 40  # clean streams; those on which other rules run too; changes of each size
 TABLE = Path("docs/monitoring.csv")
 
 

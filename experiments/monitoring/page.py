@@ -43,8 +43,8 @@ def section(table: pd.DataFrame) -> str:
         f"batches of {BATCH}. {REFERENCE} reference patients of the same hospital, a linear model trained at others, "
         "alpha = 1 % over all three streams, labels at once. Patients until the alarm: median (10 % to 90 %).",
         "",
-        "| change | size | noticed | before the change | patients until the alarm | alarms by embedding, scores, errors "
-        "| batches by which the change is misdated, median |",
+        "| change | size | noticed | before the change | patients until the alarm | by embedding, scores, errors | "
+        "batches by which the change is misdated, median |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in late.itertuples():
