@@ -106,7 +106,9 @@ def killed_at_random(folder: Path) -> dict[str, Any]:
             follow(path, batches, write_end)
             os._exit(0)
         os.close(write_end)
-        time.sleep(draws.uniform(0, 4 * per_batch))
+        for _ in range(draws.randint(0, 2)):  # batches of this run
+            reported += len(os.read(read_end, 1))
+        time.sleep(draws.uniform(0, per_batch))
         os.kill(pid, signal.SIGKILL)
         kills += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
         while told := os.read(read_end, 4096):

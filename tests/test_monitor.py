@@ -58,6 +58,18 @@ def test_ranks_are_exactly_uniform_and_independent_over_all_orders():
     np.testing.assert_array_equal(found, 6.0)
 
 
+def test_ranks_of_two_numbers_of_the_same_patients_are_not_independent_of_their_joint_past():
+    """Why martingales of several tracks are not averaged: each is one in its own filtration only."""
+    agreeing = []
+    for order in itertools.permutations([(1, 2), (2, 3), (3, 1)]):
+        counts = np.zeros((1, 2, LEVELS), dtype=np.int64)
+        p, _ = sequential_p(counts, np.zeros(3, np.int64), np.array(order), np.full((3, 2), 0.5))
+        if p[1, 0] == p[1, 1]:
+            agreeing.append(p[2, 1])
+    assert len(agreeing) == 2
+    assert set(agreeing) == {2.5 / 3}  # uniform would be 1/6, 1/2 and 5/6 alike
+
+
 def test_smoothed_p_values_of_scores_with_many_ties_are_uniform():
     rng, found = np.random.default_rng(1), []
     for _ in range(300):
@@ -370,7 +382,7 @@ def test_p_values_and_martingales_beside_those_of_crepes():
     martingales = pytest.importorskip("crepes.martingales")
     rng = np.random.default_rng(4)
     levels = rng.integers(0, 300, 900)
-    thetas = np.random.RandomState(7).rand(900)  # noqa: NPY002 - how crepes draws
+    thetas = np.random.RandomState(7).rand(900)
     counts = np.zeros((1, 1, LEVELS), dtype=np.int64)
     p, _ = sequential_p(counts, np.zeros(900, np.int64), levels[:, None], thetas[:, None])
     np.testing.assert_allclose(p[:, 0], martingales.semi_online_p_values(levels, seed=7), rtol=1e-12)

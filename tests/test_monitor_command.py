@@ -110,5 +110,5 @@ def test_bad_input_ends_with_2_and_keeps_what_was_done(hospital, tmp_path, monke
     words = " ".join(said.err.replace("│", " ").split())  # a box is drawn around some
     assert "is there already" in words
     assert "goes with --reference only" in words
-    assert "3 dimensions, the reference 16" in said.err
+    assert "3 dimensions and the reference 16" in said.err
     assert SENTINEL not in said.out + said.err

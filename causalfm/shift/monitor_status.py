@@ -125,7 +125,8 @@ def sentence(alarm: Alarm | None, patients: int, outside: int, plan: Plan, promi
     away *= bool(outside)
     if alarm is not None:
         return f"Alarm: {alarm.sentence}.{away} {promise}"
-    size = f"a shift by {plan.noticeable:g} standard deviations of one watched number"
+    plural = "" if plan.noticeable == 1 else "s"
+    size = f"a shift by {plan.noticeable:g} standard deviation{plural} of one watched number"
     if needed < 0:
         early = f"The reference is too small to notice {size}."
     elif patients < needed:

@@ -44,9 +44,9 @@ class Monitor:
     inequality its martingale ever reaches ``k / alpha`` with probability at most ``alpha / k``. Streams share ``alpha``
     equally, and tracks their stream's part; the sum over tracks bounds the probability that *any* alarm is ever raised,
     whatever the dependence between them. The average of the martingales would not do: each is a martingale in the
-    filtration of its own p-values, and the p-values of two tracks on the same patients are not jointly independent over
-    time (given the ranks of one track the other's next rank need not be uniform), so that their average need not be a
-    martingale at all; nor do errors, whose labels come late, share a clock with the others.
+    filtration of its own p-values, and given the past ranks of *both* of two tracks the next rank of one need not be
+    uniform. Three patients with the numbers (1, 2), (2, 3) and (3, 1) in random order: if the first two agree in order,
+    the third one's second number is the lowest. Errors, whose labels come late, share no clock with the others either.
 
     **Memory** does not grow: one histogram per track and cell, hashes of at most ``capacity`` patients, digests of the
     last 4,096 batches.
