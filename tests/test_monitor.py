@@ -1,6 +1,7 @@
 """The monitor: p-values, bets, what it compares, and how often it is wrong."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from causalfm.shift.conformal_ranks import CHUNK, LEVELS, grid_levels, sequentia
 from causalfm.shift.martingales import N_BETS, UP, _log_bets, bet, new_wealth
 from causalfm.shift.monitor_memory import Memory
 from causalfm.shift.monitor_panels import Panel
-from experiments.monitoring import clean_streams, delays
+from experiments.monitoring import clean_streams, delays, page
 
 SENTINEL = "SENTINEL-PATIENT"
 
@@ -301,6 +302,7 @@ def test_memory_does_not_grow_with_the_stream(hospital):
     for part in days(stream):
         status = monitor.update(part)
     assert status.forgotten == 90
+    assert "90 patients seen before are forgotten: none of them may come again" in status.guarantee
     assert [len(watch.memory.hashes) for watch in monitor._state.watches] == [150]
     assert monitor._state.watches[0].counts.shape == monitor._plan.panels[0].counts.shape
 
@@ -400,6 +402,26 @@ def test_p_values_and_martingales_beside_those_of_crepes():
     middle = {name: np.median(found) for name, found in delays.items()}
     assert middle["ours"] < 0.75 * middle["SimpleJumper"]
     assert middle["ours"] < 1.15 * middle["SleeperStayer"]
+
+
+def test_the_page_is_made_from_its_table_and_the_promise_was_kept():
+    docs = Path(__file__).parents[1] / "docs"
+    table = pd.read_csv(docs / "monitoring.csv")
+    text = (docs / "monitoring.md").read_text(encoding="utf-8")
+    assert page.section(table) in text
+    clean = table[table["part"] == "clean"].set_index(["design", "rule"])
+    kept = clean[clean["promised"] == True]  # noqa: E712 - read from text beside empty cells
+    assert len(kept) == sum(design.promised for design in clean_streams.DESIGNS.values())
+    assert (kept["streams"] == 2000).all()
+    for column, alpha in (("alarms_05", 0.05), ("alarms_01", 0.01)):
+        assert (kept[column] <= binom.ppf(0.999, 2000, alpha)).all()
+    quoted = [
+        clean.loc[("nothing changes, 4 rows each", rule), ["alarms_05", "streams"]]
+        for rule in ("fixed calibration sample", "monitor")
+    ]
+    words = " ".join((docs / "adr" / "0021-monitoring.md").read_text(encoding="utf-8").split())
+    assert "{:.0f} of {:,.0f} clean streams".format(*quoted[0]) in words
+    assert "{:.0f} of {:,.0f} with ranks among all before".format(*quoted[1]) in words
 
 
 def first_above(values):

@@ -112,8 +112,15 @@ def test_a_second_writer_is_refused(hospital, tmp_path):
         two.update(batches[1])
     assert two.status().batch == 0
     assert path.read_bytes() == content
+    path.write_bytes(content[:100])
+    with pytest.raises(DataError, match="was damaged since it was loaded"):
+        one.update(batches[1])
     path.unlink()
     with pytest.raises(DataError, match="is gone"):
+        one.update(batches[1])
+    path.parent.joinpath(f".{path.name}.lock").unlink()
+    path.parent.joinpath(f".{path.name}.lock").mkdir()
+    with pytest.raises(DataError, match="nothing can be written beside"):
         one.update(batches[1])
 
 

@@ -187,7 +187,8 @@ class Monitor:
         labelled = state.watches[1].compared if len(state.watches) > 1 else 0
         early = not 0 <= plan.needed <= first.compared
         verdict: Verdict = "fail" if state.alarm is not None else "cannot tell" if early else "pass"
-        promise = guarantee(plan.alpha, plan.group, plan.cells.columns, state.resets)
+        forgotten = max(watch.memory.forgotten for watch in state.watches)
+        promise = guarantee(plan.alpha, plan.group, plan.cells.columns, state.resets, forgotten)
         words = sentence(state.alarm, first.compared, first.outside, plan, promise)
         return MonitorStatus(
             verdict,
@@ -201,7 +202,7 @@ class Monitor:
             labelled,
             returned,
             first.outside,
-            max(watch.memory.forgotten for watch in state.watches),
+            forgotten,
             track_rows(plan, state),
         )
 
