@@ -66,8 +66,8 @@ def _hospitals(table: pd.DataFrame) -> list[str]:
     found = table[table["part"] == "tcga"]
     lines = [
         f"**Real slides** (TCGA, slide embeddings of HIPT). {100 * HOME:.0f} % of a hospital's patients are the "
-        f"reference, drawn at random {SPLITS} times; its other patients follow in batches of {TCGA_BATCH}, then those of another "
-        "hospital instead. Embedding only, alpha = 1 %.",
+        f"reference, drawn at random {SPLITS} times; its other patients follow in batches of {TCGA_BATCH}, then those "
+        "of another hospital instead. Embedding only, alpha = 1 %.",
         "",
         "| cancer | hospital | patients | splits with a false alarm | others noticed | their patients until then |",
         "|---|---|---|---|---|---|",
