@@ -1,6 +1,7 @@
 """The monitor: p-values, bets, what it compares, and how often it is wrong."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from causalfm.shift.conformal_ranks import CHUNK, LEVELS, grid_levels, sequentia
 from causalfm.shift.martingales import N_BETS, UP, _log_bets, bet, new_wealth
 from causalfm.shift.monitor_memory import Memory
 from causalfm.shift.monitor_panels import Panel
-from experiments.monitoring import clean_streams, delays
+from experiments.monitoring import clean_streams, delays, page
 
 SENTINEL = "SENTINEL-PATIENT"
 
@@ -56,6 +57,18 @@ def test_ranks_are_exactly_uniform_and_independent_over_all_orders():
         p, _ = sequential_p(counts, np.zeros(3, np.int64), np.array(order[3:])[:, None], np.full((3, 1), 0.5))
         found[tuple(int(value * (4 + k)) for k, value in enumerate(p[:, 0]))] += 1
     np.testing.assert_array_equal(found, 6.0)
+
+
+def test_ranks_of_two_numbers_of_the_same_patients_are_not_independent_of_their_joint_past():
+    """Why martingales of several tracks are not averaged: each is one in its own filtration only."""
+    agreeing = []
+    for order in itertools.permutations([(1, 2), (2, 3), (3, 1)]):
+        counts = np.zeros((1, 2, LEVELS), dtype=np.int64)
+        p, _ = sequential_p(counts, np.zeros(3, np.int64), np.array(order), np.full((3, 2), 0.5))
+        if p[1, 0] == p[1, 1]:
+            agreeing.append(p[2, 1])
+    assert len(agreeing) == 2
+    assert set(agreeing) == {2.5 / 3}  # uniform would be 1/6, 1/2 and 5/6 alike
 
 
 def test_smoothed_p_values_of_scores_with_many_ties_are_uniform():
@@ -136,11 +149,11 @@ def test_files_that_are_sorted_by_a_finding_raise_no_alarm():
 
 def test_false_alarms_of_clean_streams_are_as_rare_as_promised_and_other_rules_are_not():
     design = clean_streams.Design()
-    found = [clean_streams.study(design, 31_000 + i, others=i < 15) for i in range(100)]
+    found = [clean_streams.study(design, 31_000 + i, others=i < 12) for i in range(70)]
     monitor = np.array([one["monitor"] for one in found])
-    assert (monitor <= 0.05).sum() <= binom.ppf(0.999, 100, 0.05)
+    assert (monitor <= 0.05).sum() <= binom.ppf(0.999, 70, 0.05)
     for rule in ("fixed calibration sample", "every row a unit"):
-        assert np.mean([one[rule] <= 0.05 for one in found[:15]]) > 0.25
+        assert np.mean([one[rule] <= 0.05 for one in found[:12]]) > 0.25
 
 
 @pytest.mark.parametrize(("name", "benign"), [("age", "older"), ("scanner", "scanners")])
@@ -289,6 +302,7 @@ def test_memory_does_not_grow_with_the_stream(hospital):
     for part in days(stream):
         status = monitor.update(part)
     assert status.forgotten == 90
+    assert "90 patients seen before are forgotten: none of them may come again" in status.guarantee
     assert [len(watch.memory.hashes) for watch in monitor._state.watches] == [150]
     assert monitor._state.watches[0].counts.shape == monitor._plan.panels[0].counts.shape
 
@@ -363,3 +377,53 @@ def test_site_directions_are_those_in_which_hospitals_differ():
     assert (inside**2).sum() / (sites**2).sum() > 0.8
     np.testing.assert_allclose(view.directions.T @ view.directions, np.eye(8), atol=1e-10)
     assert isinstance(graph, CausalGraph)
+
+
+def test_p_values_and_martingales_beside_those_of_crepes():
+    """The same ranks; after a long quiet time our bets lose less than a jumper's, and miss no more than sleepers do."""
+    martingales = pytest.importorskip("crepes.martingales")
+    rng = np.random.default_rng(4)
+    levels = rng.integers(0, 300, 900)
+    thetas = np.random.RandomState(7).rand(900)
+    counts = np.zeros((1, 1, LEVELS), dtype=np.int64)
+    p, _ = sequential_p(counts, np.zeros(900, np.int64), levels[:, None], thetas[:, None])
+    np.testing.assert_allclose(p[:, 0], martingales.semi_online_p_values(levels, seed=7), rtol=1e-12)
+    delays = {"ours": [], "SimpleJumper": [], "SleeperStayer": []}
+    for _ in range(6):
+        scores = np.concatenate([rng.standard_normal(2000), 0.75 + rng.standard_normal(400)])
+        p = martingales.semi_online_p_values(scores)[500:]
+        wealth, ours = new_wealth(np.array([False])), []
+        for k, part in enumerate(p.reshape(-1, 10)):
+            wealth = bet(wealth, part[:, None], k + 1)
+            ours += 10 * [np.exp(wealth.peak[0])]
+        delays["ours"].append(first_above(ours))
+        for name in ("SimpleJumper", "SleeperStayer"):
+            delays[name].append(first_above(getattr(martingales, name)().apply(p)))
+    middle = {name: np.median(found) for name, found in delays.items()}
+    assert middle["ours"] < 0.75 * middle["SimpleJumper"]
+    assert middle["ours"] < 1.15 * middle["SleeperStayer"]
+
+
+def test_the_page_is_made_from_its_table_and_the_promise_was_kept():
+    docs = Path(__file__).parents[1] / "docs"
+    table = pd.read_csv(docs / "monitoring.csv")
+    text = (docs / "monitoring.md").read_text(encoding="utf-8")
+    assert page.section(table) in text
+    clean = table[table["part"] == "clean"].set_index(["design", "rule"])
+    kept = clean[clean["promised"] == True]  # noqa: E712 - read from text beside empty cells
+    assert len(kept) == sum(design.promised for design in clean_streams.DESIGNS.values())
+    assert (kept["streams"] == 2000).all()
+    for column, alpha in (("alarms_05", 0.05), ("alarms_01", 0.01)):
+        assert (kept[column] <= binom.ppf(0.999, 2000, alpha)).all()
+    quoted = [
+        clean.loc[("nothing changes, 4 rows each", rule), ["alarms_05", "streams"]]
+        for rule in ("fixed calibration sample", "monitor")
+    ]
+    words = " ".join((docs / "adr" / "0021-monitoring.md").read_text(encoding="utf-8").split())
+    assert "{:.0f} of {:,.0f} clean streams".format(*quoted[0]) in words
+    assert "{:.0f} of {:,.0f} with ranks among all before".format(*quoted[1]) in words
+
+
+def first_above(values):
+    """Patients after the change until odds of 100 to 1."""
+    return int(np.argmax(np.append(values, np.inf) >= 100)) - 1500

@@ -66,17 +66,25 @@ def sole_writer(path: Path, stamp: str) -> Iterator[None]:
 
 def stamp_of(path: Path) -> str | None:
     """Return the stamp of the state on disk, or None if there is none."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         return None
-    with safe_open(path, framework="numpy") as file:
-        return str(json.loads((file.metadata() or {})["header"])["stamp"])
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return str(json.loads((file.metadata() or {})["header"])["stamp"])
+    except (SafetensorError, KeyError, ValueError):
+        raise DataError(f"{path.name!r} was damaged since it was loaded: copy it back; nothing was changed.") from None
 
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        descriptor = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise DataError(
+            f"nothing can be written beside {path.name!r}: {error.strerror}. Choose another place."
+        ) from None
     try:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system drops it with the process

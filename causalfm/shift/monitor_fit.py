@@ -49,7 +49,7 @@ def fitted_plan(
     shape = rng.permutation(group.n_levels) < group.n_levels // 2
     cells = fit_cells(reference, graph, given, shape, group.codes)
     where, numbers = cells.of(reference, group.codes, group.n_levels)
-    labels, classes = _labels(reference, graph.biology)
+    labels, classes = _labels(reference, graph, graph.biology)
     source = source_of(model, scores, classes, reference.X)
     columns = [graph.group, *cells.columns, *((source and source.columns) or ())]
     fingerprint = reference.fingerprint(dict.fromkeys(columns))
@@ -97,12 +97,12 @@ def first_state(plan: Plan, reference: Cohort, key: bytes, capacity: int) -> Sta
     return State(0, 0, watches, (), None, next_stamp(plan.fingerprint, str(plan.seed), key.hex()))
 
 
-def _labels(reference: Cohort, biology: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Codes and levels of the biology; zeros and None where labels are absent or incomplete."""
-    column = reference.obs.get(biology)
-    if column is None or column.isna().any():
+def _labels(reference: Cohort, graph: CausalGraph, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Codes and levels of a factor; zeros and None where it is absent, incomplete or a number."""
+    column = reference.obs.get(name)
+    if column is None or column.isna().any() or graph.kind(name, reference) == "continuous":
         return np.zeros(len(reference), dtype=np.int64), None
-    factor = reference.factor(biology)
+    factor = reference.factor(name)
     return factor.codes, factor.levels
 
 
@@ -110,7 +110,7 @@ def _view(
     reference: Cohort, graph: CausalGraph, units: np.ndarray, shape: np.ndarray, labels: np.ndarray
 ) -> EmbeddingView:
     """Choose directions on the shape patients; a patient's site and class are those of her first row."""
-    sites, _ = _labels(reference, graph.technical[0])
+    sites, _ = _labels(reference, graph, graph.technical[0])
     first = np.unique(units, return_index=True)[1][shape]
     _, site = np.unique(sites[first], return_inverse=True)
     _, label = np.unique(labels[first], return_inverse=True)

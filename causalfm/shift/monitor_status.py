@@ -47,7 +47,7 @@ class Alarm:
         """The alarm in words."""
         at, since = _called(self.batch, self.batch_name), _called(self.since, self.since_name)
         return (
-            f"{self.stream} ({self.track}) differ from the reference: raised in {at}, after {self.patients} patients; "
+            f"{self.stream} ({self.track}) differ from the reference: raised in {at}, after {self.patients} compared; "
             f"most likely since {since}"
         )
 
@@ -107,13 +107,14 @@ class MonitorStatus(Result):
         return [dict(track) for track in self.tracks]
 
 
-def guarantee(alpha: float, unit: str, given: Sequence[str], resets: int) -> str:
+def guarantee(alpha: float, unit: str, given: Sequence[str], resets: int, forgotten: int) -> str:
     """Return what is promised, in words."""
+    lost = f" {forgotten} {unit}s seen before are forgotten: none of them may come again." * bool(forgotten)
     like = f" among those alike in {' and '.join(given)}" if given else ""
     again = f" This holds from reset to reset; there were {resets}." if resets else ""
     return (
         f"If every {unit} of the stream, counted at the first visit, is exchangeable with those of the reference{like},"
-        f" the probability that an alarm is ever raised is at most {100 * alpha:g} %.{again}"
+        f" the probability that an alarm is ever raised is at most {100 * alpha:g} %.{again}{lost}"
     )
 
 
@@ -125,7 +126,8 @@ def sentence(alarm: Alarm | None, patients: int, outside: int, plan: Plan, promi
     away *= bool(outside)
     if alarm is not None:
         return f"Alarm: {alarm.sentence}.{away} {promise}"
-    size = f"a shift by {plan.noticeable:g} standard deviations of one watched number"
+    plural = "" if plan.noticeable == 1 else "s"
+    size = f"a shift by {plan.noticeable:g} standard deviation{plural} of one watched number"
     if needed < 0:
         early = f"The reference is too small to notice {size}."
     elif patients < needed:

@@ -44,9 +44,9 @@ class Monitor:
     inequality its martingale ever reaches ``k / alpha`` with probability at most ``alpha / k``. Streams share ``alpha``
     equally, and tracks their stream's part; the sum over tracks bounds the probability that *any* alarm is ever raised,
     whatever the dependence between them. The average of the martingales would not do: each is a martingale in the
-    filtration of its own p-values, and the p-values of two tracks on the same patients are not jointly independent over
-    time (given the ranks of one track the other's next rank need not be uniform), so that their average need not be a
-    martingale at all; nor do errors, whose labels come late, share a clock with the others.
+    filtration of its own p-values, and given the past ranks of *both* of two tracks the next rank of one need not be
+    uniform. Three patients with the numbers (1, 2), (2, 3) and (3, 1) in random order: if the first two agree in order,
+    the third one's second number is the lowest. Errors, whose labels come late, share no clock with the others either.
 
     **Memory** does not grow: one histogram per track and cell, hashes of at most ``capacity`` patients, digests of the
     last 4,096 batches.
@@ -169,7 +169,10 @@ class Monitor:
         check_type(batch, Cohort, "batch", "read one with causalfm.read")
         plan, state = self._plan, self._state
         if batch.d != len(plan.view.centre):
-            raise DataError(f"batch has {batch.d} dimensions and the reference {len(plan.view.centre)}: same encoder?")
+            wanted = len(plan.view.centre)
+            raise DataError(
+                f"batch has {batch.d} dimensions and the reference {wanted}: use the same encoder for both."
+            )
         digest = batch.fingerprint(plan.columns(batch))
         if any(digest == known for known, _, _ in state.seen):
             return self.status(repeated=True)
@@ -184,7 +187,8 @@ class Monitor:
         labelled = state.watches[1].compared if len(state.watches) > 1 else 0
         early = not 0 <= plan.needed <= first.compared
         verdict: Verdict = "fail" if state.alarm is not None else "cannot tell" if early else "pass"
-        promise = guarantee(plan.alpha, plan.group, plan.cells.columns, state.resets)
+        forgotten = max(watch.memory.forgotten for watch in state.watches)
+        promise = guarantee(plan.alpha, plan.group, plan.cells.columns, state.resets, forgotten)
         words = sentence(state.alarm, first.compared, first.outside, plan, promise)
         return MonitorStatus(
             verdict,
@@ -198,7 +202,7 @@ class Monitor:
             labelled,
             returned,
             first.outside,
-            max(watch.memory.forgotten for watch in state.watches),
+            forgotten,
             track_rows(plan, state),
         )
 

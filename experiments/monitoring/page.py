@@ -11,6 +11,9 @@ from scipy.stats import binom
 from experiments.monitoring.clean_streams import REFERENCE as CLEAN_REFERENCE
 from experiments.monitoring.clean_streams import STREAM
 from experiments.monitoring.delays import BATCH, CHANGED, QUIET, REFERENCE, SIZES
+from experiments.monitoring.tcga import BATCH as TCGA_BATCH
+from experiments.monitoring.tcga import REFERENCE as HOME
+from experiments.monitoring.tcga import SPLITS
 
 MARKS = ("<!-- from monitoring.csv: begin -->\n", "<!-- from monitoring.csv: end -->\n")
 FIGURE = "monitoring.svg"
@@ -43,8 +46,8 @@ def section(table: pd.DataFrame) -> str:
         f"batches of {BATCH}. {REFERENCE} reference patients of the same hospital, a linear model trained at others, "
         "alpha = 1 % over all three streams, labels at once. Patients until the alarm: median (10 % to 90 %).",
         "",
-        "| change | size | noticed | before the change | patients until the alarm | alarms by embedding, scores, errors "
-        "| batches by which the change is misdated, median |",
+        "| change | size | noticed | before the change | patients until the alarm | by embedding, scores, errors | "
+        "batches by which the change is misdated, median |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in late.itertuples():
@@ -55,7 +58,30 @@ def section(table: pd.DataFrame) -> str:
             f"| {row.design}: {SIZES[row.design]} | {row.size:g} | {int(row.noticed)} of {int(row.streams)} | "
             f"{int(row.early)} | {middle} ({low} to {high}) | {by} | {off} |"
         )
-    return "\n".join([*lines, "", f"![Delays by kind and size of the change](images/{FIGURE})", ""])
+    lines += ["", f"![Delays by kind and size of the change](images/{FIGURE})", "", *_hospitals(table)]
+    return "\n".join([*lines, ""])
+
+
+def _hospitals(table: pd.DataFrame) -> list[str]:
+    found = table[table["part"] == "tcga"]
+    lines = [
+        f"**Real slides** (TCGA, slide embeddings of HIPT). {100 * HOME:.0f} % of a hospital's patients are the "
+        f"reference, drawn at random {SPLITS} times; its other patients follow in batches of {TCGA_BATCH}, then those "
+        "of another hospital instead. Embedding only, alpha = 1 %.",
+        "",
+        "| cancer | hospital | patients | splits with a false alarm | others noticed | their patients until then |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found.itertuples():
+        noticed, until = "no other with patients enough", ""
+        if row.changes:
+            low, middle, high = (f"{value:.0f}" for value in (row.delay_10, row.delay_50, row.delay_90))
+            noticed, until = f"{int(row.noticed)} of {int(row.changes)}", f"{middle} ({low} to {high})"
+        lines.append(
+            f"| {row.design} | {row.rule} | {int(row.patients)} | {int(row.alarms_01)} of {int(row.streams)} | "
+            f"{noticed} | {until} |"
+        )
+    return lines
 
 
 def _patients(value: float) -> str:
