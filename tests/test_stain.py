@@ -108,6 +108,11 @@ def test_percentiles_are_exact_ranks():
     mask = torch.rand(values.shape, generator=rng) < 0.7
     wanted = (0.0, 1.0, 40.0, 50.0, 99.0, 100.0)
     found = masked_percentile(values, mask, wanted)
+    assert torch.equal(found, masked_percentile(values, mask, wanted, by_sorting=True))  # as on a GPU
+    nothing = torch.zeros_like(mask)
+    for way in (False, True):
+        assert (masked_percentile(values, nothing, wanted, by_sorting=way) == 0).all()
+        assert masked_percentile(values[:0], mask[:0], wanted, by_sorting=way).shape == (0, len(wanted))
     for row, own, got in zip(values, mask, found, strict=True):
         ordered = row[own].sort().values
         ranks = [round(0.01 * q * (len(ordered) - 1)) for q in wanted]
