@@ -165,7 +165,7 @@ def masked_percentile(
 ) -> torch.Tensor:
     """Return percentiles ``(B, p)`` of ``values (B, N)`` where ``mask``: the nearest value; 0 where nothing counts.
 
-    ``by_sorting``: None sorts on a GPU and selects with NumPy on the CPU, where that is several times faster; both exact.
+    ``by_sorting``: None sorts on a GPU and selects with NumPy on the CPU, where that is faster; both exact.
     """
     if not values.numel():
         return values.new_zeros((len(values), len(percentiles)))
