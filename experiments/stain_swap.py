@@ -136,7 +136,8 @@ def page(rows: list[dict[str, object]], fidelity: float, same: float, whites: li
     lines = [
         "# Stain and scanner swaps on real tiles",
         "",
-        "Written by `python -m experiments.stain_swap` (but for the last section). 360 MIDOG21 patches, three scanners,",
+        "Written by `python -m experiments.stain_swap` (but for the last section). 360 MIDOG21 patches, three "
+        "scanners,",
         "other patients under each. Image side: the swap, then EfficientNet-Lite0. Embedding side:",
         '`EmbeddingSCM(mechanism="additive")`, do(scanner), fitted on all 1,721 patches. Cosine and ratio of lengths',
         "of the two mean displacements and share of the gap closed, 1 - |embedding - image| / |embedding|, all without",
