@@ -46,6 +46,7 @@ benchmark: $(VENV)/.dev
 	$(BIN)/python -m experiments.benchmarks.correctors
 	$(BIN)/python -m experiments.benchmarks.extraction
 	$(BIN)/python -m experiments.benchmarks.shift
+	$(BIN)/python -m experiments.benchmarks.stain
 
 clean:
 	rm -rf $(VENV) demo-report build dist .mypy_cache .ruff_cache .pytest_cache

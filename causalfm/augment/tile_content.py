@@ -89,7 +89,7 @@ def tile_content(images: torch.Tensor, white: float | torch.Tensor = 1.0) -> tor
 def content_of(density: torch.Tensor) -> torch.Tensor:
     """Return :func:`tile_content` of optical densities ``(B, 3, H, W)``."""
     if min(density.shape[2:]) >= FINE:  # shares of a quarter of the pixels are the same to a per cent
-        density = density[:, :, ::2, ::2]
+        density = density[:, :, ::2, ::2].contiguous()  # three passes over it follow
     tissue = tissue_pixels(density).flatten(1).float().mean(dim=1)
     ink = ink_pixels(density).flatten(1).float().mean(dim=1)
     content = torch.where(tissue < LEAST_TISSUE, GLASS, TISSUE)
