@@ -9,6 +9,7 @@ from causalfm.augment.lab_statistics import lab_statistics, reinhard
 from causalfm.augment.moved_training import CounterfactualTraining
 from causalfm.augment.optical_density import optical_density
 from causalfm.augment.radiology import SITE_PRESETS, SitePreset, rescan
+from causalfm.augment.scanner_estimate import ScannerEstimate, estimate_scanners
 from causalfm.augment.scanner_profile import ScannerProfile
 from causalfm.augment.scanner_swap import ScannerSwap
 from causalfm.augment.stain_library import StainLibrary
@@ -25,6 +26,7 @@ __all__ = [
     "HEDJitter",
     "Intervened",
     "InterventionalAugment",
+    "ScannerEstimate",
     "ScannerProfile",
     "ScannerSwap",
     "SitePreset",
@@ -32,6 +34,7 @@ __all__ = [
     "StainSwap",
     "balanced_counterfactuals",
     "concentrations",
+    "estimate_scanners",
     "lab_statistics",
     "macenko",
     "optical_density",

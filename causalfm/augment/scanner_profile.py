@@ -1,4 +1,4 @@
-"""How a scanner turns light into pixels, in numbers set by hand."""
+"""How a scanner turns light into pixels, in numbers set by hand or estimated."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from causalfm.errors import DataError
 
 Row = tuple[float, float, float]
+LUMINANCE = (0.299, 0.587, 0.114)  # what sharpening acts on
 IDENTITY: tuple[Row, Row, Row] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
