@@ -82,13 +82,15 @@ def _spectrum(images: torch.Tensor) -> torch.Tensor:
     height, width = values.shape[1:]
     window = torch.hann_window(height, dtype=values.dtype)[:, None] * torch.hann_window(width, dtype=values.dtype)
     values = values - values.mean(dim=(1, 2), keepdim=True)
-    return torch.fft.rfft2(values * window) / window.square().sum().sqrt()
+    spectrum: torch.Tensor = torch.fft.rfft2(values * window) / window.square().sum().sqrt()
+    return spectrum
 
 
 def _radius(images: torch.Tensor, um: float) -> torch.Tensor:
     fy = torch.fft.fftfreq(images.shape[2], d=um, dtype=torch.float64)
     fx = torch.fft.rfftfreq(images.shape[3], d=um, dtype=torch.float64)
-    return (fy[:, None].square() + fx.square()).sqrt()
+    radius: torch.Tensor = (fy[:, None].square() + fx.square()).sqrt()
+    return radius
 
 
 def _binned(power: torch.Tensor, radius: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:

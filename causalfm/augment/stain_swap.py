@@ -152,6 +152,8 @@ class StainSwap(torch.nn.Module):
             vectors, strengths = self.vectors[own].to(flat), self.intensities[own].to(flat)
         operator = swap_operator(vectors, strengths, self.vectors[to].to(flat), self.intensities[to].to(flat))
         moved = developed((operator @ flat).reshape(density.shape), images, to_white)
+        if bool(changed.all()):
+            return moved, changed
         return torch.where(changed[:, None, None, None], moved, images), changed
 
 
