@@ -326,6 +326,8 @@ def test_bad_batches_are_refused(name):
         penalty(x, logits, y, env, torch.zeros(24))
     with pytest.raises(DataError, match="rows"):
         penalty(x[:5], logits[:5], y, env)
+    with pytest.raises(DataError, match="several devices"):
+        penalty(x.to("meta"), logits.to("meta"), y, env)
     if name != "consistency":
         with pytest.raises(DataError, match="env has shape"):
             penalty(x, logits, y, env.double())

@@ -277,6 +277,19 @@ def test_the_monitor_agrees_with_the_index():
     assert [h.epoch for h in monitor.history] == [3, 4]
     with pytest.raises(DataError, match="in the order of y"):
         monitor(5, cohort.X[:5])
+    with pytest.raises(DataError, match="one column per class"):
+        monitor(5, cohort.X, logits[:, :1])
+    logits[3] = np.nan
+    with pytest.raises(DataError, match="not finite in 1 rows"):
+        monitor(5, cohort.X, logits)
+
+
+def test_the_monitor_lets_patients_weigh_the_same():
+    # site 0: patient 0 brings three rows, all right; patient 1 one row, wrong. Site 1: all right. Class 0 but the last
+    y, env, groups = (np.array(v) for v in ([0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 2, 3, 4]))
+    logits = np.eye(2)[[0, 0, 0, 1, 0, 0, 1]]
+    found = RobustnessMonitor(y, env, groups, k=2)(0, np.random.default_rng(0).standard_normal((7, 4)), logits)
+    assert (found.worst_site_accuracy, found.worst_site, found.accuracy) == (0.5, 0, 0.75)
 
 
 def test_lightning_is_optional(monkeypatch):

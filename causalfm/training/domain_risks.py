@@ -50,6 +50,9 @@ def irm(
     depend on their order. Weights ``w`` of sum 1: ``((sum w g)^2 - sum w^2 g^2) / (1 - sum w^2)``; a repeated row is
     no new evidence and counts less than two.
 
+    Give it rows drawn anew at every step. The same rows at every step can be fitted to a value below 0, by slopes that
+    differ much rather than by slopes near 0.
+
     References
     ----------
     Arjovsky et al., arXiv:1907.02893, appendix D.

@@ -120,11 +120,15 @@ class _Training:
             return DomainAdversary(width, n_env, n_classes=classes, strength=self.recipe.strength).to(self.device)
 
     def _batch(self) -> list[torch.Tensor]:
-        """All rows with their weights, or some drawn by weight, which then weigh the same."""
-        n = len(self.ends)
-        if n <= self.recipe.batch:
+        """All rows with their weights, or some drawn by weight, which then weigh the same.
+
+        IRM always draws: its unbiased square may be negative, and of the same rows again and again it would be made so
+        by slopes that differ much, not by slopes near 0. Of rows drawn anew it is on average the square of their mean.
+        """
+        n, size = len(self.ends), self.recipe.batch
+        if n <= size and self.recipe.penalty != "irm":
             return self.parts
-        drawn = np.searchsorted(self.ends, self.rng.random(self.recipe.batch) * self.ends[-1]).clip(max=n - 1)
+        drawn = np.searchsorted(self.ends, self.rng.random(min(n, size)) * self.ends[-1]).clip(max=n - 1)
         at = torch.as_tensor(drawn).to(self.device)
         return [*(part[at] for part in self.parts[:-1]), torch.ones(len(drawn), device=self.device)]
 

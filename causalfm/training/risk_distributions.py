@@ -9,7 +9,7 @@ from causalfm.training.batches import full_precision
 
 READS = ("logits", "y", "env")
 SCALES = tuple(10.0**power for power in range(-4, 4))  # of the squared difference of two losses, in nats
-HALVINGS = 60  # of the interval that holds the quantile: to the last digit of float64
+HALVINGS = {torch.float32: 28, torch.float64: 58}  # of the interval that holds the quantile: to its last digit
 
 
 def eqrm(
@@ -72,7 +72,7 @@ def _found(risks: torch.Tensor, width: torch.Tensor, quantile: float) -> tuple[t
     """Quantile of the smoothed risks, by bisection, and their density there."""
     ends = risks + width * torch.special.ndtri(torch.full_like(risks, quantile))
     low, high = ends.min(), ends.max()
-    for _ in range(HALVINGS):
+    for _ in range(HALVINGS[risks.dtype]):
         middle = (low + high) / 2
         below = torch.special.ndtr((middle - risks) / width).mean() < quantile
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
