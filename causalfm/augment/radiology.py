@@ -124,8 +124,9 @@ def rescan(
         flat = scanned.ndim == 3
         # torchio's axes are W, H, D; it computes in single precision
         scanned = (scanned[:, None] if flat else scanned).permute(0, 3, 2, 1).float().contiguous()
-        for step in steps:
-            scanned = step(tio, scanned, preset, size, rng)
+        with torch.random.fork_rng(devices=[]):  # torchio draws a number to decide whether to act at all
+            for step in steps:
+                scanned = step(tio, scanned, preset, size, rng)
         scanned = scanned.permute(0, 3, 2, 1)
         out.append(scanned[:, 0] if flat else scanned)
     return _typed(torch.stack(out), images)
