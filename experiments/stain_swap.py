@@ -29,7 +29,7 @@ from causalfm.augment.tile_content import PADDING, least_channel
 from causalfm.datasets import amibr
 from experiments.displacements import Group, agreement
 
-READING: tuple[str, ...] = ()
+READING = "\n## How to read it\n"  # written by hand, kept when the page is written anew
 UM = 0.25  # of the patches
 GRAPH = "scanner <-> label; {scanner, label} -> Z"
 
@@ -136,8 +136,9 @@ def page(rows: list[dict[str, object]], fidelity: float, same: float, whites: li
     lines = [
         "# Stain and scanner swaps on real tiles",
         "",
-        "Written by `python -m experiments.stain_swap`; do not edit. 360 MIDOG21 patches, three scanners, other",
-        "patients under each. Image side: the swap, then EfficientNet-Lite0. Embedding side:",
+        "Written by `python -m experiments.stain_swap` (but for the last section). 360 MIDOG21 patches, three "
+        "scanners,",
+        "other patients under each. Image side: the swap, then EfficientNet-Lite0. Embedding side:",
         '`EmbeddingSCM(mechanism="additive")`, do(scanner), fitted on all 1,721 patches. Cosine and ratio of lengths',
         "of the two mean displacements and share of the gap closed, 1 - |embedding - image| / |embedding|, all without",
         "the bias of noise (cross-validated products), with 95 % jackknife intervals by patient. See",
@@ -164,7 +165,6 @@ def page(rows: list[dict[str, object]], fidelity: float, same: float, whites: li
         f"White points found, in the order of the scanners' names: {glass} (of 255).",
         f"The embeddings made here agree with the bundled ones (least cosine {fidelity:.4f}); the gap of patients'",
         f"means agrees with the fitted model's (least cosine {same:.4f}; the model weighs patches).",
-        *READING,
     ]
     return "\n".join(lines) + "\n"
 
@@ -184,7 +184,9 @@ def main(arguments: list[str] | None = None) -> None:
     text = page(*study(options.data))
     print(text)
     if options.out:
-        options.out.write_text(text, encoding="utf-8")
+        before = options.out.read_text(encoding="utf-8") if options.out.exists() else ""
+        _, heading, reading = before.partition(READING)
+        options.out.write_text(text + heading + reading, encoding="utf-8")
 
 
 if __name__ == "__main__":

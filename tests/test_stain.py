@@ -10,6 +10,8 @@ import torch
 
 from causalfm.augment import (
     HEDJitter,
+    ScannerProfile,
+    ScannerSwap,
     StainLibrary,
     StainSwap,
     concentrations,
@@ -366,6 +368,38 @@ def test_an_empty_batch_stays_empty(library):
     moved, changed = StainSwap(library)(torch.zeros((0, 3, 8, 8), dtype=torch.uint8))
     assert moved.shape == (0, 3, 8, 8)
     assert changed.shape == (0,)
+
+
+ODD = {
+    "half": lambda x: x.half() / 255,
+    "brain": lambda x: (x.float() / 255).bfloat16(),
+    "double": lambda x: x.double() / 255,
+    "one pixel": lambda x: x[:, :, :1, :1],
+    "one row": lambda x: x[:, :, :1],
+    "one colour": lambda x: torch.full_like(x, 200),
+    "black": torch.zeros_like,
+    "white": lambda x: torch.full_like(x, 255),
+    "turned": lambda x: x.transpose(2, 3),
+    "none": lambda x: x[:0],
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_batches_keep_type_and_shape_and_stay_finite(kind, tissue, library):
+    tiles = ODD[kind](tissue["HE-1"][:2, :, :64, :64])
+    before, swap = tiles.clone(), StainSwap(library)
+    scanner = ScannerProfile(blur_um=0.4, gamma=1.1, sharpening=0.3, shot_noise=1e-4, jpeg_quality=80)
+    for move in (
+        lambda x: swap(x, "HE-1", "HE-4")[0],
+        lambda x: swap(x, donor="HE-4")[0],
+        lambda x: HEDJitter()(x)[0],
+        lambda x: reinhard(x, *STATISTICS)[0],
+        ScannerSwap(ScannerProfile(), scanner),
+    ):
+        moved = move(tiles)
+        assert (moved.dtype, moved.shape) == (tiles.dtype, tiles.shape)
+        assert torch.isfinite(moved.float()).all()
+        assert torch.equal(tiles, before)
 
 
 ALONE = """

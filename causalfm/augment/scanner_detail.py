@@ -80,10 +80,11 @@ def _spectrum(images: torch.Tensor) -> torch.Tensor:
     """Return the windowed Fourier transform of the luminance ``(B, H, W / 2 + 1)``, mean removed."""
     values = torch.einsum("c,bchw->bhw", images.new_tensor(LUMINANCE), images).double()
     height, width = values.shape[1:]
-    window = torch.hann_window(height, dtype=values.dtype)[:, None] * torch.hann_window(width, dtype=values.dtype)
+    rows, columns = (torch.hann_window(n, dtype=values.dtype, device=values.device) for n in (height, width))
+    window = rows[:, None] * columns
     values = values - values.mean(dim=(1, 2), keepdim=True)
     spectrum: torch.Tensor = torch.fft.rfft2(values * window) / window.square().sum().sqrt()
-    return spectrum
+    return spectrum.cpu()  # what follows is small
 
 
 def _radius(images: torch.Tensor, um: float) -> torch.Tensor:
