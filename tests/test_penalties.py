@@ -375,7 +375,7 @@ def test_an_adversary_makes_features_unreadable():
     shift = torch.zeros(2, 4, requires_grad=True)  # the features may move environments
     adversary = DomainAdversary(4, 2)
     optimiser = torch.optim.Adam([shift, *adversary.parameters()], lr=0.02)
-    for _ in range(300):
+    for _ in range(200):
         optimiser.zero_grad()
         adversary(x + shift[env], None, None, env).backward()
         optimiser.step()

@@ -98,7 +98,7 @@ def test_without_a_penalty_it_is_logistic_regression():
     cohort = confounded(0, 0.0)
     X = (cohort.X - cohort.X.mean(axis=0)) / cohort.X.std(axis=0)
     y = cohort.obs["tumour"].to_numpy()
-    head = RobustHead(steps=2000, rate=0.05).fit(X, y)
+    head = RobustHead(steps=800, rate=0.05).fit(X, y)
     # two rows of weights w and -w cost decay |w|^2; the difference v = 2 w costs decay |v|^2 / 4 = |v|^2 / (2 n C)
     truth = LogisticRegression(C=2.0 / (0.01 * len(X)), tol=1e-10).fit(X, y)
     assert np.abs(head.predict_proba(X) - truth.predict_proba(X)).max() < 2e-3

@@ -118,7 +118,9 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             ax.set_title(design + (" (joint bounds)" if design == TCGA else ""), fontsize=8)
             ax.set_yticks(at, list(rows.index))
             ax.spines[["top", "right"]].set_visible(False)
-        figure.supxlabel("gain over ERM at the worst new hospital, points of accuracy (95 %)", fontsize=8)
+        figure.supxlabel(
+            "gain over ERM at the worst new hospital, points of accuracy (95 %; blue: 0 is outside)", fontsize=8
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
