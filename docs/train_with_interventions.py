@@ -45,7 +45,7 @@ def train(images, obs, augment, monitor, seen, *, strength, epochs, seed):
     torch.manual_seed(seed)
     tumour = (obs["tumour"] == "solid").astype(int)
     rows = [{"image": x, "tumour": y, "stain": s} for x, y, s in zip(images, tumour, obs["stain"], strict=True)]
-    loader = torch.utils.data.DataLoader(rows, 32, shuffle=True, collate_fn=augment.collate())
+    loader = torch.utils.data.DataLoader(rows, 16, shuffle=True, collate_fn=augment.collate())
     encoder, head = pretrained(), torch.nn.Linear(80, 2)
     optimiser = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=2e-3)
     for epoch in range(epochs):

@@ -46,6 +46,16 @@ class StainChange(torch.nn.Module):
         self.swap = swap if isinstance(swap, StainSwap) else StainSwap(swap)
         self.levels = tuple(self.swap.library.sites)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the swap's generator behind: torch cannot send one to a spawned worker; nothing is drawn."""
+        return {"library": self.swap.library, "stride": self.swap.stride, "tensors": self.swap.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Build the swap anew, where its tensors lie."""
+        swap = StainSwap(state["library"], stride=state["stride"]).to(state["tensors"]["vectors"].device)
+        swap.load_state_dict(state["tensors"])
+        self.__init__(swap)  # type: ignore[misc]
+
     def forward(
         self, images: torch.Tensor, source: torch.Tensor, target: torch.Tensor, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor]:

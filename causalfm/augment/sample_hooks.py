@@ -33,7 +33,7 @@ class SampleTransform(torch.nn.Module):
     -----
     Images ``(C, ...)`` of a sample or ``(B, C, ...)`` of a batch, told apart by whether levels are single; tensors of
     a class of their own (``tv_tensors.Image``) keep it. PIL images: convert before. Nothing else in the sample is
-    touched. Does not need torchvision.
+    touched. Workers see ``train()`` and ``eval()`` when they start: persistent ones no later. Needs no torchvision.
     """
 
     def __init__(
