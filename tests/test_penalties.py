@@ -427,3 +427,11 @@ def test_irm_is_finite_where_one_row_has_all_the_weight():
     value.backward()
     assert float(value.detach()) == 0.0
     assert bool((logits.grad == 0).all())
+
+
+@pytest.mark.parametrize("q", [[1.0] * 3, torch.zeros(3), torch.tensor([1.0, torch.nan, 1.0]), -torch.ones(3)])
+def test_group_weights_that_are_none_are_refused(q):
+    _, logits, y, env = batch()
+    for call in (lambda: next_group_weights(q, logits, y, env), lambda: group_dro(None, logits, y, env, q=q)):
+        with pytest.raises(DataError, match="q holds no weights"):
+            call()

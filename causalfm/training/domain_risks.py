@@ -168,6 +168,8 @@ def next_group_weights(
 
 
 def _check_q(q: torch.Tensor, levels: torch.Tensor) -> None:
+    if not isinstance(q, torch.Tensor) or not bool((torch.isfinite(q) & (q >= 0)).all()) or not bool((q > 0).any()):
+        raise DataError("q holds no weights: pass a tensor (E,), finite, 0 or more; start from torch.ones(E) / E.")
     if q.ndim != 1 or int(levels.max()) >= len(q) or int(levels.min()) < 0:
         raise DataError(
             f"q has shape {tuple(q.shape)} and env runs from {int(levels.min())} to {int(levels.max())}: "
