@@ -389,3 +389,58 @@ def test_gradients_pass_through_what_was_changed(rendered):
     assert (done.codes != augment.encode(obs)).any()
     assert torch.isfinite(floating.grad).all()
     assert (floating.grad.abs().flatten(1).sum(dim=1) > 0).all()
+
+
+@pytest.mark.parametrize("way", ["pickle", "save"])
+def test_epochs_differ_in_workers_after_a_trip_through_a_file(way, tmp_path):
+    """Counts that came out of a file lay in memory of the process's own: workers began anew every epoch."""
+    images, obs = painted(32)
+    augment = augmented(obs, random_state=4)
+    codes = augment.encode(obs)
+    if way == "pickle":
+        back = pickle.loads(pickle.dumps(augment))
+    else:
+        torch.save(augment, tmp_path / "augment.pt")
+        back = torch.load(tmp_path / "augment.pt", weights_only=False)
+    data = [{"image": images[i], "site": int(codes[i, 0])} for i in range(32)]
+    loader = torch.utils.data.DataLoader(data, batch_size=8, num_workers=2, collate_fn=back.collate())
+    first, second = ([tuple(batch["intervened"].drawn[:, 0].tolist()) for batch in loader] for _ in range(2))
+    assert first != second
+    assert back.counts()["rows"] == 64
+
+
+def test_levels_named_by_numbers_are_not_taken_for_codes():
+    images, obs = painted(40)
+    numbers = obs["site"].map({"a": 1, "b": 2, "c": 3})
+
+    class Numbered(Painted):
+        levels = ("1", "2", "3")
+
+        def __call__(self, images, source, target, seed):
+            return images, torch.ones(len(images), dtype=torch.bool)
+
+    augment = InterventionalAugment(SITE, {"site": Numbered()}, obs.assign(site=numbers))
+    transform = augment.transform()
+    with pytest.raises(DataError, match="named by numbers"):  # 1 was code 1, the level "2"
+        transform({"image": images[0], "site": 1})
+    assert augment.eval().transform()({"image": images[0], "site": "1"})["intervened"].codes.tolist() == [0]
+    as_tensor = InterventionalAugment(SITE, {"site": Numbered()}, {"site": torch.tensor(numbers.to_numpy())})
+    assert as_tensor.levels == {"site": ("1", "2", "3")}  # were "tensor(1)" ...
+
+
+@pytest.mark.parametrize("wrong", [None, True, 1.0])
+def test_what_is_no_level_is_refused(wrong):
+    images, obs = painted(10)
+    with pytest.raises(DataError, match="site"):
+        augmented(obs).transform()({"image": images[0], "site": wrong})
+
+
+def test_names_and_missing_values_of_any_kind():
+    images, obs = painted(10)
+    transform = augmented(obs).eval().transform()
+    assert transform({"image": images[:2], "site": np.array(["a", "b"])})["intervened"].codes.tolist() == [[0], [1]]
+    assert transform({"image": images[:0], "site": []})["intervened"].codes.shape == (0, 1)
+    with pytest.raises(DataError, match=r"missing in 1 of 10 rows \(row 3\)"):
+        augmented(obs.assign(site=pd.array([*obs["site"][:3], pd.NA, *obs["site"][4:]], dtype="string")))
+    with pytest.raises(DataError, match="weights are finite"):
+        augmented(obs, target={"site": {"a": "x", "b": 1.0, "c": 1.0}})

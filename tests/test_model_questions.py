@@ -133,3 +133,15 @@ def test_predictions_in_another_order_are_refused(files, tmp_path, monkeypatch, 
     said = capsys.readouterr().err
     assert code == 2
     assert all(word in said for word in words), said
+
+
+def test_heads_of_other_classes_or_dimensions_are_refused(cohort):
+    """Classes of other names were taken for the cohort's, in the order of the alphabet."""
+    other = np.where(cohort.obs["tumour"] == "yes", "case", "tumour-free")
+    with pytest.raises(DataError, match="no class: case, tumour-free"):
+        downstream(cohort, GRAPH, None, RobustHead(steps=3).fit(cohort.X, other))
+    numbered = RobustHead(steps=3).fit(cohort.X, (cohort.obs["tumour"] == "yes").astype(int).to_numpy())
+    assert list(downstream(cohort, GRAPH, None, numbered).predictions.columns) == ["no", "yes"]
+    narrow = RobustHead(steps=3).fit(cohort.X[:, :2], cohort.obs["tumour"].to_numpy())
+    with pytest.raises(DataError, match="X has 4 columns and the head was fitted on 2"):
+        downstream(cohort, GRAPH, None, narrow)

@@ -409,3 +409,29 @@ print("fine")
 def test_torch_and_numpy_suffice():
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "fine", done.stderr
+
+
+@pytest.mark.parametrize("factor", [1e-50, 1e50])
+def test_weights_beyond_float32_are_scaled_before_they_are_cast(factor):
+    x, logits, y, env = batch()
+    w = torch.arange(1, 1 + len(y)).double()
+    for penalty in (vrex, mmd, fishr, irm):  # was nan or 0
+        single = penalty(x.float(), logits.float(), y, env, w * factor)
+        close(single, penalty(x, logits, y, env, w), 1e-4)
+
+
+def test_irm_is_finite_where_one_row_has_all_the_weight():
+    logits = torch.tensor([[1.0, 0.0], [0.5, 0.2], [0.0, 1.0], [2.0, 1.0]], requires_grad=True)
+    y, env = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 0, 1])
+    value = irm(None, logits, y, env, torch.tensor([1.0, 1e-9, 1e-9, 1.0]))  # 0 / 0 before
+    value.backward()
+    assert float(value.detach()) == 0.0
+    assert bool((logits.grad == 0).all())
+
+
+@pytest.mark.parametrize("q", [[1.0] * 3, torch.zeros(3), torch.tensor([1.0, torch.nan, 1.0]), -torch.ones(3)])
+def test_group_weights_that_are_none_are_refused(q):
+    _, logits, y, env = batch()
+    for call in (lambda: next_group_weights(q, logits, y, env), lambda: group_dro(None, logits, y, env, q=q)):
+        with pytest.raises(DataError, match="q holds no weights"):
+            call()

@@ -223,7 +223,8 @@ def test_classes_keep_their_kind(tmp_path):
         head.save(tmp_path / "head.safetensors")
         back = RobustHead.load(tmp_path / "head.safetensors")
         assert back.classes_.dtype.kind == head.classes_.dtype.kind
-        assert back.classes_.tolist() == sorted({str(v) if y.dtype == object else v for v in y.tolist()})
+        assert back.classes_.tolist() == sorted(set(y.tolist()))
+        assert back.score(cohort.X, y) == head.score(cohort.X, y) > 0  # 1 and "1" are no equals
         assert back.predict(cohort.X).dtype == back.classes_.dtype
     with pytest.raises(DataError, match="y has type datetime64"):
         RobustHead().fit(cohort.X, code.astype("datetime64[D]"))
@@ -346,3 +347,54 @@ def test_the_callback_logs_in_real_training(tmp_path):
     with torch.no_grad():
         truth = RobustnessMonitor(y, env, groups)(1, X, module.layer(X))
     assert truth == last
+
+
+def test_columns_of_large_numbers_do_not_silence_the_others():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((80, 3)), np.repeat([0, 1], 40)
+    x[:, 0] += 4 * y
+    wide = np.column_stack([x, 1e9 * rng.standard_normal(80), np.full(80, 1234.567)]).astype(np.float32)
+    head = RobustHead(steps=60).fit(wide, y)
+    assert np.isfinite(head.state_["scale"]).tolist() == [True] * 4 + [False]
+    assert head.score(wide, y) > 0.9  # all columns below a millionth of the largest spread were dropped: 0.5
+    with pytest.raises(DataError, match="1 columns too large to be squared \\(column 3\\)"):
+        RobustHead(steps=3).fit(wide.astype(float) * [1, 1, 1, 1e200, 1], y)
+
+
+def test_settings_of_a_search_are_saved(tmp_path):
+    x, y = np.random.default_rng(0).standard_normal((20, 3)), np.repeat([0, 1], 10)
+    head = RobustHead(steps=np.int64(3), hidden=np.int64(2), strength=np.float32(0.5)).fit(x, y)
+    head.save(tmp_path / "head.safetensors")
+    assert RobustHead.load(tmp_path / "head.safetensors").get_params() == head.get_params()
+
+
+@pytest.mark.parametrize("wrong", ["gone", "shape", "classes", "nan"])
+def test_arrays_that_do_not_fit_the_settings_are_refused(tmp_path, wrong):
+    from causalfm.model_files import read_model, write_model
+    from causalfm.training.robust_head import KIND
+
+    path = tmp_path / "head.safetensors"
+    RobustHead(steps=3).fit(np.random.default_rng(0).standard_normal((20, 3)), np.repeat([0, 1], 10)).save(path)
+    header, arrays = read_model(path, KIND)
+    if wrong == "gone":
+        del arrays["weight"]
+    elif wrong == "shape":
+        arrays["weight"] = arrays["weight"][:, :2]
+    elif wrong == "classes":
+        header["classes"] = [0, 1, 2]
+    else:
+        arrays["bias"] = arrays["bias"] * np.nan
+    write_model(path, header, arrays, KIND)
+    with pytest.raises(DataError, match="arrays that do not fit"):
+        RobustHead.load(path)
+
+
+def test_labels_that_cannot_be_coded_are_refused():
+    pandas = pytest.importorskip("pandas")
+    x = np.random.default_rng(0).standard_normal((4, 2))
+    with pytest.raises(DataError, match="missing in 1 rows \\(row 1\\)"):
+        RobustHead(steps=3).fit(x, pandas.array(["a", pandas.NA, "b", "a"], dtype="string"))
+    with pytest.raises(DataError, match="y holds int, str: pass texts, numbers or truth values, all of one type"):
+        RobustHead(steps=3).fit(x, np.array(["a", 1, "b", "a"], dtype=object))
+    with pytest.raises(DataError, match="rows of several lengths"):
+        RobustHead(steps=3).fit([[1.0], [1.0, 2.0]], np.array([0, 1]))

@@ -443,3 +443,53 @@ def test_a_bright_white_point_keeps_the_identity(tissue):
     same, _ = StainSwap(own)(tiles, "A", "A")
     assert (same.int() - tiles.int()).abs().max() <= 1
     assert own.white.tolist() == [[pytest.approx(239 / 255)] * 3]
+
+
+def test_glass_and_ink_have_no_vectors_by_vahadane_either():
+    """Their starting vectors were one direction twice: the solver stopped the whole batch."""
+    batch = rendered(slice(0, 3), stain=STAINS[0]).clone()
+    batch[1] = 243
+    found = vahadane(optical_density(batch))
+    assert found.isnan().flatten(1).any(dim=1).tolist() == [False, True, False]
+    assert torch.equal(found[::2], vahadane(optical_density(batch[::2])))
+    assert vahadane(optical_density(batch[:, :, :1, :1])).isnan().all()
+    twice = torch.tensor([[[0.6, 0.64, 0.48]] * 2])
+    assert concentrations(torch.rand(1, 3, 5), twice, sparsity=0.02, nonnegative=True).isfinite().all()
+
+
+def test_sites_as_tensors_and_missing_names(donors):
+    import pandas as pd
+
+    images, site = torch.cat(list(donors.values())), np.repeat(STAINS, N).tolist()
+    codes = torch.tensor([sorted(set(site)).index(name) for name in site])
+    assert StainLibrary.fit(images, codes).sites == tuple(str(i) for i in range(len(set(site))))
+    with pytest.raises(DataError, match="missing for 1 tiles, the first at position 0"):
+        StainLibrary.fit(images, pd.array([pd.NA, *site[1:]], dtype="string"))
+    with pytest.raises(DataError, match="no tile"):
+        StainLibrary.fit(images[:0], [])
+
+
+@pytest.mark.parametrize("wrong", ["gone", "shape", "nan", "method"])
+def test_libraries_that_do_not_fit_are_refused(library, tmp_path, wrong):
+    from causalfm.augment.stain_library import KIND
+    from causalfm.model_files import read_model, write_model
+
+    library.save(tmp_path / "a.safetensors")
+    header, arrays = read_model(tmp_path / "a.safetensors", KIND)
+    if wrong == "gone":
+        del arrays["white"]
+    elif wrong == "shape":
+        arrays["vectors"] = arrays["vectors"][1:]
+    elif wrong == "nan":
+        arrays["vectors"] = arrays["vectors"] * np.nan
+    else:
+        header["method"] = "other"
+    write_model(tmp_path / "b.safetensors", header, arrays, KIND)
+    with pytest.raises(DataError, match="another library than this version's"):
+        StainLibrary.load(tmp_path / "b.safetensors")
+
+
+def test_reinhard_refuses_statistics_of_another_shape():
+    tiles = rendered(slice(0, 2), stain=STAINS[0])
+    with pytest.raises(DataError, match="pass tensors"):
+        reinhard(tiles, torch.ones(2), torch.ones(2))

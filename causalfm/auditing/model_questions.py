@@ -73,7 +73,9 @@ def downstream(cohort: Cohort, graph: CausalGraph, predictions: Any, model: Any)
 
     scorer, levels = scorer_of(model, cohort.X, decisions=True), cohort.factor(graph.biology).levels
     scores = scorer.scores(cohort.X)
-    named = scorer.classes if set(scorer.classes) & set(levels) else levels
+    # a model that numbers its classes counts them as the levels are sorted; other names are names, and must fit
+    unnamed = all(name in (str(i), f"class {i}") for i, name in enumerate(scorer.classes))
+    named = levels if unnamed and not set(scorer.classes) & set(levels) else scorer.classes
     if scores.shape[1] != len(named):
         raise DataError(f"model gives {scores.shape[1]} scores and {graph.biology} has {len(levels)} classes.")
     table = pd.DataFrame(scores, index=cohort.obs.index, columns=list(named))

@@ -87,6 +87,11 @@ def reinhard(images: torch.Tensor, mean: torch.Tensor, sd: torch.Tensor) -> tupl
     Reinhard et al., Color transfer between images, IEEE CG&A 21:34, 2001 (in CIE L*a*b* instead of their l-alpha-beta).
     """
     check_images(images)
+    shapes = [tuple(getattr(x, "shape", ())) for x in (mean, sd)]
+    if not all(isinstance(x, torch.Tensor) for x in (mean, sd)) or not set(shapes) <= {(3,), (len(images), 3)}:
+        raise DataError(
+            f"mean and sd have shapes {shapes}: pass tensors (3,) or ({len(images)}, 3), of lab_statistics."
+        )
     if not bool(torch.isfinite(mean).all() & torch.isfinite(sd).all()):
         raise DataError("mean or sd of the donor is not finite: the donor tile shows no tissue.")
     lab, density = rgb_to_lab(images), optical_density(images.detach())

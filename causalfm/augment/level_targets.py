@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from causalfm.arguments import check_choice, did_you_mean
 from causalfm.errors import DataError, positions
@@ -85,11 +86,20 @@ def levels_of(obs: Any, factor: str) -> list[str]:
     """
     if factor not in obs:
         raise DataError(f"obs has no column {factor!r}: pass the training table, or {{{factor!r}: levels}}.")
-    values = list(obs[factor])
-    gone = [i for i, v in enumerate(values) if v is None or v != v or str(v) == ""]
+    values, gone = texts_of(obs[factor])
     if gone:
         raise DataError(f"{factor!r} is missing in {len(gone)} of {len(values)} rows ({positions(gone)}).")
-    return [str(v) for v in values]
+    return values
+
+
+def texts_of(values: Any) -> tuple[list[str], list[int]]:
+    """Return values as text, and the positions of those that are missing; tensors give their numbers."""
+    found = values.tolist() if isinstance(values, torch.Tensor) else list(values)
+    found = [v.item() if isinstance(v, torch.Tensor) else v for v in found]
+    # pandas.NA is equal to nothing, and neither True nor False
+    there = [isinstance(same := v == v, (bool, np.bool_)) and bool(same) for v in found]
+    gone = [i for i, v in enumerate(found) if v is None or not there[i] or str(v) == ""]
+    return [str(v) for v in found], gone
 
 
 def donors_of(factor: str, seen: Sequence[str], held: Sequence[str], donors: Sequence[str] | None) -> list[str]:
@@ -150,7 +160,10 @@ def shares_of(
     if isinstance(target, Mapping):
         if set(target) != set(levels):
             raise DataError(f"target of {factor!r} names {sorted(target)}: weigh {sorted(levels)}, all and no others.")
-        weights = np.array([float(target[level]) for level in levels])
+        try:
+            weights = np.array([float(target[level]) for level in levels])
+        except (TypeError, ValueError):
+            weights = np.full(len(levels), np.nan)
     else:
         check_choice(target, "target", TARGETS)
         weights = np.ones(len(levels))

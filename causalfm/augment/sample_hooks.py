@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from causalfm.errors import DataError
@@ -23,8 +24,8 @@ class SampleTransform(torch.nn.Module):
     image
         Key of the image in a mapping, or its position in a tuple.
     factors
-        Key of each factor's level (its name, or its code); default keys are the factors' names, looked for in the
-        mapping, or in the one mapping of a tuple ``(image, mapping)``.
+        Key of each factor's level (its name; or its code, unless names are numbers); default keys are the factors'
+        names, looked for in the mapping, or in the one mapping of a tuple ``(image, mapping)``.
     out
         Key of what was done in a mapping; a tuple gets it appended (or put into its mapping).
 
@@ -90,12 +91,22 @@ class SampleTransform(torch.nn.Module):
 
     def _codes(self, name: str, value: Any) -> torch.Tensor:
         """Return level codes, 0-d of one sample; names are looked up."""
+        if isinstance(value, np.ndarray) and value.dtype.kind in "UO":
+            value = value.tolist()
         if isinstance(value, str):
             return self.augment.encode_levels(name, [value])[0]
         if isinstance(value, Sequence) and value and isinstance(value[0], str):
             return self.augment.encode_levels(name, value)
-        codes = torch.as_tensor(value)
-        if codes.ndim > 1 or codes.is_floating_point() or codes.is_complex():
+        try:
+            codes = torch.as_tensor(value, dtype=None if not isinstance(value, Sequence) or value else torch.int64)
+        except (TypeError, ValueError, RuntimeError):
+            raise DataError(f"the level of {name!r} is {type(value).__name__}: pass its name, or its code.") from None
+        if any(level.lstrip("-").isdigit() for level in self.augment.levels[name]):
+            raise DataError(
+                f"levels of {name!r} are named by numbers, {list(self.augment.levels[name])}: a number could be a name "
+                "or a code. Pass names as text, str(level)."
+            )
+        if codes.ndim > 1 or codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
             raise DataError(
                 f"levels of {name!r} have shape {tuple(codes.shape)} and type {codes.dtype}: names or codes."
             )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from causalfm.arguments import check_seed
+from causalfm.arguments import check_seed, check_type
 from causalfm.augment.optical_density import check_images, like, unit_range
 from causalfm.augment.scanner_profile import LUMINANCE, ScannerProfile
 
@@ -44,6 +44,8 @@ class ScannerSwap(torch.nn.Module):
     ) -> None:
         super().__init__()
         check_seed(random_state)
+        check_type(source, ScannerProfile, "source", "describe the scanner of the tiles")
+        check_type(target, ScannerProfile, "target", "describe the other scanner")
         self.source, self.target, self.noise = source, target, noise
         self._generator = torch.Generator().manual_seed(random_state)
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from causalfm.arguments import check_whole
+from causalfm.augment.level_targets import texts_of
 from causalfm.augment.site_stain import collect, site_stain
 from causalfm.augment.stain_matrices import macenko, vahadane
 from causalfm.errors import DataError
@@ -94,7 +95,7 @@ class StainLibrary:
         """
         if method not in METHODS:
             raise DataError(f"method={method!r} is not known: choose {', '.join(map(repr, METHODS))}.")
-        if white is not None and not 0.0 < white <= 1.0:
+        if white is not None and not (isinstance(white, (int, float)) and 0.0 < white <= 1.0):
             raise DataError(f"white={white!r}: choose above 0 and at most 1, or None to estimate it for each site.")
         check_whole(pixels_per_tile, "pixels_per_tile", 1)
         names = _names(site, "site")
@@ -103,6 +104,8 @@ class StainLibrary:
         for what, given in (("sites", names), ("classes", classes)):
             if len(tiles) != len(given):
                 raise DataError(f"{len(tiles)} tiles and {len(given)} names of {what}: pass one name for each tile.")
+        if not tiles:
+            raise DataError("images holds no tile: a library needs tiles with tissue of each site.")
         sites = tuple(sorted(set(names)))
         found = []
         for name in sites:
@@ -154,19 +157,33 @@ class StainLibrary:
         from causalfm.model_files import read_model
 
         header, arrays = read_model(path, KIND)
-        tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in _TENSORS}
-        return cls(sites=tuple(header["sites"]), **tensors, method=header["method"])
+        sites, method = header.get("sites", []), header.get("method")
+        shapes = {name: value.shape for name, value in arrays.items()}
+        finite = all(np.isfinite(value).all() for value in arrays.values())
+        if shapes != {name: (len(sites), *shape) for name, shape in _TENSORS.items()} or not finite or not sites:
+            method = None
+        if method not in METHODS:
+            raise DataError(
+                f"the file holds another library than this version's (causalfm {header.get('causalfm')} wrote it): fit "
+                "and save it again."
+            )
+        return cls(tuple(sites), **{name: torch.from_numpy(np.array(arrays[name])) for name in _TENSORS}, method=method)
 
 
-_TENSORS = ("vectors", "intensities", "white", "n_tiles", "n_passed_over")
+_TENSORS: dict[str, tuple[int, ...]] = {  # and what follows the sites in their shapes
+    "vectors": (2, 3),
+    "intensities": (2,),
+    "white": (3,),
+    "n_tiles": (),
+    "n_passed_over": (),
+}
 
 
 def _names(given: Sequence[str] | np.ndarray, what: str) -> list[str]:
-    names = list(given)
-    missing = [i for i, name in enumerate(names) if name is None or name != name or str(name) == ""]
+    names, missing = texts_of(given)
     if missing:
         raise DataError(f"{what} is missing for {len(missing)} tiles, the first at position {missing[0]}.")
-    return [str(name) for name in names]
+    return names
 
 
 def _check_classes(sites: Sequence[str], shown: Sequence[set[str]]) -> None:

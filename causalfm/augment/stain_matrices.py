@@ -104,8 +104,9 @@ def vahadane(
     with torch.no_grad():
         points, use = _thinned(points, use, n_pixels)
         vectors = macenko(points, use)
-        failed = vectors.isnan().any(dim=2).any(dim=1)
-        vectors = _unit(vectors.nan_to_num(1.0).clamp(min=1e-4))
+        found = ~vectors.isnan().any(dim=2).any(dim=1)
+        whole, points, use = vectors, points[found], use[found]  # glass and ink have nothing to be factorised
+        vectors = _unit(vectors[found].clamp(min=1e-4))
         points = points.clamp(min=0.0) * use[:, None].to(points.dtype)
         for _ in range(iterations):
             amounts = concentrations(points, vectors, sparsity=sparsity, nonnegative=True)
@@ -119,7 +120,8 @@ def vahadane(
                 vectors = _unit(vectors)
         swap = vectors[:, 0, 0] <= vectors[:, 1, 0]
         vectors = torch.where(swap[:, None, None], vectors.flip(1), vectors)
-        return vectors.masked_fill(failed[:, None, None], torch.nan)
+        whole[found] = vectors
+        return whole
 
 
 def concentrations(
@@ -150,13 +152,13 @@ def concentrations(
         free = torch.linalg.solve(gram, vectors) @ points
     else:
         cross = vectors @ points
-        free = torch.linalg.inv(gram) @ (cross - sparsity)
+        free = torch.linalg.inv_ex(gram).inverse @ (cross - sparsity)  # of one dye twice: not finite, and not taken
         # of two dyes at least one is zero where the free solution is negative: then each alone, and the better one
         alone = ((cross - sparsity) / gram.diagonal(dim1=1, dim2=2)[:, :, None]).clamp(min=0.0)
         gain = alone.square() * gram.diagonal(dim1=1, dim2=2)[:, :, None]
         first = gain[:, :1] >= gain[:, 1:]
         single = alone * torch.cat([first, ~first], dim=1).to(alone.dtype)
-        free = torch.where((free >= 0).all(dim=1, keepdim=True), free, single)
+        free = torch.where(((free >= 0) & free.isfinite()).all(dim=1, keepdim=True), free, single)
     return free.reshape(len(free), 2, *density.shape[2:])
 
 
@@ -187,8 +189,11 @@ def _points(density: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Ten
         raise DataError(f"density has shape {tuple(density.shape)}: pass (B, 3, N) or (B, 3, H, W).")
     points = density.flatten(2)
     use = least_channel(points) >= THINNEST if mask is None else mask.flatten(1)
-    if use.shape != (points.shape[0], points.shape[2]):
-        raise DataError(f"mask has shape {tuple(use.shape)} for densities of shape {tuple(density.shape)}.")
+    if use.shape != (points.shape[0], points.shape[2]) or use.dtype != torch.bool:
+        raise DataError(
+            f"mask has shape {tuple(use.shape)} and type {use.dtype} for densities of shape {tuple(density.shape)}: "
+            "pass one truth value for each pixel."
+        )
     return points, use
 
 

@@ -124,6 +124,7 @@ class StainSwap(torch.nn.Module):
             if (
                 places.ndim != 1
                 or places.is_floating_point()
+                or places.dtype == torch.bool
                 or bool(((places < 0) | (places >= len(self.vectors))).any())
             ):
                 raise DataError(f"sites as a tensor are positions (B,) from 0 to {len(self.vectors) - 1}.")

@@ -31,7 +31,7 @@ class WorkerStreams:
         self.share()
 
     def share(self) -> None:
-        """Put the counts into shared memory ."""
+        """Put the counts into shared memory."""
         self._calls.share_memory_()  # type: ignore[no-untyped-call]
         self._counted.share_memory_()  # type: ignore[no-untyped-call]
 
@@ -62,6 +62,11 @@ class WorkerStreams:
         if used := len(state["calls"]):
             self._calls[:used] = torch.tensor(state["calls"])
             self._counted[:used] = torch.tensor(state["counted"])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Share anew: out of a file, or of another process, counts lie in memory of their own."""
+        self.__dict__.update(state)
+        self.share()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> WorkerStreams:
         other = WorkerStreams(self._counted.shape[1])

@@ -10,6 +10,8 @@ import torch
 
 from causalfm.errors import DataError, positions
 
+USUAL = (1e-10, 1e10)  # largest weight of a batch that is cast as it is
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -148,6 +150,8 @@ def _weights(weights: torch.Tensor | None, n: int, like: torch.Tensor) -> torch.
         raise DataError(f"weights are negative or not finite ({positions(wrong.nonzero()[:, 0].tolist())}): repair.")
     if not bool((weights > 0).any()):
         raise DataError("all weights are 0: no row is left, give some a positive weight.")
+    if not USUAL[0] < (largest := float(weights.max())) < USUAL[1]:
+        weights = weights / largest  # 1e-50 is a weight in float64 and would be 0 in float32; sums must not overflow
     return weights.to(like.device, like.dtype)
 
 

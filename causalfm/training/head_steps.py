@@ -61,7 +61,7 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Standardised rows ``z (n, d)``, codes of class, environment and stratum, and weights of sum 1."""
+    """Standardised float32 rows ``z (n, d)``, codes of class, environment and stratum, and weights of sum 1."""
 
     z: np.ndarray
     y: np.ndarray
@@ -98,7 +98,7 @@ class _Training:
         self.recipe, self.rng = recipe, np.random.default_rng(recipe.random_state)
         self.device = torch.device(recipe.device or "cpu")
         n, k, n_env = len(rows.z), int(rows.y.max()) + 1, int(rows.env.max()) + 1
-        parts = (rows.z.astype(np.float32), rows.y, rows.env, rows.given, (n * rows.weight).astype(np.float32))
+        parts = (rows.z, rows.y, rows.env, rows.given, (n * rows.weight).astype(np.float32))
         self.parts = [torch.as_tensor(part).to(self.device) for part in parts]
         self.ends = np.cumsum(rows.weight)
         first = _first(self.rng, rows.z.shape[1], recipe.hidden, k)

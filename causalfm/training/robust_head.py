@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,8 @@ import numpy as np
 import torch
 
 from causalfm.arguments import check_choice, check_positive, check_seed, check_whole
-from causalfm.errors import DataError, positions
+from causalfm.errors import DataError
+from causalfm.training.head_inputs import blocks, coded, fingerprint, matrix, standardised
 from causalfm.training.head_steps import NAMES, Recipe, Rows, trained_weights
 
 KIND = "causalfm.RobustHead"
@@ -63,7 +63,8 @@ class RobustHead:
     Penalties on features (``coral``, ``mmd``, ``hsic``, ``dann``, the conditional forms, ``information_bottleneck``)
     act on the hidden layer, or, for a linear head, on its centred logits: frozen embeddings cannot change. For the
     first quarter of the steps the penalty does not count (``irm`` and ``vrex``: at most 1), then Adam starts anew.
-    Embeddings are standardised with the moments of the fit. One seed gives one head on the CPU; on a GPU sums may
+    Embeddings are standardised with the moments of the fit; a column whose spread is below 1e-7 of its mean counts as
+    constant and is not read. One seed gives one head on the CPU; on a GPU sums may
     differ in their last digits.
 
     The head is a callable ``(n, d) -> (n, classes)`` with ``classes``: pass it as ``model=``. Reading a file back needs
@@ -149,34 +150,34 @@ class RobustHead:
             Settings out of range, rows that cannot be read, a single class or environment.
         """
         self._check()
-        values = _matrix(X)
-        self.classes_, label = _codes(y, "y", len(values))
+        values = matrix(X)
+        self.classes_, label = coded(y, "y", len(values))
         if len(self.classes_) < 2:
             raise DataError("y holds one class: there is nothing to classify.")
-        levels, place = _codes(np.zeros(len(values), dtype=int) if env is None else env, "env", len(values))
+        levels, place = coded(np.zeros(len(values), dtype=int) if env is None else env, "env", len(values))
         if self.penalty != "erm" and len(levels) < 2:
             raise DataError(f"penalty={self.penalty!r} compares environments and env holds {len(levels)}: pass more.")
-        stratum = label if given is None else _codes(given, "given", len(values))[1]
-        unit = np.arange(len(values)) if groups is None else _codes(groups, "groups", len(values))[1]
+        stratum = label if given is None else coded(given, "given", len(values))[1]
+        unit = np.arange(len(values)) if groups is None else coded(groups, "groups", len(values))[1]
         weight = 1.0 / np.bincount(unit)[unit]
         weight /= weight.sum()
-        middle = weight @ values
-        scale = np.sqrt(weight @ (values - middle) ** 2)
-        scale[scale < 1e-6 * max(float(scale.max()), 1e-30)] = np.inf  # a constant column tells nothing
+        z, middle, scale = standardised(values, weight)
         self.n_features_in_, self.reason_ = values.shape[1], f"penalty={self.penalty!r} was asked for."
-        self.record_ = {"n": len(values), "n_groups": int(unit.max()) + 1, "fingerprint": _digest(values, label)}
+        self.record_ = {"n": len(values), "n_groups": int(unit.max()) + 1, "fingerprint": fingerprint(values, label)}
         self.state_ = {"middle": middle, "scale": scale}
-        rows = Rows((values - middle) / scale, label, place, stratum, weight)
-        self.state_ |= trained_weights(rows, Recipe(**self.get_params()))
+        self.state_ |= trained_weights(Rows(z, label, place, stratum, weight), Recipe(**self.get_params()))
         return self
 
     def logits(self, X: np.ndarray) -> np.ndarray:
         """Return logits ``(n, k)``."""
         self._check_fitted()
-        values = _matrix(X)
+        values = matrix(X)
         if values.shape[1] != self.n_features_in_:
             raise DataError(f"X has {values.shape[1]} columns and the head was fitted on {self.n_features_in_}.")
-        z = (values - self.state_["middle"]) / self.state_["scale"]
+        return np.concatenate([self._read(block) for _, block in blocks(values)])
+
+    def _read(self, block: np.ndarray) -> np.ndarray:
+        z = (block - self.state_["middle"]) / self.state_["scale"]
         if self.hidden:
             z = np.maximum(z @ self.state_["into"].T + self.state_["inner"], 0.0)
         return np.asarray(z @ self.state_["weight"].T + self.state_["bias"])
@@ -207,7 +208,8 @@ class RobustHead:
         from causalfm.model_files import write_model
 
         self._check_fitted()
-        header = {"settings": self.get_params(), "classes": self.classes_.tolist(), "features": self.n_features_in_}
+        settings = {k: v.item() if isinstance(v, np.generic) else v for k, v in self.get_params().items()}
+        header = {"settings": settings, "classes": self.classes_.tolist(), "features": self.n_features_in_}
         write_model(path, header | {"reason": self.reason_, "record": self.record_}, self.state_, kind=KIND)
 
     @classmethod
@@ -225,14 +227,23 @@ class RobustHead:
         try:
             head = cls(**header["settings"])
             head.classes_, head.n_features_in_ = np.array(header["classes"]), int(header["features"])
-            head.reason_, head.record_ = header["reason"], header["record"]
+            head.reason_, head.record_, head.state_ = header["reason"], header["record"], dict(tensors)
+            fits = {name: value.shape for name, value in head.state_.items()} == head._shapes()
         except (KeyError, TypeError, ValueError):
+            fits = False
+        finite = fits and all(np.isfinite(value).all() for name, value in head.state_.items() if name != "scale")
+        if not finite:
             raise DataError(
-                "the file holds other settings than RobustHead of this version: read it with the version that wrote it "
-                f"({header.get('causalfm')}), or train and save the head again."
-            ) from None
-        head.state_ = dict(tensors)
+                "the file holds other settings than RobustHead of this version, or arrays that do not fit them: read "
+                f"it with the version that wrote it ({header.get('causalfm')}), or train and save the head again."
+            )
         return head
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        d, k, inside = self.n_features_in_, len(self.classes_), {}
+        if self.hidden:
+            inside = {"into": (self.hidden, d), "inner": (self.hidden,)}
+        return {"middle": (d,), "scale": (d,), "weight": (k, self.hidden or d), "bias": (k,), **inside}
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "state_"):
@@ -255,33 +266,3 @@ class RobustHead:
             raise DataError(
                 f"device={self.device!r} is not there: 'cuda', 'cuda:0' ..., or None for the CPU."
             ) from None
-
-
-def _digest(values: np.ndarray, label: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes() + label.astype(np.int64).tobytes()).hexdigest()
-
-
-def _matrix(X: np.ndarray) -> np.ndarray:
-    values = np.asarray(X)
-    if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
-        raise DataError(f"X has shape {values.shape} and type {values.dtype}: pass numbers (n, d).")
-    values = values.astype(np.float64)
-    if not (fine := np.isfinite(values).all(axis=1)).all():
-        raise DataError(f"X is not finite in {int((~fine).sum())} rows ({positions(np.flatnonzero(~fine).tolist())}).")
-    return values
-
-
-def _codes(values: np.ndarray, name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
-    array = np.asarray(values)
-    if array.shape != (n,):
-        raise DataError(f"{name} has shape {array.shape}: pass one value per row of X, ({n},).")
-    missing = np.array([v is None or v != v for v in array.tolist()])
-    if missing.any():
-        where = positions(np.flatnonzero(missing).tolist())
-        raise DataError(f"{name} is missing in {int(missing.sum())} rows ({where}): fill in or leave them out.")
-    if array.dtype == object:
-        array = array.astype(str)
-    if array.dtype.kind not in "biufU":  # what the file of a head can hold
-        raise DataError(f"{name} has type {array.dtype}: pass texts, numbers or truth values.")
-    levels, codes = np.unique(array, return_inverse=True)
-    return levels, codes
