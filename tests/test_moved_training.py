@@ -9,6 +9,7 @@ from causalfm.augment import CounterfactualTraining, balanced_counterfactuals
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError, GraphError
 from causalfm.estimators.scoring.correcting import Attempt, corrected
+from causalfm.estimators.scoring.measuring import told_sites
 from causalfm.estimators.scoring.trial import trial_of
 
 GRAPH = cfm.CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
@@ -52,3 +53,10 @@ def test_a_graph_is_needed_and_must_fit():
     wider = cfm.CausalGraph.standard(biology="tumour", technical=["site", "scanner"], group="patient")
     with pytest.raises((DataError, GraphError), match="scanner"):
         CounterfactualTraining(wider).fit(X, site, **more)
+
+
+def test_a_new_site_is_told_from_rows_as_they_are_deployed():
+    """Moved rows of the other sites were told from those of the new site: the number spoke of the augmentation."""
+    trial = trial_of(COHORT, GRAPH, None, None, 0)
+    plain, moved = (told_sites(trial, Attempt(c, ("linear",), False, 0)) for c in (None, CounterfactualTraining(GRAPH)))
+    assert moved == plain

@@ -167,3 +167,10 @@ def test_images_are_checked():
     ):
         with pytest.raises(DataError, match=message):
             call()
+
+
+def test_what_is_no_preset_is_refused():
+    with pytest.raises(DataError, match="preset must be a SitePreset"):
+        rescan(torch.zeros(1, 1, 4, 4), "soft-kernel")
+    with pytest.raises(DataError, match="finite numbers"):
+        SitePreset(gamma="1")

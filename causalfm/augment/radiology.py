@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from causalfm.arguments import check_seed
+from causalfm.arguments import check_seed, check_type
 from causalfm.errors import DataError, MissingDependencyError, positions
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class SitePreset:
     spread: float = 0.0
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(x) for x in astuple(self)):
+        if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in astuple(self)):
             raise DataError("a preset holds finite numbers only.")
         if min(self.bias, self.blur_mm, self.ghosts, self.ghost_strength, self.spread) < 0 or self.gamma <= 0:
             raise DataError("bias, blur_mm, ghosts, ghost_strength and spread are 0 or more, gamma is above 0.")
@@ -113,6 +113,7 @@ def rescan(
     Perez-Garcia et al., TorchIO, Computer Methods and Programs in Biomedicine 208 (2021).
     """
     check_seed(random_state)
+    check_type(preset, SitePreset, "preset", "take one of SITE_PRESETS, or describe the site")
     size = _check(images, preset, voxel_mm)
     steps = _steps(preset)
     if not steps or not len(images):

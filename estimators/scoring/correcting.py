@@ -49,7 +49,9 @@ class Attempt:
     fits: dict[bytes, Any] = field(default_factory=dict)
 
 
-def corrected(trial: Trial, attempt: Attempt, fit: np.ndarray, batches: Sequence[np.ndarray]) -> np.ndarray:
+def corrected(
+    trial: Trial, attempt: Attempt, fit: np.ndarray, batches: Sequence[np.ndarray], *, probed: bool = True
+) -> np.ndarray:
     """Fit on rows of a mask and correct others, batch by batch.
 
     Parameters
@@ -61,6 +63,8 @@ def corrected(trial: Trial, attempt: Attempt, fit: np.ndarray, batches: Sequence
     batches
         Masks of rows that are passed together: a corrector that adapts to a new level learns from these. The batch that
         is the fit itself trains a probe: it gets the corrector's ``training_`` rows if there are any.
+    probed
+        False: the batches are read as they would be deployed, none trains a probe.
 
     Returns
     -------
@@ -88,7 +92,7 @@ def corrected(trial: Trial, attempt: Attempt, fit: np.ndarray, batches: Sequence
     out = np.asarray(X, dtype=np.float64 if X.dtype == np.float64 else np.float32).copy()
     changed = getattr(model, "training_", None)  # augmentation: rows that train differ from the same rows when read
     for rows in batches:
-        if changed is not None and not attempt.leak and np.array_equal(rows, fit):
+        if probed and changed is not None and not attempt.leak and np.array_equal(rows, fit):
             out[rows] = _checked(changed, out[rows].shape)
             continue
         factor = {"factor": obs.loc[rows, names].reset_index(drop=True)} if takes else {}

@@ -143,7 +143,8 @@ def told_sites(trial: Trial, attempt: Attempt) -> dict[str, float]:
         if not judged.any():
             continue
         halves = [here & (trial.half == half) for half in (0, 1)]
-        X = corrected(trial, attempt, others, [others, *(rows for rows in halves if rows.any())])
+        # augmented rows are never deployed: told from rows as they are, they would be told by the augmentation
+        X = corrected(trial, attempt, others, [others, *(rows for rows in halves if rows.any())], probed=False)
         used = here | others
         codes = type(trial.site)(here.astype(np.int64), trial.site.context, judged)
         for reader, each in found.items():
