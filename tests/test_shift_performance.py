@@ -366,6 +366,7 @@ def test_a_site_far_from_all_others_is_not_answered(moved):
     assert found.trusted is None
     assert found.verdict == "cannot tell"
     assert "beyond those of the reference" in found.sentence
+    assert all(np.isnan(e.own_low) for e in found.estimates)  # the assumption was checked on other sites only
     assert np.isnan(found.drop)
 
 
@@ -400,6 +401,53 @@ def test_sites_that_differ_at_random_withdraw_the_assumption_and_widen_the_inter
     assert tests["DoC"].calibrated
     assert found.verdict == "cannot tell"
     assert found.high - found.low > 0.25
+
+
+def test_a_deployment_of_one_patient_is_predicted_widely_and_starts_no_quarrel(same):
+    part = same.deployment.cohort
+    one = part[(part.obs["patient"] == part.obs["patient"].iloc[0]).to_numpy()]
+    found = label_free_performance(as_domains(same.reference.cohort, one, same.graph), margin=0.05)
+    assert found.details["disagreements"] == []
+    assert found.n_groups == 1
+    assert found.high - found.low > 0.3
+
+
+@pytest.fixture(scope="module")
+def short():
+    """The first cohorts of the calibration's cells."""
+    from experiments.calibration.designs import cells
+    from experiments.calibration.measures import measure
+
+    designs = {cell.name: dict(cell.design) for cell in cells() if cell.measure == "shift_cost"}
+    names = ("nothing", "older patients", "another scanner")
+    return {name: [measure("shift_cost", designs[name], {}, seed, False) for seed in range(10)] for name in names}
+
+
+def share_inside(found, quantity):
+    rows = np.array([values[quantity] for values in found], dtype=float)
+    answered = ~np.isnan(rows[:, 1])
+    inside = (rows[:, 1] <= rows[:, 3] + 1e-12) & (rows[:, 3] <= rows[:, 2] + 1e-12)
+    return int(inside[answered].sum()), int(answered.sum())
+
+
+@pytest.mark.parametrize(
+    "quantity", ["measured accuracy", "measured drop", "DoC, own interval", "CBPE, own interval", "chosen"]
+)
+def test_intervals_hold_where_their_assumption_does(short, quantity):
+    """A binomial band of 99.9 %, corrected for the five quantities, around 95 %."""
+    inside, answered = share_inside(short["nothing"] + short["older patients"], quantity)
+    assert answered >= 12
+    assert inside >= stats.binom.ppf(0.001 / 5, answered, 0.95)
+
+
+def test_a_scanner_unlike_all_others_is_seldom_passed(short):
+    """No score says that labels and embeddings came apart; the distance from all sites known does, mostly."""
+    withheld = sum(np.isnan(values["chosen"][1]) for values in short["another scanner"])
+    assert withheld >= 6
+    passed = sum(values["verdict, false pass"] == 0.0 for values in short["another scanner"])
+    assert passed <= stats.binom.ppf(0.9995, 10, 0.05)
+    drops = [values["measured drop"] for values in short["another scanner"]]
+    assert sum(low > 0.0 for _, low, _, _ in drops) >= 8  # labels do tell
 
 
 # subgroups -----------------------------------------------------------------------------------------------------------

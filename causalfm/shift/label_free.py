@@ -10,7 +10,7 @@ from causalfm.arguments import check_whole
 from causalfm.results import Verdict, verdict_against
 from causalfm.shift.back_tests import SITE_LEVEL, BackTest, Trial, another_site, back_tests, tried
 from causalfm.shift.domains import Domains
-from causalfm.shift.label_free_doubts import disagreements_of, doubt_of, signals_of
+from causalfm.shift.label_free_doubts import BEYOND, disagreements_of, doubt_of, signals_of
 from causalfm.shift.label_free_estimators import ESTIMATORS, Guess, Scored
 from causalfm.shift.label_free_results import LabelFree, LabelFreeEstimate
 from causalfm.shift.rates import BOUNDS, LEVEL, Rate, rate
@@ -44,10 +44,11 @@ def label_free_performance(domains: Domains, *, margin: float | None = None, min
     random-effects one of Higgins et al. (2009) with the new site's own part by chance. It is for the accuracy of these
     patients, were they all labelled. An estimator is trusted if (1) 8 sites could be held out, (2) intervals made of
     the other sites' errors cover the sites, (3) the new site is no further from the reference's sites, in mean
-    confidence and predicted classes, than they are from one another, (4) its errors are no larger than those of the
-    constant guess "as the sites held out", and (5) importance weights leave 30 patients. The one with the smallest
-    errors in the back-test is used. Estimates that differ by more than they ever did lower the verdict to "cannot
-    tell". No label-free estimate sees that the label has come to mean something else at the new site.
+    confidence, predicted classes and embeddings, than they are from one another, (4) its errors are not told to be
+    larger than those of the constant guess "as the sites held out", and (5) importance weights leave 30 patients. The
+    one with the smallest errors in the back-test is used. Estimates that differ by more than they ever did lower the
+    verdict to "cannot tell". No label-free estimate sees that the label has come to mean something else at the new
+    site.
     """
     check_whole(minimum, "minimum", 2, why="a site needs patients to be judged")
     unit, names = domains.graph.group, domains.sites
@@ -64,7 +65,7 @@ def label_free_performance(domains: Domains, *, margin: float | None = None, min
         _estimate(name, trial, tests[name], reference, margin, doubt_of(tests, name, trial, signals))
         for name, trial in trials.items()
     ]
-    disagreements = disagreements_of([e for e in estimates if e.trusted], tests, trials, deployed)
+    disagreements = disagreements_of([e for e in estimates if e.trusted], tests, trials, patients_out, deployed)
     details = {
         "target": f"accuracy of these {unit}s, were they all labelled; each {unit} weighs the same",
         "signals": signals,
@@ -102,7 +103,9 @@ def _estimate(
     name: str, trial: Trial, test: BackTest, reference: Rate, margin: float | None, doubt: str
 ) -> LabelFreeEstimate:
     nan = float("nan")
-    own = _around(trial.value, trial.own, LEVEL) if test.assumption_holds is not False else (nan, nan)
+    # an interval that rests on the assumption alone is no answer where sites refute it, or none speaks for the new one
+    withdrawn = test.assumption_holds is False or doubt.startswith(BEYOND)
+    own = (nan, nan) if withdrawn else _around(trial.value, trial.own, LEVEL)
     predicted, low, high, drop, verdict = nan, nan, nan, (nan, nan, nan), "cannot tell"
     if not test.reason:
         predicted, low, high = _calibrated(test, trial, LEVEL)

@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from causalfm.shift.back_tests import NEW_SITE, SITE_LEVEL, BackTest, Trial, another_site
 from causalfm.shift.domains import Domains
@@ -14,7 +15,9 @@ from causalfm.shift.label_free_results import LabelFreeEstimate
 from causalfm.shift.site_distances import distance_beyond
 
 EFFECTIVE = 30  # patients that importance weights must leave
+BEYOND = "the new site lies beyond those of the reference"
 FAR = 0.05  # chance that a site of the reference's kind is called unlike it: it only costs an answer
+WORSE = 0.05  # chance that an estimator no worse than the constant guess is dropped for it
 DISAGREE = 0.05  # chance that estimates err as differently as never before although nothing is new
 
 
@@ -55,27 +58,45 @@ def doubt_of(tests: dict[str, BackTest], name: str, trial: Trial, signals: dict[
     if test.reason:
         return test.reason
     if far := [signal for signal, record in signals.items() if record["far"]]:
-        return f"the new site lies beyond those of the reference in {', '.join(far)}: no back-test speaks for it"
+        return f"{BEYOND} in {', '.join(far)}: no back-test speaks for it"
     if not test.calibrated:
         return f"intervals made of the other sites' errors hold only {test.coverage:.0%} of the sites"
     if trial.guess.effective < EFFECTIVE:
         return f"its weights leave {trial.guess.effective:.0f} patients of the reference; {EFFECTIVE} are needed"
-    if test.rmse > tests[SITE_LEVEL].rmse:
-        return f"it misses by {test.rmse:.3f} at sites held out, and the mean of the others by less"
+    base = tests[SITE_LEVEL]
+    if _worse(test, base):
+        return f"it misses by {test.rmse:.3f} at sites held out, and the mean of the others by {base.rmse:.3f}"
     return ""
 
 
+def _worse(test: BackTest, base: BackTest) -> bool:
+    """Say whether an estimator's squared errors are told to be larger than those of the constant guess."""
+    more = np.array([a["left"] ** 2 - b["left"] ** 2 for a, b in zip(test.sites, base.sites, strict=True)])
+    spread = float(more.std(ddof=1)) / len(more) ** 0.5
+    return bool(more.mean() > stats.t.ppf(1.0 - WORSE, len(more) - 1) * spread and spread > 0.0)
+
+
 def disagreements_of(
-    trusted: list[LabelFreeEstimate], tests: dict[str, BackTest], trials: dict[str, Trial], deployed: Scored
+    trusted: list[LabelFreeEstimate],
+    tests: dict[str, BackTest],
+    trials: dict[str, Trial],
+    source: Scored,
+    deployed: Scored,
 ) -> list[dict[str, Any]]:
     """List pairs of trusted estimates that differ by more than the sites held out let expect."""
     pairs, out = list(combinations([e.name for e in trusted], 2)), []
+    patients = len(np.unique(deployed.units))
     for a, b in pairs:
         apart = tests[b].errors - tests[a].errors  # estimate a less estimate b, at each site
-        gap = _by_patient((trials[a].guess.target - trials[b].guess.target)[:, None], deployed)[:, 0]
-        spread = (float(((gap - gap.mean()) ** 2).sum()) + 1e-12) / len(gap)
+        first, second = trials[a].guess, trials[b].guess
+        # how patients vary in it: those of the deployment can be too few to say
+        spread = max(
+            _by_patient((one - other)[:, None], rows).var()
+            for one, other, rows in ((first.source, second.source, source), (first.target, second.target, deployed))
+        )
+        spread = float(spread) + 1e-12
         counts = np.array([record["patients"] for record in tests[a].sites])
-        centre, half = another_site(apart, spread / counts, spread / len(gap), 1.0 - DISAGREE / len(pairs))
+        centre, half = another_site(apart, spread / counts, spread / patients, 1.0 - DISAGREE / len(pairs))
         value = trials[a].value - trials[b].value
         if abs(value - centre) > half:
             out.append({"of": (a, b), "difference": value, "low": centre - half, "high": centre + half})

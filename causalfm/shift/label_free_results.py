@@ -20,7 +20,7 @@ class LabelFreeEstimate(Result):
         The estimator, and what it assumes, in words.
     value, own_low, own_high
         Its estimate, and the 95 % interval if the assumption holds; the interval is ``nan`` where the back-test refutes
-        that it does.
+        that it does, or the new site lies beyond the reference's.
     predicted, low, high
         The estimate less its mean error at reference sites held out, and the 95 % prediction interval made of those
         errors; ``nan`` under 8 sites.

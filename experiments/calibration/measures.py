@@ -28,6 +28,7 @@ from experiments.calibration.families import contrast_p_values, mixing_intervals
 from experiments.calibration.invariance_methods import p_values_of_methods, p_values_of_peers
 from experiments.calibration.rescans import rescanned
 from experiments.calibration.scoreboards import scoreboard_intervals
+from experiments.calibration.shift_costs import cost_intervals, planted_domains
 from experiments.calibration.within_patients import dose_p_values, equivalence_values, paired_values
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
@@ -114,6 +115,7 @@ MEASURES: dict[str, Callable[..., Values]] = {
     "equivalence": equivalence_values,
     "dose": dose_p_values,
     "scoreboard": scoreboard_intervals,
+    "shift_cost": cost_intervals,
 }
 
 
@@ -138,7 +140,8 @@ def measure(name: str, design: dict[str, Any], options: dict[str, Any], seed: in
         from experiments.calibration.shifts import shift_values
 
         return shift_values(design, seed)
-    draw = rescanned if "n_scanners" in design else linear_scm
+    draw: Callable[..., Any] = rescanned if "n_scanners" in design else linear_scm
+    draw = planted_domains if "planted" in design else draw
     cohort, truth = draw(**design, random_state=seed)
     return MEASURES[name](cohort, truth, seed, first, design, **options)
 

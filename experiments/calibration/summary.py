@@ -11,6 +11,7 @@ import pandas as pd
 
 from experiments.calibration.designs import Cell
 from experiments.calibration.scoreboards import judged, readable
+from experiments.calibration.shift_costs import judged_costs
 from experiments.calibration.study import Records, load
 
 ALPHA = 0.05
@@ -75,7 +76,8 @@ def summarise_cell(cell: Cell, records: Records) -> list[dict[str, Any]]:
         found, about = readable(found)
         rows = [{**row, **about.get(row["quantity"], {})} for q, v in found.items() for row in _rows(cell, q, v)]
         return [{**row, "reading": judged(row, COVERAGE)} for row in rows]
-    return [row for quantity, values in found.items() for row in _rows(cell, quantity, values)]
+    rows = [row for quantity, values in found.items() for row in _rows(cell, quantity, values)]
+    return [judged_costs(row, dict(cell.design)) for row in rows] if cell.measure == "shift_cost" else rows
 
 
 def _rows(cell: Cell, quantity: str, values: np.ndarray) -> list[dict[str, Any]]:
