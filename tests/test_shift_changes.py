@@ -319,6 +319,7 @@ def test_share_outside_is_alpha_without_a_shift_and_the_planted_share_with_one(w
     assert new.outside_rows[unseen].all()  # six class distances away
     assert new.outside_rows[~unseen].mean() < 0.12
     assert list(new.unseen["scanner"]) == ["unseen"]
+    assert new.to_dict()["outside_rows"] == np.flatnonzero(new.outside_rows).tolist()
     assert new.outside.low < unseen.mean() < new.outside.high
 
 

@@ -80,6 +80,10 @@ class Support(Result):
             out += [{"what": f"unseen {column}={level}", **n} for level, n in levels.items()]
         return out + [{"what": f"empty {cell['cell']}", **cell} for cell in self.empty_cells]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain, JSON-ready data; the rows outside by their positions."""
+        return super().to_dict() | {"outside_rows": np.flatnonzero(self.outside_rows).tolist()}
+
 
 def support(domains: Domains, *, alpha: float = 0.05, tolerated: float = 0.1) -> Support:
     """Measure which rows of the deployment lie outside the reference.
