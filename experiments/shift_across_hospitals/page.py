@@ -36,7 +36,8 @@ NOTES = """## How to read the tables
 - **Estimate** is the textbook number; **predicted** the same less its mean error at hospitals held out. Errors are
   predicted less real accuracy, in points of accuracy (0 to 1).
 - **Own interval**: what the estimator's assumption allows, chance included. It is withdrawn where the reference's own
-  hospitals refute the assumption, or the new one lies beyond them. **Calibrated interval**: made of errors at hospitals held out.
+  hospitals refute the assumption, or the new one lies beyond them. **Calibrated interval**: made of
+  errors at hospitals held out.
 - **Slope**: real drop regressed on the predicted one. One is right; under one the estimator moves too much,
   over one too little. {site} has none: the mean of the others moves away from every hospital that is left
   out.
