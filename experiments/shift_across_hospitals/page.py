@@ -182,7 +182,7 @@ def _sentences(rows: pd.DataFrame) -> str:
     one = rows[rows["estimator"] == CHOSEN]
     what = f"{', '.join(trusted)}" if trusted else "none of them more than the mean of hospitals held out"
     out.append(
-        f"- **Which to trust here:** {what}. Without labels {_share((one['verdict'] != 'cannot tell').mean())} of the "
+        f"- **Which to trust here:** {what}; each with its calibrated interval, not its own. Without labels {_share((one['verdict'] != 'cannot tell').mean())} of the "
         f"deployments get a verdict at a margin of {MARGIN:g}; with all labels "
         f"{_share((one['measured_verdict'] != 'cannot tell').mean())} do."
     )
