@@ -226,7 +226,7 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
         for ax, measure in zip(axes[:, 0], shown, strict=True):
             part = table[(table["measure"] == measure) & (table["kind"] != "error")]
             designs = list(dict.fromkeys(part["design"]))[::-1]
-            band, at = (COVERAGE, 0.95) if (part["kind"] == "coverage").all() else (SIZE, 0.05)
+            band, at = (SIZE, 0.05) if (part["kind"] == "size").any() else (COVERAGE, 0.95)
             ax.axvspan(*band, color="#d9ead3", lw=0)
             ax.axvline(at, color="#38761d", lw=0.8)
             for label, colour in COLOURS.items():

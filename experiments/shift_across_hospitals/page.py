@@ -180,9 +180,13 @@ def _sentences(rows: pd.DataFrame) -> str:
         out.append(text + ".")
     trusted = [name for name, (_, low, _) in best.items() if low > 0 and name != CHOSEN]
     one = rows[rows["estimator"] == CHOSEN]
-    what = f"{', '.join(trusted)}" if trusted else "none of them more than the mean of hospitals held out"
+    what = (
+        f"{', '.join(trusted)}; each with its calibrated interval, not its own"
+        if trusted
+        else "none of them more than the mean of hospitals held out"
+    )
     out.append(
-        f"- **Which to trust here:** {what}; each with its calibrated interval, not its own. Without labels {_share((one['verdict'] != 'cannot tell').mean())} of the "
+        f"- **Which to trust here:** {what}. Without labels {_share((one['verdict'] != 'cannot tell').mean())} of the "
         f"deployments get a verdict at a margin of {MARGIN:g}; with all labels "
         f"{_share((one['measured_verdict'] != 'cannot tell').mean())} do."
     )
