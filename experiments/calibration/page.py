@@ -108,8 +108,9 @@ SECTIONS = {
         "Twelve reference hospitals of 40 patients, a new one of 60; every cohort has its own hospitals. *measured*: "
         "share of intervals that hold the true accuracy of the head there, and its true drop. The other intervals are "
         "made without labels, and their truth is the accuracy of the very patients scored. *own interval*: under the "
-        "estimator's assumption, withdrawn where the reference's hospitals refute it. *calibrated*: from errors at "
-        "hospitals held out; answered where the estimate may be used. *chosen*: the one that the library rests on. "
+        "estimator's assumption, withdrawn where the reference's hospitals refute it or the new one lies beyond "
+        "them. *calibrated*: from errors at hospitals held out; answered where the estimate may be used. *chosen*: "
+        "the one that the library rests on. "
         "*verdict*: share of cohorts with a verdict that the true drop contradicts (margin .05), and with any. "
         "Case mix (of .8 instead of .5), another scanner and classes less distinct are shifts unlike any between the "
         "reference's hospitals: no estimate without labels has to hold, and what counts is how often one is withheld. "
@@ -225,7 +226,7 @@ def _draw(table: pd.DataFrame, path: Path) -> None:
         for ax, measure in zip(axes[:, 0], shown, strict=True):
             part = table[(table["measure"] == measure) & (table["kind"] != "error")]
             designs = list(dict.fromkeys(part["design"]))[::-1]
-            band, at = (COVERAGE, 0.95) if (part["kind"] == "coverage").all() else (SIZE, 0.05)
+            band, at = (SIZE, 0.05) if (part["kind"] == "size").any() else (COVERAGE, 0.95)
             ax.axvspan(*band, color="#d9ead3", lw=0)
             ax.axvline(at, color="#38761d", lw=0.8)
             for label, colour in COLOURS.items():

@@ -95,9 +95,10 @@ def judged_costs(row: dict[str, Any], design: dict[str, Any]) -> dict[str, Any]:
     """Read a row; shares of verdicts are no coverage, and estimates whose assumption is violated need not cover."""
     if row["quantity"].startswith("verdict"):
         wrong = "too often" if row["share"] > ERROR else "within"
-        return {**row, "kind": "error", "reading": "power" if row["quantity"] == TOLD else wrong}
+        kind, reading = ("power", "power") if row["quantity"] == TOLD else ("error", wrong)
+        return {**row, "kind": kind, "reading": reading}
     if design["planted"] in VIOLATED and not row["quantity"].startswith("measured"):
-        return {**row, "reading": NOT_ASSUMED}
+        return {**row, "kind": "power", "reading": NOT_ASSUMED}
     low = COVERED[0] - 2.0 * (COVERED[0] * (1.0 - COVERED[0]) / max(row["answered"], 1)) ** 0.5
     if row["answered"]:
         row = {**row, "reading": "too short" if row["share"] < low else row["reading"].replace("too short", "within")}

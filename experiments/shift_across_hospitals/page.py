@@ -36,7 +36,8 @@ NOTES = """## How to read the tables
 - **Estimate** is the textbook number; **predicted** the same less its mean error at hospitals held out. Errors are
   predicted less real accuracy, in points of accuracy (0 to 1).
 - **Own interval**: what the estimator's assumption allows, chance included. It is withdrawn where the reference's own
-  hospitals refute the assumption, or the new one lies beyond them. **Calibrated interval**: made of errors at hospitals held out.
+  hospitals refute the assumption, or the new one lies beyond them. **Calibrated interval**: made of
+  errors at hospitals held out.
 - **Slope**: real drop regressed on the predicted one. One is right; under one the estimator moves too much,
   over one too little. {site} has none: the mean of the others moves away from every hospital that is left
   out.
@@ -179,7 +180,11 @@ def _sentences(rows: pd.DataFrame) -> str:
         out.append(text + ".")
     trusted = [name for name, (_, low, _) in best.items() if low > 0 and name != CHOSEN]
     one = rows[rows["estimator"] == CHOSEN]
-    what = f"{', '.join(trusted)}" if trusted else "none of them more than the mean of hospitals held out"
+    what = (
+        f"{', '.join(trusted)}; each with its calibrated interval, not its own"
+        if trusted
+        else "none of them more than the mean of hospitals held out"
+    )
     out.append(
         f"- **Which to trust here:** {what}. Without labels {_share((one['verdict'] != 'cannot tell').mean())} of the "
         f"deployments get a verdict at a margin of {MARGIN:g}; with all labels "
