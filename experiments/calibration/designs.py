@@ -20,7 +20,7 @@ COVERAGE_COHORTS = 1000
 POWER_COHORTS = 500
 PEER_COHORTS = 40  # some peers take seconds each
 ECONML_COHORTS = 200
-SHIFT_COHORTS = 60  # each fits everything eleven times
+SHIFT_COHORTS = 120  # each fits everything eleven times
 
 NULLS: dict[str, dict[str, Any]] = {
     "balanced": {},
