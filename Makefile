@@ -45,6 +45,8 @@ benchmark: $(VENV)/.dev
 	$(BIN)/python -m experiments.benchmarks.effects --large
 	$(BIN)/python -m experiments.benchmarks.correctors
 	$(BIN)/python -m experiments.benchmarks.extraction
+	$(BIN)/python -m experiments.benchmarks.shift
+	$(BIN)/python -m experiments.benchmarks.stain
 
 clean:
 	rm -rf $(VENV) demo-report build dist .mypy_cache .ruff_cache .pytest_cache

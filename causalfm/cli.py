@@ -13,21 +13,27 @@ from causalfm.command_options import (
     Biology,
     Columns,
     Group,
+    Head,
     Keep,
     Missing,
     Out,
+    Predictions,
     Seed,
     Table,
     Technical,
     check_folder,
     cohort_of,
     graph_of,
+    head_of,
     live,
+    predictions_of,
     split,
 )
 from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
 from causalfm.extract_command import extract
+from causalfm.monitor_command import monitor
+from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
     from causalfm.auditing import Audit, Comparison
@@ -50,6 +56,8 @@ def audit(
     key: Annotated[str | None, typer.Option(help="Array of an .npz file, or obsm key of an .h5ad file.")] = None,
     keep: Keep = None,
     missing: Missing = "error",
+    head: Head = None,
+    predictions: Predictions = None,
     policy: Annotated[Path | None, typer.Option(help="YAML file with margins and thresholds.")] = None,
     corrections: Annotated[
         str, typer.Option(help="Try correctors where a factor fails: none, quick or full; default: the policy's.")
@@ -65,11 +73,14 @@ def audit(
     check_folder(out)
     declared = graph_of(graph, biology, technical, covariates, group)
     rules = load_policy(policy)
+    model = head_of(head)
     cohort = cohort_of(path if len(path) > 1 else path[0], obs, key, keep, declared)
     with live() as progress:
         result = causalfm.audit(
             cohort,
             declared,
+            predictions=predictions_of(predictions, cohort),
+            model=model,
             policy=rules,
             missing=missing,  # type: ignore[arg-type]
             corrections=corrections or None,  # type: ignore[arg-type]
@@ -77,7 +88,7 @@ def audit(
             random_state=seed,
         )
         page = write_reports(result, out)
-    _summary(result, page)
+    summary(result, page)
     raise typer.Exit(result.exit_code)
 
 
@@ -136,7 +147,7 @@ def demo(
 
     with live() as progress:
         result = run_demo(out, progress=progress, random_state=seed)
-    _summary(result, out / "report.html")
+    summary(result, out / "report.html")
 
 
 @app.command()
@@ -152,6 +163,10 @@ def doctor() -> None:
 
 
 app.command()(extract)
+app.command()(shift)
+
+
+app.command()(monitor)
 
 
 def main() -> None:
@@ -195,7 +210,8 @@ def _encoders(paths: list[Path], keys: list[str], names: list[str]) -> dict[str,
     return dict(zip(names, zip(paths, arrays or [None], strict=True), strict=True))
 
 
-def _summary(result: Audit, page: Path) -> None:
+def summary(result: Audit, page: Path) -> None:
+    """Print the verdict, the findings and where the report is."""
     typer.echo(f"{result.verdict.upper()}: {result.headline}")
     for finding in result.findings:
         typer.echo(f"  {finding.verdict:12} {finding.sentence}")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from causalfm.cohort import Cohort
     from causalfm.graph import CausalGraph
 
@@ -21,6 +23,13 @@ Table = Annotated[list[Path] | None, typer.Option(help="Table of the rows: .csv,
 Arrows = Annotated[str, typer.Option(help="Arrows, or a file with arrows; default: the standard graph.")]
 Keep = Annotated[list[str] | None, typer.Option(help="COLUMN=LEVEL: keep these rows only; repeat for more levels.")]
 Missing = Annotated[str, typer.Option(help="Missing values in these columns: error, level or drop.")]
+Head = Annotated[
+    Path | None, typer.Option(help="Downstream head to audit: .safetensors file that RobustHead.save wrote.")
+]
+Predictions = Annotated[
+    Path | None,
+    typer.Option(help="Or probabilities of the rows, in their order: .csv or .parquet with a column for each class."),
+]
 Out = Annotated[Path, typer.Option(help="Folder for the report.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of folds, permutations and draws.")]
 
@@ -56,6 +65,42 @@ def cohort_of(
         return cohort
     ids = {*graph.groups, *names(graph.specimen)}
     return select_levels(cohort, pairs(keep), public=set(graph.measured) - ids)
+
+
+def head_of(path: Path | None) -> Any:
+    """Return a head on embeddings from its file."""
+    if path is None:
+        return None
+    from causalfm.training import RobustHead
+
+    return RobustHead.load(path)
+
+
+def predictions_of(path: Path | None, cohort: Cohort) -> pd.DataFrame | None:
+    """Return a table of probabilities under the ids of the cohort's rows, whose order it follows.
+
+    Columns that the cohort's table has too must hold the same: they show that the order is the same.
+    """
+    if path is None:
+        return None
+    from causalfm.errors import DataError, positions
+    from causalfm.tables import existing, read_table
+
+    table = read_table(existing(path))
+    if len(table) != len(cohort):
+        raise DataError(
+            f"{path.name} has {len(table)} rows and the cohort {len(cohort)}: give one row of probabilities for each "
+            "row that is audited, in the same order."
+        )
+    shared = [name for name in table.columns if name in cohort.obs.columns]
+    for name in shared:
+        same = table[name].astype(str).to_numpy() == cohort.obs[name].astype(str).to_numpy()
+        if not same.all():
+            where = positions([i for i, equal in enumerate(same) if not equal])
+            raise DataError(
+                f"column {name!r} of {path.name} differs from the cohort's ({where}): bring rows into one order."
+            )
+    return table.drop(columns=shared).set_axis(cohort.obs.index, axis=0)
 
 
 def check_folder(out: Path) -> None:

@@ -37,6 +37,13 @@ def select_levels(cohort: Cohort, wanted: Mapping[str, str | Sequence[str]], *, 
     DataError
         A level that does not occur or no row left.
     """
+    mask = rows_at(cohort, wanted, public=public)
+    record = {"columns": list(wanted), "rows_left_out": int((~mask).sum())}
+    return cohort[mask].replace(info={**cohort.info, "kept": [*cohort.info.get("kept", []), record]})
+
+
+def rows_at(cohort: Cohort, wanted: Mapping[str, str | Sequence[str]], *, public: Iterable[str] = ()) -> np.ndarray:
+    """Return the mask ``(n,)`` of the rows that :func:`select_levels` keeps, with its parameters and errors."""
     mask = np.ones(len(cohort), dtype=bool)
     public = set(public)
     for name, asked in wanted.items():
@@ -49,8 +56,7 @@ def select_levels(cohort: Cohort, wanted: Mapping[str, str | Sequence[str]], *, 
         mask &= np.isin(text, levels) & column.notna().to_numpy()
     if not mask.any():
         raise DataError(f"no row has the levels asked for in {', '.join(wanted)}: ask for fewer columns, or others.")
-    record = {"columns": list(wanted), "rows_left_out": int((~mask).sum())}
-    return cohort[mask].replace(info={**cohort.info, "kept": [*cohort.info.get("kept", []), record]})
+    return mask
 
 
 def _absent(name: str, absent: list[str], known: list[str], public: bool) -> str:

@@ -133,7 +133,11 @@ def build_design(units: Units, kept: CompleteTable) -> Design:
     DataError
         More regression terms than the cells leave degrees of freedom.
     """
-    rows = np.flatnonzero(inside(units, kept))
+    return design_of_rows(units, np.flatnonzero(inside(units, kept)))
+
+
+def design_of_rows(units: Units, rows: np.ndarray) -> Design:
+    """Prepare the patients at ``rows``, whose stratum x level cells hold at least three each: see build_design."""
     Z = units.Z[rows] - units.Z[rows].mean(axis=0)
     level, stratum = units.level.codes[rows], units.stratum[rows]
     _, codes = np.unique(stratum * units.level.n_levels + level, return_inverse=True)

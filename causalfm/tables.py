@@ -6,47 +6,20 @@ import csv
 import gzip
 import io
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pandas as pd
 
 from causalfm.errors import DataError, positions
-from causalfm.formats.durable import settle, settle_name
+from causalfm.formats.durable import atomic as atomic
+from causalfm.formats.durable import existing as existing
 from causalfm.formats.spelling import differ_in_kind, loses_digits
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-
-def existing(path: str | os.PathLike[str], label: str | None = None) -> Path:
-    """Return the path of a file that is there and holds something.
-
-    Parameters
-    ----------
-    path
-        The file.
-    label
-        What to call it where its name must not be printed.
-
-    Raises
-    ------
-    DataError
-        Missing or empty.
-    """
-    path = Path(path)
-    name = label or repr(path.name)
-    if not path.is_file():
-        missing = f"{label} is not there" if label else f"there is no file {name} where you point"
-        raise DataError(f"{missing}: check the path.")
-    if path.stat().st_size == 0:
-        raise DataError(f"{name} is empty (0 bytes): copy or export it again.")
-    return path
 
 
 @contextmanager
@@ -84,49 +57,6 @@ def reading(path: Path, label: str | None = None) -> Iterator[None]:
             f"{name} cannot be read ({type(error).__name__}{detail}): it is damaged, truncated or of another "
             "format than its name says. Copy or export it again."
         ) from None
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that replaces ``path`` if the block ends well, and is removed if it does not.
-
-    Parameters
-    ----------
-    path
-        Final file; missing parent folders are made. Where it is a link, what it points to is replaced.
-
-    Yields
-    ------
-    Path
-        A file name in the same folder, with the same ending.
-    """
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid4().hex}{path.suffix}")
-    try:
-        yield temporary
-        settle(temporary)
-        _swap(temporary, path)
-        settle_name(path)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
-
-
-def _swap(new: Path, path: Path) -> None:
-    """Put a file or folder in the place of another; only a full folder is in the way of a rename."""
-    if not path.is_dir():
-        new.replace(path)
-        return
-    old = path.with_name(f"{new.name}.old")
-    path.replace(old)
-    try:
-        new.replace(path)
-    except OSError:
-        old.replace(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)  # the new one is in its place: the write has succeeded
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -162,8 +162,10 @@ def planted_shift(
     if kind not in KINDS:
         raise DataError(f"{kind!r} is no planted shift: use one of {', '.join(KINDS)}.")
     moved, most = KINDS[kind]
-    if not 0.0 <= size <= most or n_sites < 2 or n_biology < 2 or min(n_groups // n_sites, new_groups) < 1:
-        raise DataError(f"{kind} takes a size between 0 and {most:g}; two sites, two classes and a patient at each.")
+    if not 0.0 <= size <= most or min(n_sites, n_biology, d) < 2 or min(n_groups // n_sites, new_groups) < 1:
+        raise DataError(
+            f"{kind} takes a size of 0 to {most:g}; two sites, classes and dimensions; a patient at each site."
+        )
     changes = dict.fromkeys(
         ("case_mix", "scanner", "scanner_mix", "covariate", "concept", "fading", "new_support"), 0.0
     )

@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 import time
-import traceback
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,24 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from extraction_samples import FirstPixels, expected, images, spec
+from killing import child, dying
 
 import causalfm as cfm
 from causalfm.extraction import load_encoder
 
 LITE0 = "efficientnet-lite0"
-
-
-def child(call, *arguments) -> int:
-    """Run a call in a forked process, for its exit status only (negative: the signal that ended it)."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            call(*arguments)
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -83,17 +70,6 @@ def killed_at_every_write(folder: Path, kind: str, damaged: bool = False) -> dic
         assert digests(out) == good, f"killed before write {point}"
         np.testing.assert_array_equal(cfm.read(out).X, expected(pixels))
     return {"kills": kills}
-
-
-def dying(function, left):
-    """Return a function that kills its process when ``left`` has run out."""
-
-    def wrapped(*arguments, **options):
-        if next(left, None) is None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments, **options)
-
-    return wrapped
 
 
 def killed_at_random(folder: Path, tiles: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 import causalfm as cfm
 from causalfm.auditing import advice as module
-from causalfm.auditing.advice import PLANS, advise, command, failing
+from causalfm.auditing.advice import AUGMENTATION, PLANS, advise, command, failing
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import load_policy
 from causalfm.cohort import Cohort
@@ -68,7 +68,9 @@ def test_no_corrector_helps_is_said_with_the_interval_though_the_read_out_falls(
     assert (found.recommended, found.command) == (None, "")
     assert found.sentence.startswith("No corrector helps here: the largest gain")
     assert "does not exclude 0" in found.sentence
-    assert all(row["readout"]["high"] < 0.0 for row in found.tried[1:])  # hidden from the reader, and yet no gain
+    *correctors, augmented = found.tried[1:]
+    assert all(row["readout"]["high"] < 0.0 for row in correctors)  # hidden from the reader, and yet no gain
+    assert (augmented["corrector"], augmented["readout"]["change"]) == (AUGMENTATION, 0.0)  # new rows stay as they are
 
 
 def test_a_cohort_that_is_too_thin_abstains_with_the_reason():

@@ -33,6 +33,7 @@ NOUNS = {
     "graph_checks",
     "identification",
     "matching",
+    "model_files",
     "pairing",
     "selection",
     "separation",
@@ -56,7 +57,8 @@ MEMBERS = {
     "engines": ENGINES,
     "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
     | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot", "scoreboard_plot"},
-    "cli": {"cli", "command_options", "correct_command", "demo", "doctor", "extract_command"},
+    "cli": {"cli", "command_options", "correct_command", "demo", "doctor", "extract_command"}
+    | {"monitor_command", "shift_command"},
 }
 ROWS = (
     ("nouns",),

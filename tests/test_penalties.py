@@ -18,12 +18,17 @@ from causalfm.training import (
     conditional_mmd,
     coral,
     counterfactual_consistency,
+    eqrm,
     fishr,
     group_dro,
     hsic,
+    iga,
+    information_bottleneck,
     irm,
     mmd,
     next_group_weights,
+    rdm,
+    spectral_decoupling,
     vrex,
 )
 
@@ -33,9 +38,12 @@ def views(features, logits, y, env, weights=None):
 
 
 PENALTIES = {p.__name__: p for p in (irm, vrex, group_dro, coral, mmd, conditional_mmd, hsic, conditional_hsic, fishr)}
+PENALTIES |= {p.__name__: p for p in (iga, information_bottleneck, spectral_decoupling, eqrm, rdm)}
 PENALTIES["consistency"] = views
 KERNEL = {"mmd", "conditional_mmd", "hsic", "conditional_hsic"}
-ALIKE_IS_ZERO = {"vrex", "coral", "mmd", "conditional_mmd", "hsic", "conditional_hsic", "fishr"}
+ALIKE_IS_ZERO = {"vrex", "coral", "mmd", "conditional_mmd", "hsic", "conditional_hsic", "fishr"} | {"iga", "rdm"}
+NEVER_ZERO = {"group_dro", "information_bottleneck", "spectral_decoupling", "eqrm", "irm", "consistency"}
+READS_LABELS = {"irm", "vrex", "group_dro", "fishr", "iga", "eqrm", "rdm"}
 every = pytest.mark.parametrize("name", PENALTIES)
 
 
@@ -142,6 +150,69 @@ def test_fishr_is_the_variance_of_real_gradients():
     close(fishr(x, layer(x), y, env), domainbed.detach())
 
 
+def test_iga_is_the_distance_of_real_gradients():
+    # one row each, features 1 and 2, logits (0, 0), class 0: gradients (-1/2, 1/2) z' and (-1/2, 1/2): the distance of
+    # the weights' is 1/2 each, (1/4) from the mean: 2 environments x 2 classes x (1/4)^2
+    x, y, env = torch.tensor([[1.0], [2.0]]).double(), torch.tensor([0, 0]), torch.tensor([0, 1])
+    close(iga(x, torch.zeros(2, 2).double(), y, env), 4 / 16)
+    x, _, y, env = batch()
+    layer = torch.nn.Linear(5, 3).double()
+    grads = []
+    for e in range(3):
+        loss = cross_entropy(layer(x[env == e]), y[env == e])
+        grads.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, layer.parameters())]))
+    mean = torch.stack(grads).mean(0)
+    close(iga(x, layer(x), y, env), sum((g - mean).pow(2).sum() for g in grads))
+
+
+def test_information_bottleneck_and_spectral_decoupling_by_hand():
+    # environments {0, 2} and {3, 3}: variances by n of 1 and 0; in DomainBed 2 and 0
+    x, env = torch.tensor([[0.0], [2.0], [3.0], [3.0]]).double(), torch.tensor([0, 0, 1, 1])
+    close(information_bottleneck(x, None, None, env), 0.5)
+    x, _, _, env = batch()
+    domainbed = sum(x[env == e].var(dim=0).mean() for e in range(3)) / 3
+    close(information_bottleneck(x, None, None, env), domainbed * 7 / 8)
+    close(spectral_decoupling(None, torch.tensor([[1.0, 3.0], [0.0, 2.0]]), None, torch.tensor([0, 1])), 14 / 4)
+    logits = torch.tensor([[1.0, 3.0], [0.0, 2.0]])
+    close(spectral_decoupling(None, logits, None, torch.tensor([0, 1]), torch.tensor([3.0, 1.0])), (3 * 5 + 2) / 4)
+
+
+def test_eqrm_is_the_quantile_of_the_smoothed_risks():
+    # risks log 2 and log(1 + e), half each: the median of a symmetric density is its middle
+    logits = torch.tensor([[0.0, 0.0], [1.0, 0.0]]).double().requires_grad_()
+    y, env = torch.tensor([0, 1]), torch.tensor([0, 1])
+    low, high = math.log(2.0), math.log(1.0 + math.e)
+    value = eqrm(None, logits, y, env, quantile=0.5)
+    close(value, (low + high) / 2)
+    # ... and its gradient the mean of theirs, although the bandwidth moves too
+    (found,) = torch.autograd.grad(value, logits)
+    (mean,) = torch.autograd.grad(group_dro(None, logits, y, env), logits)
+    assert torch.allclose(found, mean)
+    # a quantile z of a mixture of two normals: F(q) = z, where F is told by math.erf
+    width = 1.06 * math.sqrt((high - low) ** 2 / 2) * 2**-0.2
+    q = float(eqrm(None, logits, y, env, quantile=0.9).detach())
+    close(sum(0.5 * (1 + math.erf((q - r) / width / math.sqrt(2))) for r in (low, high)) / 2, 0.9)
+    assert high < q
+    for quantile in (0.0, 1.0, 1.5):
+        with pytest.raises(DataError, match="between 0 and 1"):
+            eqrm(None, logits, y, env, quantile=quantile)
+
+
+def test_rdm_is_domainbeds_discrepancy_of_losses():
+    # a row each with losses log 2 and log(1 + e): worst against the half-and-half mixture is a quarter of their own
+    logits, y, env = torch.tensor([[0.0, 0.0], [1.0, 0.0]]).double(), torch.tensor([0, 1]), torch.tensor([0, 1])
+    square = (math.log(1.0 + math.e) - math.log(2.0)) ** 2
+    close(rdm(None, logits, y, env), sum(2 - 2 * math.exp(-(10.0**g) * square) for g in range(-4, 4)) / 4)
+    _, logits, y, env = batch()
+    losses = cross_entropy(logits, y, reduction="none")
+    worst = max((losses[env == e] for e in range(3)), key=lambda v: float(v.mean()))
+
+    def kernel(a, b):
+        return sum(torch.exp(-g * (a[:, None] - b) ** 2) for g in (1e-4, 1e-3, 0.01, 0.1, 1, 10, 100, 1000)).mean()
+
+    close(rdm(None, logits, y, env), kernel(worst, worst) + kernel(losses, losses) - 2 * kernel(worst, losses))
+
+
 def test_consistency_by_hand():
     # one specimen predicted (1, 0) and (0, 1), as good as: H(mean) - 0 = log 2; another predicted alike: 0
     logits = torch.tensor([[50.0, 0.0], [0.0, 50.0], [1.0, 2.0], [3.0, 4.0], [9.0, 0.0]]).double()
@@ -218,7 +289,7 @@ def test_batches_that_lack_environments_or_classes(name):
         assert torch.isfinite(value)
         value.backward()
         alone = len(set(env[rows].tolist())) == 1
-        if alone and name not in {"irm", "group_dro", "consistency"}:
+        if alone and name not in NEVER_ZERO:
             assert value == 0
     assert all(v.grad is None or torch.isfinite(v.grad).all() for v in (x, logits))
 
@@ -255,10 +326,12 @@ def test_bad_batches_are_refused(name):
         penalty(x, logits, y, env, torch.zeros(24))
     with pytest.raises(DataError, match="rows"):
         penalty(x[:5], logits[:5], y, env)
+    with pytest.raises(DataError, match="several devices"):
+        penalty(x.to("meta"), logits.to("meta"), y, env)
     if name != "consistency":
         with pytest.raises(DataError, match="env has shape"):
             penalty(x, logits, y, env.double())
-    if name in {"irm", "vrex", "group_dro", "fishr"}:
+    if name in READS_LABELS:
         with pytest.raises(DataError, match="y runs from 0 to 2"):
             penalty(x, logits, y + 1, env)
         with pytest.raises(DataError, match="one column per class"):
@@ -302,7 +375,7 @@ def test_an_adversary_makes_features_unreadable():
     shift = torch.zeros(2, 4, requires_grad=True)  # the features may move environments
     adversary = DomainAdversary(4, 2)
     optimiser = torch.optim.Adam([shift, *adversary.parameters()], lr=0.02)
-    for _ in range(300):
+    for _ in range(200):
         optimiser.zero_grad()
         adversary(x + shift[env], None, None, env).backward()
         optimiser.step()
@@ -321,7 +394,8 @@ import causalfm as cfm
 torch.manual_seed(0)
 x, logits, y, env = torch.randn(12, 3), torch.randn(12, 2), torch.arange(12) % 2, torch.arange(12) % 3
 t = cfm.training
-for p in (t.irm, t.vrex, t.group_dro, t.coral, t.mmd, t.conditional_mmd, t.hsic, t.conditional_hsic, t.fishr):
+for p in (t.irm, t.vrex, t.group_dro, t.coral, t.mmd, t.conditional_mmd, t.hsic, t.conditional_hsic, t.fishr, t.iga,
+          t.information_bottleneck, t.spectral_decoupling, t.eqrm, t.rdm):
     assert torch.isfinite(p(x, logits, y, env)), p
 assert t.DomainAdversary(3, 3)(x, logits, y, env) > 0
 z, labels, sites = x.numpy(), y.numpy(), env.numpy()
@@ -335,3 +409,29 @@ print("fine")
 def test_torch_and_numpy_suffice():
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "fine", done.stderr
+
+
+@pytest.mark.parametrize("factor", [1e-50, 1e50])
+def test_weights_beyond_float32_are_scaled_before_they_are_cast(factor):
+    x, logits, y, env = batch()
+    w = torch.arange(1, 1 + len(y)).double()
+    for penalty in (vrex, mmd, fishr, irm):  # was nan or 0
+        single = penalty(x.float(), logits.float(), y, env, w * factor)
+        close(single, penalty(x, logits, y, env, w), 1e-4)
+
+
+def test_irm_is_finite_where_one_row_has_all_the_weight():
+    logits = torch.tensor([[1.0, 0.0], [0.5, 0.2], [0.0, 1.0], [2.0, 1.0]], requires_grad=True)
+    y, env = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 0, 1])
+    value = irm(None, logits, y, env, torch.tensor([1.0, 1e-9, 1e-9, 1.0]))  # 0 / 0 before
+    value.backward()
+    assert float(value.detach()) == 0.0
+    assert bool((logits.grad == 0).all())
+
+
+@pytest.mark.parametrize("q", [[1.0] * 3, torch.zeros(3), torch.tensor([1.0, torch.nan, 1.0]), -torch.ones(3)])
+def test_group_weights_that_are_none_are_refused(q):
+    _, logits, y, env = batch()
+    for call in (lambda: next_group_weights(q, logits, y, env), lambda: group_dro(None, logits, y, env, q=q)):
+        with pytest.raises(DataError, match="q holds no weights"):
+            call()

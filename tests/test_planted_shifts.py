@@ -95,6 +95,6 @@ def test_seeds_and_refusals():
     assert not np.array_equal(first.X, planted_shift("scanner", effect_seed=3, random_state=5)[1].X)
     with pytest.raises(DataError, match="no planted shift"):
         planted_shift("stain")
-    with pytest.raises(DataError, match="between 0 and"):
+    with pytest.raises(DataError, match="a size of 0 to"):
         planted_shift("case_mix", 2.0)
     assert planted_shift("scanner", 0.0)[3].moved == ()

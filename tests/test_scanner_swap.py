@@ -110,3 +110,23 @@ def test_gradients_pass():
 def test_profiles_are_checked(wrong):
     with pytest.raises(DataError):
         ScannerProfile(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"white": (1.0, 1.0)},
+        {"gamma": "2"},
+        {"colour_matrix": ((1.0, 0.0), (0.0, 1.0))},
+        {"colour_matrix": ((float("nan"), 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))},
+        {"jpeg_quality": 80.5},
+    ],
+)
+def test_profiles_that_describe_no_scanner_are_refused(wrong):
+    with pytest.raises(DataError):
+        ScannerProfile(**wrong)
+
+
+def test_what_is_no_profile_is_refused():
+    with pytest.raises(DataError, match="target must be a ScannerProfile"):
+        ScannerSwap(ScannerProfile(), "Eastbrook")

@@ -36,6 +36,7 @@ class Plan:
     halvings: int
 
 
+AUGMENTATION = "counterfactual training (causalfm.augment.balanced_counterfactuals)"
 SHOWN = 4  # levels named in a sentence
 ADAPT = {"unseen": "adapt"}
 CHEAP: tuple[tuple[str, Mapping[str, Any]], ...] = (
@@ -91,22 +92,26 @@ def advise(
     tuple of Advice
         One per factor; empty if none failed.
     """
-    out = []
-    for factor in failing(findings, graph):
-        if corrections == "none":
-            out.append(Advice(factor, None, NOT_TRIED))
-            continue
-        out.append(_tried(cohort, graph, factor, PLANS[corrections], random_state))
+    out = [advice_on(cohort, graph, factor, corrections, random_state) for factor in failing(findings, graph)]
     out += [Advice(name, None, NUMBER.format(name)) for name in continuous if name in _failed(findings)]
     return tuple(out)
 
 
+def advice_on(cohort: Cohort, graph: CausalGraph, factor: str, corrections: str, random_state: int) -> Advice:
+    """Say whether a corrector or counterfactual training helps against one factor; parameters as in :func:`advise`."""
+    if corrections == "none":
+        return Advice(factor, None, NOT_TRIED)
+    return _tried(cohort, graph, factor, PLANS[corrections], random_state)
+
+
 def _tried(cohort: Cohort, graph: CausalGraph, factor: str, plan: Plan, random_state: int) -> Advice:
+    from causalfm.augment import CounterfactualTraining
     from causalfm.estimators import scoreboard
     from causalfm.estimators.correctors.applying import corrector_named
     from causalfm.estimators.scoring.result import NONE
 
     correctors = {_label(name, settings): corrector_named(name, settings) for name, settings in plan.correctors}
+    correctors[AUGMENTATION] = CounterfactualTraining(graph, random_state=random_state)
     clock = time.process_time()
     try:
         board = scoreboard(
@@ -122,7 +127,7 @@ def _tried(cohort: Cohort, graph: CausalGraph, factor: str, plan: Plan, random_s
     except CausalFMError as error:  # the cohort was fit for the audit, but is too small or thin for this question
         return Advice(factor, None, f"Cannot tell whether a corrector helps: {error}")
     seconds = round(time.process_time() - clock, 1)
-    chosen = dict(zip(correctors, plan.correctors, strict=True)).get(board.recommended or "")
+    chosen = dict(zip(correctors, plan.correctors, strict=False)).get(board.recommended or "")  # the last is no command
     words = {
         "unseen sites": f"levels of {factor} left out",
         "known sites": "known levels",

@@ -12,7 +12,7 @@ from causalfm.auditing.boards import measure_boards
 from causalfm.auditing.comparison import Board, Comparison
 from causalfm.auditing.comparison_metrics import Metric, chosen_metrics
 from causalfm.auditing.comparison_words import CURVE, conclusions, headline, open_questions
-from causalfm.auditing.runner import Progress, provenance, refuse_missing_units
+from causalfm.auditing.running import Progress, provenance, refuse_missing_units
 from causalfm.auditing.same_rows import check_encoders, check_same_rows, with_one_table
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError

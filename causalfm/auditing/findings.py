@@ -12,7 +12,7 @@ from causalfm.graph import CausalGraph
 from causalfm.results import Result, Verdict, worst
 
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "cannot tell": 3}
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,8 @@ class Audit(Result):
         Versions, seed, time stamp, duration, per-step timings.
     advice
         What to do about each technical factor that failed: :class:`causalfm.auditing.Advice`.
+    title
+        The question of the whole audit.
     """
 
     findings: tuple[Finding, ...]
@@ -141,6 +143,7 @@ class Audit(Result):
     assumptions: tuple[str, ...]
     provenance: Mapping[str, Any]
     advice: tuple[Advice, ...] = ()
+    title: str = ""
 
     @property
     def verdict(self) -> Verdict:

@@ -10,6 +10,9 @@ EXCEEDED = {
     "readout": "what a probe reads",
     "invariance": "its furthest levels",
     "effect": "the mean distance of its levels",
+    "shortcut": "what a model owes to it",
+    "predictions": "a model's scores",
+    "decisions": "a model's decisions",
 }
 
 

@@ -23,6 +23,13 @@ SCHEMA: dict[str, Any] = {
         "neighbourhood_minimum": {"type": "number", "minimum": 0, "maximum": 1},
         "readout_excess": {"type": "number", "minimum": 0, "maximum": 1},
         "biology_excess": {"type": "number", "minimum": 0, "maximum": 1},
+        "shortcut_premium": {"type": "number", "minimum": 0, "maximum": 1},
+        "score_gap": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "flip_rate": {"type": "number", "minimum": 0, "maximum": 1},
+        "performance_drop": {"type": "number", "minimum": 0, "maximum": 1},
+        "support_share": {"type": "number", "minimum": 0, "maximum": 1},
+        "subgroups": {"type": "array", "items": {"type": "string", "minLength": 1}, "uniqueItems": True},
+        "subgroup_gap": {"type": "number", "minimum": 0, "maximum": 1},
         "minimum_groups": {"type": "integer", "minimum": 3},
         "permutations": {"type": "integer", "minimum": 99},
         "corrections": {"enum": ["none", "quick", "full"]},
@@ -44,6 +51,18 @@ class Policy:
         Least acceptable robustness index, 2 x 2 reference version.
     readout_excess, biology_excess
         Largest gain of a probe for the factor, least gain for the biology, as a share of what is possible.
+    shortcut_premium
+        Largest accuracy that a model may owe to a technical factor.
+    score_gap
+        Largest gap between levels in a model's scores, in points of probability.
+    flip_rate
+        Largest share of decisions that may change at another level.
+    performance_drop
+        Largest acceptable loss of accuracy at a deployment.
+    support_share
+        Largest share of a deployment's patients that may lie outside the reference.
+    subgroups, subgroup_gap
+        Columns whose levels are protected subgroups; the largest acceptable gap in accuracy between two of them.
     minimum_groups
         Fewest independent units per cell.
     permutations
@@ -58,6 +77,13 @@ class Policy:
     neighbourhood_minimum: float
     readout_excess: float
     biology_excess: float
+    shortcut_premium: float
+    score_gap: float
+    flip_rate: float
+    performance_drop: float
+    support_share: float
+    subgroups: tuple[str, ...]
+    subgroup_gap: float
     minimum_groups: int
     permutations: int
     corrections: str
@@ -107,4 +133,5 @@ def load_policy(path: str | Path | None = None) -> Policy:
             raise PolicyError(f"{source.name}, {name}: {value} is not a margin: write a finite number.")
     merged = {**yaml.safe_load(DEFAULT.read_bytes()), **values}
     merged.pop("version")
+    merged["subgroups"] = tuple(merged["subgroups"])
     return Policy(sha256=hashlib.sha256(text).hexdigest(), **merged)

@@ -129,6 +129,7 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
     assumptions = list(audit.assumptions)
     if not any(CAVEAT in sentence for sentence in assumptions):
         assumptions.append(CAVEAT)
+    listed = listing(audit.graph.technical)
     return (
         environment(markdown=template.endswith(".md.j2"))
         .get_template(template)
@@ -140,7 +141,7 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
             unanswered=[(key, finding) for key, finding in findings if finding.verdict == "cannot tell"],
             tally={name: sum(f.verdict == name for f in audit.findings) for name in MARKS},
             questions=dict.fromkeys(f.question for f in audit.findings),
-            title=f"Do the embeddings carry {clean(audit.graph.biology)}, or {listing(audit.graph.technical)}?",
+            title=clean(audit.title) or f"Do the embeddings carry {clean(audit.graph.biology)}, or {listed}?",
             assumptions=assumptions,
             **extra,
         )

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-from causalfm import __version__
 from causalfm.arguments import check_choice, check_seed, check_type
-from causalfm.arrows import names
 from causalfm.auditing import questions, reading
 from causalfm.auditing.advice import PLANS, advise
 from causalfm.auditing.continuous import graph_of_levels, note
 from causalfm.auditing.design_checks import graph_check
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.headline import headline
+from causalfm.auditing.model_questions import downstream, model_notes, model_questions
 from causalfm.auditing.policy import Policy, load_policy
+from causalfm.auditing.running import Progress, Step, data_of, provenance, refuse_missing_units, run_steps
 from causalfm.cohort import Cohort
 from causalfm.crosstabs import cross_table, similar_levels
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.neighbours import Neighbours, knn
-from causalfm.results import CAVEAT, plain
-from causalfm.validation import refuse_missing
+from causalfm.results import CAVEAT
 
-Progress = Callable[[str, int, int], None]
-Step = tuple[str, Callable[[], list[Finding]]]
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def audit(
     cohort: Cohort,
     graph: CausalGraph,
     *,
+    deployment: Cohort | None = None,
+    predictions: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
+    model: Any = None,
     policy: Policy | None = None,
     missing: Literal["error", "level", "drop"] = "error",
     corrections: Literal["none", "quick", "full"] | None = None,
@@ -50,6 +49,17 @@ def audit(
         Embeddings ``(n, d)`` and table.
     graph
         Declared causal graph with roles.
+    deployment
+        A new hospital, same encoder, its biology known for all, some or none of the rows: the audit then asks what
+        changed from ``cohort`` to it, what that costs a model, for whom and why (``causalfm shift``).
+    predictions
+        Probabilities of a downstream model that was not trained on these patients: one column per class, under the ids
+        of the table. Adds what the model owes to the factors, and whether its scores depend on them. With a deployment:
+        ``{"reference": table, "deployment": table}``.
+    model
+        In their place: ``(n, d) -> (n, classes)`` probabilities, a callable or a fitted estimator with
+        ``predict_proba`` (such as :class:`causalfm.training.RobustHead`). Adds which decisions would change. With a
+        deployment, and neither model nor predictions, a linear head is fitted to the cohort.
     policy
         Margins and thresholds; None takes the default (:func:`causalfm.auditing.load_policy`).
     missing
@@ -84,27 +94,35 @@ def audit(
     if missing == "level":
         refuse_missing_units(cohort, graph)
     cohort = cohort.handle_missing(graph.columns, missing)
+    if deployment is not None:
+        from causalfm.auditing.deploying import deployment_audit
+
+        check_type(deployment, Cohort, "deployment", "read one with causalfm.read")
+        others = [name for name in graph.columns if name != graph.biology]  # biology may be unknown there
+        return deployment_audit(
+            cohort,
+            deployment.handle_missing(others, missing),
+            graph,
+            predictions=predictions,
+            model=model,
+            policy=policy,
+            corrections=wanted,
+            progress=progress,
+            random_state=random_state,
+        )
     levels, continuous = graph_of_levels(cohort, graph)
     neighbours: list[Neighbours] = []
     notes: list[str] = []
+    given = downstream(cohort, graph, predictions, model)
     steps = _steps(cohort, levels, policy, neighbours, notes, random_state)
     for name in continuous:
         steps += _factor_steps(cohort, graph, policy, name, neighbours, random_state)
-    findings: list[Finding] = []
-    timings: dict[str, float] = {}
-    for done, (name, step) in enumerate(steps):
-        if progress:
-            progress(name, done, len(steps) + 1)
-        clock = time.perf_counter()
-        findings += step()
-        timings[name] = round(time.perf_counter() - clock, 2)
-    clock, last = time.perf_counter(), len(steps)
-    if progress:
-        progress("correctors", last, last + 1)
-    advice = advise(cohort, levels, findings, wanted, random_state, continuous)
-    timings["correctors"] = round(time.perf_counter() - clock, 2)
-    if progress:
-        progress("done", last + 1, last + 1)
+    if given is not None:
+        asked = model_questions(cohort, levels, list(levels.technical), policy, given, random_state)
+        steps += asked
+    findings, advice, timings = run_steps(
+        steps, lambda found: advise(cohort, levels, found, wanted, random_state, continuous), progress
+    )
     return Audit(
         findings=tuple(findings),
         headline=headline(findings, graph),
@@ -112,17 +130,15 @@ def audit(
         tables={factor: cross_table(cohort, graph, factor) for factor in levels.technical},
         graph=graph,
         policy=policy.to_dict(),
-        data=_data(cohort, graph),
-        assumptions=(*_assumptions(graph, levels, findings, notes), *note(continuous), *similar_levels(cohort, levels)),
+        data=data_of(cohort, graph),
+        assumptions=(
+            *_assumptions(graph, levels, findings, notes),
+            *note(continuous),
+            *model_notes(given),
+            *similar_levels(cohort, levels),
+        ),
         provenance=provenance(random_state, time.perf_counter() - started, timings),
     )
-
-
-def refuse_missing_units(cohort: Cohort, graph: CausalGraph) -> None:
-    """Refuse missing units under ``missing="level"``: one level for all unknown patients would make them one."""
-    way_out = "unknown units cannot be told apart, so they are no level. Choose missing='drop', or complete the table"
-    for name in (*graph.groups, *names(graph.specimen)):
-        refuse_missing(cohort.column(name), name, way_out)
 
 
 def _steps(
@@ -204,22 +220,6 @@ def _overlap(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy) ->
         )
 
 
-def _data(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
-    groups = cohort.factor(graph.group, private=True)
-    counts = groups.counts()
-    body = {
-        "rows": len(cohort),
-        "dimensions": cohort.d,
-        "dtype": str(cohort.X.dtype),
-        "unit": graph.group,
-        "units": groups.n_levels,
-        "rows_per_unit": {"least": int(counts.min()), "mean": float(counts.mean()), "most": int(counts.max())},
-        "fingerprint": cohort.fingerprint(graph.columns),
-        "columns": list(graph.columns),
-    }
-    return {**body, **{f"info_{key}": plain(value) for key, value in cohort.info.items()}}
-
-
 def _assumptions(graph: CausalGraph, levels: CausalGraph, findings: list[Finding], notes: list[str]) -> tuple[str, ...]:
     unit = graph.group
     out = [
@@ -242,19 +242,3 @@ def _assumptions(graph: CausalGraph, levels: CausalGraph, findings: list[Finding
             "otherwise share its cause instead."
         )
     return tuple(out)
-
-
-def provenance(seed: int, seconds: float, timings: dict[str, float]) -> dict[str, Any]:
-    """Return what it takes to run this again: versions, seed, time."""
-    packages = ("numpy", "scipy", "pandas", "scikit-learn", "torch", "dowhy", "networkx")
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seed": seed,
-        "seconds": round(seconds, 1),
-        "versions": {
-            "causalfm": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in packages},
-        },
-        "timings": timings,
-    }

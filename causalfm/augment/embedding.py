@@ -170,14 +170,25 @@ class CounterfactualAugment(torch.nn.Module):
         self._check(z, codes)
         return self.move(z, codes, self.draw(codes).codes, numbers)
 
-    def draw(self, codes: torch.Tensor) -> Draw:
-        """Draw levels for rows ``codes (B, k)``; counts as one call. Rows that cannot move keep their own."""
+    def draw(
+        self, codes: torch.Tensor, factors: Sequence[str] | None = None, levels: torch.Tensor | None = None
+    ) -> Draw:
+        """Draw levels for rows ``codes (B, k)``; counts as one call. Rows that cannot move keep their own.
+
+        With ``levels (B, f)``, codes of ``factors``, these are set and not drawn.
+        """
         self._check_codes(codes)
         tables = self._tables()
         positions_, luck = random_numbers(self.spec, len(codes), self.random_state, self.calls)
         self.calls += 1
         combination = torch.from_numpy(positions_).to(codes.device)
+        if levels is not None:
+            order = [tuple(factors or ()).index(name) for name in self.spec["factors"]]
+            same = (levels[:, None, order] == tables["combinations"]).all(dim=2)
+            combination = same.long().argmax(dim=1)
         noise, explained = abducted_noise(self.spec, tables, codes, torch.from_numpy(luck).float().to(codes.device))
+        if levels is not None:  # a combination that the model never saw
+            explained = explained & same.any(dim=1)
         drawn = draw_levels(self.spec, tables, codes, combination, noise)
         unseen = drawn.wanted & ~explained
         drawn = Draw(

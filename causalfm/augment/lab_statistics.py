@@ -6,7 +6,7 @@ import torch
 
 from causalfm.augment.optical_density import check_images, like, optical_density, unit_range
 from causalfm.augment.stain_matrices import LEAST_PIXELS
-from causalfm.augment.tile_content import TISSUE, content_of, tissue_pixels
+from causalfm.augment.tile_content import TISSUE, content_of, stained_pixels
 from causalfm.errors import DataError
 
 # sRGB, white point D65 (IEC 61966-2-1)
@@ -38,9 +38,26 @@ def lab_to_rgb(lab: torch.Tensor) -> torch.Tensor:
 
 
 def lab_statistics(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation ``(B, 3)`` of L*, a*, b* over the tissue of each tile; NaN without tissue."""
+    """Return mean and standard deviation of L*, a*, b* over the stained pixels of each tile.
+
+    Parameters
+    ----------
+    images
+        ``(B, 3, H, W)``, uint8 or floats from 0 to 1.
+
+    Returns
+    -------
+    mean, sd : torch.Tensor
+        ``(B, 3)``; NaN for a tile with fewer than 16 stained pixels. Stained: some channel absorbs 0.15. Macenko's rule
+        (every channel) would choose other tissue under another stain, and compare what cannot be compared.
+
+    Raises
+    ------
+    DataError
+        No batch of RGB images.
+    """
     check_images(images)
-    return _statistics(rgb_to_lab(images), tissue_pixels(optical_density(images)))
+    return _statistics(rgb_to_lab(images), stained_pixels(optical_density(images.detach())))
 
 
 def reinhard(images: torch.Tensor, mean: torch.Tensor, sd: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,7 +73,7 @@ def reinhard(images: torch.Tensor, mean: torch.Tensor, sd: torch.Tensor) -> tupl
     Returns
     -------
     moved : torch.Tensor
-        Same shape and type. All pixels of a tile move with its tissue, glass too: the method knows no dyes.
+        Same shape and type. Pixels of glass stay: glass has no stain to be moved.
     changed : torch.Tensor
         ``(B,)`` bool; False for tiles of glass or pen, which stay as they are.
 
@@ -70,16 +87,22 @@ def reinhard(images: torch.Tensor, mean: torch.Tensor, sd: torch.Tensor) -> tupl
     Reinhard et al., Color transfer between images, IEEE CG&A 21:34, 2001 (in CIE L*a*b* instead of their l-alpha-beta).
     """
     check_images(images)
+    shapes = [tuple(getattr(x, "shape", ())) for x in (mean, sd)]
+    if not all(isinstance(x, torch.Tensor) for x in (mean, sd)) or not set(shapes) <= {(3,), (len(images), 3)}:
+        raise DataError(
+            f"mean and sd have shapes {shapes}: pass tensors (3,) or ({len(images)}, 3), of lab_statistics."
+        )
     if not bool(torch.isfinite(mean).all() & torch.isfinite(sd).all()):
         raise DataError("mean or sd of the donor is not finite: the donor tile shows no tissue.")
     lab, density = rgb_to_lab(images), optical_density(images.detach())
-    own_mean, own_sd = (x[:, :, None, None] for x in _statistics(lab, tissue_pixels(density)))
+    stained = stained_pixels(density)
+    own_mean, own_sd = (x[:, :, None, None] for x in _statistics(lab, stained))
     mean, sd = (x.to(lab).reshape(-1, 3, 1, 1) for x in (mean, sd))
     changed = (content_of(density) == TISSUE) & torch.isfinite(own_mean).all(dim=1)[:, 0, 0]
     keep = ~changed[:, None, None, None]
     own_mean, own_sd = own_mean.masked_fill(keep, 0.0), own_sd.masked_fill(keep, 1.0)
     moved = like(lab_to_rgb((lab - own_mean) / own_sd.clamp(min=1e-3) * sd + mean), images)
-    return torch.where(keep, images, moved), changed
+    return torch.where(keep | ~stained[:, None], images, moved), changed
 
 
 def _statistics(lab: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -44,7 +44,7 @@ def like(values: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     return (values * LEVELS).round().to(torch.uint8) if images.dtype == torch.uint8 else values.to(images.dtype)
 
 
-def optical_density(images: torch.Tensor, white: float = 1.0) -> torch.Tensor:
+def optical_density(images: torch.Tensor, white: float | torch.Tensor = 1.0) -> torch.Tensor:
     """Absorbed light, ``-log((255 I + 1) / (255 white + 1))``.
 
     Parameters
@@ -52,8 +52,9 @@ def optical_density(images: torch.Tensor, white: float = 1.0) -> torch.Tensor:
     images
         ``(B, 3, H, W)``, uint8 or floats from 0 to 1.
     white
-        Intensity of empty glass, 0 to 1. ``239 / 255`` is the 240 of the literature. Brighter pixels get a negative
-        density, so that the way back is exact.
+        Intensity of empty glass, 0 to 1: one number (``239 / 255`` is the 240 of the literature), or a tensor ``(3,)``
+        or ``(B, 3)`` for each channel (:func:`causalfm.augment.white_point`). Brighter pixels get a negative density,
+        so that the way back is exact.
 
     Returns
     -------
@@ -64,21 +65,24 @@ def optical_density(images: torch.Tensor, white: float = 1.0) -> torch.Tensor:
     ----------
     Macenko et al., ISBI 2009. Ruifrok and Johnston, Anal Quant Cytol Histol 23:291, 2001.
     """
-    full = LEVELS * white + 1.0
+    full = _full(white)
     counts = images.float() if images.dtype == torch.uint8 else unit_range(images) * LEVELS
     return (counts + 1.0).mul(1.0 / full).log().neg()
 
 
-def intensity(density: torch.Tensor, white: float = 1.0) -> torch.Tensor:
+def _full(white: float | torch.Tensor) -> float | torch.Tensor:
+    return (LEVELS * white + 1.0)[..., None, None] if isinstance(white, torch.Tensor) else LEVELS * white + 1.0
+
+
+def intensity(density: torch.Tensor, white: float | torch.Tensor = 1.0) -> torch.Tensor:
     """Undo :func:`optical_density`: floats on the scale 0 to 1, not cut to that range."""
-    full = LEVELS * white + 1.0
-    return torch.exp(-density).mul(full / LEVELS).sub(1.0 / LEVELS)
+    return torch.exp(-density).mul(_full(white) / LEVELS).sub(1.0 / LEVELS)
 
 
-def developed(density: torch.Tensor, images: torch.Tensor, white: float) -> torch.Tensor:
+def developed(density: torch.Tensor, images: torch.Tensor, white: float | torch.Tensor) -> torch.Tensor:
     """Return densities as pixels in the type of ``images``; beyond its range they are cut."""
     if images.dtype != torch.uint8:
         return like(intensity(density, white), images)
     # whole numbers pass no gradient, so every step may write in place; half a level less than 1 rounds when cut
-    counts = torch.exp(-density).mul_(LEVELS * white + 1.0).sub_(0.5).clamp_(0.0, LEVELS)
+    counts = torch.exp(-density).mul_(_full(white)).sub_(0.5).clamp_(0.0, LEVELS)
     return counts.to(torch.uint8)

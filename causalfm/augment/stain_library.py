@@ -10,15 +10,13 @@ import numpy as np
 import torch
 
 from causalfm.arguments import check_whole
-from causalfm.augment.optical_density import check_images, optical_density
-from causalfm.augment.stain_matrices import concentrations, macenko, masked_percentile, vahadane
-from causalfm.augment.tile_content import TISSUE, content_of, tissue_pixels
+from causalfm.augment.level_targets import texts_of
+from causalfm.augment.site_stain import collect, site_stain
+from causalfm.augment.stain_matrices import macenko, vahadane
 from causalfm.errors import DataError
 
 METHODS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {"macenko": macenko, "vahadane": vahadane}
 KIND = "causalfm.augment.StainLibrary"
-BLOCK = 32  # tiles looked at together
-STRONGEST = 99.0  # percentile of the concentrations that stands for the intensity
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,23 +31,25 @@ class StainLibrary:
         ``(k, 2, 3)`` float32, rows hematoxylin and eosin of length 1.
     intensities
         ``(k, 2)`` float32: 99th percentile of each dye's concentration in the tissue.
+    white
+        ``(k, 3)`` float32: signal of empty glass, 0 to 1.
     n_tiles, n_passed_over
         ``(k,)`` int64: tiles that showed tissue, and tiles of glass or pen, which were passed over.
-    white, method
+    method
         As in :meth:`fit`.
 
     Notes
     -----
     Assumption of the intensities: the sites' tissue holds dye-binding material alike. Where one hospital sees more
-    nuclei, its hematoxylin looks stronger than it is: fit on tiles of comparable tissue.
+    nuclei, its hematoxylin looks stronger than it is: fit on tiles of comparable tissue, or pass ``biology``.
     """
 
     sites: tuple[str, ...]
     vectors: torch.Tensor
     intensities: torch.Tensor
+    white: torch.Tensor
     n_tiles: torch.Tensor
     n_passed_over: torch.Tensor
-    white: float = 1.0
     method: str = "macenko"
 
     @classmethod
@@ -58,8 +58,9 @@ class StainLibrary:
         images: torch.Tensor | Iterable[torch.Tensor],
         site: Sequence[str] | np.ndarray,
         *,
+        biology: Sequence[str] | np.ndarray | None = None,
         method: str = "macenko",
-        white: float = 1.0,
+        white: float | None = None,
         pixels_per_tile: int = 2048,
     ) -> StainLibrary:
         """Learn one stain a site from the pixels of all its tiles together.
@@ -70,10 +71,14 @@ class StainLibrary:
             ``(n, 3, H, W)``, uint8 or floats from 0 to 1; or an iterable of such batches, for more than fits.
         site
             Name for each tile.
+        biology
+            Class for each tile. Intensities are then found within each class and averaged, all classes alike, so that
+            they do not follow the sites' case mix; every site must show every class. None pools all tiles.
         method
             ``"macenko"`` or ``"vahadane"``.
         white
-            See :func:`causalfm.augment.optical_density`.
+            Signal of empty glass at every site, 0 to 1; None estimates it for each, see
+            :func:`causalfm.augment.white_point`.
         pixels_per_tile
             At most so many tissue pixels of a tile are kept, evenly spaced.
 
@@ -85,24 +90,33 @@ class StainLibrary:
         Raises
         ------
         DataError
-            Numbers of tiles and names differ, a name is missing, a site shows no tissue, unknown method.
+            Numbers of tiles and names differ, a name is missing, a site shows no tissue or not every class, unknown
+            method, white outside 0 to 1.
         """
         if method not in METHODS:
             raise DataError(f"method={method!r} is not known: choose {', '.join(map(repr, METHODS))}.")
+        if white is not None and not (isinstance(white, (int, float)) and 0.0 < white <= 1.0):
+            raise DataError(f"white={white!r}: choose above 0 and at most 1, or None to estimate it for each site.")
         check_whole(pixels_per_tile, "pixels_per_tile", 1)
-        names = _names(site)
-        pixels, tissue = _collect([images] if isinstance(images, torch.Tensor) else images, white, pixels_per_tile)
-        if len(pixels) != len(names):
-            raise DataError(f"{len(pixels)} tiles and {len(names)} names of sites: pass one name for each tile.")
+        names = _names(site, "site")
+        classes = ["all"] * len(names) if biology is None else _names(biology, "biology")
+        tiles = collect([images] if isinstance(images, torch.Tensor) else images, pixels_per_tile)
+        for what, given in (("sites", names), ("classes", classes)):
+            if len(tiles) != len(given):
+                raise DataError(f"{len(tiles)} tiles and {len(given)} names of {what}: pass one name for each tile.")
+        if not tiles:
+            raise DataError("images holds no tile: a library needs tiles with tissue of each site.")
         sites = tuple(sorted(set(names)))
         found = []
         for name in sites:
             own = [i for i, other in enumerate(names) if other == name]
-            kept = [pixels[i] for i in own if tissue[i]]
-            found.append((*_stain(kept, method, name), len(kept), len(own) - len(kept)))
-        vectors, intensities, used, passed = zip(*found, strict=True)
+            glass = None if white is None else torch.full((3,), white)
+            found.append(site_stain([tiles[i] for i in own], [classes[i] for i in own], METHODS[method], name, glass))
+        _check_classes(sites, [one[4] for one in found])
+        vectors, intensities, whites, used, _ = zip(*found, strict=True)
+        passed = [names.count(name) - n for name, n in zip(sites, used, strict=True)]
         counts = (torch.tensor(used), torch.tensor(passed))
-        return cls(sites, torch.stack(vectors), torch.stack(intensities), *counts, white, method)
+        return cls(sites, torch.stack(vectors), torch.stack(intensities), torch.stack(whites), *counts, method)
 
     def position(self, sites: Sequence[str]) -> torch.Tensor:
         """Return the positions ``(n,)`` of names.
@@ -125,9 +139,9 @@ class StainLibrary:
         DataError
             The file cannot be written.
         """
-        from causalfm.scm.storage import write_model
+        from causalfm.model_files import write_model
 
-        header = {"sites": list(self.sites), "white": self.white, "method": self.method}
+        header = {"sites": list(self.sites), "method": self.method}
         arrays = {name: getattr(self, name).cpu().numpy() for name in _TENSORS}
         write_model(path, header, arrays, KIND)
 
@@ -140,55 +154,43 @@ class StainLibrary:
         DataError
             Missing, damaged, or another kind of file.
         """
-        from causalfm.scm.storage import read_model
+        from causalfm.model_files import read_model
 
         header, arrays = read_model(path, KIND)
-        tensors = {name: torch.from_numpy(np.array(arrays[name])) for name in _TENSORS}
-        return cls(sites=tuple(header["sites"]), **tensors, white=header["white"], method=header["method"])
+        sites, method = header.get("sites", []), header.get("method")
+        shapes = {name: value.shape for name, value in arrays.items()}
+        finite = all(np.isfinite(value).all() for value in arrays.values())
+        if shapes != {name: (len(sites), *shape) for name, shape in _TENSORS.items()} or not finite or not sites:
+            method = None
+        if method not in METHODS:
+            raise DataError(
+                f"the file holds another library than this version's (causalfm {header.get('causalfm')} wrote it): fit "
+                "and save it again."
+            )
+        return cls(tuple(sites), **{name: torch.from_numpy(np.array(arrays[name])) for name in _TENSORS}, method=method)
 
 
-_TENSORS = ("vectors", "intensities", "n_tiles", "n_passed_over")
+_TENSORS: dict[str, tuple[int, ...]] = {  # and what follows the sites in their shapes
+    "vectors": (2, 3),
+    "intensities": (2,),
+    "white": (3,),
+    "n_tiles": (),
+    "n_passed_over": (),
+}
 
 
-def strongest(density: torch.Tensor, vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return the 99th percentile of each concentration where ``mask (B, N)``: ``(B, 2)``; ``density (B, 3, N)``."""
-    amounts = concentrations(density, vectors)
-    return torch.cat([masked_percentile(amounts[:, dye], mask, (STRONGEST,)) for dye in (0, 1)], dim=1)
-
-
-def _names(site: Sequence[str] | np.ndarray) -> list[str]:
-    names = list(site)
-    missing = [i for i, name in enumerate(names) if name is None or name != name or str(name) == ""]
+def _names(given: Sequence[str] | np.ndarray, what: str) -> list[str]:
+    names, missing = texts_of(given)
     if missing:
-        raise DataError(f"site is missing for {len(missing)} tiles, the first at position {missing[0]}.")
-    return [str(name) for name in names]
+        raise DataError(f"{what} is missing for {len(missing)} tiles, the first at position {missing[0]}.")
+    return names
 
 
-def _collect(batches: Iterable[torch.Tensor], white: float, n_pixels: int) -> tuple[list[torch.Tensor], list[bool]]:
-    """Return at most ``n_pixels`` densities ``(3, m)`` of the tissue of each tile, and which tiles show tissue."""
-    pixels, tissue = [], []
-    for batch in batches:
-        check_images(batch)
-        for block in (batch[at : at + BLOCK] for at in range(0, len(batch), BLOCK)):
-            density = optical_density(block, white)
-            use = tissue_pixels(density).flatten(1)
-            tissue += (content_of(optical_density(block)) == TISSUE).tolist()
-            for own, mask in zip(density.flatten(2), use, strict=True):
-                places = mask.nonzero()[:, 0]
-                steps = torch.arange(min(n_pixels, len(places)), device=places.device)
-                pixels.append(own[:, places[steps * len(places) // max(len(steps), 1)]])
-    return pixels, tissue
-
-
-def _stain(kept: list[torch.Tensor], method: str, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    if not kept:
-        raise DataError(f"site {name!r} has no tile with tissue (all show glass or ink): leave it out or add tiles.")
-    points = torch.cat(kept, dim=1)[None]
-    mask = torch.ones_like(points[:, 0], dtype=torch.bool)
-    vectors = METHODS[method](points, mask)
-    intensities = torch.zeros_like(vectors[:, :, 0])
-    if not bool(vectors.isnan().any()):
-        intensities = strongest(points, vectors, mask)
-    if bool((intensities <= 0).any()):
-        raise DataError(f"site {name!r}: its tissue shows no two dyes; it must be H&E, and more than a few pixels.")
-    return vectors[0], intensities[0]
+def _check_classes(sites: Sequence[str], shown: Sequence[set[str]]) -> None:
+    wanted = set().union(*shown)
+    for name, own in zip(sites, shown, strict=True):
+        if lacking := sorted(wanted - own):
+            raise DataError(
+                f"site {name!r} has no tile with tissue of class {', '.join(map(repr, lacking))}: intensities averaged "
+                "over other classes cannot be compared. Leave that class or that site out, or do not pass biology."
+            )

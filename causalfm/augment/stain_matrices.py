@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from causalfm.augment.tile_content import THINNEST, least_channel
@@ -9,7 +10,6 @@ from causalfm.errors import DataError
 
 HEMATOXYLIN, EOSIN = 0, 1
 SAME_DIRECTION = 0.9998  # cosine of 1.1 degrees: then the tile shows one dye, and concentrations have no solution
-MANY_PIXELS = 4096
 LEAST_PIXELS = 16  # two percentiles of angles from fewer pixels are noise
 
 
@@ -104,8 +104,9 @@ def vahadane(
     with torch.no_grad():
         points, use = _thinned(points, use, n_pixels)
         vectors = macenko(points, use)
-        failed = vectors.isnan().any(dim=2).any(dim=1)
-        vectors = _unit(vectors.nan_to_num(1.0).clamp(min=1e-4))
+        found = ~vectors.isnan().any(dim=2).any(dim=1)
+        whole, points, use = vectors, points[found], use[found]  # glass and ink have nothing to be factorised
+        vectors = _unit(vectors[found].clamp(min=1e-4))
         points = points.clamp(min=0.0) * use[:, None].to(points.dtype)
         for _ in range(iterations):
             amounts = concentrations(points, vectors, sparsity=sparsity, nonnegative=True)
@@ -119,7 +120,8 @@ def vahadane(
                 vectors = _unit(vectors)
         swap = vectors[:, 0, 0] <= vectors[:, 1, 0]
         vectors = torch.where(swap[:, None, None], vectors.flip(1), vectors)
-        return vectors.masked_fill(failed[:, None, None], torch.nan)
+        whole[found] = vectors
+        return whole
 
 
 def concentrations(
@@ -150,48 +152,36 @@ def concentrations(
         free = torch.linalg.solve(gram, vectors) @ points
     else:
         cross = vectors @ points
-        free = torch.linalg.inv(gram) @ (cross - sparsity)
+        free = torch.linalg.inv_ex(gram).inverse @ (cross - sparsity)  # of one dye twice: not finite, and not taken
         # of two dyes at least one is zero where the free solution is negative: then each alone, and the better one
         alone = ((cross - sparsity) / gram.diagonal(dim1=1, dim2=2)[:, :, None]).clamp(min=0.0)
         gain = alone.square() * gram.diagonal(dim1=1, dim2=2)[:, :, None]
         first = gain[:, :1] >= gain[:, 1:]
         single = alone * torch.cat([first, ~first], dim=1).to(alone.dtype)
-        free = torch.where((free >= 0).all(dim=1, keepdim=True), free, single)
+        free = torch.where(((free >= 0) & free.isfinite()).all(dim=1, keepdim=True), free, single)
     return free.reshape(len(free), 2, *density.shape[2:])
 
 
-def masked_percentile(values: torch.Tensor, mask: torch.Tensor, percentiles: tuple[float, ...]) -> torch.Tensor:
-    """Return percentiles ``(B, p)`` of ``values (B, N)`` where ``mask``: the nearest value; 0 where nothing counts."""
+def masked_percentile(
+    values: torch.Tensor, mask: torch.Tensor, percentiles: tuple[float, ...], *, by_sorting: bool | None = None
+) -> torch.Tensor:
+    """Return percentiles ``(B, p)`` of ``values (B, N)`` where ``mask``: the nearest value; 0 where nothing counts.
+
+    ``by_sorting``: None sorts on a GPU and selects with NumPy on the CPU, where that is faster; both exact.
+    """
+    if not values.numel():
+        return values.new_zeros((len(values), len(percentiles)))
     counts = mask.sum(dim=1).tolist()
     ranks = [[round(0.01 * q * (n - 1)) if n else 0 for q in percentiles] for n in counts]
-    if values.is_cuda:
-        ordered = values.masked_fill(~mask, torch.inf).sort(dim=1).values
-        found = ordered.gather(1, torch.tensor(ranks, device=values.device))
-    else:  # selecting is several times faster than sorting here
-        found = values.new_zeros((len(values), len(percentiles)))
-        bottom, top = values.masked_fill(~mask, torch.inf), (-values).masked_fill(~mask, torch.inf)
-        for i, wanted in enumerate(ranks):
-            for j, k in enumerate(wanted if counts[i] else ()):
-                last = counts[i] - 1
-                found[i, j] = (
-                    _ranked(bottom[i], k, counts[i]) if 2 * k <= last else -_ranked(top[i], last - k, counts[i])
-                )
+    filled = torch.where(mask, values.detach(), torch.inf)
+    if values.device.type != "cpu" if by_sorting is None else by_sorting:
+        found = filled.sort(dim=1).values.gather(1, torch.tensor(ranks, device=values.device))
+    else:
+        rows = zip(filled.numpy(), ranks, strict=True)
+        found = torch.tensor(np.array([[np.partition(row, k)[k] for k in wanted] for row, wanted in rows]))
+        found = found.reshape(len(values), len(percentiles)).to(values.dtype)
     result: torch.Tensor = found.masked_fill(found.isinf(), 0.0)
     return result
-
-
-def _ranked(values: torch.Tensor, k: int, n: int) -> torch.Tensor:
-    """Return the value of rank ``k`` (from 0), exact; only values below a sampled bound are ordered.
-
-    ``n`` values are finite, the others stand last.
-    """
-    if len(values) >= MANY_PIXELS:
-        sample = values[:: len(values) // 512].sort().values
-        reach = int(len(sample) * n / len(values) * (1.5 * k / n + 0.02))
-        low = values[values <= sample[min(reach, len(sample) - 1)]]
-        if k < len(low):
-            return low.kthvalue(k + 1).values
-    return values.kthvalue(k + 1).values
 
 
 def _points(density: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -199,8 +189,11 @@ def _points(density: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Ten
         raise DataError(f"density has shape {tuple(density.shape)}: pass (B, 3, N) or (B, 3, H, W).")
     points = density.flatten(2)
     use = least_channel(points) >= THINNEST if mask is None else mask.flatten(1)
-    if use.shape != (points.shape[0], points.shape[2]):
-        raise DataError(f"mask has shape {tuple(use.shape)} for densities of shape {tuple(density.shape)}.")
+    if use.shape != (points.shape[0], points.shape[2]) or use.dtype != torch.bool:
+        raise DataError(
+            f"mask has shape {tuple(use.shape)} and type {use.dtype} for densities of shape {tuple(density.shape)}: "
+            "pass one truth value for each pixel."
+        )
     return points, use
 
 

@@ -12,7 +12,9 @@ from causalfm.errors import DataError, positions
 ROUNDING = 1e-3
 
 
-def aligned_predictions(predictions: pd.DataFrame, cohort: Cohort, label: str) -> np.ndarray:
+def aligned_predictions(
+    predictions: pd.DataFrame, cohort: Cohort, label: str, levels: tuple[str, ...] | None = None
+) -> np.ndarray:
     """Return class probabilities in the order of the cohort's rows and of the label's levels.
 
     Parameters
@@ -24,6 +26,8 @@ def aligned_predictions(predictions: pd.DataFrame, cohort: Cohort, label: str) -
         The rows predicted.
     label
         Column with the classes.
+    levels
+        The classes, where the column does not hold them all, or is not complete; default: those of the column.
 
     Returns
     -------
@@ -37,7 +41,7 @@ def aligned_predictions(predictions: pd.DataFrame, cohort: Cohort, label: str) -
     """
     way_out = "pd.DataFrame(probabilities, index=cohort.obs.index, columns=classes)"
     check_type(predictions, pd.DataFrame, "predictions", f"make one with {way_out}")
-    levels = cohort.factor(label).levels
+    levels = cohort.factor(label).levels if levels is None else levels
     columns = [str(name) for name in predictions.columns]
     missing, more = [c for c in levels if c not in columns], [c for c in columns if c not in levels]
     if missing or more or len(set(columns)) < len(columns):

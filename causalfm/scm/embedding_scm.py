@@ -14,6 +14,7 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
+from causalfm.model_files import read_model, write_model
 from causalfm.scm.contrasts import InterventionalContrast, interventional_contrast
 from causalfm.scm.counterfactuals import RowErrors, scale_error
 from causalfm.scm.draws import draw_rows, log_density
@@ -25,7 +26,6 @@ from causalfm.scm.number_errors import number_errors
 from causalfm.scm.packing import graph_header, pack, unpack
 from causalfm.scm.pair_maps import with_pairs
 from causalfm.scm.pair_moves import move_rows
-from causalfm.scm.storage import read_model, write_model
 from causalfm.scm.support import refuse_unsupported
 
 SETTINGS = ("mechanism", "assume", "random_state", "unseen")

@@ -129,6 +129,8 @@ def _call(model: Any, X: np.ndarray, known: tuple[str, ...] = ()) -> tuple[np.nd
         )
     try:
         table = function(np.asarray(X))
+    except DataError as error:  # one of this library's heads, which says what it lacks
+        raise DataError(f"model refused {len(X)} rows of {X.shape[1]} dimensions: {error}") from None
     except Exception as error:
         raise DataError(
             f"model failed on {len(X)} rows of {X.shape[1]} dimensions ({type(error).__name__}): check that it takes a "

@@ -16,10 +16,10 @@ from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.invariance.aligned import aligned_predictions
 from causalfm.scm.scores import scorer_of
+from causalfm.shift.class_scores import in_class_order
 from causalfm.shift.heads import held_out_scores
 
 UNKNOWN = -1
-SUMS = 1e-3  # probabilities of a row may miss one by this much
 SIDES = ("reference", "deployment")
 
 
@@ -158,7 +158,7 @@ def as_domains(
     known, here = reference.factor(site).levels, deployment.factor(site).levels
     sites = (*known, *(level for level in here if level not in known))
     _refuse_shared_units(reference, deployment, graph)
-    labels = reference.factor(graph.biology).codes, _labels(deployment, graph.biology, classes)
+    labels = reference.factor(graph.biology).codes, known_labels(deployment, graph.biology, classes)
     places = [_codes(cohort.factor(site), sites) for cohort in (reference, deployment)]
     units = [cohort.factor(graph.group, private=True).codes for cohort in (reference, deployment)]
     if given := _given_scores(reference, deployment, graph, classes, predictions, model):
@@ -189,7 +189,8 @@ def _codes(factor: Factor, levels: tuple[str, ...]) -> np.ndarray:
     return np.asarray(np.array([where[level] for level in factor.levels], dtype=np.int64)[factor.codes])
 
 
-def _labels(deployment: Cohort, biology: str, classes: tuple[str, ...]) -> np.ndarray:
+def known_labels(deployment: Cohort, biology: str, classes: tuple[str, ...]) -> np.ndarray:
+    """Return the ``(n,)`` codes of the biology in ``classes``, -1 where it is missing or there is no such column."""
     out = np.full(len(deployment), UNKNOWN, dtype=np.int64)
     if biology not in deployment.obs.columns:
         return out
@@ -227,26 +228,17 @@ def _given_scores(
         raise DataError("give predictions or a model, not both: they could disagree.")
     if predictions is not None:
         tables = _tables(predictions, reference, deployment)
-        labelled = [cohort.replace(obs=_with_classes(cohort, graph, classes)) for cohort in (reference, deployment)]
         first, second = (
-            aligned_predictions(tables[name], cohort, graph.biology)
-            for name, cohort in zip(SIDES, labelled, strict=True)
+            aligned_predictions(tables[name], cohort, graph.biology, classes)
+            for name, cohort in zip(SIDES, (reference, deployment), strict=True)
         )
         return first, second
     if model is None:
         return None
     scorer = scorer_of(model, reference.X, decisions=True)
     found = [scorer.scores(cohort.X) for cohort in (reference, deployment)]
-    named = [name for name in scorer.classes if name in classes]
-    if named and set(named) != set(classes):
-        raise DataError(
-            f"model gives the classes {', '.join(scorer.classes)}, and the reference has {', '.join(classes)}: "
-            "they must be the same."
-        )
-    order = [scorer.classes.index(name) for name in classes] if named else list(range(len(classes)))
-    for name, table in zip(SIDES, found, strict=True):
-        _check_probabilities(table, classes, name)
-    return found[0][:, order], found[1][:, order]
+    first, second = (in_class_order(table, scorer, classes, name) for name, table in zip(SIDES, found, strict=True))
+    return first, second
 
 
 def _tables(predictions: Any, reference: Cohort, deployment: Cohort) -> Mapping[str, pd.DataFrame]:
@@ -264,23 +256,3 @@ def _tables(predictions: Any, reference: Cohort, deployment: Cohort) -> Mapping[
     if extra:
         raise DataError(f"{len(extra)} rows of predictions ({positions(extra)}) are in neither cohort: leave them out.")
     return {name: predictions[predictions.index.isin(index)] for name, index in zip(SIDES, indices, strict=True)}
-
-
-def _with_classes(cohort: Cohort, graph: CausalGraph, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Put every class into the column's categories, so that unlabelled rows and absent classes do not matter."""
-    one = pd.Categorical([classes[0]] * len(cohort), categories=list(classes))
-    return cohort.obs.assign(**{graph.biology: one})
-
-
-def _check_probabilities(table: np.ndarray, classes: tuple[str, ...], name: str) -> None:
-    if table.shape[1] != len(classes):
-        raise DataError(
-            f"model gives {table.shape[1]} columns and the reference has {len(classes)} classes "
-            f"({', '.join(classes)}): give one column of probabilities for each."
-        )
-    off = np.flatnonzero((table < 0.0).any(axis=1) | (np.abs(table.sum(axis=1) - 1.0) >= SUMS)).tolist()
-    if off:
-        raise DataError(
-            f"model gives values that are no probabilities in {len(off)} rows of the {name} ({positions(off)}): pass "
-            "predict_proba, or a softmax of the scores."
-        )

@@ -31,7 +31,8 @@ class DomainAdversary(torch.nn.Module):
     -----
     Called like a penalty. The value is the adversary's cross-entropy: add it to the loss as it is, and give
     ``parameters()`` to the optimiser: one step trains both sides, the adversary to read, the features not to be read.
-    DomainBed takes turns instead. ``strength`` is not the factor before the loss, which would slow the adversary too.
+    DomainBed takes turns instead, and may penalise the adversary's gradient (weight 0 by default). ``strength`` is not
+    the factor before the loss, which would slow the adversary too.
 
     References
     ----------

@@ -10,6 +10,8 @@ import torch
 
 from causalfm.errors import DataError, positions
 
+USUAL = (1e-10, 1e10)  # largest weight of a batch that is cast as it is
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -97,7 +99,8 @@ def full_precision(
     Raises
     ------
     DataError
-        Something missing, shapes or types that do not fit, labels out of range, weights negative, infinite or all 0.
+        Something missing, shapes, types or devices that do not fit, labels out of range, weights negative, infinite or
+        all 0.
     """
     given = {"features": features, "logits": logits, "y": y, "env": env}
     used = {name: _settled(name, given[name]) for name in needs}
@@ -106,6 +109,9 @@ def full_precision(
     lengths = {name: len(value) for name, value in used.items()}
     if len(set(lengths.values())) > 1 or not n:
         raise DataError(f"the batch has {lengths} rows: pass as many of each, at least one.")
+    if len({value.device for value in used.values()}) > 1:
+        places = ", ".join(f"{name} on {value.device}" for name, value in used.items())
+        raise DataError(f"the batch lies on several devices ({places}): move all of it to one.")
     real = [value for value in used.values() if value.is_floating_point()]
     with torch.autocast(device_type=first.device.type, enabled=False):
         zero = sum((value[:0].sum() for value in real), torch.zeros((), device=first.device))
@@ -118,7 +124,7 @@ def full_precision(
         if {"logits", "y"} <= set(needs):
             _check_labels(parts[2], parts[1].shape[1])
         levels, codes = torch.unique(used["env"], return_inverse=True)
-        yield Batch(parts[0], parts[1], parts[2], codes, levels, weight, weights is None, zero)
+        yield Batch(parts[0], parts[1], parts[2], codes, levels, weight, bool((weight == weight[0]).all()), zero)
 
 
 def _settled(name: str, value: torch.Tensor | None) -> torch.Tensor:
@@ -144,6 +150,8 @@ def _weights(weights: torch.Tensor | None, n: int, like: torch.Tensor) -> torch.
         raise DataError(f"weights are negative or not finite ({positions(wrong.nonzero()[:, 0].tolist())}): repair.")
     if not bool((weights > 0).any()):
         raise DataError("all weights are 0: no row is left, give some a positive weight.")
+    if not USUAL[0] < (largest := float(weights.max())) < USUAL[1]:
+        weights = weights / largest  # 1e-50 is a weight in float64 and would be 0 in float32; sums must not overflow
     return weights.to(like.device, like.dtype)
 
 

@@ -9,6 +9,7 @@ from causalfm.errors import DataError
 from causalfm.training.batches import full_precision
 
 READS = ("logits", "y", "env")
+LEAST_PAIRS = 1e-5  # weight of the pairs of rows in an environment: below, one row is all there is to float32
 
 
 def irm(
@@ -49,6 +50,9 @@ def irm(
     depend on their order. Weights ``w`` of sum 1: ``((sum w g)^2 - sum w^2 g^2) / (1 - sum w^2)``; a repeated row is
     no new evidence and counts less than two.
 
+    Give it rows drawn anew at every step. The same rows at every step can be fitted to a value below 0, by slopes that
+    differ much rather than by slopes near 0.
+
     References
     ----------
     Arjovsky et al., arXiv:1907.02893, appendix D.
@@ -57,11 +61,12 @@ def irm(
         chance = torch.log_softmax(batch.logits, dim=1).exp()
         own = batch.logits.gather(1, batch.y[:, None])[:, 0]
         share, slope = batch.share(), (chance * batch.logits).sum(dim=1) - own
-        several = batch.summed(torch.ones_like(share)) > 1
+        pairs = 1 - batch.summed(share**2)
+        several = pairs > LEAST_PAIRS
         if not bool(several.any()):
             return batch.zero
         square = batch.summed(share * slope) ** 2 - batch.summed((share * slope) ** 2)
-        return (square[several] / (1 - batch.summed(share**2)[several])).mean()
+        return (square[several] / pairs[several]).mean()
 
 
 def vrex(
@@ -163,6 +168,8 @@ def next_group_weights(
 
 
 def _check_q(q: torch.Tensor, levels: torch.Tensor) -> None:
+    if not isinstance(q, torch.Tensor) or not bool((torch.isfinite(q) & (q >= 0)).all()) or not bool((q > 0).any()):
+        raise DataError("q holds no weights: pass a tensor (E,), finite, 0 or more; start from torch.ones(E) / E.")
     if q.ndim != 1 or int(levels.max()) >= len(q) or int(levels.min()) < 0:
         raise DataError(
             f"q has shape {tuple(q.shape)} and env runs from {int(levels.min())} to {int(levels.max())}: "

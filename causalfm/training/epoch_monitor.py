@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from causalfm.arguments import check_whole
-from causalfm.errors import DataError
+from causalfm.errors import DataError, positions
 from causalfm.neighbours import Neighbours, knn
 
 Codes = np.ndarray | torch.Tensor
@@ -29,7 +29,7 @@ class EpochRobustness:
     site_chance
         What it is of an embedding without information: 1 / sites.
     worst_site_accuracy, worst_site
-        Least accuracy at a site (mean over its classes), and the site's code.
+        Least accuracy at a site (mean over its classes; patients weigh the same), and the site's code.
     accuracy
         Mean over sites.
     """
@@ -72,8 +72,8 @@ class RobustnessMonitor:
     Notes
     -----
     The index is that of :func:`causalfm.metrics.robustness_index` at this ``k`` and ``within=()``; take that, with its
-    interval, for what is reported. Votes count 1 / (rows of the site) each, ties go to the site named first. One
-    neighbour pass per call. Needs torch and numpy only.
+    interval, for what is reported. Votes count 1 / (rows of the site) each, ties go to the site named first; in
+    read-out and accuracies patients weigh the same. One neighbour pass per call. Needs torch and numpy only.
 
     Examples
     --------
@@ -91,6 +91,8 @@ class RobustnessMonitor:
         if len(np.unique(self.env)) < 2 or len(np.unique(self.y)) < 2:
             raise DataError("the validation set has one site or one class: nothing can be compared.")
         self.k, self.history = k, list[EpochRobustness]()
+        unit = np.unique(self.groups, return_inverse=True)[1]
+        self._weight = 1.0 / np.bincount(unit)[unit]
 
     def __call__(
         self, epoch: int, features: torch.Tensor | np.ndarray, logits: torch.Tensor | np.ndarray | None = None
@@ -114,11 +116,16 @@ class RobustnessMonitor:
         Raises
         ------
         DataError
-            Another number of rows, rows not finite or 0, too few other patients for ``k``.
+            Another number of rows, rows not finite or 0, too few other patients for ``k``, fewer logits than classes.
         """
         X, scores = _array(features, "features", len(self.y)), None
         if logits is not None:
             scores = _array(logits, "logits", len(self.y))
+            if scores.shape[1] < 2 or scores.shape[1] <= self.y.max() or self.y.min() < 0:
+                raise DataError(
+                    f"logits have {scores.shape[1]} columns and y runs from {self.y.min()} to {self.y.max()}: pass one "
+                    "column per class, y as positions in them."
+                )
         found = knn(X, self.k, exclude=np.unique(self.groups, return_inverse=True)[1])
         sites = np.unique(self.env)
         by_site = [self._accuracy(scores, site) for site in sites] if scores is not None else [float("nan")]
@@ -148,12 +155,13 @@ class RobustnessMonitor:
         votes, near = np.zeros((len(code), len(sites))), code[found.indices[:, : self.k]]
         np.add.at(votes, (np.arange(len(code))[:, None], near), (1.0 / np.bincount(code))[near])
         right = votes.argmax(axis=1) == code[found.queries]
-        return float(np.mean([right[code == s].mean() for s in range(len(sites))]))
+        weight = self._weight[found.queries]
+        return float(np.mean([np.average(right[code == s], weights=weight[code == s]) for s in range(len(sites))]))
 
     def _accuracy(self, scores: np.ndarray, site: int) -> float:
         right = scores.argmax(axis=1) == self.y
-        here = self.env == site
-        return float(np.mean([right[here & (self.y == c)].mean() for c in np.unique(self.y[here])]))
+        cells = [(self.env == site) & (self.y == c) for c in np.unique(self.y[self.env == site])]
+        return float(np.mean([np.average(right[cell], weights=self._weight[cell]) for cell in cells]))
 
 
 def _codes(values: Codes, name: str) -> np.ndarray:
@@ -167,4 +175,7 @@ def _array(values: torch.Tensor | np.ndarray, name: str, n: int) -> np.ndarray:
     array = values.detach().float().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
     if array.ndim != 2 or len(array) != n:
         raise DataError(f"{name} has shape {array.shape}: pass ({n}, d), the validation rows in the order of y.")
+    if not (fine := np.isfinite(array).all(axis=1)).all():
+        where = positions(np.flatnonzero(~fine).tolist())
+        raise DataError(f"{name} are not finite in {int((~fine).sum())} rows ({where}): training has diverged there.")
     return array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from torch.nn.functional import cross_entropy
 from causalfm.training.adversaries import DomainAdversary
 from causalfm.training.covariance_gaps import coral
 from causalfm.training.domain_risks import group_dro, irm, next_group_weights, vrex
-from causalfm.training.gradient_variances import fishr
 from causalfm.training.kernel_penalties import conditional_hsic, conditional_mmd, hsic, mmd
+from causalfm.training.layer_gradients import fishr, iga
+from causalfm.training.risk_distributions import eqrm, rdm
+from causalfm.training.shrinkage import information_bottleneck, spectral_decoupling
 
 PENALTIES: dict[str, Callable[..., torch.Tensor]] = {
     "irm": irm,
@@ -25,11 +28,20 @@ PENALTIES: dict[str, Callable[..., torch.Tensor]] = {
     "hsic": hsic,
     "conditional_hsic": conditional_hsic,
     "fishr": fishr,
+    "iga": iga,
+    "information_bottleneck": information_bottleneck,
+    "spectral_decoupling": spectral_decoupling,
+    "eqrm": eqrm,
+    "rdm": rdm,
 }
+OF_THE_LAYER = {"fishr", "iga"}  # read what the last layer reads; the others the head's own features or its logits
 ADVERSARIES = ("dann", "cdann")
+WITHOUT = {"erm", "group_dro", "eqrm"}  # add nothing to the risk; the last two change it
 NAMES = ("erm", *PENALTIES, *ADVERSARIES)
 WARM_UP = 0.25  # share of the steps before the penalty counts: there is nothing to make invariant yet
+EARLY = {"irm": 1.0, "vrex": 1.0}  # most that a penalty counts in the warm-up, as in DomainBed; the others nothing
 DRO_STEP = 0.05
+ROUNDING = 1e-5  # gradients far below it are that of a float32 sum: Adam would make whole steps of them
 
 
 @dataclass(frozen=True)
@@ -49,7 +61,7 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Standardised rows ``z (n, d)``, codes of class, environment and stratum, and weights of sum 1."""
+    """Standardised float32 rows ``z (n, d)``, codes of class, environment and stratum, and weights of sum 1."""
 
     z: np.ndarray
     y: np.ndarray
@@ -86,7 +98,7 @@ class _Training:
         self.recipe, self.rng = recipe, np.random.default_rng(recipe.random_state)
         self.device = torch.device(recipe.device or "cpu")
         n, k, n_env = len(rows.z), int(rows.y.max()) + 1, int(rows.env.max()) + 1
-        parts = (rows.z.astype(np.float32), rows.y, rows.env, rows.given, (n * rows.weight).astype(np.float32))
+        parts = (rows.z, rows.y, rows.env, rows.given, (n * rows.weight).astype(np.float32))
         self.parts = [torch.as_tensor(part).to(self.device) for part in parts]
         self.ends = np.cumsum(rows.weight)
         first = _first(self.rng, rows.z.shape[1], recipe.hidden, k)
@@ -97,7 +109,7 @@ class _Training:
 
     def _adam(self) -> torch.optim.Adam:
         more = [] if self.adversary is None else list(self.adversary.parameters())
-        return torch.optim.Adam([*self.own.values(), *more], lr=self.recipe.rate)
+        return torch.optim.Adam([*self.own.values(), *more], lr=self.recipe.rate, eps=ROUNDING)
 
     def _adversary(self, width: int, n_env: int, k: int) -> DomainAdversary | None:
         if self.recipe.penalty not in ADVERSARIES:
@@ -108,11 +120,15 @@ class _Training:
             return DomainAdversary(width, n_env, n_classes=classes, strength=self.recipe.strength).to(self.device)
 
     def _batch(self) -> list[torch.Tensor]:
-        """All rows with their weights, or some drawn by weight, which then weigh the same."""
-        n = len(self.ends)
-        if n <= self.recipe.batch:
+        """All rows with their weights, or some drawn by weight, which then weigh the same.
+
+        IRM always draws: its unbiased square may be negative, and of the same rows again and again it would be made so
+        by slopes that differ much, not by slopes near 0. Of rows drawn anew it is on average the square of their mean.
+        """
+        n, size = len(self.ends), self.recipe.batch
+        if n <= size and self.recipe.penalty != "irm":
             return self.parts
-        drawn = np.searchsorted(self.ends, self.rng.random(self.recipe.batch) * self.ends[-1]).clip(max=n - 1)
+        drawn = np.searchsorted(self.ends, self.rng.random(min(n, size)) * self.ends[-1]).clip(max=n - 1)
         at = torch.as_tensor(drawn).to(self.device)
         return [*(part[at] for part in self.parts[:-1]), torch.ones(len(drawn), device=self.device)]
 
@@ -124,13 +140,10 @@ class _Training:
         own, recipe = self.own, self.recipe
         inner = (z @ own["into"].T + own["inner"]).relu() if recipe.hidden else z
         logits = inner @ own["weight"].T + own["bias"]
-        if late and recipe.penalty == "group_dro":
-            self.q = next_group_weights(self.q, logits, y, env, w, step=DRO_STEP)
-            loss = group_dro(None, logits, y, env, w, q=self.q)
-        else:
-            loss = (w * cross_entropy(logits, y, reduction="none")).sum() / w.sum()
-            if late and recipe.penalty != "erm":
-                loss = loss + self._penalty(inner, logits, y, env, given, w)
+        loss = self._risk(logits, y, env, w, late)
+        strength = recipe.strength if late else min(recipe.strength, EARLY.get(recipe.penalty, 0.0))
+        if strength > 0 and recipe.penalty not in WITHOUT:
+            loss = loss + self._penalty(strength, inner, logits, y, env, given, w)
         for name in ("weight", "into"):
             if name in own:
                 loss = loss + 0.5 * recipe.decay * own[name].square().sum()
@@ -138,15 +151,29 @@ class _Training:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
 
-    def _penalty(self, inner: torch.Tensor, logits: torch.Tensor, *codes: torch.Tensor) -> torch.Tensor:
+    def _risk(
+        self, logits: torch.Tensor, y: torch.Tensor, env: torch.Tensor, w: torch.Tensor, late: bool
+    ) -> torch.Tensor:
+        """Mean loss of the rows; two methods put something else in its place."""
+        recipe = self.recipe
+        if late and recipe.penalty == "group_dro":
+            self.q = next_group_weights(self.q, logits, y, env, w, step=DRO_STEP * recipe.strength)
+            return group_dro(None, logits, y, env, w, q=self.q)
+        if late and recipe.penalty == "eqrm":
+            return eqrm(None, logits, y, env, w, quantile=NormalDist().cdf(recipe.strength))
+        return (w * cross_entropy(logits, y, reduction="none")).sum() / w.sum()
+
+    def _penalty(
+        self, strength: float, inner: torch.Tensor, logits: torch.Tensor, *codes: torch.Tensor
+    ) -> torch.Tensor:
         y, env, given, w = codes
-        name = self.recipe.penalty
-        features = inner if self.recipe.hidden or name == "fishr" else logits - logits.mean(dim=1, keepdim=True)
+        name, own = self.recipe.penalty, self.recipe.hidden or self.recipe.penalty in OF_THE_LAYER
+        features = inner if own else logits - logits.mean(dim=1, keepdim=True)
         if self.adversary is not None:
             value: torch.Tensor = self.adversary(features, logits, y, env, w)
             return value
         more = {"given": given} if name.startswith("conditional") else {}
-        return self.recipe.strength * PENALTIES[name](features, logits, y, env, w, **more)
+        return strength * PENALTIES[name](features, logits, y, env, w, **more)
 
 
 def _first(rng: np.random.Generator, d: int, hidden: int, k: int) -> dict[str, np.ndarray]:

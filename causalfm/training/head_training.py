@@ -77,4 +77,10 @@ def train_head(
         groups=group.codes,
     )
     head.reason_ = reason
+    head.record_ |= {
+        "biology": graph.biology,
+        "levels": list(label.levels),
+        "of": {name: list(cohort.factor(name).levels) for name in factors},
+        "fingerprint": cohort.fingerprint(graph.columns),
+    }
     return head

@@ -42,15 +42,16 @@ def kernel_means(batch: Batch, bandwidth: float | None) -> torch.Tensor | None:
 def _median(square: torch.Tensor, batch: Batch) -> torch.Tensor | None:
     """Lower median over pairs of different rows, a pair as heavy as the product of its weights."""
     i, j = torch.triu_indices(len(square), len(square), 1, device=square.device)
-    values = square[i, j]
-    apart = values.detach() > 0
+    values = square.detach()[i, j]
+    apart = values > 0
     if not bool(apart.any()):
         return None
-    values = values[apart]
+    i, j, values = i[apart], j[apart], values[apart]
     if batch.counts:
-        return values.median()
-    weight = batch.weight.detach().double()
-    order = values.detach().argsort(stable=True)
-    total = (weight[i[apart]] * weight[j[apart]])[order].cumsum(0)
-    at = torch.searchsorted(total, 0.5 * total[-1:])
-    return values[order[at]][0]
+        at = values.median(dim=0).indices
+    else:
+        weight = batch.weight.detach().double()
+        order = values.argsort(stable=True)
+        total = (weight[i] * weight[j])[order].cumsum(0)
+        at = order[torch.searchsorted(total, 0.5 * total[-1])]
+    return square[i[at], j[at]]  # one pair carries the gradient

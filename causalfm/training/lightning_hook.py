@@ -37,11 +37,12 @@ def lightning_callback(monitor: RobustnessMonitor, embed: Callable[[Any], tuple[
         def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
             if trainer.sanity_checking:
                 return
-            was = module.training
+            modes = [(part, part.training) for part in module.modules()]  # frozen parts may be in another
             module.eval()
             with torch.no_grad():
                 features, logits = embed(module)
-            module.train(was)
+            for part, mode in modes:
+                part.training = mode
             found = monitor(int(trainer.current_epoch), features, logits).to_dict()
             for name in ("robustness_index", "site_readout", "worst_site_accuracy", "accuracy"):
                 module.log(name, found[name])

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from causalfm.arguments import check_choice, check_positive, check_seed, check_whole
-from causalfm.errors import DataError, positions
+from causalfm.errors import DataError
+from causalfm.training.head_inputs import blocks, coded, fingerprint, matrix, standardised
 from causalfm.training.head_steps import NAMES, Recipe, Rows, trained_weights
 
 KIND = "causalfm.RobustHead"
+MOST = 5.0  # standard deviations
 
 
 @dataclass(eq=False)
@@ -24,9 +27,12 @@ class RobustHead:
     ----------
     penalty
         ``"erm"`` (none) or the name of a penalty: ``"irm"``, ``"vrex"``, ``"group_dro"``, ``"coral"``, ``"mmd"``,
-        ``"conditional_mmd"``, ``"hsic"``, ``"conditional_hsic"``, ``"fishr"``, ``"dann"``, ``"cdann"``.
+        ``"conditional_mmd"``, ``"hsic"``, ``"conditional_hsic"``, ``"fishr"``, ``"iga"``,
+        ``"information_bottleneck"``, ``"spectral_decoupling"``, ``"eqrm"``, ``"rdm"``, ``"dann"``, ``"cdann"``.
     strength
-        Factor of the penalty; of the reversed gradient of adversaries. ``"group_dro"`` replaces the risk and has none.
+        Factor of the penalty; of the reversed gradient of adversaries. The same number means another thing for another
+        penalty: choose it by leaving training sites out. ``"group_dro"`` and ``"eqrm"`` change the risk: there it is
+        the step of the weights in units of 0.05, and the quantile in standard deviations of a normal (1: 0.84).
     hidden
         Units of a hidden layer; 0: a linear head.
     decay
@@ -48,12 +54,21 @@ class RobustHead:
         Arrays of the head.
     reason_
         Why this penalty, from :func:`causalfm.training.train_head`.
+    record_
+        What it was trained on: rows, patients, fingerprint and, from ``train_head``, columns with their levels. No
+        row, no patient's name.
 
     Notes
     -----
-    Penalties on the dependence of features (``coral``, ``mmd``, ``hsic``, ``dann`` and the conditional forms) act on
-    the hidden layer, or, for a linear head, on its centred logits: frozen embeddings cannot change. Embeddings are
-    standardised with the moments of the fit.
+    Penalties on features (``coral``, ``mmd``, ``hsic``, ``dann``, the conditional forms, ``information_bottleneck``)
+    act on the hidden layer, or, for a linear head, on its centred logits: frozen embeddings cannot change. For the
+    first quarter of the steps the penalty does not count (``irm`` and ``vrex``: at most 1), then Adam starts anew.
+    Embeddings are standardised with the moments of the fit; a column whose spread is below 1e-7 of its mean counts as
+    constant and is not read. One seed gives one head on the CPU; on a GPU sums may
+    differ in their last digits.
+
+    The head is a callable ``(n, d) -> (n, classes)`` with ``classes``: pass it as ``model=``. Reading a file back needs
+    torch, numpy and safetensors.
     """
 
     penalty: str = "erm"
@@ -68,6 +83,25 @@ class RobustHead:
 
     def __post_init__(self) -> None:
         self.reason_ = ""
+        self.record_: dict[str, Any] = {}
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Return probabilities ``(n, k)``: :meth:`predict_proba`."""
+        return self.predict_proba(X)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the columns of the probabilities, as text."""
+        self._check_fitted()
+        return tuple(map(str, self.classes_.tolist()))
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn, where it is there, that this is a classifier."""
+        from sklearn.utils import ClassifierTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier", target_tags=TargetTags(required=True), classifier_tags=ClassifierTags()
+        )
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings."""
@@ -116,47 +150,47 @@ class RobustHead:
             Settings out of range, rows that cannot be read, a single class or environment.
         """
         self._check()
-        values = _matrix(X)
-        self.classes_, label = _codes(y, "y", len(values))
+        values = matrix(X)
+        self.classes_, label = coded(y, "y", len(values))
         if len(self.classes_) < 2:
             raise DataError("y holds one class: there is nothing to classify.")
-        levels, place = _codes(np.zeros(len(values), dtype=int) if env is None else env, "env", len(values))
+        levels, place = coded(np.zeros(len(values), dtype=int) if env is None else env, "env", len(values))
         if self.penalty != "erm" and len(levels) < 2:
             raise DataError(f"penalty={self.penalty!r} compares environments and env holds {len(levels)}: pass more.")
-        stratum = label if given is None else _codes(given, "given", len(values))[1]
-        unit = np.arange(len(values)) if groups is None else _codes(groups, "groups", len(values))[1]
+        stratum = label if given is None else coded(given, "given", len(values))[1]
+        unit = np.arange(len(values)) if groups is None else coded(groups, "groups", len(values))[1]
         weight = 1.0 / np.bincount(unit)[unit]
         weight /= weight.sum()
-        middle = weight @ values
-        scale = np.sqrt(weight @ (values - middle) ** 2)
-        scale[scale < 1e-6 * max(float(scale.max()), 1e-30)] = np.inf  # a constant column tells nothing
-        self.n_features_in_ = values.shape[1]
+        z, middle, scale = standardised(values, weight)
+        self.n_features_in_, self.reason_ = values.shape[1], f"penalty={self.penalty!r} was asked for."
+        self.record_ = {"n": len(values), "n_groups": int(unit.max()) + 1, "fingerprint": fingerprint(values, label)}
         self.state_ = {"middle": middle, "scale": scale}
-        rows = Rows((values - middle) / scale, label, place, stratum, weight)
-        self.state_ |= trained_weights(rows, Recipe(**self.get_params()))
+        self.state_ |= trained_weights(Rows(z, label, place, stratum, weight), Recipe(**self.get_params()))
         return self
 
-    def decision_function(self, X: np.ndarray) -> np.ndarray:
+    def logits(self, X: np.ndarray) -> np.ndarray:
         """Return logits ``(n, k)``."""
-        if not hasattr(self, "state_"):
-            raise DataError("the head is not fitted: call fit first.")
-        values = _matrix(X)
+        self._check_fitted()
+        values = matrix(X)
         if values.shape[1] != self.n_features_in_:
             raise DataError(f"X has {values.shape[1]} columns and the head was fitted on {self.n_features_in_}.")
-        z = (values - self.state_["middle"]) / self.state_["scale"]
+        return np.concatenate([self._read(block) for _, block in blocks(values)])
+
+    def _read(self, block: np.ndarray) -> np.ndarray:
+        z = (block - self.state_["middle"]) / self.state_["scale"]
         if self.hidden:
             z = np.maximum(z @ self.state_["into"].T + self.state_["inner"], 0.0)
         return np.asarray(z @ self.state_["weight"].T + self.state_["bias"])
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return probabilities ``(n, k)`` in the order of ``classes_``."""
-        logits = self.decision_function(X)
+        logits = self.logits(X)
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Return classes ``(n,)``."""
-        best = self.decision_function(X).argmax(axis=1)
+        best = self.logits(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
     def score(self, X: np.ndarray, y: np.ndarray) -> float:
@@ -164,29 +198,56 @@ class RobustHead:
         return float((self.predict(X) == np.asarray(y)).mean())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write to one ``.safetensors`` file, whole or not at all: arrays, settings, class names; no row."""
-        from causalfm.scm.storage import write_model
+        """Write to one ``.safetensors`` file, whole or not at all: arrays, settings, classes, record; no row.
 
-        if not hasattr(self, "state_"):
-            raise DataError("the head is not fitted: call fit first.")
-        header = {"settings": self.get_params(), "classes": self.classes_.tolist(), "features": self.n_features_in_}
-        header["reason"] = self.reason_
-        write_model(path, header, self.state_, kind=KIND)
+        Raises
+        ------
+        DataError
+            Not fitted, another ending, or the file cannot be written.
+        """
+        from causalfm.model_files import write_model
+
+        self._check_fitted()
+        settings = {k: v.item() if isinstance(v, np.generic) else v for k, v in self.get_params().items()}
+        header = {"settings": settings, "classes": self.classes_.tolist(), "features": self.n_features_in_}
+        write_model(path, header | {"reason": self.reason_, "record": self.record_}, self.state_, kind=KIND)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RobustHead:
-        """Read what :meth:`save` wrote; DataError if it is damaged or something else."""
-        from causalfm.scm.storage import read_model
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        DataError
+            Missing, damaged, edited, written by a newer version, or the file of something else.
+        """
+        from causalfm.model_files import read_model
 
         header, tensors = read_model(path, kind=KIND)
         try:
             head = cls(**header["settings"])
             head.classes_, head.n_features_in_ = np.array(header["classes"]), int(header["features"])
-            head.reason_ = header["reason"]
+            head.reason_, head.record_, head.state_ = header["reason"], header["record"], dict(tensors)
+            fits = {name: value.shape for name, value in head.state_.items()} == head._shapes()
         except (KeyError, TypeError, ValueError):
-            raise DataError("the file lacks settings of RobustHead: save the head again.") from None
-        head.state_ = dict(tensors)
+            fits = False
+        finite = fits and all(np.isfinite(value).all() for name, value in head.state_.items() if name != "scale")
+        if not finite:
+            raise DataError(
+                "the file holds other settings than RobustHead of this version, or arrays that do not fit them: read "
+                f"it with the version that wrote it ({header.get('causalfm')}), or train and save the head again."
+            )
         return head
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        d, k, inside = self.n_features_in_, len(self.classes_), {}
+        if self.hidden:
+            inside = {"into": (self.hidden, d), "inner": (self.hidden,)}
+        return {"middle": (d,), "scale": (d,), "weight": (k, self.hidden or d), "bias": (k,), **inside}
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "state_"):
+            raise DataError("the head is not fitted: call fit first.")
 
     def _check(self) -> None:
         check_choice(self.penalty, "penalty", NAMES)
@@ -195,27 +256,13 @@ class RobustHead:
             check_whole(getattr(self, name), name, least)
         for name in ("strength", "rate"):
             check_positive(getattr(self, name), name, "a positive number")
-
-
-def _matrix(X: np.ndarray) -> np.ndarray:
-    values = np.asarray(X)
-    if values.ndim != 2 or values.dtype.kind not in "fiu" or not values.size:
-        raise DataError(f"X has shape {values.shape} and type {values.dtype}: pass numbers (n, d).")
-    values = values.astype(np.float64)
-    if not (fine := np.isfinite(values).all(axis=1)).all():
-        raise DataError(f"X is not finite in {int((~fine).sum())} rows ({positions(np.flatnonzero(~fine).tolist())}).")
-    return values
-
-
-def _codes(values: np.ndarray, name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
-    array = np.asarray(values)
-    if array.shape != (n,):
-        raise DataError(f"{name} has shape {array.shape}: pass one value per row of X, ({n},).")
-    missing = np.array([v is None or v != v for v in array.tolist()])
-    if missing.any():
-        where = positions(np.flatnonzero(missing).tolist())
-        raise DataError(f"{name} is missing in {int(missing.sum())} rows ({where}): fill in or leave them out.")
-    if array.dtype == object:
-        array = array.astype(str)
-    levels, codes = np.unique(array, return_inverse=True)
-    return levels, codes
+        if self.decay != 0:
+            check_positive(self.decay, "decay", "0 or a positive number")
+        if self.penalty == "eqrm" and self.strength > MOST:
+            raise DataError(f"strength={self.strength} of 'eqrm' is beyond every environment: at most {MOST}.")
+        try:
+            torch.zeros(0, device=self.device or "cpu")
+        except (RuntimeError, AssertionError, TypeError):
+            raise DataError(
+                f"device={self.device!r} is not there: 'cuda', 'cuda:0' ..., or None for the CPU."
+            ) from None

@@ -77,7 +77,7 @@ def load_any(path: str | os.PathLike[str]) -> Any:
     DataError
         Missing, damaged, edited, no corrector, or written under a newer schema.
     """
-    from causalfm.scm.storage import kind_of
+    from causalfm.model_files import kind_of
 
     kind = kind_of(path).removeprefix("causalfm.")
     if kind not in NAMES:

@@ -10,8 +10,8 @@ import numpy as np
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.inputs import Regressors
 from causalfm.estimators.correctors.report import FitReport
+from causalfm.model_files import read_model, write_model
 from causalfm.results import plain
-from causalfm.scm.storage import read_model, write_model
 
 
 def save_corrector(corrector: Any, path: str | os.PathLike[str]) -> None:

@@ -14,10 +14,10 @@ from causalfm.errors import DataError
 from causalfm.estimators.correctors.report import Account
 from causalfm.estimators.correctors.site_wise import POLICIES
 from causalfm.graph import CausalGraph
+from causalfm.model_files import read_model, write_model
 from causalfm.results import plain
 from causalfm.scm.embedding_scm import SETTINGS, EmbeddingSCM
 from causalfm.scm.packing import graph_header, pack, unpack
-from causalfm.scm.storage import read_model, write_model
 from causalfm.validation import refuse_missing
 
 KIND = "causalfm.SCMCorrector"

@@ -59,7 +59,8 @@ def corrected(trial: Trial, attempt: Attempt, fit: np.ndarray, batches: Sequence
     fit
         ``(n,)`` mask.
     batches
-        Masks of rows that are passed together: a corrector that adapts to a new level learns from these.
+        Masks of rows that are passed together: a corrector that adapts to a new level learns from these. The batch that
+        is the fit itself trains a probe: it gets the corrector's ``training_`` rows if there are any.
 
     Returns
     -------
@@ -85,7 +86,11 @@ def corrected(trial: Trial, attempt: Attempt, fit: np.ndarray, batches: Sequence
     model = copy.deepcopy(attempt.fits[key])  # one that learns while it transforms must not carry rows to other parts
     takes = "factor" in inspect.signature(model.transform).parameters
     out = np.asarray(X, dtype=np.float64 if X.dtype == np.float64 else np.float32).copy()
+    changed = getattr(model, "training_", None)  # augmentation: rows that train differ from the same rows when read
     for rows in batches:
+        if changed is not None and not attempt.leak and np.array_equal(rows, fit):
+            out[rows] = _checked(changed, out[rows].shape)
+            continue
         factor = {"factor": obs.loc[rows, names].reset_index(drop=True)} if takes else {}
         out[rows] = _checked(_guarded("transform", model.transform, X[rows], **factor), out[rows].shape)
     return out

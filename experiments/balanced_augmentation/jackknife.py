@@ -22,14 +22,16 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean over splits with a 95 % interval for new patients and training sets of this design."""
+    """Mean over splits with an interval for new patients and training sets of this design."""
 
     value: float
     low: float
     high: float
 
 
-def interval(correct: np.ndarray, used: np.ndarray, cell: np.ndarray, weights: np.ndarray) -> Interval:
+def interval(
+    correct: np.ndarray, used: np.ndarray, cell: np.ndarray, weights: np.ndarray, *, error: float = 0.05
+) -> Interval:
     """Estimate a weighted mean over cells.
 
     Parameters
@@ -39,9 +41,11 @@ def interval(correct: np.ndarray, used: np.ndarray, cell: np.ndarray, weights: n
     used
         ``(B, n)`` mask: patients that the training set holds.
     cell
-        ``(n,)`` cells, 0 to 3.
+        ``(n,)`` cells, counted from 0.
     weights
-        ``(4,)``.
+        One per cell.
+    error
+        Share of intervals that may miss; smaller where several shall hold together.
 
     Returns
     -------
@@ -75,5 +79,5 @@ def interval(correct: np.ndarray, used: np.ndarray, cell: np.ndarray, weights: n
     # with few splits the noise taken off may exceed what is there; what tested patients differ by is the least
     total = max(float(variance.sum()), float(least.sum())) + spread / B
     df = positive.sum() ** 2 / (positive**2 / size).sum() if positive.any() else float(size.min())
-    half = float(stats.t.ppf(0.975, df)) * np.sqrt(total)
+    half = float(stats.t.ppf(1 - error / 2, df)) * np.sqrt(total)
     return Interval(float(each.mean()), float(each.mean() - half), float(each.mean() + half))

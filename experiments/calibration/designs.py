@@ -13,6 +13,7 @@ from experiments.calibration.attributions import SHIFTS
 from experiments.calibration.rescans import PAIRED
 from experiments.calibration.scoreboards import BASE as BOARD
 from experiments.calibration.scoreboards import DESIGNS as BOARDS
+from experiments.calibration.shift_costs import COSTS
 
 FIRST_SEED = 1_000_000
 SIZE_COHORTS = 2000
@@ -20,6 +21,7 @@ COVERAGE_COHORTS = 1000
 POWER_COHORTS = 500
 PEER_COHORTS = 40  # some peers take seconds each
 ECONML_COHORTS = 200
+COST_COHORTS = 50  # a reference of twelve hospitals each, every one held out in turn
 SHIFT_COHORTS = 120  # each fits everything eleven times
 
 NULLS: dict[str, dict[str, Any]] = {
@@ -156,6 +158,7 @@ def cells() -> list[Cell]:
         *_methods(),
         *_within_patients(),
         *_boards(),
+        *_costs(),
         *_attributions(),
         *peers(),
     ]
@@ -232,6 +235,11 @@ def _within_patients() -> list[Cell]:
 def _boards() -> list[Cell]:
     """Return the cells of scoreboards of correctors."""
     return [Cell("scoreboard", n, {**BOARD, **d}, cohorts, o) for n, (d, o, cohorts) in BOARDS.items()]
+
+
+def _costs() -> list[Cell]:
+    """Return the cells of what a new hospital costs."""
+    return [Cell("shift_cost", name, design, COST_COHORTS) for name, design in COSTS.items()]
 
 
 def _attributions() -> list[Cell]:

@@ -29,6 +29,7 @@ from experiments.calibration.families import contrast_p_values, mixing_intervals
 from experiments.calibration.invariance_methods import p_values_of_methods, p_values_of_peers
 from experiments.calibration.rescans import rescanned
 from experiments.calibration.scoreboards import scoreboard_intervals
+from experiments.calibration.shift_costs import cost_intervals, planted_domains
 from experiments.calibration.within_patients import dose_p_values, equivalence_values, paired_values
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
@@ -115,6 +116,7 @@ MEASURES: dict[str, Callable[..., Values]] = {
     "equivalence": equivalence_values,
     "dose": dose_p_values,
     "scoreboard": scoreboard_intervals,
+    "shift_cost": cost_intervals,
     "attribution": attribution_values,
 }
 
@@ -136,7 +138,12 @@ def measure(name: str, design: dict[str, Any], options: dict[str, Any], seed: in
     dict
         A p-value, or ``[value, low, high, truth]``, by name.
     """
+    if name == "shift":
+        from experiments.calibration.shifts import shift_values
+
+        return shift_values(design, seed)
     draw: Callable[..., Any] = rescanned if "n_scanners" in design else linear_scm
+    draw = planted_domains if "planted" in design else draw
     draw = swapped_domains if "shift" in design else draw
     cohort, truth = draw(**design, random_state=seed)
     return MEASURES[name](cohort, truth, seed, first, design, **options)

@@ -96,12 +96,36 @@ SECTIONS = {
         "truth*: what it is where the true gain is 0. With so few cohorts a share is called outside its band where it "
         "is by two standard deviations. What a design is too small for has no interval, and is not listed.",
     ),
+    "attribution": (
+        "Why performance dropped",
+        "A reference of 300 patients at three sites and 120 patients of a new one, three rows each (*60 and 40 "
+        "patients*: fewer), and one fixed model. The mechanisms of age, tumour, scanner and *Z* given all three are "
+        "the reference's or the deployment's, as the name says, so that the true share of each is known from 400,000 "
+        "patients of every mixture. Share of 95 % intervals that hold it: *age*, *tumour*, *scanner*, *Z* (with the "
+        "unseen site), *new support* (patients on a scanner that the reference does not have). *out of the reference*, "
+        "*same inputs*, *new inputs*: the same for the split by the model's scores. *unmoved mechanism named*: share "
+        "of cohorts in which a mechanism is named that did not change. The seeds are the same in every design, so "
+        "that designs err together. A share is called outside its band where it is by two standard deviations.",
+    ),
     "peers": (
         "Other software on the same cohorts",
         "Share of cohorts with p <= .05. hyppo's Dcorr gets embeddings less the mean of their class; dowhy's kernel "
         "test and causal-learn's KCI, with their own settings, get the class as conditioning set. Each gets the rows, "
         "of which patients bring several, and the means of patients, who differ between sites in nothing but what the "
         "design says.",
+    ),
+    "shift_cost": (
+        "What a new hospital costs",
+        "Twelve reference hospitals of 40 patients, a new one of 60; every cohort has its own hospitals. *measured*: "
+        "share of intervals that hold the true accuracy of the head there, and its true drop. The other intervals are "
+        "made without labels, and their truth is the accuracy of the very patients scored. *own interval*: under the "
+        "estimator's assumption, withdrawn where the reference's hospitals refute it. *calibrated*: from errors at "
+        "hospitals held out; answered where the estimate may be used. *chosen*: the one that the library rests on. "
+        "*verdict*: share of cohorts with a verdict that the true drop contradicts (margin .05), and with any. "
+        "Case mix (of .8 instead of .5), another scanner and classes less distinct are shifts unlike any between the "
+        "reference's hospitals: no estimate without labels has to hold, and what counts is how often one is withheld. "
+        "Few cohorts, as each holds out twelve hospitals: a share is read as outside its band where it is by two "
+        "standard deviations.",
     ),
 }
 COLOURS = {"": "#0b5394", "unstudentised": "#b45f06", "rows as units": "#999999"}

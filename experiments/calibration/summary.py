@@ -11,6 +11,7 @@ import pandas as pd
 
 from experiments.calibration.designs import Cell
 from experiments.calibration.scoreboards import judged, readable
+from experiments.calibration.shift_costs import judged_costs
 from experiments.calibration.study import Records, load
 
 ALPHA = 0.05
@@ -76,6 +77,8 @@ def summarise_cell(cell: Cell, records: Records) -> list[dict[str, Any]]:
         rows = [{**row, **about.get(row["quantity"], {})} for q, v in found.items() for row in _rows(cell, q, v)]
         return [{**row, "reading": judged(row, COVERAGE)} for row in rows]
     rows = [row for quantity, values in found.items() for row in _rows(cell, quantity, values)]
+    if cell.measure == "shift_cost":
+        return [judged_costs(row, dict(cell.design)) for row in rows]
     if cell.measure != "attribution":
         return rows
     rows = [{**row, "kind": "error"} if row["kind"] == "size" else row for row in rows]

@@ -1,4 +1,4 @@
-"""A fitted model in one safetensors file: plain arrays and a JSON header, never pickle."""
+"""A fitted model in one safetensors file: plain arrays and a JSON header, never pickle. Needs numpy and safetensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from causalfm import __version__
 from causalfm.errors import DataError
-from causalfm.tables import atomic, existing
+from causalfm.formats.durable import atomic, existing
 
 SCHEMA = 1
 KIND = "causalfm.EmbeddingSCM"

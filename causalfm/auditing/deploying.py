@@ -1,0 +1,157 @@
+"""Run an audit of a deployment: what changed, what it costs, for whom, why, what to do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from causalfm.auditing.advice import advice_on
+from causalfm.auditing.findings import Advice, Audit, Finding
+from causalfm.auditing.policy import Policy
+from causalfm.auditing.running import Progress, Step, data_of, provenance, run_steps
+from causalfm.auditing.shift_headline import shift_headline
+from causalfm.cohort import Cohort
+from causalfm.crosstabs import cross_table
+from causalfm.errors import DataError
+from causalfm.graph import CausalGraph
+from causalfm.results import CAVEAT
+from causalfm.shift import Domains, as_domains
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def deployment_audit(
+    reference: Cohort,
+    deployment: Cohort,
+    graph: CausalGraph,
+    *,
+    predictions: Mapping[str, pd.DataFrame] | pd.DataFrame | None,
+    model: Any,
+    policy: Policy,
+    corrections: str,
+    progress: Progress | None,
+    random_state: int,
+) -> Audit:
+    """Audit the step from the reference to a deployment; parameters and errors as in :func:`causalfm.audit`.
+
+    Parameters
+    ----------
+    reference, deployment
+        Hospitals with labels; the new ones, with or without.
+    graph
+        Declared graph.
+    predictions, model
+        The model that is deployed, see :func:`causalfm.shift.as_domains`.
+    policy, corrections
+        Margins; which correctors are tried.
+    progress, random_state
+        What is being done; the seed.
+
+    Returns
+    -------
+    Audit
+        Findings on the deployment.
+    """
+    started = time.perf_counter()
+    domains = as_domains(reference, deployment, graph, predictions=predictions, model=model, random_state=random_state)
+    steps = deployment_steps(domains, policy)
+
+    def advice(findings: list[Finding]) -> tuple[Advice, ...]:
+        if all(f.verdict == "pass" for f in findings if f.question in ("drift", "cost", "expected cost")):
+            return ()
+        return (advice_on(reference, graph, domains.site, corrections, random_state),)
+
+    findings, tried, timings = run_steps(steps, advice, progress)
+    data = {f"reference_{key}": value for key, value in data_of(reference, graph).items()}
+    known = domains.deployment.known
+    columns = [name for name in graph.columns if name in deployment.obs.columns]
+    data |= {
+        "deployment_rows": len(deployment),
+        "deployment_units": int(domains.deployment.units.max()) + 1,
+        "deployment_rows_labelled": int(known.sum()),
+        "deployment_fingerprint": deployment.fingerprint(columns),
+        "model": domains.model,
+    }
+    data |= {key: data[f"reference_{key}"] for key in ("rows", "dimensions", "unit", "units")}
+    return Audit(
+        findings=tuple(findings),
+        headline=shift_headline(findings, domains),
+        advice=tried,
+        tables={name: cross_table(reference, graph, name) for name in graph.technical},
+        graph=graph,
+        policy=policy.to_dict(),
+        data=data,
+        assumptions=_assumptions(domains),
+        provenance=provenance(random_state, time.perf_counter() - started, timings),
+        title=f"Can the model of {graph.biology} go to {_sites(domains, deployment)}?",
+    )
+
+
+def deployment_steps(domains: Domains, policy: Policy) -> list[Step]:
+    """List the questions about a deployment, in the order of the report."""
+    from causalfm.auditing import cost_findings as cost
+    from causalfm.auditing import reason_findings as reasons
+    from causalfm.auditing import shift_findings as changes
+
+    steps: list[Step] = [
+        ("drift of the embeddings", lambda: [changes.drift_finding(domains, policy)]),
+        ("support", lambda: [changes.support_finding(domains, policy)]),
+        ("case mix", lambda: [changes.case_mix_finding(domains)]),
+        ("what it costs", lambda: cost.cost_findings(domains, policy)),
+        ("for whom", lambda: cost.subgroup_findings(domains, policy)),
+    ]
+    if len(domains.graph.technical) + len(domains.graph.covariates) > 1:
+        steps.insert(1, ("covariates and technical columns", lambda: [changes.column_finding(domains)]))
+    if domains.deployment.known.any():
+        steps += [
+            ("why: mechanisms", lambda: [reasons.mechanism_finding(domains, policy)]),
+            ("why: inputs or labels", lambda: [reasons.split_finding(domains)]),
+            ("why: within strata", lambda: [reasons.reversal_finding(domains)]),
+        ]
+    return [(name, _told(name, domains, step)) for name, step in steps]
+
+
+def _told(name: str, domains: Domains, step: Callable[[], list[Finding]]) -> Callable[[], list[Finding]]:
+    """Answer, or say why there is no answer: the cohorts fit, but are too small or thin for one question."""
+
+    def answer() -> list[Finding]:
+        try:
+            return step()
+        except DataError as error:
+            title = f"{name[:1].upper()}{name[1:]}"
+            sentence = f"Cannot tell: {error}"
+            return [Finding(name, title, domains.site, "cannot tell", sentence, unit=domains.graph.group)]
+
+    return answer
+
+
+def _sites(domains: Domains, cohort: Cohort) -> str:
+    levels = cohort.factor(domains.site).levels
+    return levels[0] if len(levels) == 1 else f"{len(levels)} levels of {domains.site}"
+
+
+def _assumptions(domains: Domains) -> tuple[str, ...]:
+    graph, unit = domains.graph, domains.graph.group
+    labelled, n = int(domains.deployment.known.sum()), len(domains.deployment)
+    out = [
+        CAVEAT,
+        f"The declared graph is true: {graph}.",
+        f"{unit.capitalize()}s are independent of each other and the unit of every interval and test. Accuracies are "
+        f"means over {unit}s.",
+        "Margins were fixed before the run. Intervals are 95%; a margin is exceeded or kept only if the whole "
+        "interval says so.",
+    ]
+    if not labelled:
+        out.append(
+            "No label of the deployment is known: case mix and technical shift cannot be told apart by embeddings "
+            "alone, and whether the same image means the same there cannot be seen at all."
+        )
+    elif labelled < n:
+        out.append(f"{labelled} of {n} rows of the deployment are labelled, taken for a random sample of its {unit}s.")
+    if domains.refitted:
+        out.append("The model is a linear head fitted to the reference here, tested without the row's patient or site.")
+    else:
+        out.append(f"The model was not trained on {unit}s of the reference: its numbers there are too good otherwise.")
+    return tuple(out)

@@ -1,0 +1,135 @@
+"""Shares of correct answers with intervals that hold for independent patients, and also where nothing was wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+from causalfm.metrics.recall import pair_share, recall_effects
+
+LEVEL = 0.95
+BOUNDS = 0.90  # two one-sided 95 % bounds: what verdicts rest on
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share with what its interval is made of.
+
+    Attributes
+    ----------
+    value
+        The share.
+    size
+        Effective number of patients: those who, seen once each, would give an interval as wide.
+    df
+        Degrees of freedom of the variance.
+    n_units
+        Patients.
+    """
+
+    value: float
+    size: float
+    df: float
+    n_units: int
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Return Wilson's interval with a t quantile; ``nan`` without patients."""
+        if not self.n_units:
+            return float("nan"), float("nan")
+        q2 = float(stats.t.ppf(0.5 + level / 2.0, self.df)) ** 2
+        centre = (self.value + q2 / (2.0 * self.size)) / (1.0 + q2 / self.size)
+        spread = max(self.value * (1.0 - self.value), 0.0) / self.size + q2 / (4.0 * self.size**2)
+        reach = float(np.sqrt(q2 * spread)) / (1.0 + q2 / self.size)
+        # at 0 and 1 the formula gives the end itself, up to rounding
+        return max(centre - reach, 0.0), min(centre + reach, 1.0)
+
+
+NOTHING = Rate(float("nan"), float("nan"), float("nan"), 0)
+
+
+def rate(
+    hit: np.ndarray,
+    units: np.ndarray,
+    weights: np.ndarray,
+    *,
+    cell: np.ndarray | None = None,
+    share: np.ndarray | None = None,
+    chance: float | None = None,
+) -> Rate:
+    """Return the mean over patients, or the weighted mean of the means of several cells.
+
+    Parameters
+    ----------
+    hit
+        ``(n,)`` correct or not.
+    units, weights
+        ``(n,)`` codes of the independent unit and row weights: ``1 / rows of the patient`` for patients alike.
+    cell
+        ``(n,)`` codes from 0 without gaps, such as the class for a balanced accuracy; one cell by default.
+    share
+        ``(cells,)`` their weights, adding up to 1; equal by default.
+    chance
+        What a guess scores, where the answers come from models that were trained on one another's patients (cross
+        fitting): the variance is then raised by the share that can belong to pairs of patients, as in
+        :func:`causalfm.metrics.recall.balanced_accuracy`. None: the model is the same for all.
+
+    Returns
+    -------
+    Rate
+        Share and effective size.
+
+    Notes
+    -----
+    The effective size is that of the design, patients seen once each, over a design effect. Both variances of the
+    latter, by patients and binomial, get that of one more patient who is right and one who is wrong in every cell: a
+    cell without errors has a variance of 0, which says nothing of the next patient. Where patients bring one row each
+    the design effect is 1; with 1 to 10 rows that hardly agree it falls, unless errors are few.
+    """
+    if not len(hit):
+        return NOTHING
+    codes = np.unique(units, return_inverse=True)[1]
+    cell = np.zeros(len(hit), dtype=np.int64) if cell is None else cell
+    n_cells, n_units = int(cell.max()) + 1, int(codes.max()) + 1
+    share = np.full(n_cells, 1.0 / n_cells) if share is None else share
+    means, effects = recall_effects(hit.astype(np.float64), cell, codes, weights, share)
+    held = np.bincount(np.unique(np.stack([cell, codes]), axis=1)[0], minlength=n_cells)
+    design = min(1.0 / float((share**2 / held).sum()), n_units)
+    value = float(np.clip(means @ share, 0.0, 1.0))
+    variance = float((effects**2).sum()) * n_units / max(n_units - 1, 1)
+    binomial = value * (1.0 - value) / design * n_units / max(n_units - 1, 1)
+    more = float((share**2 * (means**2 + (1.0 - means) ** 2) / held**2).sum())
+    effect = (variance + more) / (binomial + more)
+    if chance is not None:
+        effect *= 1.0 + pair_share(value, chance)
+    size = design / effect
+    return Rate(value, size, float(max(n_units - n_cells, 1)), n_units)
+
+
+def difference(first: Rate, second: Rate, level: float = LEVEL) -> tuple[float, float, float]:
+    """Return first less second with the interval of two independent rates.
+
+    Parameters
+    ----------
+    first, second
+        Rates of different patients.
+    level
+        Confidence.
+
+    Returns
+    -------
+    tuple of float
+        Difference, low, high: each end takes the distance to the end of either rate that points there, so that rates
+        of 0 or 1 leave a width (Newcombe, Stat. Med. 17:873, 1998; Zou and Donner, Stat. Med. 27:1693, 2008).
+    """
+    a, b = first.interval(level), second.interval(level)
+    value = first.value - second.value
+    low = value - float(np.hypot(first.value - a[0], b[1] - second.value))
+    high = value + float(np.hypot(a[1] - first.value, second.value - b[0]))
+    return value, low, high
+
+
+def predicted(value: float, size: float, df: float) -> Rate:
+    """Return a rate that nobody has measured: for the interval that so many patients would give."""
+    return replace(NOTHING, value=value, size=size, df=df, n_units=max(int(size), 1))
