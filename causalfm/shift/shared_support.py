@@ -23,6 +23,7 @@ FOLDS = 5
 DIRECTIONS = 10  # of the embeddings
 MINIMUM = 20  # labelled units of the deployment, and effective units of the shared inputs in each domain
 LEAST_SCORE = 1e-6
+BLOCK = 4096  # rows
 NAN = float("nan")
 NAMES = ("out of the reference", "same inputs", "new inputs")
 WORDS = (
@@ -192,10 +193,19 @@ def _sample(domains: Domains, on: On) -> _Sample:
 
 def _directions(matrices: list[np.ndarray], known: list[np.ndarray]) -> np.ndarray:
     """Project on the leading directions of the pooled embeddings: no labels, so that no folds are needed."""
-    X = np.concatenate([np.asarray(m[k], dtype=np.float64) for m, k in zip(matrices, known, strict=True)])
-    X = X - X.mean(axis=0)
-    vectors = np.linalg.eigh(X.T @ X)[1][:, ::-1][:, :DIRECTIONS]
-    return np.asarray(X @ vectors)
+    rows = [np.flatnonzero(k) for k in known]
+    blocks = [
+        (m, r[start : start + BLOCK]) for m, r in zip(matrices, rows, strict=True) for start in range(0, len(r), BLOCK)
+    ]
+    n, d = sum(map(len, rows)), matrices[0].shape[1]
+    total, gram = np.zeros(d), np.zeros((d, d))
+    for matrix, where in blocks:
+        part = np.asarray(matrix[where], dtype=np.float64)
+        total, gram = total + part.sum(axis=0), gram + part.T @ part
+    gram -= np.outer(total, total) / n
+    vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :DIRECTIONS]
+    projected = [np.asarray(matrix[where], dtype=np.float64) @ vectors for matrix, where in blocks]
+    return np.asarray(np.concatenate(projected) - total / n @ vectors)
 
 
 def _nuisances(sample: _Sample, folds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,7 +15,8 @@ from causalfm.shift.domains import Domains
 REFERENCE, DEPLOYMENT = 0, 1
 KNOTS = (5.0, 35.0, 65.0, 95.0)  # percentiles, Harrell's for four knots
 MAIN, CURVE = 2.5, 0.5  # standard deviation of coefficients: Gelman et al., Ann. Appl. Stat. 2 (2008); less for details
-PATIENTS_PER_PRODUCT = 10.0  # regressors that are products of two nodes: one for so many patients at most
+# regressors that are products of two nodes: one for so many patients at most, and so many in all
+PATIENTS_PER_PRODUCT, MOST_PRODUCTS = 10.0, 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ class SwapTable:
         sizes = [np.array([np.inf]), *(size for _, size in mains)]
         straight = [m[:, size == MAIN] for m, size in mains]
         pairs = sorted(itertools.combinations(straight, 2), key=lambda pair: pair[0].shape[1] * pair[1].shape[1])
-        room = (self.n_units(REFERENCE) + self.n_units(DEPLOYMENT)) / PATIENTS_PER_PRODUCT
+        room = min((self.n_units(REFERENCE) + self.n_units(DEPLOYMENT)) / PATIENTS_PER_PRODUCT, MOST_PRODUCTS)
         for a, b in pairs:
             room -= a.shape[1] * b.shape[1]
             if room < 0.0:

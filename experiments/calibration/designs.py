@@ -22,7 +22,7 @@ POWER_COHORTS = 500
 PEER_COHORTS = 40  # some peers take seconds each
 ECONML_COHORTS = 200
 COST_COHORTS = 150  # a reference of twelve hospitals each, every one held out in turn
-SHIFT_COHORTS = 60  # each fits everything eleven times
+SHIFT_COHORTS = 120  # each fits everything eleven times
 
 NULLS: dict[str, dict[str, Any]] = {
     "balanced": {},
