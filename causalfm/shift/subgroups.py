@@ -248,11 +248,11 @@ def _sentence(
 ) -> str:
     text = (
         f"By {column}, accuracy is least for {names[0]} and best for {names[1]}: a gap of {gap.value:.2f} "
-        f"(any two levels: {gap.low:.2f} to {gap.high:.2f})"
+        f"[{gap.low:.2f}, {gap.high:.2f}] for any two levels"
     )
     for estimate, words in zip(fixed, ("the case mix", "where the patients are seen"), strict=True):
         if np.isfinite(estimate.value):
-            text += f"; {estimate.name} {estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+            text += f"; {estimate.name} {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
             if gap.low > 0.0 and estimate.low <= 0.0 <= estimate.high:
                 text += f", not told from 0: it may come with {words}"
             elif estimate.low > 0.0:
