@@ -232,7 +232,10 @@ def _sentence(found: MeasuredPerformance) -> str:
     )
     outside = found.drop_site_out
     if np.isfinite(outside.value):
-        text += f"; against reference sites held out {outside.value:.2f} [{outside.low:.2f}, {outside.high:.2f}]"
+        text += (
+            f"; against {found.reference_site_out.value:.2f} at reference sites that the model has not seen, a drop of "
+            f"{outside.value:.2f} [{outside.low:.2f}, {outside.high:.2f}]"
+        )
     if found.margin is not None:
         text += f". Against a largest acceptable drop of {found.margin:g}: {found.verdict}"
     return text + "."

@@ -177,6 +177,8 @@ def _judged(
     verdict: Verdict = "cannot tell" if margin is None else verdict_against(bounds.low, bounds.high, margin)
     details = {"edges": cuts, "margin": margin, "missing_rows": int((side.codes < 0).sum()), "levels": names}
     sentence = _sentence(column, names, gap, fixed, verdict, margin)
+    if domain == "reference":
+        sentence = f"No label of the deployment is known; in the reference: {sentence[0].lower()}{sentence[1:]}"
     worst = _worst(rates, names[0], unit)
     return SubgroupPerformance(
         column, domain, tuple(groups), worst, gap, fixed[0], fixed[1], verdict, sentence, details
