@@ -187,16 +187,17 @@ def _sample(domains: Domains, on: On) -> _Sample:
     if on == "scores":
         scores = np.concatenate([s.scores[k] for s, k in zip(sides, known, strict=True)])
         logs = np.log(np.maximum(scores, LEAST_SCORE))
-        inputs = logs[:, 1:] - logs[:, :1]
+        # the log odds of two classes; of more, each against all, so that none is special
+        inputs = logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else logs - logs.mean(axis=1, keepdims=True)
     else:
         inputs = _directions([s.cohort.X for s in sides], known)
     parts, sizes = [np.ones((len(domain), 1))], [np.array([np.inf])]
     for column in inputs.T:
-        parts.append(natural_spline(column))
+        parts.append(natural_spline(column, weights))
         sizes.append(np.array([MAIN, *[MAIN if on == "scores" else CURVE] * (parts[-1].shape[1] - 1)]))
     if on == "scores":  # accuracy jumps where the predicted class changes
-        parts.append(np.eye(scores.shape[1])[scores.argmax(axis=1)][:, 1:])
-        sizes.append(np.full(parts[-1].shape[1], MAIN))
+        parts.append(np.eye(scores.shape[1])[scores.argmax(axis=1)])
+        sizes.append(np.full(parts[-1].shape[1], MAIN / 2.0**0.5))
     design, size = np.concatenate(parts, axis=1), np.concatenate(sizes)
     return _Sample(domain, units, weights, hit.astype(float), design, size)
 
