@@ -227,8 +227,8 @@ def _sentence(found: MeasuredPerformance) -> str:
     part = "" if n == found.n_groups else " (taken for a random sample)"
     text = (
         f"{seen}{part}: accuracy {found.accuracy.value:.2f} [{found.accuracy.low:.2f}, {found.accuracy.high:.2f}] "
-        f"against {found.reference.value:.2f} in the reference, a drop of {drop.value:.2f} ({drop.low:.2f} to "
-        f"{drop.high:.2f})"
+        f"against {found.reference.value:.2f} in the reference, a drop of {drop.value:.2f} [{drop.low:.2f}, "
+        f"{drop.high:.2f}]"
     )
     outside = found.drop_site_out
     if np.isfinite(outside.value):

@@ -109,11 +109,7 @@ def natural_spline(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarr
     share = np.full(len(x), 1.0 / len(x)) if weights is None else weights / weights.sum()
     z = x - float(share @ x)
     z = z / (float(share @ z**2) ** 0.5 or 1.0)
-    order = np.argsort(z)
-    middle = np.cumsum(share[order]) - share[order] / 2.0
-    knots = np.unique(
-        np.percentile(z, KNOTS) if weights is None else np.interp(np.array(KNOTS) / 100.0, middle, z[order])
-    )
+    knots = np.unique(np.percentile(z, KNOTS) if weights is None else _percentiles(z, share))
     parts = [np.ones(len(z)), z]
     if len(knots) > 2:
         cubes = [np.maximum(z - k, 0.0) ** 3 for k in knots]
@@ -122,6 +118,14 @@ def natural_spline(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarr
     root = np.sqrt(share)[:, None]
     q, r = np.linalg.qr(np.stack(parts, axis=1) * root)
     return np.asarray(q[:, 1:] / root * np.sign(np.diag(r))[1:])
+
+
+def _percentiles(z: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Least values that such shares of the weight do not exceed."""
+    order = np.argsort(z)
+    reached = np.cumsum(share[order])
+    at = np.searchsorted(reached, np.array(KNOTS) / 100.0 - 1e-9)
+    return np.asarray(z[order][np.minimum(at, len(z) - 1)])
 
 
 def swap_table(domains: Domains, nodes: Sequence[str]) -> SwapTable:
