@@ -121,11 +121,11 @@ def natural_spline(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarr
 
 
 def _percentiles(z: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Least values that such shares of the weight do not exceed."""
+    """Weighted percentiles; halfway where a share is met exactly, so that ``-z`` has the same with the other sign."""
     order = np.argsort(z)
     reached = np.cumsum(share[order])
-    at = np.searchsorted(reached, np.array(KNOTS) / 100.0 - 1e-9)
-    return np.asarray(z[order][np.minimum(at, len(z) - 1)])
+    below, above = (np.searchsorted(reached, np.array(KNOTS) / 100.0 + gap) for gap in (-1e-9, 1e-9))
+    return np.asarray((z[order][below] + z[order][above]) / 2.0)
 
 
 def swap_table(domains: Domains, nodes: Sequence[str]) -> SwapTable:
