@@ -116,13 +116,13 @@ def split(text: str) -> list[str]:
     return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
 
 
-def pairs(keep: list[str]) -> dict[str, list[str]]:
+def pairs(texts: list[str], option: str = "--keep") -> dict[str, list[str]]:
     """Turn ``COLUMN=LEVEL`` texts into levels by column."""
     wanted: dict[str, list[str]] = {}
-    for text in keep:
+    for text in texts:
         column, found, level = text.partition("=")
         if not found:
-            raise typer.BadParameter(f"--keep {text!r} must read COLUMN=LEVEL.")
+            raise typer.BadParameter(f"{option} {text!r} must read COLUMN=LEVEL.")
         wanted.setdefault(column, []).append(level)
     return wanted
 

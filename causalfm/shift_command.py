@@ -82,7 +82,7 @@ def shift(
     rules, model = load_policy(policy), head_of(head)
     first = cohort_of(reference, obs, key, keep, declared)
     if deployment is None:
-        first, second = _parted(first, pairs(at or []), declared)
+        first, second = _parted(first, pairs(at or [], "--at"), declared)
     else:
         second = cohort_of(deployment, deployment_obs, deployment_key or key, None, declared)
     if unlabelled and declared.biology in second.obs:

@@ -173,6 +173,7 @@ def test_two_files_and_one_give_the_same_answer(files, scanner, tmp_path, monkey
         ((), "--at COLUMN=LEVEL"),
         (("new.npz", "--at", "site=x"), "--at COLUMN=LEVEL"),
         (("--at", "site=nowhere"), "no level 'nowhere'"),
+        (("--at", "site"), "--at 'site' must read COLUMN=LEVEL"),
         (("new.npz", "--predictions", "p.csv"), "go together"),
         (("gone.npz",), "gone.npz"),
     ],

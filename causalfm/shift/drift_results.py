@@ -119,6 +119,9 @@ def new_site_words(verdict: Verdict, p_value: float, limit: float, sites: int, s
             else f"; the {site}s of the reference do not differ, so that no limit can be set."
         )
     if verdict == "fail":
-        return f"; that is further than one more {site} like the {sites} of the reference would be ({limit:.2f})."
+        return (
+            f"; that is further than one more {site} like the {sites} of the reference would be ({limit:.2f}; "
+            f"p = {p_value:.2g})."
+        )
     within = f"one more {site} like the {sites} of the reference would be within {limit:.2f}"
     return f"; {within}." if verdict == "pass" else f"; {within}, and whether this one is beyond it is not settled."

@@ -48,8 +48,9 @@ def held_out_scores(
     -----
     The head is a linear discriminant with class frequencies of the reference, in which patients weigh the same. Its
     covariance is shrunken by the share with the least log loss for patients left out, and one temperature, fitted on
-    patients left out too, makes its probabilities calibrated there. Both are chosen without the site for the scores of
-    ``site_out``. Only the scale of the columns, which no label enters, is that of the whole reference.
+    patients left out too, makes its probabilities calibrated there. Both are chosen on patients of the other
+    sites for the scores of ``site_out`` (by heads that saw some of the site's: two numbers, not a fit). Only the scale
+    of the columns, which no label enters, is that of the whole reference.
     """
     from threadpoolctl import threadpool_limits
 
