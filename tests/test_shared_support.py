@@ -47,7 +47,7 @@ def test_parts_add_up_to_the_drop(moved, on):
     assert sum(p.value for p in found.parts) == pytest.approx(found.drop, abs=1e-12)
     assert found.low < found.drop < found.high
     assert found.to_frame()["value"].iloc[:-1].sum() == pytest.approx(found.drop)
-    assert found.sentence.startswith("Of the drop in accuracy of .")
+    assert found.sentence.startswith("Of the drop in accuracy of 0.")
 
 
 @pytest.mark.parametrize("name", ["case mix", "embedding", "case mix and embedding", "unseen scanner in 4 of 10"])

@@ -149,12 +149,14 @@ def subgroup_findings(domains: Domains, policy: Policy) -> list[Finding]:
     out = []
     for found in subgroup_performance(domains, policy.subgroups, margin=policy.subgroup_gap):
         gap = found.gap
+        # a gap that the reference does not have says nothing of the new site's
+        unseen = found.domain == "reference" and found.verdict == "pass"
         out.append(
             Finding(
                 question="subgroups",
                 title=f"Is the model as good for every level of {found.column}?",
                 factor=found.column,
-                verdict=found.verdict,
+                verdict="cannot tell" if unseen else found.verdict,
                 sentence=found.sentence,
                 **_numbers(gap),
                 chance=0.0,

@@ -60,6 +60,7 @@ def deployment_audit(
     if progress:
         progress("scores of the model", 0, STEPS)
     domains = as_domains(reference, deployment, graph, predictions=predictions, model=model, random_state=random_state)
+    _check_subgroups(reference, deployment, policy)
     steps = deployment_steps(domains, policy)
 
     def advice(findings: list[Finding]) -> tuple[Advice, ...]:
@@ -94,6 +95,16 @@ def deployment_audit(
     )
 
 
+def _check_subgroups(reference: Cohort, deployment: Cohort, policy: Policy) -> None:
+    """Refuse a policy that names a column which is not there: no answer would look like one that cannot be given."""
+    for name, cohort in (("reference", reference), ("deployment", deployment)):
+        if lacking := [column for column in policy.subgroups if column not in cohort.obs.columns]:
+            raise DataError(
+                f"policy key 'subgroups' names {', '.join(map(repr, lacking))}, and the {name} has no such column. "
+                f"Columns: {', '.join(map(str, cohort.obs.columns))}."
+            )
+
+
 def deployment_steps(domains: Domains, policy: Policy) -> list[Step]:
     """List the questions about a deployment, in the order of the report."""
     from causalfm.auditing import cost_findings as cost
@@ -112,8 +123,8 @@ def deployment_steps(domains: Domains, policy: Policy) -> list[Step]:
     if domains.deployment.known.any():
         steps += [
             ("why: mechanisms", lambda: [reasons.mechanism_finding(domains, policy)]),
-            ("why: inputs or labels", lambda: [reasons.split_finding(domains)]),
-            ("why: within strata", lambda: [reasons.reversal_finding(domains)]),
+            ("why: inputs or labels", lambda: [reasons.split_finding(domains, policy)]),
+            ("why: within strata", lambda: [reasons.reversal_finding(domains, policy)]),
         ]
     return [(name, _told(name, domains, step)) for name, step in steps]
 
@@ -145,8 +156,8 @@ def _assumptions(domains: Domains) -> tuple[str, ...]:
         f"The declared graph is true: {graph}.",
         f"{unit.capitalize()}s are independent of each other and the unit of every interval and test. Accuracies are "
         f"means over {unit}s.",
-        "Margins were fixed before the run. Intervals are 95%; a margin is exceeded or kept only if the whole "
-        "interval says so.",
+        "Margins were fixed before the run. Intervals are 95%; a margin is exceeded or kept only if the one-sided 95% "
+        "bound, an end of the 90% interval, says so.",
     ]
     if not labelled:
         out.append(

@@ -47,17 +47,18 @@ def mechanism_finding(domains: Domains, policy: Policy) -> Finding:
     )
 
 
-def split_finding(domains: Domains) -> Finding:
+def split_finding(domains: Domains, policy: Policy) -> Finding:
     """Say whether the drop comes with other inputs, or with other labels for the same inputs."""
-    found = support_split(domains)
+    found = support_split(domains, margin=policy.performance_drop)
     return Finding(
         question="split",
         title="Does the model see other inputs, or do the same inputs mean something else?",
         factor=domains.site,
         verdict=found.verdict,
         sentence=found.sentence,
-        n=len(domains.reference) + len(domains.deployment),
-        unit=domains.graph.group,
+        n=found.n,
+        n_groups=found.n_groups,
+        unit=found.unit,
         details={
             "parts": [
                 {"part": one.name, "value": one.value, "low": one.low, "high": one.high, "in words": one.sentence}
@@ -69,17 +70,18 @@ def split_finding(domains: Domains) -> Finding:
     )
 
 
-def reversal_finding(domains: Domains) -> Finding:
+def reversal_finding(domains: Domains, policy: Policy) -> Finding:
     """Say whether the pooled drop has another sign than the drop within classes, sites or technical levels."""
-    found = sign_reversals(domains)
+    found = sign_reversals(domains, margin=policy.performance_drop)
     return Finding(
         question="reversal",
         title="Does the pooled drop hold within classes, sites and technical levels?",
         factor=domains.site,
         verdict=found.verdict,
         sentence=found.sentence,
-        n=len(domains.reference) + len(domains.deployment),
-        unit=domains.graph.group,
+        n=found.n,
+        n_groups=found.n_groups,
+        unit=found.unit,
         details={"within": found.rows(), "reversed": list(found.found)} | _rest(found.details),
     )
 

@@ -26,6 +26,7 @@ from causalfm.shift.attribution_result import (
 )
 from causalfm.shift.domains import Domains
 from causalfm.shift.graph_players import Player, formula, players_of
+from causalfm.shift.labelled_rows import pooled_drop
 from causalfm.shift.swap_overlap import MINIMUM, Gate, overlap_gate
 from causalfm.shift.swap_refits import BLOCKS, refit_variance
 from causalfm.shift.swap_table import DEPLOYMENT, REFERENCE, SwapTable, swap_table
@@ -110,7 +111,7 @@ def attribution(
         raise DataError(f"orders='all' is not possible: {gate.why_orders}. Choose 'auto' or 'causal'.")
     found = _contributions(whole, gate, values, seed)
     shares = _shares(gate, found, margin)
-    drop = found.interval(len(found.values) - 1)
+    drop = float(found.values[-1]), *pooled_drop(domains)[1:]
     named = sorted((s for s in shares if s.told and s.low_of_all > 0.0), key=lambda s: -s.value)
     details: dict[str, Any] = {"target": TARGET, "margin": margin, "labelled": labelled, "left_out": gate.reasons}
     details |= {"effective": values.effective, "folds": FOLDS, "orders": gate.why_orders, "random_state": seed}

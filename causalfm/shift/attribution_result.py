@@ -116,7 +116,7 @@ def number(value: float) -> str:
     """Write a share with two or, where small, three digits after the point."""
     digits = 3 if abs(value) < 0.0095 else 2
     text = f"{value:.{digits}f}"
-    return text.replace("0.", ".", 1) if float(text) else "0"
+    return text if float(text) else "0"
 
 
 def interval(value: float, low: float, high: float) -> str:

@@ -264,7 +264,7 @@ def _sentence(
     one, (low, high) = found[c], usual[c]
     how = "measured" if measured else "estimated without labels, if classes look as at the reference's sites"
     words = (
-        f"{biology}={one.name} has {one.value:.0%} ({one.low:.0%} to {one.high:.0%}) of the deployment's "
+        f"{biology}={one.name} has {one.value:.0%} [{one.low:.0%}, {one.high:.0%}] of the deployment's "
         f"{domains.graph.group}s ({how}) and {reference[c]:.0%} of the reference's"
     )
     if np.isnan(low):

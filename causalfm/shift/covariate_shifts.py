@@ -243,12 +243,18 @@ def _shift(
     words = f"; the deployment has too few {unit}s to compare it with each {domains.site}."
     if found.new is not None:
         words = new_site_words(verdict, found.p_value, limit, counted, domains.site)
-    sentence = f"{one.column}: {name} {value:.2f} ({low:.2f} to {high:.2f}; p = {p[1]:.3g} over all columns){words}"
+    sentence = f"{one.column}: {name} {value:.2f}{_told(low, high, p[1])}{words}"
     if one.unseen:
         listed = "; ".join(f"{level}: {n['rows']} rows of {n['patients']} {unit}s" for level, n in one.unseen.items())
         sentence += f" Levels that the reference does not have: {listed}."
     size = Estimate(name, value, low, high, 0.0, len(one.new), len(one.new), unit, {"target": "these sites"})
     return ColumnShift(one.column, one.role, one.kind, size, *p, limit, found.p_value, verdict, sentence, one.unseen)
+
+
+def _told(low: float, high: float, p: float) -> str:
+    """Write interval and p-value, as far as there are any."""
+    told = "" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]"
+    return told if np.isnan(p) else f"{told} (p = {p:.3g} over all columns)"
 
 
 def _interval(norm: SquaredNorm) -> tuple[float, float]:

@@ -154,7 +154,7 @@ class _Asked:
             verdict, found.p_value, limit, int(np.isfinite(found.reference).sum()), self.domains.site
         )
         sentence = (
-            f"Drift {name}: the deployment is {value:.2f} ({low:.2f} to {high:.2f}) {scale} from the "
+            f"Drift {name}: the deployment is {value:.2f} [{low:.2f}, {high:.2f}] {scale} from the "
             f"reference (p = {tested[1]:.3g}){words}"
         )
         return Drift(

@@ -172,8 +172,8 @@ def _decided(
         k: getattr(best, k) for k in ("low", "high", "drop", "drop_low", "drop_high")
     }
     sentence = (
-        f"Without labels, {best.name} predicts an accuracy of {best.predicted:.2f} ({best.low:.2f} to {best.high:.2f}) "
-        f"at the new site, a drop of {best.drop:.2f} ({best.drop_low:.2f} to {best.drop_high:.2f}); it {best.reason}"
+        f"Without labels, {best.name} predicts an accuracy of {best.predicted:.2f} [{best.low:.2f}, {best.high:.2f}] "
+        f"at the new site, a drop of {best.drop:.2f} [{best.drop_low:.2f}, {best.drop_high:.2f}]; it {best.reason}"
     )
     verdict: Verdict = best.verdict
     if disagreements:

@@ -118,12 +118,13 @@ def importance_weighting(source: Scored, target: Scored) -> Guess:
     the first factor alone is large: 346 of 500 patients of full confidence for a target that had none.)
     """
     features = _features(np.concatenate([source.probabilities, target.probabilities]))
-    mean, spread = features.mean(axis=0), features.std(axis=0)
-    features = (features - mean) / np.where(spread > SMALLEST, spread, 1.0)
+    patients = np.concatenate([source.weights, target.weights])
+    features = features - np.average(features, axis=0, weights=patients)
+    spread = np.sqrt(np.average(features**2, axis=0, weights=patients))
+    features = features / np.where(spread > SMALLEST, spread, 1.0)
     n, second = len(source.hit), np.zeros(len(features), dtype=bool)
     second[:n], second[n:] = source.units % 2 == 1, target.units % 2 == 1
     side = np.arange(len(features)) >= n
-    patients = np.concatenate([source.weights, target.weights])
     odds = np.empty(n)
     for half in (False, True):
         fit, use = second != half, second[:n] == half

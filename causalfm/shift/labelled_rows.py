@@ -11,6 +11,7 @@ from causalfm.results import Estimate
 from causalfm.shift.domains import Domains
 from causalfm.shift.label_free_estimators import Scored
 from causalfm.shift.rates import LEVEL, NOTHING, Rate, difference, rate
+from causalfm.shift.temperatures import scored
 
 NAN = float("nan")
 
@@ -61,6 +62,14 @@ class Labelled:
         rows = some_of(self.rows, mask)
         cell = np.searchsorted(codes, strata[mask])
         return rate(rows.hit, rows.units, rows.weights, cell=cell, share=share, chance=self.chance)
+
+
+def pooled_drop(domains: Domains, level: float = LEVEL) -> tuple[float, float, float]:
+    """Return the drop in accuracy between all labelled patients, and its interval: one for all that speak of it."""
+    chance = 1.0 / len(domains.classes) if domains.refitted else None
+    known = Labelled.of(domains, scored(domains.reference, domains.reference.scores), False, chance)
+    here = Labelled.of(domains, scored(domains.deployment, domains.deployment.scores), True, None)
+    return difference(known.rate(), here.rate(), level)
 
 
 def some_of(rows: Scored, mask: np.ndarray) -> Scored:

@@ -206,8 +206,8 @@ def _reversal(name: str, pooled: Estimate, within: Estimate) -> Check:
     opposite = pooled.value * within.value < 0.0
     told = all(e.low > 0.0 or e.high < 0.0 for e in (pooled, within))
     both = (
-        f"the pooled drop is {pooled.value:.3f} ({pooled.low:.3f} to {pooled.high:.3f}), and at the reference's mix of "
-        f"the {name} it is {within.value:.3f} ({within.low:.3f} to {within.high:.3f})"
+        f"the pooled drop is {pooled.value:.3f} [{pooled.low:.3f}, {pooled.high:.3f}], and at the reference's mix of "
+        f"the {name} it is {within.value:.3f} [{within.low:.3f}, {within.high:.3f}]"
     )
     verdict: Verdict = "pass" if not opposite else "fail" if told else "cannot tell"
     words = {
@@ -226,13 +226,16 @@ def _sentence(found: MeasuredPerformance) -> str:
     drop, seen = found.drop, f"{n} of {found.n_groups} {unit}s have labels"
     part = "" if n == found.n_groups else " (taken for a random sample)"
     text = (
-        f"{seen}{part}: accuracy {found.accuracy.value:.2f} ({found.accuracy.low:.2f} to {found.accuracy.high:.2f}) "
-        f"against {found.reference.value:.2f} in the reference, a drop of {drop.value:.2f} ({drop.low:.2f} to "
-        f"{drop.high:.2f})"
+        f"{seen}{part}: accuracy {found.accuracy.value:.2f} [{found.accuracy.low:.2f}, {found.accuracy.high:.2f}] "
+        f"against {found.reference.value:.2f} in the reference, a drop of {drop.value:.2f} [{drop.low:.2f}, "
+        f"{drop.high:.2f}]"
     )
     outside = found.drop_site_out
     if np.isfinite(outside.value):
-        text += f"; against reference sites held out {outside.value:.2f} ({outside.low:.2f} to {outside.high:.2f})"
+        text += (
+            f"; against {found.reference_site_out.value:.2f} at reference sites that the model has not seen, a drop of "
+            f"{outside.value:.2f} [{outside.low:.2f}, {outside.high:.2f}]"
+        )
     if found.margin is not None:
         text += f". Against a largest acceptable drop of {found.margin:g}: {found.verdict}"
     return text + "."

@@ -12,6 +12,7 @@ from scipy import stats
 from causalfm.results import Result, Verdict, worst
 from causalfm.shift.attribution_result import interval
 from causalfm.shift.domains import Domains
+from causalfm.shift.labelled_rows import pooled_drop
 from causalfm.shift.swap_table import DEPLOYMENT, REFERENCE, SwapTable, swap_table
 
 MINIMUM = 5  # units of a level in each domain
@@ -31,7 +32,8 @@ class WithinDrop:
     left_out
         Levels of either domain with fewer than five units in the other.
     verdict
-        ``"fail"``: clear of 0, with the sign opposite to the pooled drop's; ``"pass"``: clear of 0, as the pooled one.
+        ``"fail"``: clear of 0, with the sign opposite to the pooled drop's; ``"pass"``: clear of 0, as the pooled one,
+        or both below the margin.
     hidden
         Whether it is a loss clear of 0 where the pooled drop is not.
     """
@@ -59,7 +61,8 @@ class Reversals(Result):
     found
         Columns within whose levels the sign is reversed.
     verdict
-        ``"fail"`` where one is found; ``"pass"`` where every column agrees with the pooled drop, both clear of 0.
+        ``"fail"`` where one is found; ``"pass"`` where every column agrees with the pooled drop, both clear of 0, or
+        both are below the margin.
     sentence
         In words.
     n, n_groups, unit
@@ -87,13 +90,16 @@ class Reversals(Result):
         return [pooled, *({"within": w.column, **{name: getattr(w, name) for name in names}} for w in self.within)]
 
 
-def sign_reversals(domains: Domains) -> Reversals:
+def sign_reversals(domains: Domains, *, margin: float | None = None) -> Reversals:
     """Compare the pooled drop in accuracy with the drop within classes and technical levels.
 
     Parameters
     ----------
     domains
         Reference and deployment; labelled rows count.
+    margin
+        Loss that does not count: where neither the pooled drop nor that within levels can be as large, nothing is
+        hidden, whatever the signs.
 
     Returns
     -------
@@ -106,15 +112,14 @@ def sign_reversals(domains: Domains) -> Reversals:
     n = int(domains.reference.known.sum() + domains.deployment.known.sum())
     labelled = len(np.unique(domains.deployment.units[domains.deployment.known]))
     units = int(domains.reference.units.max()) + 1 + labelled
-    details = {"minimum": MINIMUM, "labelled": labelled, "shares": "the deployment's"}
+    details = {"minimum": MINIMUM, "labelled": labelled, "shares": "the deployment's", "margin": margin}
     if labelled < MINIMUM:
         words = f"Cannot tell: {labelled} {graph.group}s of the deployment are labelled."
         return Reversals(NAN, NAN, NAN, (), (), "cannot tell", words, n, units, graph.group, details)
     table = swap_table(domains, columns)
     columns = [column for column in columns if column in table.levels]
-    everyone = np.ones(len(table.domain), dtype=bool)
-    pooled = _estimate(*_standardised(table, np.zeros(len(everyone), dtype=np.int64), everyone), table, 0.95)
-    within = tuple(_within(table, column, pooled, 1.0 - 0.05 / len(columns)) for column in columns)
+    pooled = pooled_drop(domains)
+    within = tuple(_within(table, column, pooled, 1.0 - 0.05 / len(columns), margin) for column in columns)
     found = tuple(w.column for w in within if w.verdict == "fail")
     told = [w for w in within if w.value == w.value]
     verdict = worst([w.verdict for w in told])
@@ -131,7 +136,9 @@ def _sentence(pooled: tuple[float, float, float], told: list[WithinDrop], found:
     return words + (f" Pooling hides the loss within {', '.join(hidden)}." if hidden else "")
 
 
-def _within(table: SwapTable, column: str, pooled: tuple[float, float, float], level: float) -> WithinDrop:
+def _within(
+    table: SwapTable, column: str, pooled: tuple[float, float, float], level: float, margin: float | None
+) -> WithinDrop:
     names = table.levels[column]
     codes = np.asarray(table.columns[column])
     held = np.zeros((2, len(names)), dtype=np.int64)
@@ -151,6 +158,8 @@ def _within(table: SwapTable, column: str, pooled: tuple[float, float, float], l
     clear, pooled_clear = low > 0.0 or high < 0.0, pooled[1] > 0.0 or pooled[2] < 0.0
     same = (value > 0.0) == (pooled[0] > 0.0)
     verdict: Verdict = "cannot tell" if not (clear and pooled_clear) else "pass" if same else "fail"
+    if verdict == "cannot tell" and margin is not None and max(high, pooled[2]) < margin:
+        verdict = "pass"
     return WithinDrop(
         column, value, low, high, tuple(each), left_out, verdict, bool(low > 0.0 and pooled[1] <= 0.0 <= pooled[2])
     )

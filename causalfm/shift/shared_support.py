@@ -12,9 +12,10 @@ from scipy import stats
 from causalfm.arguments import check_seed
 from causalfm.errors import DataError
 from causalfm.metrics.learners import grouped_folds
-from causalfm.results import Result, Verdict
+from causalfm.results import Result, Verdict, verdict_against, worst
 from causalfm.shift.attribution_result import drop_words, interval
 from causalfm.shift.domains import Domains
+from causalfm.shift.labelled_rows import pooled_drop
 from causalfm.shift.swap_ratios import log_odds
 from causalfm.shift.swap_table import CURVE, MAIN, natural_spline
 
@@ -57,7 +58,8 @@ class SupportSplit(Result):
     overlap
         1 where the inputs of the two domains are alike, 0 where they have nothing in common.
     verdict
-        ``"pass"``, or ``"cannot tell"`` with too few labels or shared inputs.
+        The worst of the parts against the margin; without one ``"pass"`` where there are parts. ``"cannot tell"`` with
+        too few labels or shared inputs.
     sentence
         In words.
     n, n_groups, unit
@@ -84,7 +86,9 @@ class SupportSplit(Result):
         return [*rows, {"name": "all", "value": self.drop, "low": self.low, "high": self.high}]
 
 
-def support_split(domains: Domains, *, on: On = "scores", random_state: int | None = None) -> SupportSplit:
+def support_split(
+    domains: Domains, *, on: On = "scores", margin: float | None = None, random_state: int | None = None
+) -> SupportSplit:
     """Split the drop into inputs that leave, another accuracy on the same inputs, and inputs that are new.
 
     Parameters
@@ -95,6 +99,8 @@ def support_split(domains: Domains, *, on: On = "scores", random_state: int | No
         What an input is: the model's ``"scores"`` (log ratios of probabilities, each counted as
         1e-6 at least) or the leading directions of the
         ``"embeddings"``. On scores a shift is one that the model sees.
+    margin
+        Loss that one part may cause; None: no judgement.
     random_state
         Seed of the folds; the domains' by default.
 
@@ -138,7 +144,7 @@ def support_split(domains: Domains, *, on: On = "scores", random_state: int | No
     e, m0, m1 = _nuisances(sample, folds)
     found = _split(sample, e, m0, m1)
     settings["effective"] = [_effective(sample, e, side) for side in (0, 1)]
-    drop = found.estimate([1.0, 0.0, 0.0, -1.0])
+    drop = float(found.values[0] - found.values[3]), *pooled_drop(domains)[1:]
     steps = ([1.0, -1.0, 0.0, 0.0], [0.0, 1.0, -1.0, 0.0], [0.0, 0.0, 1.0, -1.0])
     if min(settings["effective"]) < MINIMUM:
         words = (
@@ -149,7 +155,11 @@ def support_split(domains: Domains, *, on: On = "scores", random_state: int | No
     parts = tuple(Part(n, *found.estimate(step), w) for n, step, w in zip(NAMES, steps, WORDS, strict=True))
     listed = "; ".join(f"{interval(p.value, p.low, p.high)} is {p.sentence}" for p in parts)
     words = f"{drop_words(*drop)}, by {on}: {listed}."
-    return SupportSplit(*drop, parts, found.overlap, "pass", words, *about, settings)
+    verdict: Verdict = "pass"
+    if margin is not None:
+        settings["margin"] = margin
+        verdict = worst([verdict_against(*found.estimate(step, 0.9)[1:], margin) for step in steps])
+    return SupportSplit(*drop, parts, found.overlap, verdict, words, *about, settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,16 +187,17 @@ def _sample(domains: Domains, on: On) -> _Sample:
     if on == "scores":
         scores = np.concatenate([s.scores[k] for s, k in zip(sides, known, strict=True)])
         logs = np.log(np.maximum(scores, LEAST_SCORE))
-        inputs = logs[:, 1:] - logs[:, :1]
+        # the log odds of two classes; of more, each against all, so that none is special
+        inputs = logs[:, 1:] - logs[:, :1] if logs.shape[1] == 2 else logs - logs.mean(axis=1, keepdims=True)
     else:
         inputs = _directions([s.cohort.X for s in sides], known)
     parts, sizes = [np.ones((len(domain), 1))], [np.array([np.inf])]
     for column in inputs.T:
-        parts.append(natural_spline(column))
+        parts.append(natural_spline(column, weights))
         sizes.append(np.array([MAIN, *[MAIN if on == "scores" else CURVE] * (parts[-1].shape[1] - 1)]))
     if on == "scores":  # accuracy jumps where the predicted class changes
-        parts.append(np.eye(scores.shape[1])[scores.argmax(axis=1)][:, 1:])
-        sizes.append(np.full(parts[-1].shape[1], MAIN))
+        parts.append(np.eye(scores.shape[1])[scores.argmax(axis=1)])
+        sizes.append(np.full(parts[-1].shape[1], MAIN / 2.0**0.5))
     design, size = np.concatenate(parts, axis=1), np.concatenate(sizes)
     return _Sample(domain, units, weights, hit.astype(float), design, size)
 
@@ -233,7 +244,7 @@ class _Means:
     domain: np.ndarray
     overlap: float
 
-    def estimate(self, contrast: list[float]) -> tuple[float, float, float]:
+    def estimate(self, contrast: list[float], level: float = 0.95) -> tuple[float, float, float]:
         psi, value, variance, squares = self.influence @ contrast, float(self.values @ contrast), 0.0, 0.0
         for side in (0, 1):
             mine = psi[self.domain == side]
@@ -241,7 +252,7 @@ class _Means:
             variance, squares = variance + part, squares + part**2 / (len(mine) - 1)
         variance = max(variance, 1e-24)
         df = min(variance**2 / max(squares, 1e-60), len(psi) - 2)
-        half = float(stats.t.ppf(0.975, df)) * variance**0.5
+        half = float(stats.t.ppf(0.5 + level / 2.0, df)) * variance**0.5
         return value, value - half, value + half
 
 

@@ -32,13 +32,13 @@ def distance_beyond(domains: Domains, judged: list[str], error: float) -> tuple[
 
     Notes
     -----
-    In each of the reference's 32 leading principal directions (found on at most 10,000 of its rows) the squared
-    distance of a site's mean patient from the mean of the other sites is divided by its variance, between those sites
-    and by chance; the value is the root of the mean over directions. The limit is the prediction limit of the logarithm
-    over the sites held out.
+    In each of the reference's 32 leading principal directions (found on at most 10,000 of its rows, patients
+    weighing the same) the squared distance of a site's mean patient from the mean of the other sites is divided by its
+    variance, between those sites and by chance; the value is the root of the mean over directions. The limit is the
+    prediction limit of the logarithm over the sites held out.
     """
     reference, deployment = domains.reference, domains.deployment
-    axes = _axes(reference.cohort, domains.random_state)
+    axes = _axes(reference.cohort, reference.weights(), domains.random_state)
     wanted = [domains.sites.index(name) for name in judged]
     pairs, codes = np.unique(np.stack([reference.sites, reference.units]), axis=1, return_inverse=True)
     patients = _projected(reference.cohort, codes.reshape(-1), axes)
@@ -57,12 +57,13 @@ def distance_beyond(domains: Domains, judged: list[str], error: float) -> tuple[
     return _distance(new.mean(axis=0), len(new), means, counts, within) ** 0.5, float(np.exp(limit / 2.0))
 
 
-def _axes(cohort: Cohort, random_state: int) -> np.ndarray:
+def _axes(cohort: Cohort, weights: np.ndarray, random_state: int) -> np.ndarray:
     rows = np.arange(len(cohort))
     if len(rows) > ROWS:
         rows = np.sort(np.random.default_rng(random_state).choice(len(cohort), ROWS, replace=False))
     X = np.asarray(cohort.X[rows], dtype=np.float64)
-    X = np.ldexp(X - X.mean(axis=0), -int(np.frexp(np.abs(X).max())[1]))
+    share = weights[rows] / weights[rows].sum()
+    X = np.ldexp(X - share @ X, -int(np.frexp(np.abs(X).max())[1])) * np.sqrt(share)[:, None]
     wide = X.shape[1] > len(X)
     square = X @ X.T if wide else X.T @ X
     most = min(AXES, len(square))

@@ -177,6 +177,8 @@ def _judged(
     verdict: Verdict = "cannot tell" if margin is None else verdict_against(bounds.low, bounds.high, margin)
     details = {"edges": cuts, "margin": margin, "missing_rows": int((side.codes < 0).sum()), "levels": names}
     sentence = _sentence(column, names, gap, fixed, verdict, margin)
+    if domain == "reference":
+        sentence = f"No label of the deployment is known; in the reference: {sentence[0].lower()}{sentence[1:]}"
     worst = _worst(rates, names[0], unit)
     return SubgroupPerformance(
         column, domain, tuple(groups), worst, gap, fixed[0], fixed[1], verdict, sentence, details
@@ -248,11 +250,11 @@ def _sentence(
 ) -> str:
     text = (
         f"By {column}, accuracy is least for {names[0]} and best for {names[1]}: a gap of {gap.value:.2f} "
-        f"(any two levels: {gap.low:.2f} to {gap.high:.2f})"
+        f"[{gap.low:.2f}, {gap.high:.2f}] for any two levels"
     )
     for estimate, words in zip(fixed, ("the case mix", "where the patients are seen"), strict=True):
         if np.isfinite(estimate.value):
-            text += f"; {estimate.name} {estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+            text += f"; {estimate.name} {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
             if gap.low > 0.0 and estimate.low <= 0.0 <= estimate.high:
                 text += f", not told from 0: it may come with {words}"
             elif estimate.low > 0.0:

@@ -197,7 +197,7 @@ def _sentence(result: tuple[Estimate, float, float, Verdict], alpha: float, doma
     estimate, limit, p_value, verdict = result
     unit, site = domains.graph.group, domains.site
     words = (
-        f"{estimate.value:.1%} of the deployment ({estimate.low:.1%} to {estimate.high:.1%}, over {unit}s) lies "
+        f"{estimate.value:.1%} of the deployment [{estimate.low:.1%}, {estimate.high:.1%}] (over {unit}s) lies "
         f"outside the reference, where {alpha:.0%} would if nothing changed"
     )
     if np.isnan(p_value):

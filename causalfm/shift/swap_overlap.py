@@ -80,8 +80,9 @@ def overlap_gate(domains: Domains, table: SwapTable, folds: np.ndarray, orders: 
         players = players_of(domains.graph, reasons)
         ratios = cross_fitted_ratios(part, players, part_folds)
         forward = _failures(part, players, ratios, DEPLOYMENT)
-        if forward:
-            reasons |= forward
+        if forward:  # the first cause alone: what comes after it may fail only given it
+            first = next(player for player in players if set(player.nodes) & set(forward))
+            reasons |= {node: forward[node] for node in first.nodes if node in forward}
             continue
         effective = [effective_of(ratios.log[:, i], part, REFERENCE) for i in range(len(players))]
         whole = min((effective_of(log, part, REFERENCE) for log in ratios.log.cumsum(axis=1).T), default=np.inf)

@@ -78,37 +78,54 @@ class SwapTable:
         mains = [self._main(node) for node in nodes]
         parts = [np.ones((len(self.domain), 1)), *(m for m, _ in mains)]
         sizes = [np.array([np.inf]), *(size for _, size in mains)]
-        straight = [m[:, size == MAIN] for m, size in mains]
-        pairs = sorted(itertools.combinations(straight, 2), key=lambda pair: pair[0].shape[1] * pair[1].shape[1])
+        straight = [(m[:, size > CURVE], float(size[0]) / MAIN) for m, size in mains]
+        free = [m.shape[1] - (node in self.levels) for node, (m, _) in zip(nodes, straight, strict=True)]
+        pairs = sorted(itertools.combinations(range(len(nodes)), 2), key=lambda pair: free[pair[0]] * free[pair[1]])
         room = min((self.n_units(REFERENCE) + self.n_units(DEPLOYMENT)) / PATIENTS_PER_PRODUCT, MOST_PRODUCTS)
-        for a, b in pairs:
-            room -= a.shape[1] * b.shape[1]
+        for i, j in pairs:
+            room -= free[i] * free[j]
             if room < 0.0:
                 break
+            (a, width), (b, length) = straight[i], straight[j]
             parts.append((a[:, :, None] * b[:, None, :]).reshape(len(a), -1))
-            sizes.append(np.full(parts[-1].shape[1], CURVE))
+            sizes.append(np.full(parts[-1].shape[1], CURVE * width * length))
         return np.concatenate(parts, axis=1), np.concatenate(sizes)
 
     def _main(self, node: str) -> tuple[np.ndarray, np.ndarray]:
         values = self.columns[node]
         if node in self.levels:
-            indicators = np.eye(len(self.levels[node]))[values][:, 1:]
-            return indicators, np.full(indicators.shape[1], MAIN)
+            # one for every level, so that none is special: any two of them differ by MAIN
+            indicators = np.eye(len(self.levels[node]))[values]
+            return indicators, np.full(indicators.shape[1], MAIN / 2.0**0.5)
         spline = natural_spline(values)
         return spline, np.array([MAIN, *[CURVE] * (spline.shape[1] - 1)])
 
 
-def natural_spline(x: np.ndarray) -> np.ndarray:
-    """Natural cubic spline of numbers, ``(m, <= 3)`` uncorrelated columns of variance 1; the first is linear."""
-    z = (x - float(np.mean(x))) / (float(np.std(x)) or 1.0)
-    knots = np.unique(np.percentile(z, KNOTS))
+def natural_spline(x: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Natural cubic spline of numbers, ``(m, <= 3)`` uncorrelated columns of variance 1; the first is linear.
+
+    With ``weights (m,)`` in moments and knots: rows of a patient given twice then change nothing.
+    """
+    share = np.full(len(x), 1.0 / len(x)) if weights is None else weights / weights.sum()
+    z = x - float(share @ x)
+    z = z / (float(share @ z**2) ** 0.5 or 1.0)
+    knots = np.unique(np.percentile(z, KNOTS) if weights is None else _percentiles(z, share))
     parts = [np.ones(len(z)), z]
     if len(knots) > 2:
         cubes = [np.maximum(z - k, 0.0) ** 3 for k in knots]
         slopes = [(cube - cubes[-1]) / (knots[-1] - k) for cube, k in zip(cubes, knots[:-1], strict=False)]
         parts += [slope - slopes[-1] for slope in slopes[:-1]]
-    q, r = np.linalg.qr(np.stack(parts, axis=1))
-    return np.asarray(q[:, 1:] * np.sqrt(len(z)) * np.sign(np.diag(r))[1:])
+    root = np.sqrt(share)[:, None]
+    q, r = np.linalg.qr(np.stack(parts, axis=1) * root)
+    return np.asarray(q[:, 1:] / root * np.sign(np.diag(r))[1:])
+
+
+def _percentiles(z: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Weighted percentiles; halfway where a share is met exactly, so that ``-z`` has the same with the other sign."""
+    order = np.argsort(z)
+    reached = np.cumsum(share[order])
+    below, above = (np.searchsorted(reached, np.array(KNOTS) / 100.0 + gap) for gap in (-1e-9, 1e-9))
+    return np.asarray((z[order][below] + z[order][above]) / 2.0)
 
 
 def swap_table(domains: Domains, nodes: Sequence[str]) -> SwapTable:
