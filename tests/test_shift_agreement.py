@@ -150,3 +150,24 @@ def test_findings_count_their_units_and_columns_say_no_interval_where_there_is_n
     }
     one = deployment[(deployment.obs["patient"] == deployment.obs["patient"].iloc[0]).to_numpy()]
     assert "nan" not in column_shifts(as_domains(reference, one, graph)).sentence
+
+
+def test_a_reference_of_five_patients_and_a_policy_without_any_drop_are_answered(cohorts, tmp_path):
+    reference, deployment, graph = cohorts
+    few = reference[reference.obs["patient"].isin(np.unique(reference.obs["patient"])[:5]).to_numpy()]
+    assert as_domains(few, deployment, graph).n_reference_sites > 1
+    file = tmp_path / "strict.yaml"
+    file.write_text("version: 1\nname: p\nperformance_drop: 0\npermutations: 99\n")
+    audit = cfm.audit(few, graph, deployment=deployment, policy=load_policy(file))
+    by = {f.question: f for f in audit.findings}
+    assert (by["cost"].margin, by["drift"].verdict) == (0.0, "cannot tell")
+
+
+def test_missing_values_of_the_deployment_are_said_to_be_its_own_and_counted(cohorts):
+    reference, deployment, graph = cohorts
+    holes = deployment.replace(obs=deployment.obs.assign(age=deployment.obs["age"].where(np.arange(160) % 5 > 0)))
+    with pytest.raises(DataError, match="deployment: column 'age' has 32 missing values"):
+        cfm.audit(reference, graph, deployment=holes)
+    audit = cfm.audit(reference, graph, deployment=holes, missing="drop")
+    assert audit.data["deployment_rows"] == 128
+    assert audit.data["deployment_info_missing"][0]["rows_dropped"] == 32

@@ -35,7 +35,7 @@ def cost_findings(domains: Domains, policy: Policy) -> list[Finding]:
 
 def _with_budget(finding: Finding, domains: Domains, expected: LabelFree, margin: float) -> Finding:
     """Add how many labels would decide it to a finding that is not decided."""
-    if finding.verdict != "cannot tell":
+    if finding.verdict != "cannot tell" or not 0.0 < margin < 1.0:  # a policy may allow no drop, or any
         return finding
     found = label_budget(domains, margin=margin, expected=expected, random_state=domains.random_state)
     needed = {"patients": found.patients, "expected drop": found.expected_drop, "curve": list(found.curve)}
@@ -75,7 +75,6 @@ def _measured(found: MeasuredPerformance, expected: LabelFree, domains: Domains,
             "recall by class": _rows(found.recalls),
             "drop by class": _rows(found.drop_by_class),
             "by site": _rows(found.by_site),
-            "sign reversals": [{"check": one.name, "in words": one.sentence} for one in found.reversals],
             "expected without labels": _estimates(expected),
             **dict(found.details),
         },
@@ -96,8 +95,6 @@ def _estimates(found: LabelFree) -> list[dict[str, Any]]:
             "as estimated": one.value,
             "own low": one.own_low,
             "own high": one.own_high,
-            "reason": one.reason,
-            "assumption": one.assumption,
         }
         for one in found.estimates
     ]
@@ -136,6 +133,10 @@ def _expected(found: LabelFree, domains: Domains, margin: float) -> Finding:
         details={
             "want": "below",
             "estimators": _estimates(found),
+            "what they lean on": [
+                {"estimator": one.name, "assumption": one.assumption, "back-test": one.reason}
+                for one in found.estimates
+            ],
             "back-tests on reference sites": tests,
             **dict(found.details),
         },

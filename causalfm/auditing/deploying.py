@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from causalfm.auditing.advice import advice_on
 from causalfm.auditing.findings import Advice, Audit, Finding
@@ -15,7 +15,7 @@ from causalfm.cohort import Cohort
 from causalfm.crosstabs import cross_table
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
-from causalfm.results import CAVEAT
+from causalfm.results import CAVEAT, plain
 from causalfm.shift import Domains, as_domains
 
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ def deployment_audit(
         "deployment_fingerprint": deployment.fingerprint(columns),
         "model": domains.model,
     }
+    if "missing" in deployment.info:
+        data["deployment_info_missing"] = plain(deployment.info["missing"])
     data |= {key: data[f"reference_{key}"] for key in ("rows", "dimensions", "unit", "units")}
     return Audit(
         findings=tuple(findings),
@@ -103,6 +105,14 @@ def _check_subgroups(reference: Cohort, deployment: Cohort, policy: Policy) -> N
                 f"policy key 'subgroups' names {', '.join(map(repr, lacking))}, and the {name} has no such column. "
                 f"Columns: {', '.join(map(str, cohort.obs.columns))}."
             )
+
+
+def without_missing(deployment: Cohort, columns: Sequence[str], how: Literal["error", "level", "drop"]) -> Cohort:
+    """Handle the deployment's missing values; an error says whose columns it is about."""
+    try:
+        return deployment.handle_missing(columns, how)
+    except DataError as error:
+        raise DataError(f"deployment: {error}") from None
 
 
 def deployment_steps(domains: Domains, policy: Policy) -> list[Step]:

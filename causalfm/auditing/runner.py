@@ -95,13 +95,13 @@ def audit(
         refuse_missing_units(cohort, graph)
     cohort = cohort.handle_missing(graph.columns, missing)
     if deployment is not None:
-        from causalfm.auditing.deploying import deployment_audit
+        from causalfm.auditing.deploying import deployment_audit, without_missing
 
         check_type(deployment, Cohort, "deployment", "read one with causalfm.read")
         others = [name for name in graph.columns if name != graph.biology]  # biology may be unknown there
         return deployment_audit(
             cohort,
-            deployment.handle_missing(others, missing),
+            without_missing(deployment, others, missing),
             graph,
             predictions=predictions,
             model=model,

@@ -150,7 +150,10 @@ def class_distance(units: Units, biology: str) -> SquaredNorm | None:
         return within_norm(units)[0]
     at = [factor.name for factor in units.conditioning].index(biology)
     cell = units.stratum * units.level.n_levels + units.level.codes
-    design = design_of_rows(units, np.flatnonzero(np.bincount(cell)[cell] >= MIN_GROUPS))
+    rows = np.flatnonzero(np.bincount(cell)[cell] >= MIN_GROUPS)
+    if not len(rows):
+        return None
+    design = design_of_rows(units, rows)
     columns = units.stratum_columns[design.stratum]
     others = np.delete(columns, at, axis=1)
     for rest in (np.column_stack([design.level, others]), others):  # over all hospitals where none holds two classes

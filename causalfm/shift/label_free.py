@@ -115,8 +115,8 @@ def _estimate(
     if doubt:
         reason = doubt
     else:
-        held = "hold" if test.assumption_holds else "do not hold: its own interval is withdrawn"
-        reason = f"misses by {test.rmse:.3f} at sites held out; at them its assumptions {held}"
+        held = "hold" if test.assumption_holds else "do not hold, so that its own interval is withdrawn"
+        reason = f"misses the accuracy of reference sites held out by {test.rmse:.3f}; its assumptions {held} there"
     assumption = ESTIMATORS[name][1] if name in ESTIMATORS else "the new site is one more like those of the reference"
     return LabelFreeEstimate(
         name,

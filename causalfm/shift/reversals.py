@@ -124,6 +124,10 @@ def sign_reversals(domains: Domains, *, margin: float | None = None) -> Reversal
     told = [w for w in within if w.value == w.value]
     verdict = worst([w.verdict for w in told])
     words = _sentence(pooled, told, found)
+    if verdict == "cannot tell" and told:
+        words += " The signs are not told from chance."
+    elif told and margin is not None and max(pooled[2], *(w.high for w in told)) < margin:
+        words += f" None can be a loss of {margin:g}."
     return Reversals(*pooled, within, found, verdict, words, n, units, graph.group, details)
 
 

@@ -217,7 +217,7 @@ def _standardised(
     inside = np.isin(strata, kept) & np.isin(side.codes, pair)
     details = {"strata": len(kept), "left_out_strata": len(np.unique(strata)) - len(kept), "levels": pair}
     details["covered"] = len(np.unique(units[inside])) / max(side.patients(np.isin(side.codes, pair)), 1)
-    title = f"gap at fixed {name}"
+    title = f"gap within {name.replace('class', 'classes').replace('site', 'sites')}"
     if not kept:
         details["reason"] = f"cannot tell: no {name} in which both levels have {minimum} {unit}s"
         return Estimate(title, NAN, NAN, NAN, 0.0, 0, 0, unit, details)
@@ -233,7 +233,7 @@ def _standardised(
 def _not_told(column: str, domain: str, groups: tuple[Estimate, ...], unit: str, reason: str) -> SubgroupPerformance:
     nothing = [
         Estimate(name, NAN, NAN, NAN, NAN, 0, 0, unit, {"reason": f"cannot tell: {reason}"})
-        for name in ("least accuracy", "largest gap", "gap at fixed class", "gap at fixed site and class")
+        for name in ("least accuracy", "largest gap", "gap within classes", "gap within sites and classes")
     ]
     sentence = f"Accuracy cannot be compared between levels of {column}: {reason}."
     worst, gap, by_class, by_site = nothing
@@ -253,7 +253,8 @@ def _sentence(
         f"[{gap.low:.2f}, {gap.high:.2f}] for any two levels"
     )
     for estimate, words in zip(fixed, ("the case mix", "where the patients are seen"), strict=True):
-        if np.isfinite(estimate.value):
+        again = estimate is not fixed[0] and (estimate.value, estimate.low) == (fixed[0].value, fixed[0].low)
+        if np.isfinite(estimate.value) and not again:  # one site: the same number
             text += f"; {estimate.name} {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
             if gap.low > 0.0 and estimate.low <= 0.0 <= estimate.high:
                 text += f", not told from 0: it may come with {words}"

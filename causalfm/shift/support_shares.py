@@ -14,7 +14,8 @@ def share_estimate(shares: np.ndarray, name: str, unit: str, n: int) -> Estimate
     """Mean of the patients' shares ``(G,)`` with Korn and Graubard's interval.
 
     Clopper and Pearson's with the number of patients that would give the variance seen; the patients themselves where
-    shares do not vary. The normal quantile stands for that of the rows, so that rows given twice change nothing.
+    shares do not vary. Where patients are all of one kind each is one trial, else the variance is an estimate, and the
+    normal quantile stands for that of the rows: rows given twice change nothing.
 
     References
     ----------
@@ -25,7 +26,7 @@ def share_estimate(shares: np.ndarray, name: str, unit: str, n: int) -> Estimate
     G, p = len(shares), float(shares.mean())
     variance = float(shares.var(ddof=1)) / G if G > 1 else 0.0
     size = p * (1.0 - p) / variance if variance > 0.0 else float(G)
-    if G > 1:
+    if G > 1 and ((shares > 0.0) & (shares < 1.0)).any():
         size *= (stats.norm.ppf(0.975) / stats.t.ppf(0.975, G - 1)) ** 2
     x = p * size
     low = float(stats.beta.ppf(0.025, x, size - x + 1.0)) if x > 0.0 else 0.0
