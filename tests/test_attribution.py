@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from causalfm.cohort import Cohort
+from causalfm.datasets.planted_shifts import planted_shift
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.shift import as_domains, attribution
@@ -329,3 +330,23 @@ def test_the_spline_is_linear_at_both_ends_and_uncorrelated():
         residual = np.polyfit(x[ends], basis[ends], 1, full=True)[1]
         assert residual.max() < 1e-18
     assert natural_spline(np.ones(5)).shape[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("nothing", set()),
+        ("scanner", {"embedding"}),
+        ("concept", {"embedding"}),
+        ("mixture", {"embedding", "biology"}),
+        ("new_support", {"new support"}),
+    ],
+)
+def test_the_planted_shift_of_a_new_hospital_is_named(kind, named):
+    """With the head that is fitted here; each of these but "nothing" costs at least .05."""
+    reference, deployment, graph, truth = planted_shift(
+        kind, n_groups=600, new_groups=300, rows_per_group=2, random_state=1
+    )
+    found = attribution(as_domains(reference, deployment, graph))
+    assert {share.role for share in found.shares if share.mechanism in found.named} == named
+    assert (found.drop > 0.05) == bool(truth.moved)

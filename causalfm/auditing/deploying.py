@@ -21,6 +21,8 @@ from causalfm.shift import Domains, as_domains
 if TYPE_CHECKING:
     import pandas as pd
 
+STEPS = 10  # about as many as will follow
+
 
 def deployment_audit(
     reference: Cohort,
@@ -55,6 +57,8 @@ def deployment_audit(
         Findings on the deployment.
     """
     started = time.perf_counter()
+    if progress:
+        progress("scores of the model", 0, STEPS)
     domains = as_domains(reference, deployment, graph, predictions=predictions, model=model, random_state=random_state)
     _check_subgroups(reference, deployment, policy)
     steps = deployment_steps(domains, policy)
@@ -64,6 +68,7 @@ def deployment_audit(
             return ()
         return (advice_on(reference, graph, domains.site, corrections, random_state),)
 
+    scored = round(time.perf_counter() - started, 2)
     findings, tried, timings = run_steps(steps, advice, progress)
     data = {f"reference_{key}": value for key, value in data_of(reference, graph).items()}
     known = domains.deployment.known
@@ -87,7 +92,7 @@ def deployment_audit(
         policy=policy.to_dict(),
         data=data,
         assumptions=_assumptions(domains),
-        provenance=provenance(random_state, time.perf_counter() - started, timings),
+        provenance=provenance(random_state, time.perf_counter() - started, {"scores of the model": scored, **timings}),
         title=f"Can the model of {graph.biology} go to {_sites(domains, deployment)}?",
     )
 

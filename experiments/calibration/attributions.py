@@ -192,3 +192,12 @@ def attribution_values(domains: Domains, design: dict[str, Any], seed: int, firs
     for part, value in zip(split.parts, parts, strict=False):
         out[part.name] = [part.value, part.low, part.high, value]
     return out
+
+
+def unanswered_too(values: np.ndarray, cohorts: int) -> np.ndarray:
+    """Add a row without interval for every cohort in which a share was not told."""
+    if values.ndim == 1:
+        return values
+    silent = np.full((cohorts - len(values), 4), np.nan)
+    silent[:, 3] = values[0, 3]
+    return np.concatenate([values, silent])

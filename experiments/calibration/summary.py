@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.calibration.attributions import unanswered_too
 from experiments.calibration.designs import Cell
 from experiments.calibration.scoreboards import judged, readable
 from experiments.calibration.shift_costs import judged_costs
@@ -72,6 +73,8 @@ def summarise_cell(cell: Cell, records: Records) -> list[dict[str, Any]]:
         quantity: np.array([record[quantity] for record in records.values() if quantity in record], dtype=float)
         for quantity in quantities
     }
+    if cell.measure == "attribution":
+        found = {quantity: unanswered_too(values, len(records)) for quantity, values in found.items()}
     if cell.measure == "scoreboard":
         found, about = readable(found)
         rows = [{**row, **about.get(row["quantity"], {})} for q, v in found.items() for row in _rows(cell, q, v)]
