@@ -159,7 +159,7 @@ def case_mix_finding(domains: Domains) -> Finding:
                 "verdict": fit.verdict,
                 "in words": fit.sentence,
             },
-            **found.details,
+            **{key: value for key, value in found.details.items() if key != "missed_at_sites"},  # one table per site
         },
     )
 
