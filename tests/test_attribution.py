@@ -13,9 +13,9 @@ from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.shift import as_domains, attribution
 from causalfm.shift.domains import Domains
-from causalfm.shift.graph_players import players_of
-from causalfm.shift.swap_ratios import log_odds
-from causalfm.shift.swap_table import natural_spline, swap_table
+from causalfm.shift.reasons.graph_players import players_of
+from causalfm.shift.reasons.swap_ratios import log_odds
+from causalfm.shift.reasons.swap_table import natural_spline, swap_table
 from experiments.calibration.attributions import (
     GRAPH,
     MECHANISMS,

@@ -13,10 +13,10 @@ from causalfm import CausalGraph, Cohort
 from causalfm.datasets.planted_shifts import planted_shift
 from causalfm.errors import DataError
 from causalfm.shift import Monitor
-from causalfm.shift.conformal_ranks import CHUNK, LEVELS, grid_levels, sequential_p, uniforms
-from causalfm.shift.martingales import N_BETS, UP, _log_bets, bet, new_wealth
-from causalfm.shift.monitor_memory import Memory
-from causalfm.shift.monitor_panels import Panel
+from causalfm.shift.watching.conformal_ranks import CHUNK, LEVELS, grid_levels, sequential_p, uniforms
+from causalfm.shift.watching.martingales import N_BETS, UP, _log_bets, bet, new_wealth
+from causalfm.shift.watching.monitor_memory import Memory
+from causalfm.shift.watching.monitor_panels import Panel
 from experiments.monitoring import clean_streams, delays, page
 
 SENTINEL = "SENTINEL-PATIENT"

@@ -13,13 +13,13 @@ from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.invariance import invariance_test
 from causalfm.shift import as_domains, case_mix, column_shifts, drift, support
-from causalfm.shift.case_mix_shares import Scored, class_shares
-from causalfm.shift.case_mix_usual import usual_shares
-from causalfm.shift.covariate_shifts import holm
-from causalfm.shift.drift_distances import one_more_square, site_distances
-from causalfm.shift.drift_patients import patient_table, patients_drawn
-from causalfm.shift.support_density import spread_rows
-from causalfm.shift.support_shares import one_more_share, share_estimate
+from causalfm.shift.changes.case_mix_shares import Scored, class_shares
+from causalfm.shift.changes.case_mix_usual import usual_shares
+from causalfm.shift.changes.covariate_shifts import holm
+from causalfm.shift.changes.drift_distances import one_more_square, site_distances
+from causalfm.shift.changes.drift_patients import patient_table, patients_drawn
+from causalfm.shift.changes.support_density import spread_rows
+from causalfm.shift.changes.support_shares import one_more_share, share_estimate
 from causalfm.units import patient_units
 
 DESIGN = {"n_sites": 8, "n_groups": 240, "new_groups": 80, "rows_per_group": 2}

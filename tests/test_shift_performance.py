@@ -17,10 +17,10 @@ from causalfm.shift import (
     measured_performance,
     subgroup_performance,
 )
-from causalfm.shift.back_tests import another_site, between_sites
+from causalfm.shift.costs.back_tests import another_site, between_sites
+from causalfm.shift.costs.label_free_estimators import ESTIMATORS, Scored
+from causalfm.shift.costs.rates import difference, rate
 from causalfm.shift.heads import held_out_scores
-from causalfm.shift.label_free_estimators import ESTIMATORS, Scored
-from causalfm.shift.rates import difference, rate
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
 STRONG = {"n_sites": 12, "n_groups": 480, "new_groups": 60, "biology_effect": 1.0, "d": 16, "rows_per_group": 2}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from causalfm.metrics.calibration import SMALLEST, slope_of
+from causalfm.shift.costs.label_free_estimators import Scored
 from causalfm.shift.domains import Domain, Domains
-from causalfm.shift.label_free_estimators import Scored
 
 FLATTEST = 1e-3
 

@@ -16,9 +16,9 @@ import pandas as pd
 
 from causalfm.datasets.planted_shifts import planted_shift
 from causalfm.shift import as_domains, case_mix, support
-from causalfm.shift.drift_distances import class_distance, site_distances
-from causalfm.shift.drift_patients import by_site, patient_table
-from causalfm.shift.drift_results import ALPHA
+from causalfm.shift.changes.drift_distances import class_distance, site_distances
+from causalfm.shift.changes.drift_patients import by_site, patient_table
+from causalfm.shift.changes.drift_results import ALPHA
 from experiments.calibration.designs import Cell
 from experiments.calibration.study import load, run
 

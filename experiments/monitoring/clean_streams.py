@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalfm.shift.conformal_ranks import uniforms
-from causalfm.shift.martingales import bet, new_wealth
-from causalfm.shift.monitor_cells import Cells, band_edges
-from causalfm.shift.monitor_memory import Memory
-from causalfm.shift.monitor_panels import Panel, fit_panel
-from causalfm.shift.monitor_views import fit_embedding_view, least_share, patient_means
+from causalfm.shift.watching.conformal_ranks import uniforms
+from causalfm.shift.watching.martingales import bet, new_wealth
+from causalfm.shift.watching.monitor_cells import Cells, band_edges
+from causalfm.shift.watching.monitor_memory import Memory
+from causalfm.shift.watching.monitor_panels import Panel, fit_panel
+from causalfm.shift.watching.monitor_views import fit_embedding_view, least_share, patient_means
 
 FIRST_SEED = 11_000_000  # fixed before the first run; 100,000 to a design
 D, REFERENCE, STREAM, BATCH = 16, 200, 500, 50  # dimensions; patients
@@ -101,7 +101,7 @@ class Fitted:
 
 
 def fitted(design: Design, parts: tuple[Patients, Patients], rng: np.random.Generator) -> Fitted:
-    """Fix on half of the reference what is looked at, as :func:`causalfm.shift.monitor_fit.fitted_plan` does."""
+    """Fix on half of the reference what is looked at, as the monitor's ``fitted_plan`` does."""
     sizes = [int(part.units.max()) + 1 for part in parts]
     Z = [patient_means(part.X, part.units, size) for part, size in zip(parts, sizes, strict=True)]
     shape = rng.permutation(sizes[0]) < sizes[0] // 2

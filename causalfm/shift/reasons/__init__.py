@@ -1,0 +1,1 @@
+"""Why accuracy dropped: mechanisms of the graph, other inputs or other labels, sign reversals."""

@@ -1,0 +1,1 @@
+"""Watching a stream of patients after go-live."""
