@@ -40,7 +40,7 @@ def write_model(
     DataError
         Another ending, a folder of that name, or the file cannot be written.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     target = Path(path)
     if target.suffix != ".safetensors":
@@ -52,7 +52,8 @@ def write_model(
     body = json.dumps({**header, "kind": kind, "schema": SCHEMA, "causalfm": __version__}, sort_keys=True)
     try:
         with atomic(target) as temporary:
-            save_file(arrays, temporary, metadata={"header": body, "sha256": _digest(body, arrays)})
+            # not save_file: it writes to a file of its own beside this one, which a kill would leave there
+            temporary.write_bytes(save(arrays, metadata={"header": body, "sha256": _digest(body, arrays)}))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise DataError(f"{target.name!r} cannot be written: {reason}. Choose another place.") from None
