@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,12 +109,13 @@ def model_questions(
         Names of steps, and what answers them.
     """
     out: list[Step] = []
+    scm = cache(lambda: EmbeddingSCM(graph).fit(cohort))  # once for all factors, and only if it is asked for
     for factor in factors:
         asked = cohort, graph, factor, policy, given, seed
         out.append((f"{factor}: shortcut", _told("shortcut", factor, graph, _premium, *asked)))
         out.append((f"{factor}: predictions", _told("predictions", factor, graph, _scores, *asked)))
         if given.model is not None:
-            out.append((f"{factor}: decisions", _told("decisions", factor, graph, _decisions, *asked)))
+            out.append((f"{factor}: decisions", _told("decisions", factor, graph, _decisions, *asked, scm)))
     return out
 
 
@@ -234,9 +236,15 @@ def _scores(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, giv
 
 
 def _decisions(
-    cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, given: Downstream, seed: int
+    cohort: Cohort,
+    graph: CausalGraph,
+    factor: str,
+    policy: Policy,
+    given: Downstream,
+    seed: int,
+    fitted: Callable[[], EmbeddingSCM],
 ) -> Finding:
-    scm = EmbeddingSCM(graph).fit(cohort)
+    scm = fitted()
     found = flips(scm, cohort, given.model, of=factor, random_state=seed)
     worst = found.worst
     if worst is None:
