@@ -77,7 +77,7 @@ def test_reports_hold_the_shift(audit):
     assert "each reference site against the others" in page
     assert "Can the model of tumour go to" in audit.to_markdown()
     body = json.loads(audit.to_json())
-    assert body["schema_version"] == "1.2"
+    assert body["schema_version"] == "1.3"
     assert body["policy"]["subgroups"] == ["age"]
 
 

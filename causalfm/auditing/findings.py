@@ -12,7 +12,7 @@ from causalfm.graph import CausalGraph
 from causalfm.results import Result, Verdict, worst
 
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "cannot tell": 3}
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,12 @@ class Audit(Result):
         What to do about each technical factor that failed: :class:`causalfm.auditing.Advice`.
     title
         The question of the whole audit.
+    purpose
+        What the embeddings are meant for: ``intended_use``, ``declared_by``, ``declared_on``, as the policy says; empty
+        where nobody declared it.
+    earlier
+        Earlier audits of the same data that the report's folder knows, the latest last, with what their policy said
+        otherwise.
     """
 
     findings: tuple[Finding, ...]
@@ -144,6 +150,8 @@ class Audit(Result):
     provenance: Mapping[str, Any]
     advice: tuple[Advice, ...] = ()
     title: str = ""
+    purpose: Mapping[str, str] = field(default_factory=dict)
+    earlier: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def verdict(self) -> Verdict:
