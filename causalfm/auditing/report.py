@@ -154,7 +154,10 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
             deployment=estimands.is_deployment(audit),
             level=confidence(audit.policy),
             before=earlier_runs(audit),
-            reasons=[(key, finding) for key, finding in deciding if finding.verdict == verdict != "pass"],
+            reasons=sorted(
+                ((key, finding) for key, finding in deciding if finding.verdict == verdict != "pass"),
+                key=lambda reason: reason[1].margin != reason[1].margin,  # those with a margin first
+            ),
             unanswered=[(key, finding) for key, finding in findings if finding.verdict == "cannot tell"],
             tally={name: sum(f.verdict == name for f in audit.findings) for name in MARKS},
             questions=dict.fromkeys(f.question for f in audit.findings),
