@@ -18,6 +18,7 @@ NOUNS = {
     "validation",
     "tables",
     "cohort",
+    "confidence",
     "formats",
     "io",
     "strata",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from causalfm.arguments import check_positive
+from causalfm.confidence import level_in_force
 from causalfm.errors import DataError
 from causalfm.scm.additive import SharedNoise
 from causalfm.scm.fitted import Fitted
@@ -164,7 +165,7 @@ class RowErrors:
         """
         return self._errors(self._positions(rows))[0]
 
-    def interval(self, rows: Any = slice(None), level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, rows: Any = slice(None), level: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return lower and upper ends ``(rows, d)`` in each dimension; infinite where one patient decides alone.
 
         Raises
@@ -172,6 +173,7 @@ class RowErrors:
         DataError
             Rows that are not there; a level outside of 0 to 1.
         """
+        level = level_in_force(level)
         check_positive(level, "level", "the share of intervals that hold the truth, such as 0.95")
         if level >= 1:
             raise DataError(f"level={level!r}: choose a share below 1, such as 0.95.")
@@ -190,7 +192,7 @@ class RowErrors:
                 f"{self.n} rows."
             ) from None
 
-    def _errors(self, which: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def _errors(self, which: np.ndarray, level: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         before, after = self.source[which], self.target[which]
         error, quantile = np.zeros((len(which), self.d)), np.zeros(len(which))
         parents, mean = self.fitted.mean.parents, self.fitted.mean
