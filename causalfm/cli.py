@@ -34,6 +34,7 @@ from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
 from causalfm.extract_command import extract
 from causalfm.monitor_command import monitor
+from causalfm.report_command import report
 from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ def doctor() -> None:
 
 
 app.command()(extract)
+app.command()(report)
 app.command()(shift)
 
 

@@ -3,7 +3,9 @@
 from causalfm.auditing.comparing import compare
 from causalfm.auditing.comparison import Board, Comparison, Contrast, Standing
 from causalfm.auditing.comparison_metrics import METRICS, Metric
+from causalfm.auditing.documents import schema_path
 from causalfm.auditing.findings import Advice, Audit, Finding
+from causalfm.auditing.loading import load_audit
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.auditing.runner import audit
 
@@ -20,5 +22,7 @@ __all__ = [
     "Standing",
     "audit",
     "compare",
+    "load_audit",
     "load_policy",
+    "schema_path",
 ]
