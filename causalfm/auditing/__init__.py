@@ -4,6 +4,7 @@ from causalfm.auditing.comparing import compare
 from causalfm.auditing.comparison import Board, Comparison, Contrast, Standing
 from causalfm.auditing.comparison_metrics import METRICS, Metric
 from causalfm.auditing.findings import Advice, Audit, Finding
+from causalfm.auditing.model_cards import model_card
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.auditing.runner import audit
 
@@ -21,4 +22,5 @@ __all__ = [
     "audit",
     "compare",
     "load_policy",
+    "model_card",
 ]
