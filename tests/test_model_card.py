@@ -18,10 +18,8 @@ from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.results import Estimate
 
-HEADINGS = """
-Model details / Uses / Bias, risks, and limitations / How to get started with the model / Training details / Evaluation
-/ Environment / Citation, authors, contact
-""".split("/")
+HEADINGS = ["Model details", "Uses", "Bias, risks, and limitations", "How to get started with the model"]
+HEADINGS += ["Training details", "Evaluation", "Environment", "Citation, authors, contact"]
 INJECTIONS = [
     *HOSTILE,
     "---",
@@ -112,7 +110,7 @@ def test_the_hub_reads_what_the_audit_says() -> None:
 def test_every_section_is_there_and_nothing_is_invented() -> None:
     text = sample_audit().to_model_card()
     found = re.findall(r"^## (.+)$", text, re.MULTILINE)
-    assert found == [" ".join(heading.split()) for heading in HEADINGS]
+    assert found == HEADINGS
     for line in ("Developed by", "Model type", "License", "Regulatory status", "Intended use"):
         assert re.search(rf"^- {line}: not declared", text, re.MULTILINE), line
     assert LEFT_OUT in text.partition("\n---\n")[0]
@@ -203,7 +201,7 @@ def test_a_comparison_gives_the_card_of_one_encoder() -> None:
     assert card.data.model_name == "Virchow"
     assert [(r.metric_value, r.dataset_revision) for r in metrics(card)] == [("0.60 [0.50, 0.70]", "f-Virchow")]
     assert "| robustness index | site | higher | 0.60 [0.50, 0.70] | 0.5 | 2 to 2 of 2 |" in text
-    with pytest.raises(DataError, match="no encoder 'HIPT'.*UNI and Virchow"):
+    with pytest.raises(DataError, match=r"no encoder 'HIPT'.*UNI and Virchow"):
         comparison().to_model_card("HIPT")
     both = model_card(sample_audit(), comparison(), name="owner/uni", encoder="UNI")
     assert [r.metric_type for r in metrics(loaded(both))].count("causalfm-robustness-index") == 1

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 UNKNOWN = "not declared"
 TAGS = ("causalfm", "robustness", "audit")
-# Comment of the front matter. library_name is the library that loads the model: not causalfm, and an audit does not know it.
+# library_name is the library that loads the model: that is not causalfm.
 LEFT_OUT = "# license, library_name and pipeline_tag are facts of the model that an audit does not know: add them here."
 EMBEDDING, MODEL = "image-feature-extraction", "image-classification"  # tasks of the hub
 ABOUT_MODEL = frozenset(

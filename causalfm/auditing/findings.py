@@ -204,7 +204,8 @@ class Audit(Result):
         path
             Target file, ``README.md`` in a repository.
         name
-            Name of the model; default: the encoder that the data name. Several audits: :func:`causalfm.auditing.model_card`.
+            Name of the model; default: the encoder that the data name. For several audits see
+            :func:`causalfm.auditing.model_card`.
 
         Returns
         -------

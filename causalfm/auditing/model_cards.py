@@ -68,9 +68,8 @@ def model_card(*results: Audit | Comparison, name: str = "", encoder: str = "") 
 def _encoder(comparison: Comparison, wanted: str) -> str:
     if wanted in comparison.encoders:
         return wanted
-    raise DataError(
-        f"the comparison has no encoder {wanted!r}: name the one that the card is about, of {listing(comparison.encoders)}."
-    )
+    known = listing(comparison.encoders)
+    raise DataError(f"the comparison has no encoder {wanted!r}: name the one that the card is about, of {known}.")
 
 
 def _described(position: int, audit: Audit) -> dict[str, Any]:
