@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from causalfm.arrows import EMBEDDING, Arrows, Pair, names, parse_arrows, render_arrows, standard_arrows
 from causalfm.column_kinds import infer_kind
 from causalfm.errors import GraphError
 from causalfm.graph_checks import check_cohort, check_roles, graph_error, rows_that_vary
+from causalfm.graph_records import graph_of, key_of, record_of
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -262,9 +263,12 @@ class CausalGraph:
 
     def to_dict(self) -> dict[str, Any]:
         """Return arrows, roles and edges as plain, JSON-ready data."""
-        body: dict[str, Any] = {"arrows": str(self), **{f.name: getattr(self, f.name) for f in fields(self)}}
-        body |= {"kinds": dict(self.kinds)} | {n: [list(p) for p in body[n]] for n in ("edges", "bidirected")}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in body.items()}
+        return record_of(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> CausalGraph:
+        """Build the graph that :meth:`to_dict` wrote: see :func:`causalfm.graph_records.graph_of`."""
+        return graph_of(record)
 
     def _require(self, node: str) -> None:
         if node not in self.nodes:
@@ -278,16 +282,11 @@ class CausalGraph:
             todo += [n for n in step(here) if n not in found]
         return tuple(n for n in self.nodes if n in found)
 
-    def _key(self) -> tuple[Any, ...]:
-        roles = (self.biology, self.technical, frozenset(self.covariates), self.groups, self.specimen, self.selected)
-        both = frozenset(frozenset(pair) for pair in self.bidirected)
-        return (*roles, frozenset(self.kinds.items()), frozenset(self.nodes), frozenset(self.edges), both)
-
     def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, CausalGraph) else NotImplemented
+        return key_of(self) == key_of(other) if isinstance(other, CausalGraph) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(key_of(self))
 
     def __str__(self) -> str:
         return render_arrows(Arrows(self.nodes, self.edges, self.bidirected))

@@ -173,6 +173,19 @@ class Audit(Result):
         body["graph"] = self.graph.to_dict()
         return {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, "exit_code": self.exit_code, **body}
 
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> Audit:
+        """Build the audit that :meth:`to_dict` wrote, of this or an older schema version.
+
+        Raises
+        ------
+        DataError
+            As for :func:`causalfm.auditing.load_audit`.
+        """
+        from causalfm.auditing.loading import audit_of
+
+        return audit_of(body)
+
     def to_html(self, path: str | Path | None = None) -> str:
         """Render one self-contained HTML page; write it atomically if ``path`` is given.
 

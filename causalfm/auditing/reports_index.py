@@ -153,7 +153,9 @@ def _embedded(index: Index, flagged: set[str]) -> Markup:
         return texts.setdefault(value, len(texts))
 
     def policy(values: Mapping[str, Any]) -> int:
-        return policies.setdefault(json.dumps([[key, _shown(value), value] for key, value in values.items()]), len(policies))
+        return policies.setdefault(
+            json.dumps([[key, _shown(value), value] for key, value in values.items()]), len(policies)
+        )
 
     def answer(a: Answer) -> list[Any]:
         words = (a.question, a.factor, a.title, a.quantity, a.verdict, a.number, a.chance, a.margin, a.want)
