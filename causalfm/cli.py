@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from causalfm.card_command import card
 from causalfm.command_options import (
     Arrows,
     Biology,
@@ -35,6 +36,7 @@ from causalfm.errors import CausalFMError
 from causalfm.extract_command import extract
 from causalfm.monitor_command import monitor
 from causalfm.report_command import report
+from causalfm.reports_command import reports
 from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
@@ -168,6 +170,8 @@ def doctor() -> None:
 
 app.command()(extract)
 app.command()(report)
+app.command()(reports)
+app.command()(card)
 app.command()(shift)
 
 

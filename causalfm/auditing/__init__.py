@@ -6,7 +6,9 @@ from causalfm.auditing.comparison_metrics import METRICS, Metric
 from causalfm.auditing.documents import schema_path
 from causalfm.auditing.findings import Advice, Audit, Finding
 from causalfm.auditing.loading import load_audit
+from causalfm.auditing.model_cards import model_card
 from causalfm.auditing.policy import Policy, load_policy
+from causalfm.auditing.reports_index import index_reports
 from causalfm.auditing.runner import audit
 
 __all__ = [
@@ -22,7 +24,9 @@ __all__ = [
     "Standing",
     "audit",
     "compare",
+    "index_reports",
     "load_audit",
     "load_policy",
+    "model_card",
     "schema_path",
 ]

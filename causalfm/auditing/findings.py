@@ -209,6 +209,27 @@ class Audit(Result):
 
         return write_text(render_markdown(self), path)
 
+    def to_model_card(self, path: str | Path | None = None, *, name: str = "") -> str:
+        """Render a model card for a Hugging Face repository; write it atomically if ``path`` is given.
+
+        Parameters
+        ----------
+        path
+            Target file, ``README.md`` in a repository.
+        name
+            Name of the model; default: the encoder that the data name. For several audits see
+            :func:`causalfm.auditing.model_card`.
+
+        Returns
+        -------
+        str
+            YAML front matter and Markdown.
+        """
+        from causalfm.auditing.model_cards import model_card
+        from causalfm.auditing.report import write_text
+
+        return write_text(model_card(self, name=name), path)
+
     def to_json(self, path: str | Path | None = None) -> str:
         """Render JSON (strict: no NaN); write it atomically if ``path`` is given."""
         from causalfm.auditing.report import render_json, write_text
