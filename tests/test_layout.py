@@ -20,6 +20,8 @@ NOUNS = {
     "cohort",
     "formats",
     "io",
+    "lazy_rows",
+    "row_tasks",
     "strata",
     "positivity",
     "crosstabs",
@@ -39,7 +41,16 @@ NOUNS = {
     "separation",
     "trimming",
 }
-ENGINES = {"moments", "resampling", "neighbours", "symmetric_pass", "hits", "units", "standardisation"} | {
+ENGINES = {
+    "streamed_lists",
+    "moments",
+    "resampling",
+    "neighbours",
+    "symmetric_pass",
+    "hits",
+    "units",
+    "standardisation",
+} | {
     "singular_values",
     "level_moments",
     "covariances",
