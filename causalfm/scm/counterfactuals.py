@@ -11,6 +11,7 @@ import numpy as np
 from causalfm.arguments import check_positive
 from causalfm.confidence import level_in_force
 from causalfm.errors import DataError
+from causalfm.lazy_rows import empty_like
 from causalfm.scm.additive import SharedNoise
 from causalfm.scm.fitted import Fitted
 from causalfm.scm.mechanisms import Noise
@@ -34,7 +35,7 @@ def predict_rows(X: np.ndarray, fitted: Fitted, source: Values, target: Values) 
         Parents of ``Z`` as seen and after the intervention. Rows whose parents do not change stay as they are.
     """
     dtype = np.float64 if X.dtype == np.float64 else np.float32
-    out = np.empty(X.shape, dtype=dtype)
+    out = empty_like(X, dtype)
     step = max(1, BLOCK_BYTES // (8 * X.shape[1]))
     for start in range(0, len(X), step):
         rows = slice(start, start + step)
