@@ -177,6 +177,19 @@ class Audit(Result):
         body["graph"] = self.graph.to_dict()
         return {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, "exit_code": self.exit_code, **body}
 
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> Audit:
+        """Build the audit that :meth:`to_dict` wrote, of this or an older schema version.
+
+        Raises
+        ------
+        DataError
+            As for :func:`causalfm.auditing.load_audit`.
+        """
+        from causalfm.auditing.loading import audit_of
+
+        return audit_of(body)
+
     def to_html(self, path: str | Path | None = None) -> str:
         """Render one self-contained HTML page; write it atomically if ``path`` is given.
 
@@ -199,6 +212,27 @@ class Audit(Result):
         from causalfm.auditing.report import render_markdown, write_text
 
         return write_text(render_markdown(self), path)
+
+    def to_model_card(self, path: str | Path | None = None, *, name: str = "") -> str:
+        """Render a model card for a Hugging Face repository; write it atomically if ``path`` is given.
+
+        Parameters
+        ----------
+        path
+            Target file, ``README.md`` in a repository.
+        name
+            Name of the model; default: the encoder that the data name. For several audits see
+            :func:`causalfm.auditing.model_card`.
+
+        Returns
+        -------
+        str
+            YAML front matter and Markdown.
+        """
+        from causalfm.auditing.model_cards import model_card
+        from causalfm.auditing.report import write_text
+
+        return write_text(model_card(self, name=name), path)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Render JSON (strict: no NaN); write it atomically if ``path`` is given."""

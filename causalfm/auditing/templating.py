@@ -78,7 +78,8 @@ def _markdown(value: Any) -> Any:
         return value
     text = re.sub(r"&(?=[#a-zA-Z])", "&amp;", printable(value))  # "a < b & c" is fine as it is, and legible
     text = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text)
-    return Markup(re.sub(r"([\\`*\[\]|~])", r"\\\1", text))
+    text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)
+    return Markup(re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\_", text))  # site_id is no emphasis, _site_ would be
 
 
 def _label(key: object) -> str:
