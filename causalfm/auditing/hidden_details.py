@@ -74,7 +74,7 @@ class Marks:
         text = re.sub(rf"(?<![\d.,])(\d[\d,]*)( {units}\b)", count, text)
         if not any(level in text for level in self.levels):
             return text
-        clauses = re.split(r"((?<=[.;:!?])\s+)", text)
+        clauses = re.split(r"((?<=[.;!?])\s+)", text)  # a colon may stand between the name and its number
         for i, clause in enumerate(clauses):
             bare = clause
             for level in sorted(self.levels, key=len, reverse=True):
