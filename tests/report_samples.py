@@ -195,7 +195,7 @@ def large_cohort(sites: int = 200, classes: int = 30, mean: float = 2.0) -> tupl
 
 
 def large_audit(sites: int = 200, classes: int = 30, suppress_below: int = 0) -> Audit:
-    """What 200 hospitals x 30 classes give: counts, overlap and policy by the audit's own code, the rest in its shape."""
+    """What 200 hospitals x 30 classes give: counts and overlap by the audit's own code, the rest in its shape."""
     cohort, graph = large_cohort(sites, classes)
     policy = load_policy()
     names = cohort.factor("site").levels
