@@ -4,6 +4,7 @@ from causalfm.auditing.comparing import compare
 from causalfm.auditing.comparison import Board, Comparison, Contrast, Standing
 from causalfm.auditing.comparison_metrics import METRICS, Metric
 from causalfm.auditing.documents import schema_path
+from causalfm.auditing.evidence import Evidence, EvidenceSet, collect_evidence
 from causalfm.auditing.findings import Advice, Audit, Finding
 from causalfm.auditing.loading import load_audit
 from causalfm.auditing.policy import Policy, load_policy
@@ -16,11 +17,14 @@ __all__ = [
     "Board",
     "Comparison",
     "Contrast",
+    "Evidence",
+    "EvidenceSet",
     "Finding",
     "Metric",
     "Policy",
     "Standing",
     "audit",
+    "collect_evidence",
     "compare",
     "load_audit",
     "load_policy",
