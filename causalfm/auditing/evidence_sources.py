@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from causalfm.auditing.documents import check_schema, read_json
-from causalfm.auditing.evidence_behind import NAN, behind, number_of, unanswered
+from causalfm.auditing.evidence_behind import NAN, behind, count_of, number_of, unanswered
 from causalfm.auditing.evidence_items import ITEMS
 from causalfm.auditing.findings import SCHEMA_VERSION, Audit, Finding
 from causalfm.auditing.formatting import bounds, listing
@@ -75,7 +75,7 @@ def _record(
         "data": [
             {
                 "name": name,
-                **{key: one.get(key) for key in ("rows", "units")},
+                **{key: count_of(one.get(key)) for key in ("rows", "units")},
                 "fingerprint": str(one.get("fingerprint")),
             }
             for name, one in data
