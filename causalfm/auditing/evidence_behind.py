@@ -14,6 +14,7 @@ from causalfm.metrics.calibration import furthest_off
 CALIBRATION = "calibration of the logistic probe by "
 LEFT_OUT = " left out of training"
 NAN = float("nan")
+HIDDEN = re.compile(r"<[0-9]+|[0-9]+\+|hidden")
 
 
 def behind(finding: Finding, answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -89,6 +90,6 @@ def number_of(value: Any) -> float:
 
 
 def count_of(value: Any) -> int | str | None:
-    """Return a count of a report: a whole number, text such as ``<5`` where a small one is hidden, or None."""
-    hidden = isinstance(value, str) and re.fullmatch(r"[<≥>] ?[0-9]+", value)
+    """Return a count of a report: a whole number, a mark such as ``<5`` where it is hidden, or None."""
+    hidden = isinstance(value, str) and HIDDEN.fullmatch(value)
     return value if hidden or (type(value) is int and value >= 0) else None

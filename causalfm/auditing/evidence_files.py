@@ -49,7 +49,7 @@ def render_markdown(evidence: EvidenceSet) -> str:
     """Render what is covered, the records, the reports and the mapping as tables; every name is escaped."""
     from markupsafe import Markup
 
-    from causalfm.auditing.report import environment
+    from causalfm.auditing.templating import environment
 
     body = evidence.to_dict()
     page = (
