@@ -79,6 +79,8 @@ def test_reports_hold_the_shift(audit):
     body = json.loads(audit.to_json())
     assert body["schema_version"] == "1.3"
     assert body["policy"]["subgroups"] == ["age"]
+    again = type(audit).from_dict(body)
+    assert (again.to_json(), again.to_html()) == (audit.to_json(), page)
 
 
 def test_nothing_shifted_does_not_fail():
