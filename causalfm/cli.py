@@ -33,6 +33,7 @@ from causalfm.command_options import (
 )
 from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
+from causalfm.evidence_command import app as evidence
 from causalfm.extract_command import extract
 from causalfm.monitor_command import monitor
 from causalfm.report_command import report
@@ -168,6 +169,7 @@ def doctor() -> None:
     raise typer.Exit(int(any(c.verdict == "fail" and c.details["required"] for c in checks)))
 
 
+app.add_typer(evidence, name="evidence")
 app.command()(extract)
 app.command()(report)
 app.command()(reports)
