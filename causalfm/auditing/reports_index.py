@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,10 +87,9 @@ def changed_rules(runs: Sequence[Run]) -> list[dict[str, Any]]:
             by_data.setdefault(run.data, []).append(run)
     found = []
     for data, same in by_data.items():
-        pairs = list(zip(same, same[1:], strict=False))
         steps = [
             {"run": run, "before": last, "changed": moved, "graph": run.graph != last.graph}
-            for last, run in pairs
+            for last, run in pairwise(same)
             if (moved := changes(last.policy, run.policy)) or run.graph != last.graph
         ]
         if steps:
