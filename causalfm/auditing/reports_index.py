@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +32,9 @@ class Index:
     changed: tuple[Mapping[str, Any], ...]
 
 
-def index_reports(folder: str | Path, out: str | Path | None = None) -> Index:
+def index_reports(
+    folder: str | Path, out: str | Path | None = None, *, progress: Callable[[str, int, int], None] | None = None
+) -> Index:
     """Write an index page of every ``report.json`` under a folder.
 
     Parameters
@@ -41,6 +43,8 @@ def index_reports(folder: str | Path, out: str | Path | None = None) -> Index:
         Searched at any depth.
     out
         The page; default: ``index.html`` in the folder. Links are relative to it.
+    progress
+        Called with (what is being done, steps done, steps in all).
 
     Returns
     -------
@@ -58,7 +62,7 @@ def index_reports(folder: str | Path, out: str | Path | None = None) -> Index:
     if not source.is_dir():
         raise DataError(f"there is no folder {source.name!r}: give one with reports in it.")
     target = source / "index.html" if out is None else Path(out)
-    runs, broken = find_reports(source, target.parent, load_audit)
+    runs, broken = find_reports(source, target.parent, load_audit, progress or (lambda what, done, steps: None))
     if not runs and not broken:
         raise DataError(f"no report.json lies in {source.name!r} or below: run causalfm audit --out into it.")
     index = Index(tuple(runs), tuple(broken), tuple(changed_rules(runs)))

@@ -189,7 +189,10 @@
     const known = heads.map((head) => head.dataset.sort);
     state.sort = known.includes(params.get("sort")) ? params.get("sort") : "made";
     state.down = params.get("down") === "1";
-    for (const id of FILTERS) by(id).value = params.get(id) || "";
+    for (const id of FILTERS) {
+      const value = params.get(id) || "";
+      by(id).value = by(id).type === "date" && !/^\d{4}-\d\d-\d\d$/.test(value) ? "" : value;
+    }
     by("flagged").checked = params.get("flagged") === "1";
     state.chosen = params.getAll("run").map((path) => runs.find((run) => run.path === path)).filter(Boolean).slice(0, 2);
   };
