@@ -59,6 +59,7 @@
     const compare = {
       made: (a, b) => words(a.made, b.made),
       verdict: (a, b) => order[a.verdict] - order[b.verdict],
+      data: (a, b) => (a.keys.data < b.keys.data ? -1 : Number(a.keys.data > b.keys.data)), // hashes: no numbers in them
     }[state.sort] || ((a, b) => words(a.keys[state.sort], b.keys[state.sort]));
     const sign = state.down ? -1 : 1;
     return [...runs].sort((a, b) => sign * compare(a, b) || words(b.made, a.made) || words(a.path, b.path));
