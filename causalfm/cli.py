@@ -13,6 +13,7 @@ from causalfm.command_options import (
     Arrows,
     Biology,
     Columns,
+    DeclaredBy,
     Group,
     Head,
     Keep,
@@ -56,6 +57,7 @@ def audit(
     covariates: Columns = "",
     obs: Table = None,
     graph: Arrows = "",
+    declared_by: DeclaredBy = "",
     key: Annotated[str | None, typer.Option(help="Array of an .npz file, or obsm key of an .h5ad file.")] = None,
     keep: Keep = None,
     missing: Missing = "error",
@@ -74,7 +76,7 @@ def audit(
     from causalfm.demo import write_reports
 
     check_folder(out)
-    declared = graph_of(graph, biology, technical, covariates, group)
+    declared = graph_of(graph, biology, technical, covariates, group, declared_by)
     rules = load_policy(policy)
     model = head_of(head)
     cohort = cohort_of(path if len(path) > 1 else path[0], obs, key, keep, declared)
@@ -105,6 +107,7 @@ def compare(
     covariates: Columns = "",
     obs: Table = None,
     graph: Arrows = "",
+    declared_by: DeclaredBy = "",
     key: Annotated[
         list[str] | None,
         typer.Option(help="Array of .npz, or obsm key of .h5ad; repeat for several encoders in one file."),
@@ -120,7 +123,7 @@ def compare(
     from causalfm.demo import write_reports
 
     check_folder(out)
-    declared = graph_of(graph, biology, technical, covariates, group)
+    declared = graph_of(graph, biology, technical, covariates, group, declared_by)
     files = _encoders(path, key or [], split(names))
     cohorts = {name: cohort_of(file, obs, array, keep, declared) for name, (file, array) in files.items()}
     wanted = split(metrics) or None

@@ -42,10 +42,12 @@ class CausalGraph:
         Selection nodes: effects of being in the data at all. Always conditioned on; they have no column.
     kinds
         ``"categorical"``, ``"ordinal"``, ``"continuous"`` or ``"multi-label"`` per column; inferred if not given.
+    declared_by
+        Who declared the graph, for reports; graphs that two people declare alike are equal.
 
     Attributes
     ----------
-    biology, technical, covariates, specimen, selected, kinds
+    biology, technical, covariates, specimen, selected, kinds, declared_by
         As declared; sequences are tuples.
     group, groups
         The independent unit, and all units from the finest to the coarsest.
@@ -70,6 +72,7 @@ class CausalGraph:
     nodes: tuple[str, ...]
     edges: tuple[Pair, ...]
     bidirected: tuple[Pair, ...]
+    declared_by: str
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class CausalGraph:
         specimen: str | None = None,
         selected: str | Sequence[str] | None = None,
         kinds: Mapping[str, Kind] | None = None,
+        declared_by: str = "",
     ) -> None:
         parsed = parse_arrows(arrows)
         factors, hidden, groups = names(technical), names(selected), names(group)
@@ -99,6 +103,7 @@ class CausalGraph:
             nodes=parsed.nodes,
             edges=parsed.edges,
             bidirected=parsed.bidirected,
+            declared_by=declared_by,
         )
         check_roles(self)
 
@@ -112,6 +117,7 @@ class CausalGraph:
         covariates: str | Sequence[str] = (),
         specimen: str | None = None,
         kinds: Mapping[str, Kind] | None = None,
+        declared_by: str = "",
     ) -> CausalGraph:
         """Build the usual graph.
 
@@ -132,6 +138,7 @@ class CausalGraph:
             covariates=others,
             specimen=specimen,
             kinds=kinds,
+            declared_by=declared_by,
         )
 
     @property
@@ -179,7 +186,7 @@ class CausalGraph:
             Measured node; several make the joint question.
         effect
             ``"total"``: neither the factor nor what it changes technically reaches ``Z``; ``"direct"``: the factor does
-            not reach ``Z`` other than through its technical descendants, which are conditioned on.
+            so only through its technical descendants, which are conditioned on.
 
         Returns
         -------
@@ -215,25 +222,20 @@ class CausalGraph:
 
         Raises
         ------
-        GraphError
-            A treatment or outcome that the question does not fit.
-        NotIdentifiedError
-            A path stays open whatever is adjusted for; the message names it.
+        GraphError, NotIdentifiedError
+            The question does not fit; a path stays open whatever is adjusted for, and the message names it.
         """
         from causalfm.identification import identify
 
         if outcome != EMBEDDING and outcome in self.nodes:
-            message = (
-                f"outcome {outcome!r} is a node with causes of its own: ask for Z, or for a column computed from Z."
+            raise graph_error(
+                self,
+                f"outcome {outcome!r} is a node with causes of its own: ask for Z, or for a column computed from Z.",
             )
-            raise graph_error(self, message)
         return identify(self, names(treatment), "total", "effect")
 
     def is_valid_adjustment(self, treatment: str | Sequence[str], given: str | Sequence[str]) -> bool:
-        """Say whether ``given`` blocks every back-door path to ``Z`` and holds no effect of the treatment.
-
-        All are measured nodes. Selection nodes are conditioned on as well.
-        """
+        """Say whether ``given``, with the selection nodes, blocks every back-door path and holds no effect."""
         from causalfm.identification import is_valid_back_door
 
         return is_valid_back_door(self, names(treatment), names(given))

@@ -18,8 +18,11 @@ NOUNS = {
     "validation",
     "tables",
     "cohort",
+    "confidence",
     "formats",
     "io",
+    "lazy_rows",
+    "row_tasks",
     "strata",
     "positivity",
     "crosstabs",
@@ -40,7 +43,16 @@ NOUNS = {
     "separation",
     "trimming",
 }
-ENGINES = {"moments", "resampling", "neighbours", "symmetric_pass", "hits", "units", "standardisation"} | {
+ENGINES = {
+    "streamed_lists",
+    "moments",
+    "resampling",
+    "neighbours",
+    "symmetric_pass",
+    "hits",
+    "units",
+    "standardisation",
+} | {
     "singular_values",
     "level_moments",
     "covariances",

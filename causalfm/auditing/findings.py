@@ -164,12 +164,16 @@ class Audit(Result):
         return EXIT_CODES[self.verdict]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row per finding."""
-        return [row for finding in self.findings for row in finding.rows()]
+        """Return one row per finding, small cells hidden as the policy asks."""
+        from causalfm.auditing.suppression import published
+
+        return [row for finding in published(self).findings for row in finding.rows()]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the whole audit as JSON-ready data, with its schema version."""
-        body = super().to_dict()
+        """Return the whole audit as JSON-ready data, with its schema version, small cells hidden as the policy asks."""
+        from causalfm.auditing.suppression import published
+
+        body = super(Audit, published(self)).to_dict()
         body["graph"] = self.graph.to_dict()
         return {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, "exit_code": self.exit_code, **body}
 
