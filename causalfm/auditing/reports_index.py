@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from causalfm.auditing.formatting import DASH, number
 from causalfm.auditing.index_records import Answer, Broken, Run, find_reports
 from causalfm.auditing.policy_changes import LOOSER, changes
-from causalfm.auditing.report import environment, write_text
+from causalfm.auditing.report import write_text
+from causalfm.auditing.templating import environment
 from causalfm.errors import DataError
 
 if TYPE_CHECKING:
