@@ -121,9 +121,9 @@ def _all_margins(
     draws = number_of_draws(balance, len(tables))
     found: list[list[np.ndarray]] = []
     null: list[list[np.ndarray]] = []
-    for number, table in enumerate(tables):
+    for number, table, held in held_tables(X, tables, draws, balance.random_state):
         rng = np.random.default_rng([balance.random_state, number])
-        drawn = draws_of(X, design, table, draws, rng)
+        drawn = draws_of(held, design, table, draws, rng)
         found.append([])
         null.append([])
         for i, draw in enumerate(drawn):
