@@ -83,6 +83,12 @@ class RowSample:
         return dataclasses.replace(finding, sentence=f"{finding.sentence} {self.note}", details=details)
 
 
+def in_memory_if_small(cohort: Cohort) -> Cohort:
+    """Read a cohort outside memory of which all rows would be drawn: its answers are then those of any other."""
+    small = is_lazy(cohort.X) and len(cohort) <= ROWS and cohort.X.nbytes <= cohort.X.limit // 8
+    return Cohort._of_finite(np.asarray(cohort.X), cohort.obs, cohort.info) if small else cohort
+
+
 def row_sample(cohort: Cohort, graph: CausalGraph, seed: int) -> RowSample | None:
     """Draw rows of a cohort outside memory by unit; None for a cohort in memory, all rows of which are asked."""
     if not is_lazy(cohort.X):

@@ -15,7 +15,7 @@ from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.headline import headline
 from causalfm.auditing.model_questions import downstream, model_notes, model_questions
 from causalfm.auditing.policy import Policy, load_policy
-from causalfm.auditing.row_sample import RowSample, row_sample
+from causalfm.auditing.row_sample import RowSample, in_memory_if_small, row_sample
 from causalfm.auditing.row_sample import search as shared_lists
 from causalfm.auditing.running import Progress, Step, data_of, provenance, refuse_missing_units, run_steps
 from causalfm.cohort import Cohort
@@ -95,7 +95,7 @@ def audit(
     check_choice(wanted, "corrections", ("none", *PLANS))
     if missing == "level":
         refuse_missing_units(cohort, graph)
-    cohort = cohort.handle_missing(graph.columns, missing)
+    cohort = in_memory_if_small(cohort.handle_missing(graph.columns, missing))
     if deployment is not None:
         from causalfm.auditing.deploying import deployment_audit, without_missing
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causalfm.metrics.balanced import Balance, Draw, complete_tables, draws_of, number_of_draws
+from causalfm.metrics.held_rows import held_tables
 from causalfm.metrics.deletion import take
 from causalfm.metrics.design import Design
 from causalfm.metrics.margin_lists import margin_changes, margins_of, margins_of_each, mean_deletion
