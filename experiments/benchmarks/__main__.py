@@ -10,9 +10,9 @@ import argparse
 import os
 from pathlib import Path
 
-from experiments.benchmarks.book import CLAIMS, ENTRIES, chosen
+from experiments.benchmarks.book import chosen, entries, entry_of
+from experiments.benchmarks.claim import Claim
 from experiments.benchmarks.machine import facts, run_id
-from experiments.benchmarks.page import write_page
 from experiments.benchmarks.runner import LIMIT_SECONDS, child, run_all
 
 RECORDS = Path("benchmark-records/records.jsonl")
@@ -34,19 +34,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--child-out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
-        (entry,) = chosen([options.child])
-        child(entry, options.child_out, fast=options.fast, repeats=options.repeats)
+        child(entry_of(options.child), options.child_out, fast=options.fast, repeats=options.repeats)
         return
     try:
-        entries = chosen(options.only)
+        asked = chosen(options.only)
     except ValueError as problem:
         parser.error(str(problem))
     if options.list:
-        print("\n".join(f"{entry.name:28s} {entry.what}" for entry in entries))
+        print("\n".join(f"{entry.name:28s} {entry.what}" for entry in asked))
         return
-    about = facts(options.threads, {claim.peer for claim in CLAIMS if claim.peer})
+    about = facts(options.threads, {entry.peer for entry in entries() if isinstance(entry, Claim) and entry.peer})
     found = run_all(
-        entries,
+        asked,
         options.records,
         run_id(about, fast=options.fast),
         threads=options.threads,
@@ -54,10 +53,12 @@ def main(arguments: list[str] | None = None) -> None:
         repeats=options.repeats,
         seconds=options.timeout,
     )
-    whole = len(entries) == len(ENTRIES) and not options.fast
+    whole = len(asked) == len(entries()) and not options.fast
     docs = options.docs or (DOCS if whole else None)  # a rehearsal must not replace the committed page
     if docs:
-        write_page({"about": about, "records": [found[e.name] for e in entries if e.name in found]}, docs)
+        from experiments.benchmarks.page import write_page
+
+        write_page({"about": about, "records": [found[entry.name] for entry in asked if entry.name in found]}, docs)
 
 
 def _cores() -> int:

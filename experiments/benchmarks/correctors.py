@@ -89,7 +89,7 @@ def from_a_file(folder: Path, corrector: str, cold: bool, n: int, d: int, sites:
 SMALL, TINY = {"n": 5000, "d": 768, "sites": 8}, {"n": 300, "d": 8, "sites": 3}
 LARGE, FEW = {"n": 100_000, "d": 1536, "sites": 8}, {"n": 1000, "d": 8, "sites": 3}
 COVARIANCE = "rows multiplied with themselves, float64"
-CLAIMS = (
+ENTRIES = (
     *(
         Claim(
             f"correctors.{name}",

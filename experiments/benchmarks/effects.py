@@ -76,7 +76,7 @@ LIMIT = "the columns of sites, classes and age multiplied with the rows once, fl
 MANY = {"n": 100_000, "d": 1536, "sites": 34, "rows": 50}
 FEW = {"n": 1200, "d": 16, "sites": 3, "rows": 10}
 NO_CLUSTERS = "EconML's errors count rows, not patients"
-CLAIMS = (
+ENTRIES = (
     Claim(
         "effects.rows",
         "effects of 34 sites with standard errors, a patient per row, partially linear, five folds",

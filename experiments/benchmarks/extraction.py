@@ -92,7 +92,7 @@ def prepare(
     )
 
 
-CLAIMS = tuple(
+ENTRIES = tuple(
     Claim(
         f"extraction.{name}",
         f"tiles of a zip embedded by {encoder}{words}",

@@ -119,7 +119,7 @@ def mixing(folder: Path, n: int, d: int) -> Trial:
     return Trial(ours, looked_up, peer)
 
 
-CLAIMS = (
+ENTRIES = (
     Claim(
         "families.three",
         "robustness index, MaRI and CRoMa, lists included; ours with intervals by patient, the peer's without",

@@ -122,4 +122,4 @@ def _growth(key: str, along: str) -> Growth:
     )
 
 
-GROWTHS = tuple(_growth(key, along) for along in NAMES for key, task in TASKS.items() if along in task[3])
+ENTRIES = tuple(_growth(key, along) for along in NAMES for key, task in TASKS.items() if along in task[3])

@@ -26,7 +26,7 @@ def prepare(folder: Path, tiles: int, side: int, threads: int) -> Trial:
     return Trial(lambda: histology.render_cohort(obs, random_state=0, size=side, n_jobs=threads), bare)
 
 
-CLAIMS = (
+ENTRIES = (
     Claim(
         "histology.render",
         "tiles of tissue rendered over all patterns, stains and scanners, two threads",

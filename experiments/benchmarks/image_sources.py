@@ -83,7 +83,7 @@ def prepare(folder: Path, kind: str, images: int, side: int) -> Trial:
     return Trial(partial(all_of, source.read), partial(all_of, loop))
 
 
-CLAIMS = tuple(
+ENTRIES = tuple(
     Claim(
         f"images.{kind}",
         f"JPEG tiles read from {words}",

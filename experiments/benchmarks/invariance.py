@@ -81,7 +81,7 @@ PATIENTS = {
     "mmd": ("equal distributions", "the rows multiplied with the landmarks, float32"),
     "gcm": ("the largest generalised covariance", "the rows read; signs of patients multiplied with residual products"),
 }
-CLAIMS = (
+ENTRIES = (
     Claim(
         "invariance.dcorr",
         "distance correlation with a category, 200 permutations of rows",

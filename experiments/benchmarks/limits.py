@@ -101,7 +101,7 @@ def _reads(folder: Path, mib: int) -> tuple[Callable[[], Any], float]:
     return cold, mib * 2**20 / 1e9
 
 
-GAUGES = (
+ENTRIES = (
     *(
         Gauge(
             f"machine.{dtype}",

@@ -69,7 +69,7 @@ def on_a_gpu(folder: Path, n: int, d: int) -> Trial:
     return Trial(lambda: search(X, patient, device="cuda"), products)
 
 
-CLAIMS = (
+ENTRIES = (
     Claim(
         "neighbours.lists",
         "lists of 150 neighbours of every row",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from causalfm.auditing.report import write_text
-from experiments.benchmarks.book import ENTRIES, FAMILIES
+from experiments.benchmarks.book import FAMILIES, entries, entries_of
 from experiments.benchmarks.claim import LEAST_SECONDS, MOST_TIMES_LIMIT, Claim, Growth
 from experiments.benchmarks.growth import NAMES
 from experiments.benchmarks.judging import short, shortfalls, unexplained
@@ -44,10 +44,11 @@ def page(facts: dict[str, Any]) -> str:
     found = {record["name"]: record for record in facts["records"]}
     lines = ["# How long things take", "", *_about(facts["about"], list(found.values()))]
     lines += ["## How to read it", "", *HOW.format(most=MOST_TIMES_LIMIT).splitlines(), ""]
-    for title, claims in FAMILIES.items():
+    for title, parts in FAMILIES.items():
+        claims = [entry for part in parts for entry in entries_of(part) if isinstance(entry, Claim)]
         lines += [f"## {title}", "", *_claims(claims, found), ""]
     lines += ["## Growth", "", *_growths(found), ""]
-    missing = [entry.name for entry in ENTRIES if entry.name not in found]
+    missing = [entry.name for entry in entries() if entry.name not in found]
     if missing:
         lines += ["## Not measured in this run", "", ", ".join(f"`{name}`" for name in missing) + ".", ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -60,7 +61,7 @@ def _about(about: dict[str, Any], records: list[dict[str, Any]]) -> list[str]:
     versions = [f"{name} {number}" for name, number in about["versions"].items() if number]
     peers = [f"{name} {number or '(not installed)'}" for name, number in about["peers"].items()]
     rates = [record for record in records if "rate" in record]
-    words = {entry.name: entry.what for entry in ENTRIES}
+    words = {entry.name: entry.what for entry in entries()}
     return [
         "Written by `python -m experiments.benchmarks` (`make benchmark`); do not edit. One claim alone: "
         "`python -m experiments.benchmarks --only NAME`.",
@@ -80,7 +81,7 @@ def _about(about: dict[str, Any], records: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def _claims(claims: tuple[Claim, ...], found: dict[str, dict[str, Any]]) -> list[str]:
+def _claims(claims: list[Claim], found: dict[str, dict[str, Any]]) -> list[str]:
     """Return a table of claims, and what is to be said of them."""
     lines = [
         "| claim | size | ours, s | peer, s | limit, s | peer / ours | ours / limit | the same, processor time | MiB |",
@@ -132,7 +133,7 @@ def _growths(found: dict[str, dict[str, Any]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     notes = []
-    for entry in ENTRIES:
+    for entry in entries():
         record = found.get(entry.name)
         if not isinstance(entry, Growth) or record is None:
             continue

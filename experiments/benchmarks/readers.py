@@ -44,7 +44,7 @@ def prepare(folder: Path, layout: str, slides: int, rows: int, dim: int) -> Tria
     return Trial(lambda: read(folder, table), lambda: bare_reads(folder))
 
 
-CLAIMS = tuple(
+ENTRIES = tuple(
     Claim(
         f"readers.{layout}",
         f"folder of slide files, {words}, read into one cohort",

@@ -96,7 +96,7 @@ EQUATIONS = "the columns of sites, scanners, classes and age multiplied with the
 LARGE = {"n": 50_000, "d": 1536, "sites": 34, "rows": 50}
 TINY = {"n": 600, "d": 8, "sites": 3, "rows": 5}
 FEW_MODELS = "dowhy.gcm has a node per number and no patients; scm.gcm compares what both can do"
-CLAIMS = (
+ENTRIES = (
     Claim(
         "scm.gcm",
         "additive model fitted and every row moved to one site",

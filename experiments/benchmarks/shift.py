@@ -28,7 +28,7 @@ def prepare(folder: Path, n: int, d: int, sites: int, rows: int) -> Trial:
     return Trial(lambda: audit(reference, cohorts.SCANNED, deployment=deployment), products)
 
 
-CLAIMS = (
+ENTRIES = (
     Claim(
         "shift.audit",
         "audit of a deployment, all questions with labels",

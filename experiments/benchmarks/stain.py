@@ -93,7 +93,7 @@ def _colours(found: torch.Tensor) -> np.ndarray:
 
 ONE = {"sizes": {"tiles": 128, "side": 224}, "fast": {"tiles": 2, "side": 64}, "threads": 1}
 LIMIT = "optical density of every pixel, one 3 x 3 product, and back, float32"
-CLAIMS = (
+ENTRIES = (
     *(
         Claim(
             f"stain.{peer.replace('-', '_')}",
@@ -112,7 +112,7 @@ CLAIMS = (
             (
                 "torch-staintools",
                 "torch_staintools",
-                "torch-staintools is not installed: it asks for NumPy 1 and needs a folder of its own, as `make benchmark` makes",
+                "torch-staintools is not installed: it asks for NumPy 1; `make benchmark` gives it a folder",
             ),
         )
     ),
