@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -59,12 +60,13 @@ def run_all(
         if known and known["status"] == DONE and known["asked"] == _asked(entry, fast, repeats):
             say(f"{at}/{len(entries)} {entry.name}: done before")
             continue
-        started = time.perf_counter()
+        started, used = time.perf_counter(), _processor_of_children()
         found = _alone(entry, min(entry.threads or threads, threads), fast, repeats, seconds)
-        taken = round(time.perf_counter() - started, 1)
+        taken, worked = time.perf_counter() - started, _processor_of_children() - used
         asked = _asked(entry, fast, repeats)
-        append(path, {"name": entry.name, "run": run, "asked": asked, **moment(), "seconds": taken, **found})
-        say(f"{at}/{len(entries)} {entry.name}: {found['status']} after {taken} s")
+        spent = {"seconds": round(taken, 1), "processor_seconds": round(worked, 1)}
+        append(path, {"name": entry.name, "run": run, "asked": asked, **moment(), **spent, **found})
+        say(f"{at}/{len(entries)} {entry.name}: {found['status']} after {taken:.1f} s ({worked:.1f} of the processors)")
     return {name: record for name, record in of_run(load(path), run).items() if name in {e.name for e in entries}}
 
 
@@ -109,6 +111,11 @@ def _alone(entry: Entry, threads: int, fast: bool, repeats: int | None, seconds:
             said = [line for line in done.stderr.strip().splitlines() if line.strip()]
             return {"status": "failed", "reason": said[-1] if said else f"exit status {done.returncode}"}
         return {"status": DONE, "threads": threads, **json.loads(out.read_text("utf-8"))}
+
+
+def _processor_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _lacking(entry: Entry) -> str:
