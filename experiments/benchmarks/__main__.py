@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 from pathlib import Path
 
 from experiments.benchmarks.book import chosen, entries, entry_of
@@ -36,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.child:
         child(entry_of(options.child), options.child_out, fast=options.fast, repeats=options.repeats)
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that a child is ended with us
     try:
         asked = chosen(options.only)
     except ValueError as problem:
