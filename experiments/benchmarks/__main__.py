@@ -38,7 +38,6 @@ def main(arguments: list[str] | None = None) -> None:
     if options.child:
         child(entry_of(options.child), options.child_out, fast=options.fast, repeats=options.repeats)
         return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that a child is ended with us
     try:
         asked = chosen(options.only)
     except ValueError as problem:
@@ -69,4 +68,5 @@ def _cores() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that a child is ended with us
     main()
