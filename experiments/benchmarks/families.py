@@ -149,7 +149,7 @@ ENTRIES = (
             f"families.seven.{name}",
             f"lists and seven metrics with intervals and chance, {words}",
             seven,
-            {"n": 20_000, "d": 1536, "strength": strength},
+            {"n": 15_000, "d": 1536, "strength": strength},
             {"n": 600, "d": 16, "strength": strength},
             ONCE,
             no_peer="no library has all seven; families.three and families.mixing compare them in parts",

@@ -80,11 +80,11 @@ def _cohort(n: int, d: int, sites: int) -> Cohort:
 
 
 LINEAR, QUADRATIC = (0.95, 1.1), (1.9, 2.1)
-BIG, BIGGER = (32_000, 64_000, 128_000, 256_000), (64_000, 128_000, 256_000, 512_000)
-ALL_PAIRS = (8_000, 16_000, 32_000, 64_000)
+SMALL, BIG, BIGGER = (tuple(first * times for times in (1, 2, 4, 8)) for first in (16_000, 32_000, 64_000))
+ALL_PAIRS = (6_000, 12_000, 24_000, 48_000)
 VALUES = {"d": (192, 384, 768, 1536), "sites": (8, 16, 32, 64)}
 FAST_VALUES = {"n": (1000, 2000, 4000, 8000), "d": (4, 8, 16, 32), "sites": (2, 3, 4, 5)}
-FIXED = {"n": {"d": 768, "sites": 16}, "d": {"n": 64_000, "sites": 16}, "sites": {"n": 64_000, "d": 768}}
+FIXED = {"n": {"d": 768, "sites": 16}, "d": {"n": 64_000, "sites": 16}, "sites": {"n": 32_000, "d": 768}}
 FAST = {"n": {"d": 8, "sites": 2}, "d": {"n": 2000, "sites": 2}, "sites": {"n": 2000, "d": 8}}
 NAMES = {"n": "rows", "d": "dimensions", "sites": "sites"}
 Task = Callable[[Cohort], Callable[[], Any]]
@@ -92,11 +92,11 @@ TASKS: dict[str, tuple[str, Task, tuple[int, ...], tuple[str, ...]]] = {
     "moments": ("sums per patient", moments, BIGGER, ("n", "d")),
     "mean": ("`invariance_test`, equal means", mean_test, BIG, ("n", "d", "sites")),
     "effect": ("effects of all sites with standard errors", effects, BIG, ("n", "d", "sites")),
-    "scm_fit": ("`EmbeddingSCM.fit`, additive", scm_fit, BIG, ("n", "d", "sites")),
+    "scm_fit": ("`EmbeddingSCM.fit`, additive", scm_fit, SMALL, ("n", "d", "sites")),
     "scm_move": ("`counterfactual` of every row", counterfactual, BIG, ("n", "d")),
     "combat_fit": ("`ComBat.fit`", partial(corrector_fit, Corrector=ComBat), BIG, ("n", "d", "sites")),
     "combat_apply": ("`ComBat.transform`", partial(corrector_transform, Corrector=ComBat), BIG, ("n", "d")),
-    "leace_fit": ("`LinearEraser.fit`", partial(corrector_fit, Corrector=LinearEraser), BIG, ("n", "d")),
+    "leace_fit": ("`LinearEraser.fit`", partial(corrector_fit, Corrector=LinearEraser), SMALL, ("n", "d")),
     "queries": (f"lists of {QUERIES} sampled rows among all", partial(lists, queries=QUERIES), BIG, ("n", "d")),
     "pairs": ("lists of all rows", lists, ALL_PAIRS, ("n",)),
 }

@@ -93,7 +93,7 @@ def flow(folder: Path, n: int, d: int, sites: int, rows: int) -> Trial:
 
 
 EQUATIONS = "the columns of sites, scanners, classes and age multiplied with the rows once, float64"
-LARGE = {"n": 50_000, "d": 1536, "sites": 34, "rows": 50}
+LARGE = {"n": 30_000, "d": 1536, "sites": 34, "rows": 50}
 TINY = {"n": 600, "d": 8, "sites": 3, "rows": 5}
 FEW_MODELS = "dowhy.gcm has a node per number and no patients; scm.gcm compares what both can do"
 ENTRIES = (

@@ -33,7 +33,7 @@ ENTRIES = (
         "shift.audit",
         "audit of a deployment, all questions with labels",
         prepare,
-        {"n": 20_000, "d": 1536, "sites": 34, "rows": 20},
+        {"n": 16_000, "d": 1536, "sites": 34, "rows": 20},
         {"n": 2000, "d": 16, "sites": 4, "rows": 10},
         "the rows multiplied with themselves once, float32",
         no_peer="no library asks these questions",
