@@ -7,10 +7,12 @@ whole book ends with ``docs/benchmarks.json`` and, written from it, ``docs/bench
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from experiments.benchmarks.book import chosen, entries, entry_of
 from experiments.benchmarks.claim import Claim
@@ -32,11 +34,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--timeout", type=float, default=LIMIT_SECONDS, help="seconds after which one is killed")
     parser.add_argument("--records", type=Path, default=RECORDS)
     parser.add_argument("--docs", type=Path, help="folder of the page; default docs/ for the whole book, else none")
+    parser.add_argument("--page", action="store_true", help="write the page anew from its facts; measure nothing")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--child-out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
         child(entry_of(options.child), options.child_out, fast=options.fast, repeats=options.repeats)
+        return
+    if options.page:
+        folder = options.docs or DOCS
+        _write(json.loads((folder / "benchmarks.json").read_text("utf-8")), folder)
         return
     try:
         asked = chosen(options.only)
@@ -58,9 +65,13 @@ def main(arguments: list[str] | None = None) -> None:
     whole = len(asked) == len(entries()) and not options.fast
     docs = options.docs or (DOCS if whole else None)  # a rehearsal must not replace the committed page
     if docs:
-        from experiments.benchmarks.page import write_page
+        _write({"about": about, "records": [found[entry.name] for entry in asked if entry.name in found]}, docs)
 
-        write_page({"about": about, "records": [found[entry.name] for entry in asked if entry.name in found]}, docs)
+
+def _write(facts: dict[str, Any], docs: Path) -> None:
+    from experiments.benchmarks.page import write_page  # which loads the whole book
+
+    write_page(facts, docs)
 
 
 def _cores() -> int:

@@ -88,7 +88,19 @@ def from_a_file(folder: Path, corrector: str, cold: bool, n: int, d: int, sites:
 
 SMALL, TINY = {"n": 5000, "d": 768, "sites": 8}, {"n": 300, "d": 8, "sites": 3}
 LARGE, FEW = {"n": 100_000, "d": 1536, "sites": 8}, {"n": 1000, "d": 8, "sites": 3}
+COLD = " that no cache holds"
 COVARIANCE = "rows multiplied with themselves, float64"
+ERASED = f"{COVARIANCE}; rows multiplied with a projection, float32"
+PASSES = "the rows read twice and written once"
+SUMS = (
+    "Sums of products with level and class and sums of squares are taken in float64, so that every number is checked, "
+    "converted, centred and multiplied, where the limit adds float32."
+)
+SHRUNK = " Empirical Bayes is solved for every dimension, and the rows are moved level by level."
+PROJECTION = (
+    "Rows are checked, sorted by level and centred in float64 before they are multiplied, and the covariance is "
+    "decomposed once, which does not grow with rows."
+)
 ENTRIES = (
     *(
         Claim(
@@ -100,12 +112,13 @@ ENTRIES = (
             limit,
             peer=peer,
             differs="largest difference of a number",
+            why=why,
             tolerance=1e-4,
         )
-        for name, words, peer, limit in (
-            ("combat", "`ComBat`", "neuroCombat", "the rows read twice and written once"),
-            ("combat_levels", '`ComBat(prior="levels")`', "combatlearn", "the rows read twice and written once"),
-            ("leace", "`LinearEraser`", "concept-erasure", COVARIANCE + "; rows multiplied with a projection, float32"),
+        for name, words, peer, limit, why in (
+            ("combat", "`ComBat`", "neuroCombat", PASSES, SUMS + SHRUNK),
+            ("combat_levels", '`ComBat(prior="levels")`', "combatlearn", PASSES, SUMS + SHRUNK),
+            ("leace", "`LinearEraser`", "concept-erasure", ERASED, PROJECTION),
         )
     ),
     *(
@@ -117,12 +130,13 @@ ENTRIES = (
             FEW,
             limit,
             no_peer="the peers take arrays in memory only",
+            why=why,
             repeats=3,
         )
-        for name, corrector, words, place, cold, limit in (
-            ("combat_mapped", "combat", "ComBat().fit", "", False, "the rows read and added up, float32"),
-            ("leace_mapped", "leace", "LinearEraser().fit", "", False, COVARIANCE),
-            ("combat_disk", "combat", "ComBat().fit", " that no cache holds", True, "the file read from the disk"),
+        for name, corrector, words, place, cold, limit, why in (
+            ("combat_mapped", "combat", "ComBat().fit", "", False, "the rows read and added up, float32", SUMS),
+            ("leace_mapped", "leace", "LinearEraser().fit", "", False, COVARIANCE, PROJECTION),
+            ("combat_disk", "combat", "ComBat().fit", COLD, True, "the file read from the disk", SUMS),
         )
     ),
-)  # fmt: skip
+)

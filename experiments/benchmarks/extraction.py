@@ -106,6 +106,8 @@ ENTRIES = tuple(
         repeats=3,
         needs=needs,
         absent="this machine has no CUDA device",
+        why="Decoding and resizing of the tiles comes before the network. `extract` also checks every number, writes "
+        "shards with checksums, flushes them to the disk and reads the result back, which the bare loop does not.",
     )
     for name, encoder, device, precision, workers, images, tolerance, needs, words in (
         ("processor", "efficientnet-lite0", "cpu", None, 0, 192, 1e-5, "", ""),

@@ -24,6 +24,11 @@ GRAPH = cohorts.CLASS_AND_SITE
 LAYOUT = {"sites": 5, "rows": ROWS, "classes": 4}
 MIXING_K = 89  # scib-metrics counts the row itself as the first of 90
 
+JACKKNIFE = (
+    "Beside the products, each used for both of its rows, there are the selection of the nearest, the jackknife of "
+    "every metric over patients, which is memory traffic, and CRoMa's search among the rows of one class and one site."
+)
+
 
 def lists_of(cohort: Cohort) -> Neighbours:
     """Run the one pass that serves all families."""
@@ -130,6 +135,7 @@ ENTRIES = (
         peer="croma",
         differs="largest difference of the three values",
         tolerance=1e-5,
+        why=JACKKNIFE,
         peer_repeats=1,
         repeats=3,
     ),
@@ -143,6 +149,8 @@ ENTRIES = (
         peer="scib-metrics",
         differs="largest difference of a row's value",
         tolerance=1e-3,
+        why="The bandwidth of every list is searched for, with an exponential of each distance per step; levels are "
+        "then counted list by list.",
     ),
     *(
         Claim(
@@ -153,6 +161,7 @@ ENTRIES = (
             {"n": 600, "d": 16, "strength": strength},
             ONCE,
             no_peer="no library has all seven; families.three and families.mixing compare them in parts",
+            why=JACKKNIFE,
             repeats=3,
         )
         for name, strength, words in (

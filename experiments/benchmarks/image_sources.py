@@ -92,6 +92,7 @@ ENTRIES = tuple(
         {"images": 20, "side": 32},
         "the same in a bare Pillow loop that checks nothing",
         no_peer="the limit is the peer: what one would write",
+        why="Size, mode and integrity are checked tile by tile.",
     )
     for kind, words in (
         ("folder", "a folder"),

@@ -81,6 +81,14 @@ PATIENTS = {
     "mmd": ("equal distributions", "the rows multiplied with the landmarks, float32"),
     "gcm": ("the largest generalised covariance", "the rows read; signs of patients multiplied with residual products"),
 }
+WHY = {
+    "mean": "Rows are added up per patient in float64, with a conversion of every number; what follows depends on "
+    "patients only: their covariances, the permutations, the size of the effect and its interval.",
+    "mmd": "Each product becomes a kernel, which takes an exponential, and the kernels are turned to coordinates by a "
+    "second product nearly as large; permutations, effect and interval as for the mean come on top.",
+    "gcm": "Each draw regresses the multiplied residuals on the conditioning columns once more, and needs sums of "
+    "squares beside sums: a second product and several passes over the patients' residuals.",
+}
 ENTRIES = (
     Claim(
         "invariance.dcorr",
@@ -89,6 +97,8 @@ ENTRIES = (
         {"n": 800, "d": 1536, "n_permutations": 200},
         {"n": 60, "d": 8, "n_permutations": 10},
         "distances between rows as one product, and one of these with the permuted categories, float64",
+        why="Distances are rooted and centred and permuted categories laid out as columns: passes over memory beside "
+        "the products, at a size where a pass takes about as long.",
         **HYPPO,
     ),
     Claim(
@@ -98,6 +108,8 @@ ENTRIES = (
         {"n": 800, "d": 1536, "n_permutations": 200},
         {"n": 60, "d": 8, "n_permutations": 10},
         "distances between rows as one product, and one scalar product of matrices per permutation, float64",
+        why="Every permutation gathers the rows and columns of a matrix in another order, which memory does far more "
+        "slowly than it reads them in their own.",
         **HYPPO,
     ),
     *(
@@ -109,6 +121,7 @@ ENTRIES = (
             {"n": 1000, "d": 16, "sites": 3, "rows": 10, "n_permutations": 49},
             limit,
             no_peer="hyppo permutes rows; no library permutes patients within strata",
+            why=WHY[method],
             repeats=3,
         )
         for method, (words, limit) in PATIENTS.items()

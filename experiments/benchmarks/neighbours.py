@@ -15,6 +15,11 @@ ROWS = 50  # of a patient
 K, RESERVE = 90, ROWS  # the longest list asked for, and what the absence of one patient can take from it
 ONCE = "every pair of rows multiplied once, float32"
 
+SELECTION = (
+    "A product serves both of its rows; what comes on top is the selection of the nearest among all similarities, and "
+    "a second search for the rows whose lists a sample of columns had judged wrongly."
+)
+
 
 def lists(folder: Path, n: int, d: int, k: int) -> Trial:
     """Search all lists beside scikit-learn's exact search by cosine."""
@@ -82,6 +87,7 @@ ENTRIES = (
         tolerance=1e-3,
         repeats=3,
         peer_repeats=1,
+        why=SELECTION,
     ),
     Claim(
         "neighbours.pass",
@@ -92,6 +98,7 @@ ENTRIES = (
         ONCE,
         no_peer="searches that leave a patient's own rows out are in croma alone, inside its metrics (families.three)",
         repeats=3,
+        why=SELECTION,
     ),
     Claim(
         "neighbours.queries",
@@ -102,6 +109,8 @@ ENTRIES = (
         "the sampled rows multiplied with all rows, float32",
         no_peer="none searches for a sample and leaves out the patient's own rows",
         repeats=3,
+        why="The file is read and its rows brought to unit length, and every block of products is looked through for "
+        "the nearest: there is no second query that a product could serve.",
     ),
     Claim(
         "neighbours.gpu",

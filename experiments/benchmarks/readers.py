@@ -53,6 +53,8 @@ ENTRIES = tuple(
         {"slides": 3, "rows": 20, "dim": 8},
         "the same data sets read with h5py alone",
         no_peer="no library reads a folder of slide files into one table; the limit is what one would write",
+        why="Values are checked to be finite, coordinates and attributes are read beside the features, and all rows "
+        "are put into one array.",
     )
     for layout, words in (("contiguous", "contiguous"), ("chunked", "a chunk per row as TRIDENT writes them"))
 )

@@ -104,6 +104,8 @@ ENTRIES = (
             differs="one less the correlation of all colours of all pixels (white points differ)",
             tolerance=0.05,
             needs=module,
+            why="The stain of a tile is estimated before it is swapped: covariances of its densities, angles in their "
+            "plane and percentiles, which take a selection among all pixels.",
             absent=absent,
             **ONE,
         )
@@ -122,6 +124,7 @@ ENTRIES = (
         partial(prepare, against="", known=True),
         limit=LIMIT,
         no_peer="the peers estimate the stain of every tile",
+        why="Images are checked, densities split into two dyes and a rest, and put together again in blocks of tiles.",
         **ONE,
     ),
 )
