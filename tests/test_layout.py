@@ -27,6 +27,7 @@ NOUNS = {
 } | {
     "arguments",
     "arrows",
+    "clusters",
     "column_kinds",
     "dosing",
     "graph",
