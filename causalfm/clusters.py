@@ -49,10 +49,9 @@ def client_of(
     MissingDependencyError
         Dask is not installed.
     """
-    try:
-        from distributed import Client
-    except ImportError:
-        raise MissingDependencyError("a scheduler needs Dask: pip install 'causalfm[scale]'") from None
+    require_dask()
+    from distributed import Client
+
     if isinstance(scheduler, Client):
         yield scheduler
         return
@@ -75,6 +74,14 @@ def client_of(
         raise DataError(f"no Dask scheduler answers at {scheduler!r} within {SECONDS} s: is it running?") from None
     with client:
         yield client
+
+
+def require_dask() -> None:
+    """Raise a MissingDependencyError where Dask is not installed."""
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise MissingDependencyError("a scheduler needs Dask: pip install 'causalfm[scale]'") from None
 
 
 def _processes(count: int, memory_limit: int | str | None, gpus: Sequence[str]) -> SpecCluster:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from causalfm import __version__
-from causalfm.clusters import LOCAL, client_of
+from causalfm.clusters import LOCAL, client_of, require_dask
 from causalfm.errors import DataError, FailedShard, ImageError, ShardError, positions
 from causalfm.extraction.cluster_tasks import TOKEN, Failed, Order, Recipe, describe, look, make_shard
 from causalfm.extraction.encoders import Encoder, spec_of
@@ -40,7 +40,10 @@ def recipe_of(encoder: Any, *, precision: str | None, compile: bool, weights: st
     ------
     DataError
         It is loaded already, or cannot be sent to another process.
+    MissingDependencyError
+        Dask is not installed.
     """
+    require_dask()
     if isinstance(encoder, Encoder):
         raise DataError(
             f"{encoder.name!r} is loaded in this process, and the workers of a cluster load their own: give its name "
@@ -117,7 +120,7 @@ class Cluster:
                 yield _awaited(folder, order.popleft(), job)
         if failed:
             write_failures(folder, failed)
-            raise ShardError(_words(failed, stopped=in_a_row == IN_A_ROW), tuple(failed))
+            raise ShardError(_words(failed, len(numbers), stopped=in_a_row == IN_A_ROW), tuple(failed))
 
     def _submitter(self, job: Job, folder: Path, token: str) -> Any:
         def submit(number: int, options: dict[str, Any]) -> Future:
@@ -185,7 +188,9 @@ def _gpus(device: Any) -> list[str]:
             raise DataError("several devices of a local cluster are GPUs: name those, or 'cpu' alone.")
         return []
     count = torch.cuda.device_count()
-    if device is not None and not count:
+    if not count:
+        if device is None:
+            return []
         raise DataError(f"device {device!r}: torch finds no GPU here; causalfm doctor shows what it finds.")
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [name.strip() for name in given.split(",")] if given else [str(i) for i in range(count)]
@@ -263,7 +268,7 @@ def _listed(failed: Failed, job: Job, attempts: int) -> FailedShard:
     return FailedShard(failed.number, (rows.start, rows.stop - 1), attempts, failed.reason, tuple(failed.errors))
 
 
-def _words(failed: Sequence[FailedShard], *, stopped: bool) -> str:
+def _words(failed: Sequence[FailedShard], asked: int, *, stopped: bool) -> str:
     shown = "; ".join(
         f"shard {each.number} (rows {each.rows[0]} to {each.rows[1]}, tried {each.attempts} times): {each.reason}"
         + (f" ({positions([row for row, _ in each.errors])}): {each.errors[0][1]}" if each.errors else "")
@@ -272,6 +277,6 @@ def _words(failed: Sequence[FailedShard], *, stopped: bool) -> str:
     more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
     end = "They failed one after the other, so no others were tried" if stopped else "All others are kept"
     return (
-        f"{len(failed)} shards could not be made: {shown}{more}. {end}: mend what they say, and the same call makes "
-        f"what is missing. The error's failed= lists them, and {FOLDER}/failed.json."
+        f"{len(failed)} of {asked} shards could not be made: {shown}{more}. {end}: mend what they say, and the same "
+        f"call makes what is missing. The error's failed= lists them, and {FOLDER}/failed.json."
     )
