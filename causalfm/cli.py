@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from causalfm.card_command import card
 from causalfm.command_options import (
     Arrows,
     Biology,
     Columns,
+    DeclaredBy,
     Group,
     Head,
     Keep,
@@ -33,6 +35,8 @@ from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
 from causalfm.extract_command import extract
 from causalfm.monitor_command import monitor
+from causalfm.report_command import report
+from causalfm.reports_command import reports
 from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
@@ -53,6 +57,7 @@ def audit(
     covariates: Columns = "",
     obs: Table = None,
     graph: Arrows = "",
+    declared_by: DeclaredBy = "",
     key: Annotated[str | None, typer.Option(help="Array of an .npz file, or obsm key of an .h5ad file.")] = None,
     keep: Keep = None,
     missing: Missing = "error",
@@ -71,7 +76,7 @@ def audit(
     from causalfm.demo import write_reports
 
     check_folder(out)
-    declared = graph_of(graph, biology, technical, covariates, group)
+    declared = graph_of(graph, biology, technical, covariates, group, declared_by)
     rules = load_policy(policy)
     model = head_of(head)
     cohort = cohort_of(path if len(path) > 1 else path[0], obs, key, keep, declared)
@@ -102,6 +107,7 @@ def compare(
     covariates: Columns = "",
     obs: Table = None,
     graph: Arrows = "",
+    declared_by: DeclaredBy = "",
     key: Annotated[
         list[str] | None,
         typer.Option(help="Array of .npz, or obsm key of .h5ad; repeat for several encoders in one file."),
@@ -117,7 +123,7 @@ def compare(
     from causalfm.demo import write_reports
 
     check_folder(out)
-    declared = graph_of(graph, biology, technical, covariates, group)
+    declared = graph_of(graph, biology, technical, covariates, group, declared_by)
     files = _encoders(path, key or [], split(names))
     cohorts = {name: cohort_of(file, obs, array, keep, declared) for name, (file, array) in files.items()}
     wanted = split(metrics) or None
@@ -163,6 +169,9 @@ def doctor() -> None:
 
 
 app.command()(extract)
+app.command()(report)
+app.command()(reports)
+app.command()(card)
 app.command()(shift)
 
 

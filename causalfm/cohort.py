@@ -13,6 +13,7 @@ import pandas as pd
 
 from causalfm.arguments import did_you_mean
 from causalfm.errors import DataError, positions
+from causalfm.lazy_rows import part_of
 from causalfm.validation import (
     aligned_matrix,
     check_matrix,
@@ -21,6 +22,7 @@ from causalfm.validation import (
     missing_as_level,
     refuse_missing,
     row_blocks,
+    varies_within,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +67,8 @@ class Cohort:
     Parameters
     ----------
     X
-        ``(n, d)`` float16, float32 or float64; integers are refused with a way out. A memory map stays one.
+        ``(n, d)`` floats; integers are refused with a way out. A memory map stays one; a Dask array becomes
+        :class:`causalfm.lazy_rows.LazyRows`, of which a few chunks are read at a time.
     obs
         One row per embedding, unique index.
     info
@@ -114,7 +117,8 @@ class Cohort:
     def __getitem__(self, rows: Any) -> Cohort:
         """Select rows by slice, boolean mask or positions, in the order given.
 
-        A slice keeps a memory map a memory map; a mask or positions read the chosen rows into memory.
+        A slice keeps a memory map a memory map; a mask or positions read the chosen rows into memory. Of lazy rows
+        those chosen are read if they fit into an eighth of the limit.
 
         Raises
         ------
@@ -122,7 +126,7 @@ class Cohort:
             A mask of another length, positions out of range or repeated, nothing selected.
         """
         if isinstance(rows, slice):
-            return Cohort(self.X[rows], self.obs.iloc[rows], self.info)
+            return Cohort(part_of(self.X, rows), self.obs.iloc[rows], self.info)
         chosen = np.atleast_1d(np.asarray(rows))
         if chosen.dtype == bool and chosen.shape != (len(self),):
             raise DataError(f"the row mask has shape {chosen.shape} and the cohort {len(self)} rows")
@@ -131,7 +135,7 @@ class Cohort:
         where = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         if where.size and (where.min() < -len(self) or where.max() >= len(self)):
             raise DataError(f"row positions run from {where.min()} to {where.max()}; the cohort has {len(self)} rows")
-        return Cohort(self.X[where], self.obs.iloc[where], self.info)
+        return Cohort(part_of(self.X, where), self.obs.iloc[where], self.info)
 
     def replace(self, **changes: Any) -> Cohort:
         """Return a copy with ``X``, ``obs`` or ``info`` replaced."""
@@ -254,7 +258,7 @@ class Cohort:
         first = np.full(factor.n_levels, len(self), dtype=np.int64)
         np.minimum.at(first, factor.codes, np.arange(len(self)))
         order = np.argsort(first, kind="stable")
-        left_out = [c for c in self.obs.columns if c == "n_rows" or _varies(self.obs[c], factor.codes, first)]
+        left_out = [c for c in self.obs.columns if c == "n_rows" or varies_within(self.obs[c], factor.codes, first)]
         obs = self.obs.iloc[first[order]].drop(columns=left_out)
         obs["n_rows"] = sums.count[order].astype(np.int64)
         dtype = np.float64 if self.X.dtype == np.float64 else np.float32
@@ -292,9 +296,3 @@ class Cohort:
         obs = self.obs.copy()
         obs.index = obs.index.astype(str)
         return AnnData(np.asarray(self.X), obs=obs)
-
-
-def _varies(column: pd.Series, codes: np.ndarray, first: np.ndarray) -> bool:
-    """Whether a column differs from the first row of the level in any row of a level."""
-    values, _ = pd.factorize(column, use_na_sentinel=False)
-    return not np.array_equal(values, values[first][codes])

@@ -21,6 +21,7 @@ Technical = Annotated[str, typer.Option(help="Technical columns separated by com
 Group = Annotated[str, typer.Option(help="Column of the independent unit, usually the patient.")]
 Table = Annotated[list[Path] | None, typer.Option(help="Table of the rows: .csv, .csv.gz or .parquet.")]
 Arrows = Annotated[str, typer.Option(help="Arrows, or a file with arrows; default: the standard graph.")]
+DeclaredBy = Annotated[str, typer.Option(help="Who declared the graph: the report names them.")]
 Keep = Annotated[list[str] | None, typer.Option(help="COLUMN=LEVEL: keep these rows only; repeat for more levels.")]
 Missing = Annotated[str, typer.Option(help="Missing values in these columns: error, level or drop.")]
 Head = Annotated[
@@ -34,7 +35,9 @@ Out = Annotated[Path, typer.Option(help="Folder for the report.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of folds, permutations and draws.")]
 
 
-def graph_of(arrows: str, biology: str, technical: str, covariates: str, group: str) -> CausalGraph:
+def graph_of(
+    arrows: str, biology: str, technical: str, covariates: str, group: str, declared_by: str = ""
+) -> CausalGraph:
     """Return the declared graph: the standard one, or arrows from the command line or a file."""
     from causalfm.graph import CausalGraph
 
@@ -43,13 +46,13 @@ def graph_of(arrows: str, biology: str, technical: str, covariates: str, group: 
         if not value:
             raise typer.BadParameter(f"--{name} is needed: name the column.")
     if not arrows:
-        return CausalGraph.standard(**roles, covariates=split(covariates))
+        return CausalGraph.standard(**roles, covariates=split(covariates), declared_by=declared_by)
     if not any(arrow in arrows for arrow in ("->", "<-", "→", "←", "↔")):
         try:
             arrows = Path(arrows).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             raise typer.BadParameter("--graph holds no arrow and is no readable file of arrows (UTF-8).") from None
-    return CausalGraph(arrows, **roles, covariates=split(covariates) or None)
+    return CausalGraph(arrows, **roles, covariates=split(covariates) or None, declared_by=declared_by)
 
 
 def cohort_of(

@@ -68,10 +68,12 @@ def run_demo(
 
 
 def write_reports(result: Audit | Comparison, out: str | Path, name: str = "report") -> Path:
-    """Write ``<name>.html``, ``.md`` and ``.json`` into a folder; return the path of the HTML page."""
+    """Write ``<name>.html``, ``.md`` and ``.json``, of an audit ``model-card.md`` too; return the path of the page."""
     folder = Path(out)
     page = folder / f"{name}.html"
     result.to_html(page)
     result.to_markdown(folder / f"{name}.md")
     result.to_json(folder / f"{name}.json")
+    if isinstance(result, Audit):
+        result.to_model_card(folder / "model-card.md")
     return page

@@ -158,7 +158,7 @@ def _frame_map(result: EffectMap, ax: Any, names: tuple[list[str], list[str]]) -
     ax.set_ylabel(short(down, 30), parse_math=False, color=INK, fontsize=9)
     ax.set_xlabel(short(" and ".join(others), 60), parse_math=False, color=INK, fontsize=9)
     compared = short(", ".join(result.levels), 50)
-    note = f"distance between {result.treatment} {compared}, shrunk; own 95 % interval"
+    note = f"distance between {result.treatment} {compared}, shrunk; own interval"
     note += "\nframed: differs from the others; hatched: cannot tell"
     place = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
     ax.annotate(note, (0, 0), (0, -6), fontsize=7, color=INK, va="top", **place)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalfm.confidence import alpha_in_force, level_in_force
 from causalfm.covariances import CellCovariances
 from causalfm.norm_contrasts import fieller, linear_bounds
 from causalfm.norms import SquaredNorm
@@ -46,20 +47,21 @@ class Contrasts:
     in_pair: dict[tuple[int, int], int]
 
     def ratio(self) -> tuple[float, float, float]:
-        """Ratio of squared distances factor : biology with its 95 % interval; ``nan`` if biology is not told from zero.
+        """Ratio of squared distances factor : biology with its interval; ``nan`` if biology is not told from zero.
 
         Fieller's interval where the covariance is known; else (biology or factor varying within patients) the two
-        norms' 97.5 % intervals are combined, which is conservative.
+        norms' intervals with half the error each (97.5 %) are combined, which is conservative.
         """
         nothing = (float("nan"),) * 3
         if self.biology is None:
             return nothing
         if self.cells is not None:
             return fieller(self.joint, self.biology, self.cells)
-        (low, high), (b_low, b_high) = self.joint.interval(0.975), self.biology.interval(0.975)
+        level = 1.0 - alpha_in_force() / 2.0
+        (low, high), (b_low, b_high) = (norm.interval(level) for norm in (self.joint, self.biology))
         return (self.joint.value / self.biology.value, low / b_high, high / b_low) if b_low > 0 else nothing
 
-    def margin_bounds(self, margin: float, level: float = 0.95) -> tuple[float, float]:
+    def margin_bounds(self, margin: float, level: float | None = None) -> tuple[float, float]:
         """Simultaneous bounds of the largest ``|pair|^2 - margin^2 |biology|^2``.
 
         Parameters
@@ -67,7 +69,7 @@ class Contrasts:
         margin
             Margin in units of the biology distance.
         level
-            Confidence of each one-sided statement.
+            Confidence of each one-sided statement; None for the level in force.
 
         Returns
         -------
@@ -77,7 +79,7 @@ class Contrasts:
         """
         if self.biology is None or self.biology.interval()[0] <= 0.0:
             return float("nan"), float("nan")
-        lows, highs = [], []
+        lows, highs, level = [], [], level_in_force(level)
         split = 1.0 - (1.0 - level) / len(self.pairs)
         for pair in self.pairs.values():
             highs.append(linear_bounds(pair, self.biology, margin**2, self.cells, level)[2])

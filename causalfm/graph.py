@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from causalfm.arrows import EMBEDDING, Arrows, Pair, names, parse_arrows, render_arrows, standard_arrows
 from causalfm.column_kinds import infer_kind
 from causalfm.errors import GraphError
 from causalfm.graph_checks import check_cohort, check_roles, graph_error, rows_that_vary
+from causalfm.graph_records import graph_of, key_of, record_of
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -41,10 +42,12 @@ class CausalGraph:
         Selection nodes: effects of being in the data at all. Always conditioned on; they have no column.
     kinds
         ``"categorical"``, ``"ordinal"``, ``"continuous"`` or ``"multi-label"`` per column; inferred if not given.
+    declared_by
+        Who declared the graph, for reports; graphs that two people declare alike are equal.
 
     Attributes
     ----------
-    biology, technical, covariates, specimen, selected, kinds
+    biology, technical, covariates, specimen, selected, kinds, declared_by
         As declared; sequences are tuples.
     group, groups
         The independent unit, and all units from the finest to the coarsest.
@@ -69,6 +72,7 @@ class CausalGraph:
     nodes: tuple[str, ...]
     edges: tuple[Pair, ...]
     bidirected: tuple[Pair, ...]
+    declared_by: str
 
     def __init__(
         self,
@@ -81,6 +85,7 @@ class CausalGraph:
         specimen: str | None = None,
         selected: str | Sequence[str] | None = None,
         kinds: Mapping[str, Kind] | None = None,
+        declared_by: str = "",
     ) -> None:
         parsed = parse_arrows(arrows)
         factors, hidden, groups = names(technical), names(selected), names(group)
@@ -98,6 +103,7 @@ class CausalGraph:
             nodes=parsed.nodes,
             edges=parsed.edges,
             bidirected=parsed.bidirected,
+            declared_by=declared_by,
         )
         check_roles(self)
 
@@ -111,6 +117,7 @@ class CausalGraph:
         covariates: str | Sequence[str] = (),
         specimen: str | None = None,
         kinds: Mapping[str, Kind] | None = None,
+        declared_by: str = "",
     ) -> CausalGraph:
         """Build the usual graph.
 
@@ -131,6 +138,7 @@ class CausalGraph:
             covariates=others,
             specimen=specimen,
             kinds=kinds,
+            declared_by=declared_by,
         )
 
     @property
@@ -178,7 +186,7 @@ class CausalGraph:
             Measured node; several make the joint question.
         effect
             ``"total"``: neither the factor nor what it changes technically reaches ``Z``; ``"direct"``: the factor does
-            not reach ``Z`` other than through its technical descendants, which are conditioned on.
+            so only through its technical descendants, which are conditioned on.
 
         Returns
         -------
@@ -214,25 +222,20 @@ class CausalGraph:
 
         Raises
         ------
-        GraphError
-            A treatment or outcome that the question does not fit.
-        NotIdentifiedError
-            A path stays open whatever is adjusted for; the message names it.
+        GraphError, NotIdentifiedError
+            The question does not fit; a path stays open whatever is adjusted for, and the message names it.
         """
         from causalfm.identification import identify
 
         if outcome != EMBEDDING and outcome in self.nodes:
-            message = (
-                f"outcome {outcome!r} is a node with causes of its own: ask for Z, or for a column computed from Z."
+            raise graph_error(
+                self,
+                f"outcome {outcome!r} is a node with causes of its own: ask for Z, or for a column computed from Z.",
             )
-            raise graph_error(self, message)
         return identify(self, names(treatment), "total", "effect")
 
     def is_valid_adjustment(self, treatment: str | Sequence[str], given: str | Sequence[str]) -> bool:
-        """Say whether ``given`` blocks every back-door path to ``Z`` and holds no effect of the treatment.
-
-        All are measured nodes. Selection nodes are conditioned on as well.
-        """
+        """Say whether ``given``, with the selection nodes, blocks every back-door path and holds no effect."""
         from causalfm.identification import is_valid_back_door
 
         return is_valid_back_door(self, names(treatment), names(given))
@@ -262,9 +265,12 @@ class CausalGraph:
 
     def to_dict(self) -> dict[str, Any]:
         """Return arrows, roles and edges as plain, JSON-ready data."""
-        body: dict[str, Any] = {"arrows": str(self), **{f.name: getattr(self, f.name) for f in fields(self)}}
-        body |= {"kinds": dict(self.kinds)} | {n: [list(p) for p in body[n]] for n in ("edges", "bidirected")}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in body.items()}
+        return record_of(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> CausalGraph:
+        """Build the graph that :meth:`to_dict` wrote: see :func:`causalfm.graph_records.graph_of`."""
+        return graph_of(record)
 
     def _require(self, node: str) -> None:
         if node not in self.nodes:
@@ -278,16 +284,11 @@ class CausalGraph:
             todo += [n for n in step(here) if n not in found]
         return tuple(n for n in self.nodes if n in found)
 
-    def _key(self) -> tuple[Any, ...]:
-        roles = (self.biology, self.technical, frozenset(self.covariates), self.groups, self.specimen, self.selected)
-        both = frozenset(frozenset(pair) for pair in self.bidirected)
-        return (*roles, frozenset(self.kinds.items()), frozenset(self.nodes), frozenset(self.edges), both)
-
     def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, CausalGraph) else NotImplemented
+        return key_of(self) == key_of(other) if isinstance(other, CausalGraph) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(key_of(self))
 
     def __str__(self) -> str:
         return render_arrows(Arrows(self.nodes, self.edges, self.bidirected))

@@ -46,6 +46,8 @@ def check_roles(graph: CausalGraph) -> None:
     for what, value in (("biology", (graph.biology,)), ("technical", graph.technical), ("group", graph.groups)):
         if not value or not all(isinstance(v, str) and v for v in value):
             raise graph_error(graph, f"{what} is missing or no text: name the column (or columns) that play this role.")
+    if not isinstance(graph.declared_by, str):
+        raise graph_error(graph, "declared_by is no text: write who declared the graph, or leave it out.")
     _validate_roles(graph)
     for node, role in ((EMBEDDING, "the embedding"), *((s, "a selection node") for s in graph.selected)):
         if graph.children(node):

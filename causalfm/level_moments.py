@@ -10,12 +10,16 @@ from typing import Literal
 import numpy as np
 
 from causalfm.errors import DataError
+from causalfm.row_tasks import map_blocks, spans
 from causalfm.validation import refuse_not_finite, rows_not_finite
 
 Second = Literal["diagonal", "pooled", "full"]
 SMALL, LARGE = 4 * 2**20, 48 * 2**20  # bytes of float64 rows per block: inside the cache; enough rows for a product
 
 MOST_BYTES = 4 * 2**30  # of covariances per level
+
+# Of one block: a level, its sums w f f' and w f x', its sums of squares where they are per level.
+Piece = tuple[int, np.ndarray, np.ndarray, np.ndarray | None]
 
 
 @dataclass(eq=False)
@@ -68,7 +72,7 @@ class LevelMoments:
         Parameters
         ----------
         X
-            ``(n, d)`` float16, float32 or float64, may be a memory map.
+            ``(n, d)`` float16, float32 or float64, may be a memory map or lie outside memory.
         codes
             ``(n,)`` level of each row.
         regressors
@@ -83,45 +87,22 @@ class LevelMoments:
         """
         gram, cross, square = np.zeros_like(self.gram), np.zeros_like(self.cross), np.zeros_like(self.square)
         step = max(1, (SMALL if self.second == "diagonal" else LARGE) // (8 * X.shape[1]))
-        buffer, bad = np.empty((min(step, len(X)), X.shape[1])), []
-        for start in range(0, len(X), step):
-            rows = slice(start, start + step)
-            block = np.ascontiguousarray(X[rows])
-            if found := rows_not_finite(block):
-                bad += [i + start for i in found]
-            if bad:
-                continue
-            order = np.argsort(codes[rows], kind="stable")  # level by level: sums are then plain products of pieces
-            centred = np.subtract(block[order], self.shift, out=buffer[: len(block)])
-            w = None if weights is None else weights[rows][order]
-            self._add_block(centred, codes[rows][order], regressors[rows][order], w, (gram, cross, square))
+        given = (codes, regressors) if weights is None else (codes, regressors, weights)
+        function = _block_sums if weights is None else _weighted_block_sums
+        bad: list[int] = []
+        found = map_blocks(X, spans(len(X), step), function, aligned=given, shared=(self.shift, self.second))
+        for rows, (wrong, pieces, pooled) in found:
+            bad += [i + rows.start for i in wrong]
+            for level, own_gram, own_cross, own_square in pieces:
+                gram[level] += own_gram
+                cross[level] += own_cross
+                if own_square is not None:
+                    square[level] += own_square
+            if pooled is not None:
+                square += pooled
         refuse_not_finite(bad, len(X))
         self.gram, self.cross, self.square = self.gram + gram, self.cross + cross, self.square + square
         self.rows = self.rows + np.bincount(codes, minlength=len(self.rows))
-
-    def _add_block(
-        self,
-        block: np.ndarray,
-        codes: np.ndarray,
-        f: np.ndarray,
-        w: np.ndarray | None,
-        sums: tuple[np.ndarray, np.ndarray, np.ndarray],
-    ) -> None:
-        """Add rows sorted by level; ``block`` is overwritten."""
-        (gram, cross, square), weighted = sums, f if w is None else f * w[:, None]
-        edges = np.flatnonzero(np.diff(codes, prepend=-1, append=-1))
-        pieces = [(int(codes[a]), slice(a, b)) for a, b in itertools.pairwise(edges)]
-        for level, piece in pieces:
-            gram[level] += weighted[piece].T @ f[piece]
-            cross[level] += weighted[piece].T @ block[piece]
-        if w is not None:
-            block *= np.sqrt(w)[:, None]
-        if self.second == "pooled":
-            square += block.T @ block
-            return
-        for level, piece in pieces:
-            rows = block[piece]
-            square[level] += rows.T @ rows if self.second == "full" else np.einsum("ij,ij->j", rows, rows)
 
     def widened(self, levels: np.ndarray, n_levels: int, regressors: np.ndarray, n_regressors: int) -> LevelMoments:
         """Return the same sums at new places: ``levels (L,)`` and ``regressors (q,)`` are where the old ones go."""
@@ -141,6 +122,42 @@ class LevelMoments:
         for part in (self.shift, self.gram, self.cross, self.square, self.rows):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
+
+
+def _block_sums(
+    block: np.ndarray,
+    codes: np.ndarray,
+    regressors: np.ndarray,
+    shift: np.ndarray,
+    second: Second,
+    weights: np.ndarray | None = None,
+) -> tuple[list[int], list[Piece], np.ndarray | None]:
+    """Return the rows that are not finite, or the sums of each level that a block holds and of their products."""
+    if bad := rows_not_finite(np.ascontiguousarray(block)):
+        return bad, [], None
+    order = np.argsort(codes, kind="stable")  # level by level: sums are then plain products of pieces
+    centred = np.subtract(block[order], shift, dtype=np.float64)
+    codes, f, w = codes[order], regressors[order], None if weights is None else weights[order]
+    weighted = f if w is None else f * w[:, None]
+    edges = np.flatnonzero(np.diff(codes, prepend=-1, append=-1))
+    parts = [(int(codes[a]), slice(a, b)) for a, b in itertools.pairwise(edges)]
+    sums = [(weighted[part].T @ f[part], weighted[part].T @ centred[part]) for _, part in parts]
+    if w is not None:
+        centred *= np.sqrt(w)[:, None]
+    if second == "pooled":
+        pieces: list[Piece] = [(level, *own, None) for (level, _), own in zip(parts, sums, strict=True)]
+        return [], pieces, centred.T @ centred
+    squares = [
+        rows.T @ rows if second == "full" else np.einsum("ij,ij->j", rows, rows)
+        for rows in (centred[part] for _, part in parts)
+    ]
+    return [], [(level, *own, s) for (level, _), own, s in zip(parts, sums, squares, strict=True)], None
+
+
+def _weighted_block_sums(
+    block: np.ndarray, codes: np.ndarray, f: np.ndarray, weights: np.ndarray, shift: np.ndarray, second: Second
+) -> tuple[list[int], list[Piece], np.ndarray | None]:
+    return _block_sums(block, codes, f, shift, second, weights)
 
 
 def first_rows(X: np.ndarray, most: int = 1024) -> np.ndarray:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+
+from causalfm.lazy_rows import LazyRows, is_lazy
+from causalfm.row_tasks import map_blocks, spans
+
+KEPT = 4  # sums remembered of rows outside memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +57,7 @@ def cell_sums(
     Parameters
     ----------
     X
-        ``(n, d)`` floating, may be a memory map.
+        ``(n, d)`` floating, may be a memory map or lie outside memory: then one pass answers whoever asks for the same.
     codes
         ``(n,)`` integer cell of each row, in ``[0, n_cells)``.
     n_cells
@@ -66,14 +72,35 @@ def cell_sums(
     CellSums
         Mergeable with ``+`` across shards that use the same codes.
     """
-    step = max(1, block_bytes // (8 * X.shape[1]))
-    width = X.shape[1] if features is None else features(X[:1], slice(0, 1)).shape[1]
-    total = np.zeros((n_cells, width))
-    for start in range(0, len(X), step):
-        rows = slice(start, start + step)
-        block = X[rows] if features is None else features(X[rows], rows)
-        add_by(total, codes[rows], np.asarray(block, dtype=np.float64))
-    return CellSums(np.bincount(codes, minlength=n_cells).astype(np.float64), total)
+    blocks = spans(len(X), max(1, block_bytes // (8 * X.shape[1])))
+    count = np.bincount(codes, minlength=n_cells).astype(np.float64)
+    if features is not None:
+        total = np.zeros((n_cells, features(X[:1], slice(0, 1)).shape[1]))
+        for rows in blocks:
+            add_by(total, codes[rows], np.asarray(features(X[rows], rows), dtype=np.float64))
+        return CellSums(count, total)
+    if is_lazy(X):
+        return CellSums(count, _remembered(X, codes, n_cells, blocks))
+    return CellSums(count, _total(X, codes, n_cells, blocks))
+
+
+def _total(X: np.ndarray | LazyRows, codes: np.ndarray, n_cells: int, blocks: list[slice]) -> np.ndarray:
+    total = np.zeros((n_cells, X.shape[1]))
+    for _, (used, sums) in map_blocks(X, blocks, sums_by_code, aligned=(codes,)):
+        total[used] += sums
+    return total
+
+
+def _remembered(X: LazyRows, codes: np.ndarray, n_cells: int, blocks: list[slice]) -> np.ndarray:
+    """Return the sums from the last pass that asked for the same, if they are small enough to be kept."""
+    if 8 * n_cells * X.shape[1] > X.limit // 8:
+        return _total(X, codes, n_cells, blocks)
+    key = "cell sums", n_cells, hashlib.sha256(np.ascontiguousarray(codes, dtype=np.int64).data).digest()
+    if key not in X.memo:
+        for old in [k for k in X.memo if k[0] == "cell sums"][: -KEPT + 1]:
+            del X.memo[old]
+        X.memo[key] = _total(X, codes, n_cells, blocks)
+    return np.array(X.memo[key])
 
 
 def weighted_products(
@@ -130,6 +157,9 @@ def ordered_blocks(
     tuple
         Slice of ``order`` and its rows, in float32 or float64; they may be a view, never write to them.
     """
+    if is_lazy(X):
+        yield from _ordered_reads(X, order, width, block_bytes)
+        return
     step = max(1, block_bytes // (8 * max(X.shape[1], width)))
     for start in range(0, len(order), step):
         rows = order[start : start + step]
@@ -139,13 +169,29 @@ def ordered_blocks(
         yield slice(start, start + len(rows)), np.asarray(block, dtype=dtype)
 
 
+def _ordered_reads(X: LazyRows, order: np.ndarray, width: int, block_bytes: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Read many rows at a time, each chunk once for all of them: rows scattered over the file cost a pass each time."""
+    step = max(1, block_bytes // (8 * max(X.shape[1], width)))
+    many = max(1, X.limit // 4 // (step * X.shape[1] * X.dtype.itemsize)) * step
+    for start in range(0, len(order), many):
+        held = X[order[start : start + many]]
+        for at, block in ordered_blocks(held, np.arange(len(held)), width, block_bytes=block_bytes):
+            yield slice(start + at.start, start + at.stop), block
+
+
+def sums_by_code(values: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Add up the rows of ``values (n, d)`` with the same code, in float64: the codes there are, and their sums."""
+    used, local = np.unique(codes, return_inverse=True)
+    values = np.asarray(values, dtype=np.float64)
+    if len(used) == len(codes):  # a row per code: nothing to add up
+        return codes, values
+    return used, np.asarray(_onehot(local, len(used)) @ values)
+
+
 def add_by(out: np.ndarray, codes: np.ndarray, values: np.ndarray) -> None:
     """Add ``values (n, d)`` to the rows ``codes (n,)`` of ``out``, in place; a code may come many times."""
-    used, local = np.unique(codes, return_inverse=True)
-    if len(used) == len(codes):  # a row per code: nothing to add up
-        out[codes] += values
-        return
-    out[used] += _onehot(local, len(used)) @ values
+    used, sums = sums_by_code(values, codes)
+    out[used] += sums
 
 
 def add_squares_by(out: np.ndarray, codes: np.ndarray, values: np.ndarray) -> None:

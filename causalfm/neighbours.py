@@ -14,6 +14,8 @@ import numpy as np
 
 from causalfm.arguments import check_seed, check_whole
 from causalfm.errors import DataError, positions
+from causalfm.lazy_rows import as_rows, is_lazy
+from causalfm.streamed_lists import no_direction, streamed_lists
 from causalfm.symmetric_pass import symmetric_lists, worthwhile
 
 if TYPE_CHECKING:
@@ -108,11 +110,18 @@ def knn(
     check_whole(k, "k", 1, why="neighbours per query")
     check_whole(reserve, "reserve", 0, why="neighbours kept beyond k")
     check_seed(random_state)
+    X = as_rows(X)
     n = _check_matrix(X)
     groups = _group_codes(exclude, n)
     rows = _query_rows(queries, n, random_state)
     _check_k(k, reserve, np.bincount(groups), groups[rows])
     width = min(k + reserve, n - 1)
+    if is_lazy(X) and device in (None, "cpu"):
+        best, where, bad = streamed_lists(X, rows, groups, width, _unit_rows, _top)
+        _refuse_no_direction(bad)
+        pad = ((0, 0), (0, k + reserve - width))
+        indices, similarity = np.pad(where, pad, constant_values=-1), np.pad(best, pad, constant_values=-np.inf)
+        return Neighbours(indices, similarity, rows, k, n)
     load = _loader(X, torch.device(device or "cpu"))
     members, offsets = np.argsort(groups, kind="stable"), np.append(0, np.cumsum(np.bincount(groups)))
     indices = np.full((len(rows), k + reserve), -1, dtype=np.int64)
@@ -201,6 +210,11 @@ def _loader(X: np.ndarray, device: torch.device) -> Loader:
     """Return a function that gives unit rows: from one normalised copy, or of a memory map as they are read."""
     import torch
 
+    if is_lazy(X):
+        if "no direction" not in X.memo:  # one pass, whoever asks
+            X.memo["no direction"] = no_direction(X, _unit_rows)
+        _refuse_no_direction(X.memo["no direction"])
+        return lambda index: torch.from_numpy(_unit_rows(X[index])[0]).to(device)
     step = max(1, 2**23 // X.shape[1])
     unit = None if isinstance(X, np.memmap) else np.empty(X.shape, dtype=np.float32)
     bad: list[int] = []
@@ -210,15 +224,19 @@ def _loader(X: np.ndarray, device: torch.device) -> Loader:
         bad.extend((np.flatnonzero(~((norms > 0) & np.isfinite(norms))) + start).tolist())
         if unit is not None:
             unit[rows] = scaled
-    if bad:
-        raise DataError(
-            f"X has {len(bad)} zero or non-finite rows ({positions(bad)}): they have no direction, so no cosine "
-            "similarity. Leave them out or re-extract them."
-        )
+    _refuse_no_direction(bad)
     if unit is not None:
         table = torch.from_numpy(unit).to(device)
         return lambda index: table[index if isinstance(index, slice) else torch.from_numpy(index).to(device)]
     return lambda index: torch.from_numpy(_unit_rows(X[index])[0]).to(device)
+
+
+def _refuse_no_direction(rows: list[int]) -> None:
+    if rows:
+        raise DataError(
+            f"X has {len(rows)} zero or non-finite rows ({positions(rows)}): they have no direction, so no cosine "
+            "similarity. Leave them out or re-extract them."
+        )
 
 
 def _unit_rows(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -232,7 +250,7 @@ def _unit_rows(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_matrix(X: np.ndarray) -> int:
-    if not isinstance(X, np.ndarray):
+    if not is_lazy(X) and not isinstance(X, np.ndarray):
         raise DataError(f"X must be a NumPy array of floats, not {type(X).__name__}: convert it with np.asarray(X).")
     if X.ndim != 2 or 0 in X.shape or X.dtype not in (np.float16, np.float32, np.float64):
         raise DataError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
+from causalfm.confidence import level_in_force
 from causalfm.covariances import CellCovariances
 from causalfm.norms import SquaredNorm
 
@@ -87,7 +88,9 @@ def _reach(p: float, q: float, correlation: float) -> float:
     return float(np.sqrt(max(p**2 + q**2 - 2.0 * correlation * p * q, 0.0)))
 
 
-def fieller(a: SquaredNorm, b: SquaredNorm, cells: CellCovariances, level: float = 0.95) -> tuple[float, float, float]:
+def fieller(
+    a: SquaredNorm, b: SquaredNorm, cells: CellCovariances, level: float | None = None
+) -> tuple[float, float, float]:
     """Ratio of two squared norms with Fieller's interval, truncated at 0.
 
     Parameters
@@ -97,7 +100,7 @@ def fieller(a: SquaredNorm, b: SquaredNorm, cells: CellCovariances, level: float
     cells
         The covariances both were made with.
     level
-        Two-sided confidence.
+        Two-sided confidence; None for the level in force.
 
     Returns
     -------
@@ -111,9 +114,9 @@ def fieller(a: SquaredNorm, b: SquaredNorm, cells: CellCovariances, level: float
     return fieller_of(a, b, covariance(a, b, cells), level)
 
 
-def fieller_of(a: SquaredNorm, b: SquaredNorm, shared: float, level: float = 0.95) -> tuple[float, float, float]:
+def fieller_of(a: SquaredNorm, b: SquaredNorm, shared: float, level: float | None = None) -> tuple[float, float, float]:
     """Return the same for two norms of a known covariance ``shared``."""
-    nothing = (float("nan"),) * 3
+    nothing, level = (float("nan"),) * 3, level_in_force(level)
     quantile = stats.t.ppf(0.5 + level / 2.0, min(a.df_directional, b.df_directional)) ** 2
     head = b.value**2 - quantile * b.variance
     if b.interval(level)[0] <= 0.0 or head <= 0.0:

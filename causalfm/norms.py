@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import optimize, special, stats
 
+from causalfm.confidence import level_in_force
 from causalfm.covariances import CellCovariances
 
 N_NODES = 1000
@@ -59,9 +60,9 @@ class SquaredNorm:
     gamma: np.ndarray
     bounds: dict[float, float] = field(default_factory=dict, repr=False)
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
+    def interval(self, level: float | None = None) -> tuple[float, float]:
         """Two-sided interval of the squared norm, found by inverting the quadratic statistic and truncated at 0."""
-        tail = (1.0 - level) / 2.0
+        tail = (1.0 - level_in_force(level)) / 2.0
         return self.bound(1.0 - tail), self.bound(tail)
 
     def bound(self, probability: float) -> float:

@@ -11,6 +11,7 @@ from causalfm.command_options import (
     Arrows,
     Biology,
     Columns,
+    DeclaredBy,
     Group,
     Head,
     Keep,
@@ -48,6 +49,7 @@ def shift(
         typer.Option(help="COLUMN=LEVEL: these rows of the one file are the deployment; repeat for more levels."),
     ] = None,
     graph: Arrows = "",
+    declared_by: DeclaredBy = "",
     key: Annotated[str | None, typer.Option(help="Array of the reference's .npz file, or obsm key of .h5ad.")] = None,
     deployment_key: Annotated[str | None, typer.Option(help="Array of the deployment's file; default: --key.")] = None,
     keep: Keep = None,
@@ -78,7 +80,7 @@ def shift(
     if (predictions is None) != (deployment_predictions is None):
         raise typer.BadParameter("--predictions and --deployment-predictions go together.")
     check_folder(out)
-    declared = graph_of(graph, biology, technical, covariates, group)
+    declared = graph_of(graph, biology, technical, covariates, group, declared_by)
     rules, model = load_policy(policy), head_of(head)
     first = cohort_of(reference, obs, key, keep, declared)
     if deployment is None:

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from causalfm.errors import DataError, positions
+from causalfm.lazy_rows import LazyRows, as_rows
+from causalfm.row_tasks import map_blocks
 
 BLOCK_BYTES = 64 * 2**20
 MISSING_LEVEL = "(missing)"
 
 
-def row_blocks(X: np.ndarray) -> Iterator[slice]:
+def row_blocks(X: np.ndarray | LazyRows) -> Iterator[slice]:
     """Yield consecutive row slices of at most 64 MiB of float64 each.
 
     Parameters
@@ -35,6 +37,8 @@ def row_blocks(X: np.ndarray) -> Iterator[slice]:
 
 def aligned_matrix(X: Any, obs: pd.DataFrame) -> np.ndarray:
     """Return embeddings as an array with the rows of the table; nothing is aligned by guessing.
+
+    A Dask array becomes :class:`causalfm.lazy_rows.LazyRows`, which engines read as they read an array.
 
     Parameters
     ----------
@@ -57,7 +61,7 @@ def aligned_matrix(X: Any, obs: pd.DataFrame) -> np.ndarray:
             f"X and obs are DataFrames under different row ids ({positions(where)}): bring them into one order with "
             "X.loc[obs.index], or pass X.to_numpy() if they are in one already."
         )
-    matrix = _as_array(X)
+    matrix = _as_array(as_rows(X))
     if matrix.ndim == 2 and len(matrix) != len(obs):
         raise DataError(
             f"X has {len(matrix)} rows and obs has {len(obs)}: they must describe the same rows in the same order. "
@@ -75,7 +79,7 @@ def _as_array(X: Any) -> np.ndarray:
     if hasattr(X, "toarray"):
         raise DataError("X is sparse: embeddings are dense. Convert it with X.toarray().")
     try:
-        return X if type(X) in (np.ndarray, np.memmap) else np.asarray(X)
+        return X if type(X) in (np.ndarray, np.memmap, LazyRows) else np.asarray(X)
     except ValueError:
         raise DataError("X is ragged: every row needs the same number of dimensions.") from None
     except (TypeError, RuntimeError):
@@ -84,7 +88,7 @@ def _as_array(X: Any) -> np.ndarray:
         ) from None
 
 
-def check_matrix(X: np.ndarray, *, values: bool = True) -> None:
+def check_matrix(X: np.ndarray | LazyRows, *, values: bool = True) -> None:
     """Refuse what is not a non-empty 2-D floating matrix of finite values.
 
     Parameters
@@ -109,7 +113,7 @@ def check_matrix(X: np.ndarray, *, values: bool = True) -> None:
             f"X has dtype {X.dtype}; embeddings are float16, float32 or float64. Convert it: X.astype('float32')."
         )
     if values:
-        bad = [i + rows.start for rows in row_blocks(X) for i in rows_not_finite(X[rows])]
+        bad = [i + rows.start for rows, found in map_blocks(X, list(row_blocks(X)), rows_not_finite) for i in found]
         refuse_not_finite(bad, len(X))
 
 
@@ -263,6 +267,12 @@ def encode_levels(column: pd.Series, name: str, *, private: bool) -> tuple[np.nd
         shown = "" if private else f": {', '.join(sorted({v for v in names if names.count(v) > 1}))}"
         raise DataError(f"column {name!r} has levels that read the same as text{shown}. Convert it with astype(str).")
     return codes, tuple(names)
+
+
+def varies_within(column: pd.Series, codes: np.ndarray, first: np.ndarray) -> bool:
+    """Whether a column differs, in any row of a level, from the ``first (levels,)`` row of that level."""
+    values, _ = pd.factorize(column, use_na_sentinel=False)
+    return not np.array_equal(values, values[first][codes])
 
 
 def look_alikes(levels: Iterable[str]) -> list[tuple[str, ...]]:

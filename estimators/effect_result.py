@@ -89,7 +89,7 @@ class Effect(Result):
         outcome: str | None = None,
         times: Sequence[float] = TIMES,
         q: float = 1.0,
-        alpha: float = 0.05,
+        alpha: float | None = None,
     ) -> Sensitivity:
         """Say how strong an undeclared common cause would have to be to explain a contrast away.
 
@@ -100,7 +100,7 @@ class Effect(Result):
         times
             How many times as strong as each declared column the benchmarks are.
         q, alpha
-            Of a scalar effect: share of the estimate to be explained away, and one minus the confidence.
+            Of a scalar effect: share of the estimate to be explained away, and one minus the confidence (0.05).
 
         Returns
         -------

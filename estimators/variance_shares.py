@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from causalfm.confidence import level_in_force
 from causalfm.estimators.influence.group_influence import GroupInfluence
 from causalfm.gram_norms import GramNorm, gram_covariance
 from causalfm.norm_contrasts import fieller_of
 from causalfm.units import helmert
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,7 @@ def level_spread(influence: GroupInfluence, shares: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(shares)[:, None] * (np.eye(L) - shares))
 
 
-def share_interval(norm: GramNorm, total: TotalVariance, level: float = CONFIDENCE) -> tuple[float, float, float]:
+def share_interval(norm: GramNorm, total: TotalVariance, level: float | None = None) -> tuple[float, float, float]:
     """Share ``norm / total`` with a two-sided interval.
 
     Parameters
@@ -70,7 +69,7 @@ def share_interval(norm: GramNorm, total: TotalVariance, level: float = CONFIDEN
     total
         Variance of the same groups.
     level
-        Confidence.
+        Confidence; None for the level in force.
 
     Returns
     -------
@@ -88,7 +87,7 @@ def share_interval(norm: GramNorm, total: TotalVariance, level: float = CONFIDEN
     """
     if total.value <= 0.0:
         return (float("nan"),) * 3
-    tail = (1.0 - level) / 2.0
+    tail = (1.0 - level_in_force(level)) / 2.0
     x, y = max(norm.value, 0.0), total.value
     low, high = norm.bound(1.0 - tail), norm.bound(tail)
     y_low, y_high = total.bound(1.0 - tail), total.bound(tail)

@@ -30,12 +30,13 @@ def files(tmp_path_factory):
 ROLES = ("--biology", "tumour", "--technical", "site", "--group", "patient")
 
 
-def test_audit_writes_three_reports_and_exits_with_the_verdict(files, tmp_path, monkeypatch, capsys) -> None:
+def test_audit_writes_its_reports_and_exits_with_the_verdict(files, tmp_path, monkeypatch, capsys) -> None:
     table = ("--obs", files / "table.csv", "--out", tmp_path / "out")
     roles = ("--biology", "tumour", "--technical", "site,scanner", "--covariates", "age", "--group", "patient")
     code = run(monkeypatch, "audit", files / "z.npz", *table, *roles)
     assert code == 1
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"report.html", "report.md", "report.json"}
+    written = {"report.html", "report.md", "report.json", "model-card.md"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == written
     body = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (body["verdict"], body["exit_code"]) == ("fail", 1)
     assert {f["factor"] for f in body["findings"]} == {"tumour", "site", "scanner"}

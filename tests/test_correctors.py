@@ -342,7 +342,9 @@ def test_a_saved_corrector_does_the_same_elsewhere(rows, name, tmp_path):
         with pytest.raises(DataError, match="read from a file"):
             again.partial_fit(pd.DataFrame(X).add_prefix("z"), obs["site"], **given(obs))
     content = (tmp_path / "corrector.safetensors").read_bytes()
-    assert b"p7" not in content
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")]  # two bytes of the arrays may spell anything
+    assert header.startswith(b"{")
+    assert b"p7" not in header
     if name in ("leace", "combat", "scm"):  # a process costs seconds
         bare = (scm() if name == "scm" else with_ages(name)).fit(X, obs["site"], **given(obs))
         bare.save(tmp_path / "corrector.safetensors")

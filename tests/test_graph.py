@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from causalfm.auditing.continuous import without
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, GraphError, NotIdentifiedError
 from causalfm.graph import CausalGraph
+from causalfm.scm.packing import graph_header
 
 EXAMPLE = "age -> tumour; site <-> {tumour, age}; site -> {scanner, stain}; {tumour, age, site, scanner, stain} -> Z"
 ROLES = {"biology": "tumour", "technical": ["site", "scanner", "stain"], "group": "patient"}
@@ -592,3 +594,17 @@ def test_many_integer_site_codes_are_levels_and_many_integer_ages_are_not():
     graph = CausalGraph.standard(biology="tumour", technical="site", covariates="age", group="patient")
     graph.check(cohort)
     assert [graph.kind(c, cohort) for c in ("site", "tumour", "age")] == ["categorical", "categorical", "continuous"]
+
+
+def test_who_declared_the_graph_is_kept_and_changes_nothing_else():
+    parts = {"biology": "tumour", "technical": ["site", "scanner"], "group": "patient"}
+    named, bare = CausalGraph.standard(**parts, declared_by="B. Osei, pathology"), CausalGraph.standard(**parts)
+    assert (named.declared_by, bare.declared_by) == ("B. Osei, pathology", "")
+    assert (named.to_dict()["declared_by"], bare.to_dict()["declared_by"]) == ("B. Osei, pathology", "")
+    assert named == bare
+    assert hash(named) == hash(bare)
+    assert without(named, "scanner").declared_by == "B. Osei, pathology"
+    assert graph_header(named)["declared_by"] == "B. Osei, pathology"
+    assert "declared_by" not in graph_header(bare)  # a file that older versions read as well
+    with pytest.raises(GraphError, match="declared_by is no text"):
+        CausalGraph.standard(**parts, declared_by=None)

@@ -18,8 +18,11 @@ NOUNS = {
     "validation",
     "tables",
     "cohort",
+    "confidence",
     "formats",
     "io",
+    "lazy_rows",
+    "row_tasks",
     "strata",
     "positivity",
     "crosstabs",
@@ -32,6 +35,7 @@ NOUNS = {
     "dosing",
     "graph",
     "graph_checks",
+    "graph_records",
     "identification",
     "matching",
     "model_files",
@@ -40,7 +44,16 @@ NOUNS = {
     "separation",
     "trimming",
 }
-ENGINES = {"moments", "resampling", "neighbours", "symmetric_pass", "hits", "units", "standardisation"} | {
+ENGINES = {
+    "streamed_lists",
+    "moments",
+    "resampling",
+    "neighbours",
+    "symmetric_pass",
+    "hits",
+    "units",
+    "standardisation",
+} | {
     "singular_values",
     "level_moments",
     "covariances",
@@ -59,7 +72,7 @@ MEMBERS = {
     "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
     | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot", "scoreboard_plot"},
     "cli": {"cli", "command_options", "correct_command", "demo", "doctor", "extract_command"}
-    | {"monitor_command", "shift_command"},
+    | {"evidence_command", "monitor_command", "report_command", "reports_command", "card_command", "shift_command"},
 }
 ROWS = (
     ("nouns",),

@@ -3,8 +3,12 @@
 from causalfm.auditing.comparing import compare
 from causalfm.auditing.comparison import Board, Comparison, Contrast, Standing
 from causalfm.auditing.comparison_metrics import METRICS, Metric
+from causalfm.auditing.documents import schema_path
 from causalfm.auditing.findings import Advice, Audit, Finding
+from causalfm.auditing.loading import load_audit
+from causalfm.auditing.model_cards import model_card
 from causalfm.auditing.policy import Policy, load_policy
+from causalfm.auditing.reports_index import index_reports
 from causalfm.auditing.runner import audit
 
 __all__ = [
@@ -20,5 +24,9 @@ __all__ = [
     "Standing",
     "audit",
     "compare",
+    "index_reports",
+    "load_audit",
     "load_policy",
+    "model_card",
+    "schema_path",
 ]

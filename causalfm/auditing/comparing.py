@@ -15,6 +15,7 @@ from causalfm.auditing.comparison_words import CURVE, conclusions, headline, ope
 from causalfm.auditing.running import Progress, provenance, refuse_missing_units
 from causalfm.auditing.same_rows import check_encoders, check_same_rows, with_one_table
 from causalfm.cohort import Cohort
+from causalfm.confidence import DEFAULT_ALPHA, using_alpha
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.metrics import robustness_index
@@ -30,6 +31,7 @@ POINTS = 12_000  # on all maps of a page together: it stays under 2 MB
 MOST_POINTS, FEWEST_POINTS = 600, 150  # on one panel
 
 
+@using_alpha(DEFAULT_ALPHA)  # a comparison has no policy: its intervals are 95 %, and its report says so
 def compare(
     cohorts: Mapping[str, Cohort],
     graph: CausalGraph,

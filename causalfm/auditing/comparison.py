@@ -214,6 +214,13 @@ class Comparison(Result):
 
         return write_text(render_markdown(self), path)
 
+    def to_model_card(self, encoder: str, path: str | Path | None = None) -> str:
+        """Render the model card of one encoder among the others; write it atomically if ``path`` is given."""
+        from causalfm.auditing.model_cards import model_card
+        from causalfm.auditing.report import write_text
+
+        return write_text(model_card(self, name=encoder), path)
+
     def to_json(self, path: str | Path | None = None) -> str:
         """Render JSON (strict: no NaN); write it atomically if ``path`` is given."""
         from causalfm.auditing.report import render_json, write_text

@@ -10,7 +10,7 @@ from causalfm.auditing.comparison import Board, Comparison
 from causalfm.auditing.comparison_metrics import METRICS
 from causalfm.auditing.comparison_words import heading
 from causalfm.auditing.formatting import DASH, bounds, listing, number
-from causalfm.auditing.report import environment
+from causalfm.auditing.templating import environment
 from causalfm.results import Estimate
 
 if TYPE_CHECKING:

@@ -73,6 +73,7 @@ def without(graph: CausalGraph, node: str) -> CausalGraph:
         specimen=graph.specimen,
         selected=names(graph.selected),
         kinds={name: kind for name, kind in graph.kinds.items() if name != node},
+        declared_by=graph.declared_by,
     )
 
 

@@ -12,7 +12,8 @@ from itertools import combinations
 
 import numpy as np
 
-from causalfm.metrics.design import LEVEL, t_quantile, variance_of
+from causalfm.confidence import level_in_force
+from causalfm.metrics.design import t_quantile, variance_of
 from causalfm.results import Influence
 
 DRAWS = 20_000
@@ -163,7 +164,7 @@ def _joint_quantiles(
     largest = np.abs(errors / errors.std(axis=0)).max(axis=1)
     for i in np.flatnonzero(known):
         drawn = largest / _spread(u, df[i])
-        quantile[i] = np.quantile(drawn, LEVEL)
+        quantile[i] = np.quantile(drawn, level_in_force())
         p_value[i] = (1 + (drawn >= t[i]).sum()) / (1 + DRAWS)
     return quantile, p_value
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from causalfm.auditing.advice import advice_on
 from causalfm.auditing.findings import Advice, Audit, Finding
+from causalfm.auditing.group_counts import group_counts
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.running import Progress, Step, data_of, provenance, run_steps
 from causalfm.auditing.shift_headline import shift_headline
@@ -78,6 +79,7 @@ def deployment_audit(
         "deployment_units": int(domains.deployment.units.max()) + 1,
         "deployment_rows_labelled": int(known.sum()),
         "deployment_fingerprint": deployment.fingerprint(columns),
+        "deployment_group_counts": group_counts(deployment, graph),
         "model": domains.model,
     }
     if "missing" in deployment.info:

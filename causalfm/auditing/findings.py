@@ -164,14 +164,31 @@ class Audit(Result):
         return EXIT_CODES[self.verdict]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row per finding."""
-        return [row for finding in self.findings for row in finding.rows()]
+        """Return one row per finding, small cells hidden as the policy asks."""
+        from causalfm.auditing.suppression import published
+
+        return [row for finding in published(self).findings for row in finding.rows()]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the whole audit as JSON-ready data, with its schema version."""
-        body = super().to_dict()
+        """Return the whole audit as JSON-ready data, with its schema version, small cells hidden as the policy asks."""
+        from causalfm.auditing.suppression import published
+
+        body = super(Audit, published(self)).to_dict()
         body["graph"] = self.graph.to_dict()
         return {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, "exit_code": self.exit_code, **body}
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> Audit:
+        """Build the audit that :meth:`to_dict` wrote, of this or an older schema version.
+
+        Raises
+        ------
+        DataError
+            As for :func:`causalfm.auditing.load_audit`.
+        """
+        from causalfm.auditing.loading import audit_of
+
+        return audit_of(body)
 
     def to_html(self, path: str | Path | None = None) -> str:
         """Render one self-contained HTML page; write it atomically if ``path`` is given.
@@ -195,6 +212,27 @@ class Audit(Result):
         from causalfm.auditing.report import render_markdown, write_text
 
         return write_text(render_markdown(self), path)
+
+    def to_model_card(self, path: str | Path | None = None, *, name: str = "") -> str:
+        """Render a model card for a Hugging Face repository; write it atomically if ``path`` is given.
+
+        Parameters
+        ----------
+        path
+            Target file, ``README.md`` in a repository.
+        name
+            Name of the model; default: the encoder that the data name. For several audits see
+            :func:`causalfm.auditing.model_card`.
+
+        Returns
+        -------
+        str
+            YAML front matter and Markdown.
+        """
+        from causalfm.auditing.model_cards import model_card
+        from causalfm.auditing.report import write_text
+
+        return write_text(model_card(self, name=name), path)
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Render JSON (strict: no NaN); write it atomically if ``path`` is given."""

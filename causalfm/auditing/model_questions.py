@@ -14,6 +14,7 @@ from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.running import Step
 from causalfm.cohort import Cohort
+from causalfm.confidence import alpha_in_force
 from causalfm.errors import CausalFMError, DataError
 from causalfm.estimators import deconfounded_performance
 from causalfm.graph import CausalGraph
@@ -182,7 +183,7 @@ def _premium(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, gi
 
 
 def _per_level(cohort: Cohort, graph: CausalGraph, factor: str, given: Downstream) -> list[dict[str, Any]]:
-    """Balanced accuracy and recalls at every level, over its classes; intervals hold together with 95 %."""
+    """Balanced accuracy and recalls at every level, over its classes; intervals hold together."""
     label, level = cohort.factor(graph.biology), cohort.factor(factor)
     unit = cohort.factor(graph.group, private=True)
     scores = aligned_predictions(given.predictions, cohort, graph.biology)
@@ -194,7 +195,8 @@ def _per_level(cohort: Cohort, graph: CausalGraph, factor: str, given: Downstrea
         groups = np.unique(unit.codes[here], return_inverse=True)[1]
         weights = 1.0 / np.bincount(groups)[groups]
         chance = 1.0 / label.n_levels
-        told = balanced_accuracy(hit[here], y, groups, weights, chance=chance, level=1.0 - 0.05 / level.n_levels)
+        together = 1.0 - alpha_in_force() / level.n_levels
+        told = balanced_accuracy(hit[here], y, groups, weights, chance=chance, level=together)
         value, recalls, low, high = told
         row: dict[str, Any] = {"level": name, "balanced accuracy": value, "low": low, "high": high}
         row |= {f"{graph.group}s": int(groups.max()) + 1}

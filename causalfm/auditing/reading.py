@@ -12,6 +12,7 @@ from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.unseen_levels import unseen_levels
 from causalfm.cohort import Cohort
+from causalfm.confidence import CHECK_ALPHA
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.metrics.calibration import furthest_off
@@ -224,7 +225,7 @@ def differing_covariates(cohort: Cohort, graph: CausalGraph, factor: str) -> lis
             counts = table(codes, levels, (column.n_levels, int(levels.max()) + 1))
             counts = counts[counts.any(axis=1)][:, counts.any(axis=0)]
             p_value = stats.chi2_contingency(counts).pvalue if min(counts.shape) > 1 else 1.0
-        if p_value < 0.05:
+        if p_value < CHECK_ALPHA:
             found.append(name)
     return found
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import secrets
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from causalfm.auditing.findings import Audit
-from causalfm.auditing.formatting import DASH, bounds, clean, interval, listing, number, printable, requirement
+from causalfm.auditing import estimands, rooms
+from causalfm.auditing.findings import Audit, Finding
+from causalfm.auditing.formatting import clean, listing
+from causalfm.auditing.report_figures import figures_of
+from causalfm.auditing.suppression import published
+from causalfm.auditing.templating import MARKS, environment
 from causalfm.errors import DataError
-from causalfm.results import CAVEAT, Result, plain
+from causalfm.results import CAVEAT, Result
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-MARKS = {"pass": "✓", "fail": "✕", "cannot tell": "?"}
+__all__ = ["CAVEAT", "MARKS", "environment", "render_html", "render_json", "render_markdown", "render_summary",
+           "write_text"]  # fmt: skip
 
 
 def render_html(audit: Audit) -> str:
@@ -35,7 +35,8 @@ def render_html(audit: Audit) -> str:
     str
         The page. Every name from the data is escaped.
     """
-    return _page("report.html.j2", audit, figures=_figures(audit))
+    shown = published(audit)
+    return _page("report.html.j2", shown, figures=figures_of(shown))
 
 
 def render_markdown(audit: Audit) -> str:
@@ -51,7 +52,7 @@ def render_markdown(audit: Audit) -> str:
     str
         Tables stay intact whatever the names hold: pipes, line breaks, HTML and links are escaped.
     """
-    return re.sub(r"\n{3,}", "\n\n", _page("report.md.j2", audit)).strip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", _page("report.md.j2", published(audit))).strip() + "\n"
 
 
 def render_json(audit: Result) -> str:
@@ -83,7 +84,7 @@ def render_summary(audit: Audit) -> str:
     str
         An HTML fragment with inline styles only: a notebook's own style sheet stays untouched.
     """
-    return _page("summary.html.j2", audit)
+    return _page("summary.html.j2", published(audit))
 
 
 def write_text(text: str, path: str | Path | None) -> str:
@@ -123,6 +124,11 @@ def write_text(text: str, path: str | Path | None) -> str:
     return text
 
 
+def confidence(policy: Mapping[str, Any]) -> str:
+    """Write the confidence level of a policy, ``"95%"`` for ``alpha: 0.05``."""
+    return f"{100.0 * (1.0 - float(policy.get('alpha') or 0.05)):.10g}%"
+
+
 def _page(template: str, audit: Audit, **extra: Any) -> str:
     findings = [(f"finding-{i}", finding) for i, finding in enumerate(audit.findings, 1)]
     verdict = audit.verdict
@@ -130,14 +136,25 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
     if not any(CAVEAT in sentence for sentence in assumptions):
         assumptions.append(CAVEAT)
     listed = listing(audit.graph.technical)
+    deciding = [(key, finding) for key, finding in findings if is_monitored(finding)]
     return (
         environment(markdown=template.endswith(".md.j2"))
         .get_template(template)
         .render(
             audit=audit,
+            purpose={"intended_use": "", "declared_by": "", "declared_on": "", **audit.purpose},
             verdict=verdict,
             findings=findings,
-            reasons=[finding for _, finding in findings if finding.verdict == verdict != "pass"],
+            cards=rooms.cards(findings),
+            headings=rooms.ROOMS,
+            rooms=rooms,
+            words=estimands,
+            declared_by=audit.graph.to_dict().get("declared_by", ""),
+            kind="a deployment" if estimands.is_deployment(audit) else "a cohort of embeddings",
+            deployment=estimands.is_deployment(audit),
+            level=confidence(audit.policy),
+            before=earlier_runs(audit),
+            reasons=[(key, finding) for key, finding in deciding if finding.verdict == verdict != "pass"],
             unanswered=[(key, finding) for key, finding in findings if finding.verdict == "cannot tell"],
             tally={name: sum(f.verdict == name for f in audit.findings) for name in MARKS},
             questions=dict.fromkeys(f.question for f in audit.findings),
@@ -148,113 +165,21 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
     )
 
 
-def _figures(audit: Audit) -> dict[str, Any]:
-    """Draw everything as inline SVG; our own SVG is the only text that enters the page unescaped."""
-    from markupsafe import Markup
-
-    from causalfm.plot import by_quantity, plot_findings, plot_graph, plot_overlap, to_svg
-
-    unit = f"independent units ({audit.graph.group})"
-    findings, overlaps = {}, {}
-    for i, (quantity, rows) in enumerate(by_quantity(audit.findings).items()):
-        seen = "; ".join(f"{f.factor} {interval(f)}, {f.verdict}" for f in rows)
-        drawing = plot_findings(rows, titled=False)
-        label = f"{quantity or 'number'}, with interval, chance and margin"
-        findings[quantity] = Markup(to_svg(drawing, label=label, description=seen, ident=f"findings {i}"))
-    for i, (factor, table) in enumerate(audit.tables.items()):
-        drawing = plot_overlap(table, factor=factor, unit=unit)
-        label = f"Cells of {audit.graph.biology} by {factor}, in {unit}"
-        seen = "The overlap table of this page has the same numbers."
-        overlaps[factor] = Markup(to_svg(drawing, label=label, description=seen, ident=f"overlap {i}"))
-    graph = to_svg(plot_graph(audit.graph), label="Declared causal graph", description=str(audit.graph))
-    return {"findings": findings, "overlaps": overlaps, "graph": Markup(graph)}
+def earlier_runs(audit: Audit) -> list[str]:
+    """Say which audits of the same data came before, and what their policy said otherwise."""
+    out = []
+    for run in audit.earlier:
+        if run.get("broken"):
+            out.append(str(run["broken"]))
+            continue
+        changed = [f"{c['key']} was {c['before']}, now {c['after']}" for c in run.get("changed", ())]
+        then = f"These data were audited before, on {run.get('created', 'an unknown date')}"
+        verdict = f" (verdict: {run['verdict']})" if run.get("verdict") else ""
+        with_policy = f", with another policy: {'; '.join(changed)}." if changed else ", with the same policy."
+        out.append(f"{then}{verdict}{with_policy}")
+    return out
 
 
-@cache
-def environment(*, markdown: bool) -> Environment:
-    """Build a template environment in which every expression is escaped unless the template says otherwise."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        finalize=_markdown if markdown else _html,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"number": number, "requirement": requirement, "label": _label, "inline": _inline}
-    environment.filters |= {"plain": plain, "without": _without}
-    # digits and brackets only: the one text of ours that Markdown's escaping would make hard to read
-    environment.filters["interval"] = lambda finding: Markup(interval(finding))
-    environment.filters["change"] = _change
-    environment.tests |= {"table": _is_table, "pairs": lambda value: isinstance(value, Mapping)}
-    environment.globals |= {"marks": MARKS, "columns": _columns, "numeric": _numeric}
-    return environment
-
-
-def _change(cell: Mapping[str, float]) -> Any:
-    """Write the change of an accuracy with its interval, or the accuracy where there is no correction to change it."""
-    from markupsafe import Markup
-
-    if math.isnan(cell["change"]):
-        return Markup(bounds(cell["value"], math.nan, math.nan))
-    sign = "+" if cell["change"] > 0 else ""
-    return Markup(sign + bounds(cell["change"], cell["low"], cell["high"], 0.0))
-
-
-def _html(value: Any) -> Any:
-    """Keep what is escaped already; in the rest, control characters become blanks before escaping."""
-    from markupsafe import Markup
-
-    return value if isinstance(value, Markup) else printable(value)
-
-
-def _markdown(value: Any) -> Any:
-    """Escape text for Markdown: one line, no cell borders, HTML, emphasis, code or links of its own."""
-    from markupsafe import Markup
-
-    if isinstance(value, Markup):  # the output of a macro: escaped already
-        return value
-    text = re.sub(r"&(?=[#a-zA-Z])", "&amp;", printable(value))  # "a < b & c" is fine as it is, and legible
-    text = re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text)
-    return Markup(re.sub(r"([\\`*\[\]|~])", r"\\\1", text))
-
-
-def _label(key: object) -> str:
-    """Turn a key into words: ``n_groups`` -> ``n groups``. One that is in words may hold a column's name: it stays."""
-    text = clean(key)
-    return text if " " in text else text.replace("_", " ")
-
-
-def _inline(value: Any) -> str:
-    """Write nested settings on one line."""
-    if isinstance(value, Mapping):
-        return "; ".join(f"{_label(key)} {_inline(item)}" for key, item in value.items())
-    if not isinstance(value, (list, tuple)):
-        return number(value)
-    parts = [f"{{{_inline(item)}}}" if isinstance(item, (list, tuple, Mapping)) else _inline(item) for item in value]
-    return ", ".join(parts) or DASH
-
-
-def _without(mapping: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    """Leave out keys that are shown elsewhere."""
-    return {key: value for key, value in mapping.items() if key not in keys}
-
-
-def _is_table(value: Any) -> bool:
-    """Tell whether a value is a non-empty list of records."""
-    return isinstance(value, (list, tuple)) and bool(value) and all(isinstance(row, Mapping) for row in value)
-
-
-def _columns(records: list[Mapping[str, Any]]) -> list[str]:
-    """Return the keys of all records in order of first appearance."""
-    return list(dict.fromkeys(key for record in records for key in record))
-
-
-def _numeric(records: list[Mapping[str, Any]]) -> list[str]:
-    """Return the keys that hold numbers and what is missing, so that the first record does not decide alone."""
-    held = {key: [record[key] for record in records if record.get(key) is not None] for key in _columns(records)}
-    return [key for key, values in held.items() if values and all(isinstance(v, (int, float)) for v in values)]
+def is_monitored(finding: Finding) -> bool:
+    """Tell whether a finding decides the verdict: the policy may monitor some technical factors only."""
+    return finding.details.get("monitored") is not False

@@ -12,6 +12,7 @@ from typing import Any
 from causalfm import __version__
 from causalfm.arrows import names
 from causalfm.auditing.findings import Advice, Finding
+from causalfm.auditing.group_counts import group_counts
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.results import plain
@@ -76,6 +77,7 @@ def data_of(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
         "rows_per_unit": {"least": int(counts.min()), "mean": float(counts.mean()), "most": int(counts.max())},
         "fingerprint": cohort.fingerprint(graph.columns),
         "columns": list(graph.columns),
+        "group_counts": group_counts(cohort, graph),
     }
     return {**body, **{f"info_{key}": plain(value) for key, value in cohort.info.items()}}
 

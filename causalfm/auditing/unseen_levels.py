@@ -7,6 +7,7 @@ from typing import Any
 
 from causalfm.auditing.formatting import bounds
 from causalfm.cohort import Cohort
+from causalfm.confidence import alpha_in_force, percent
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.metrics import transfer_gap
@@ -50,7 +51,7 @@ def _rows(found: Estimate, factor: str) -> list[dict[str, Any]]:
     levels, details = found.details["levels"], found.details
     mean = [math.fsum(row[key] for row in levels) / len(levels) for key in ("seen", "unseen")]
     numbers = *mean, found.value, found.low, found.high
-    note = "those of the levels hold together with 95%"
+    note = f"those of the levels hold together with {percent(alpha_in_force())}"
     rows = [_row(factor, f"mean of {len(levels)}", *numbers, units=found.n_groups, note=note)]
     for row in levels:
         numbers = tuple(row[key] for key in ("seen", "unseen", "gap", "low", "high"))

@@ -10,6 +10,7 @@ import numpy as np
 
 from causalfm.arguments import check_positive
 from causalfm.cohort import Cohort
+from causalfm.confidence import alpha_in_force
 from causalfm.dose_units import DoseUnits
 from causalfm.factor_contrasts import Contrasts
 from causalfm.graph import CausalGraph
@@ -22,7 +23,6 @@ from causalfm.results import Estimate, TestResult, Verdict, verdict_against
 from causalfm.standardisation import Standardised
 from causalfm.units import Units
 
-ALPHA = 0.05
 MARGIN_WORDS: dict[Verdict, str] = {
     "pass": "; even the largest distance between two levels is below {margin:g} times the distance between classes.",
     "fail": "; some distance between two levels ({pair} is the largest) is above {margin:g} times the distance between "
@@ -202,7 +202,7 @@ def _decide(base: TestResult, tested: Tested, contrasts: Contrasts, found: Overl
             verdict = "cannot tell"
             ending += f" This holds for {', '.join(found.levels)} only; not compared: {'; '.join(found.left_out)}."
     given = f" given {', '.join(found.given)}" if found.given else ""
-    depends = low > 0 or tested.p_value <= ALPHA
+    depends = low > 0 or tested.p_value <= alpha_in_force()
     seen = f"The {tested.subject} depends on {{}}{{}}" if depends else "No dependence on {}{} was found"
     numbers = f"(p = {tested.p_value:.3g}, {details['n_permutations']} {tested.draws} of {units.unit}s)"
     return dataclasses.replace(

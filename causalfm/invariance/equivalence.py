@@ -11,9 +11,10 @@ import numpy as np
 
 from causalfm.arguments import check_positive
 from causalfm.cohort import Cohort
+from causalfm.confidence import alpha_in_force
 from causalfm.factor_contrasts import Contrasts
 from causalfm.graph import CausalGraph
-from causalfm.invariance.decision import ALPHA, size_of_effect
+from causalfm.invariance.decision import size_of_effect
 from causalfm.invariance.posing import pose
 from causalfm.norm_contrasts import upper_bound
 from causalfm.paired_units import contrast_units
@@ -122,7 +123,7 @@ def equivalence_test(
         "margin_bounds": bounds,
         "ratio_to_biology": tuple(np.sqrt(np.maximum(contrasts.ratio(), 0.0)).tolist()),
         "no_biology": contrasts.no_biology,
-        "alpha": ALPHA,
+        "alpha": alpha_in_force(),
     }
     return dataclasses.replace(
         base,
@@ -163,7 +164,7 @@ def equivalence_p_value(contrasts: Contrasts, margin: float) -> tuple[float, flo
         return upper_bound(contrasts.pairs[pair], biology, margin**2, contrasts.cells, 1.0 - error)
 
     p_value, decides = 0.0, furthest
-    for pair in sorted(contrasts.pairs, key=lambda pair: -upper(pair, ALPHA)):
+    for pair in sorted(contrasts.pairs, key=lambda pair: -upper(pair, alpha_in_force())):
         if p_value == 0.0 or upper(pair, p_value) >= 0.0:  # no smaller p-value than those before
             found = _smallest_error(partial(upper, pair))
             p_value, decides = (found, pair) if found > p_value else (p_value, decides)

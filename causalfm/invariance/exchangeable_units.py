@@ -136,6 +136,7 @@ def _without_arrow(graph: CausalGraph, column: str) -> CausalGraph:
         specimen=graph.specimen,
         selected=graph.selected,
         kinds=graph.kinds,
+        declared_by=graph.declared_by,
     )
 
 

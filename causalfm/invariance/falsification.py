@@ -11,13 +11,13 @@ import numpy as np
 
 from causalfm.arguments import check_seed, check_whole
 from causalfm.cohort import Cohort
+from causalfm.confidence import CHECK_ALPHA
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.invariance.implied import Independence, implied_independences
 from causalfm.invariance.residual_products import encode, independence_test, spline_basis
 from causalfm.results import Result, TestResult, Verdict, worst
 
-ALPHA = 0.05
 PER_TERM = 20  # patients for each term of the regressions
 MOST_TERMS = 400  # of one regression: 100,000 patients then take ten seconds and 1.8 GB
 
@@ -112,7 +112,7 @@ def falsify_graph(
 
 def fewest_permutations(graph: CausalGraph) -> int:
     """Return how many permutations Holm's correction needs: with fewer nothing could be significant."""
-    return max(1, int(np.ceil(len(implied_independences(graph)) / ALPHA)) - 1)
+    return max(1, int(np.ceil(len(implied_independences(graph)) / CHECK_ALPHA)) - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +190,7 @@ def _holm(tests: Sequence[TestResult]) -> list[TestResult]:
     for rank, i in enumerate(told):
         test = tests[i]
         corrected = max(corrected, min(1.0, (len(told) - rank) * test.p_value))
-        verdict: Verdict = "fail" if corrected <= ALPHA else "cannot tell"
+        verdict: Verdict = "fail" if corrected <= CHECK_ALPHA else "cannot tell"
         seen = "contradicts" if verdict == "fail" else "does not contradict"
         numbers = (
             f"(p = {corrected:.3g} after Holm's correction, {test.details['association']:.2g} of the variance in "

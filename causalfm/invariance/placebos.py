@@ -10,10 +10,10 @@ from scipy import stats
 
 from causalfm.arguments import check_seed, check_whole
 from causalfm.cohort import Cohort, Factor
+from causalfm.confidence import CHECK_ALPHA
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
-from causalfm.invariance.decision import ALPHA
 from causalfm.invariance.mean import mean_test
 from causalfm.invariance.self_checks import TOO_LARGE, cluster_of_units
 from causalfm.results import Check, Verdict
@@ -98,13 +98,13 @@ def _halves(rng: np.random.Generator, stratum: np.ndarray) -> np.ndarray:
 
 
 def _result(p_values: np.ndarray, unit: str, clusters: str, within: list[str]) -> Check:
-    rejected, n = int((p_values <= ALPHA).sum()), len(p_values)
+    rejected, n = int((p_values <= CHECK_ALPHA).sum()), len(p_values)
     low, high = map(float, stats.binomtest(rejected, n).proportion_ci())
-    verdict: Verdict = "fail" if low > TOO_LARGE else "pass" if low <= ALPHA <= high else "cannot tell"
+    verdict: Verdict = "fail" if low > TOO_LARGE else "pass" if low <= CHECK_ALPHA <= high else "cannot tell"
     where = f" within {' and '.join(within)}" if within else ""
     sentence = (
         f"Of {n} random splits of {clusters}s into halves{where} {rejected / n:.1%} [{low:.1%}, {high:.1%}] are "
-        f"rejected at {ALPHA:.0%} with {unit}s as the unit. This checks the grouping only."
+        f"rejected at {CHECK_ALPHA:.0%} with {unit}s as the unit. This checks the grouping only."
     )
     details: dict[str, Any] = {"share": rejected / n, "low": low, "high": high, "p_values": np.sort(p_values).tolist()}
     return Check("placebo", verdict, sentence, details)

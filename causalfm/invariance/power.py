@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalfm.invariance.decision import ALPHA
+from causalfm.confidence import CHECK_ALPHA
 from causalfm.invariance.null_models import PValues
 
 POWER = 0.8
@@ -32,7 +32,7 @@ def power_curve(p_values: PValues, direction: str, scale: float, points: int = G
     """
 
     def power(distance: float) -> float:
-        return float((p_values(direction, distance) <= ALPHA).mean())
+        return float((p_values(direction, distance) <= CHECK_ALPHA).mean())
 
     top = max(scale, 1e-12)
     for _ in range(20):  # to three thousand times the guess: beyond it nothing would be seen

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from causalfm.confidence import alpha_in_force
 from causalfm.invariance.prediction_parts import Asked, Part
 from causalfm.invariance.score_gaps import Gaps
 from causalfm.invariance.signatures import INDEPENDENCE, SEPARATION, STABILITY, SUFFICIENCY
 from causalfm.results import Estimate, TestResult, Verdict, verdict_against
 
-ALPHA = 0.05
 SUBJECT = {
     INDEPENDENCE: "mean predicted probability of {label}",
     SEPARATION: "mean predicted probability of {label}",
@@ -63,7 +63,7 @@ def conclude(
     p_value = min(1.0, len(parts) * min(part.p_value for part in parts))
     tests = [{"among": part.among, "p_value": part.p_value, "rows": int(part.rows.sum())} for part in parts]
     low, high = bounds = _bounds(parts, looks)
-    clear = p_value <= ALPHA and (worst["low"] > 0.0 or worst["high"] < 0.0)
+    clear = p_value <= alpha_in_force() and (worst["low"] > 0.0 or worst["high"] < 0.0)
     verdict: Verdict = "fail" if clear else "cannot tell"
     if margin is not None:
         verdict = verdict_against(low, high, margin)
@@ -91,7 +91,7 @@ def conclude(
 
 def _rows(gaps: Gaps, among: str, classes: Sequence[str], looks: int) -> list[dict[str, Any]]:
     """One entry per gap; intervals corrected for ``looks`` gaps (Bonferroni)."""
-    reach = gaps.reach(ALPHA / 2.0 / looks)
+    reach = gaps.reach(alpha_in_force() / 2.0 / looks)
     out = []
     for j, levels in enumerate(gaps.names):
         for k, name in enumerate(classes):
@@ -103,8 +103,8 @@ def _rows(gaps: Gaps, among: str, classes: Sequence[str], looks: int) -> list[di
 
 def _bounds(parts: Sequence[Part], looks: int) -> tuple[float, float]:
     """Bounds of the largest gap: Bonferroni from below, each one-sided at 95 % from above (intersection-union)."""
-    low = max(float((np.abs(p.gaps.values) - p.gaps.reach(ALPHA / looks)).max()) for p in parts)
-    return low, max(float((np.abs(p.gaps.values) + p.gaps.reach(ALPHA)).max()) for p in parts)
+    low = max(float((np.abs(p.gaps.values) - p.gaps.reach(alpha_in_force() / looks)).max()) for p in parts)
+    return low, max(float((np.abs(p.gaps.values) + p.gaps.reach(alpha_in_force())).max()) for p in parts)
 
 
 def _effect(asked: Asked, parts: Sequence[Part], worst: Mapping[str, Any], looks: int) -> Estimate:
@@ -129,7 +129,8 @@ def _effect(asked: Asked, parts: Sequence[Part], worst: Mapping[str, Any], looks
 def _sentence(result: TestResult, effect: Estimate, asked: Asked, margin: float | None) -> str:
     subject = SUBJECT[asked.kind].format(label=asked.graph.biology)
     given = f" given {', '.join(result.given)}" if result.given else ""
-    found = "The {} depends on {}{}" if result.p_value <= ALPHA else "No dependence of the {} on {}{} was found"
+    depends = result.p_value <= alpha_in_force()
+    found = "The {} depends on {}{}" if depends else "No dependence of the {} on {}{} was found"
     out = [
         f"{found.format(subject, result.of, given)} (p = {result.p_value:.3g}, {asked.n_permutations} "
         f"{result.method}s of {result.unit}s).",

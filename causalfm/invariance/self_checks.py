@@ -11,12 +11,12 @@ from scipy import stats
 
 from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort, Factor
+from causalfm.confidence import CHECK_ALPHA
 from causalfm.dose_units import DoseUnits
 from causalfm.errors import DataError
 from causalfm.factor_contrasts import Contrasts
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import rows_that_vary
-from causalfm.invariance.decision import ALPHA
 from causalfm.invariance.dose_nulls import dose_gcm_nulls, dose_nulls
 from causalfm.invariance.flipped_residuals import DIRECTIONS
 from causalfm.invariance.methods import Question, Tested
@@ -28,7 +28,7 @@ from causalfm.positivity import MIN_GROUPS, Overlap
 from causalfm.results import Result, Verdict, plain
 
 TOO_LARGE = 0.07  # the size of a valid test is 3-7 %, as in docs/calibration.md
-TWICE = 2 * ALPHA
+TWICE = 2 * CHECK_ALPHA
 NULLS, FEWEST, SLOW = 200, 50, 40  # null cohorts; where one is large; of methods that are run anew for each
 BUDGET = 2.7e10  # multiplications of 200 null cohorts of 800 patients in 192 dimensions and 16 cells: five seconds
 ON_MEANS = ("mean", "mmd", "energy", "hsic", "dcorr")  # tests of the means of embeddings or features
@@ -162,7 +162,7 @@ def self_check(
         raise DataError(f"X does not vary between {graph.group}s of a cell: there is no noise to make null cohorts of.")
     classes = _distance_between_classes(contrasts)
     p_values, n, points = _nulls(posed, question, tested, owner, n_nulls)
-    rejected = int((p_values("random", 0.0) <= ALPHA).sum())
+    rejected = int((p_values("random", 0.0) <= CHECK_ALPHA).sum())
     low, high = map(float, stats.binomtest(rejected, n).proportion_ci())
     guess = float(np.sqrt(max(contrasts.joint.noise, 0.0)))
     curves = {name: power_curve(p_values, name, guess, points) for name in DIRECTIONS}
@@ -170,7 +170,7 @@ def self_check(
     worst = max(found, key=lambda name: found[name][0])
     verdict: Verdict = "fail" if low > TOO_LARGE else "pass" if high < TWICE else "cannot tell"
     seen = tuple(x / classes for x in found[worst]) if verdict != "fail" else NOTHING
-    sentence = f"The test rejects {rejected / n:.1%} [{low:.1%}, {high:.1%}] of {n} null cohorts at {ALPHA:.0%}"
+    sentence = f"The test rejects {rejected / n:.1%} [{low:.1%}, {high:.1%}] of {n} null cohorts at {CHECK_ALPHA:.0%}"
     if verdict == "fail":
         unlike = f"{graph.group}s vary unlike" if posed.found.continuous else "cells or levels vary unlike"
         cause = f"with {graph.group}s as its unit it is" if clusters else f"{unlike}, and it is"

@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from causalfm.arguments import check_seed, check_whole
+from causalfm.confidence import alpha_in_force
 from causalfm.errors import DataError
 from causalfm.results import Estimate
 
@@ -184,7 +185,7 @@ def _estimate(
         return Estimate("calibration_in_the_large", nan, nan, nan, 0.0, 0, 0, unit, details)
     rows = []
     for k in part.offsets:
-        value, low, high = _mean_interval(part.probabilities[:, k] - (part.y == k), part, 0.05 / looks)
+        value, low, high = _mean_interval(part.probabilities[:, k] - (part.y == k), part, alpha_in_force() / looks)
         rows.append({"class": classes[part.judged[k]], "value": value, "low": low, "high": high})
     worst = max(rows, key=lambda row: furthest_off(row["value"], row["low"], row["high"]))
     confidence, guess = part.probabilities.max(axis=1), part.probabilities.argmax(axis=1)
@@ -192,7 +193,7 @@ def _estimate(
     observed = part.weights @ truth
     details |= {"class": worst["class"], "classes": rows, "looks": looks}
     details |= _expected_error(confidence, guess == part.y, part, rng)
-    brier = _mean_interval(((part.probabilities - truth) ** 2).sum(axis=1), part, 0.05)
+    brier = _mean_interval(((part.probabilities - truth) ** 2).sum(axis=1), part, alpha_in_force())
     details |= dict(zip(("brier", "brier_low", "brier_high"), brier, strict=True))
     details["brier_guess"] = float(1.0 - (observed**2).sum())
     slope = slope_of(np.log(part.probabilities), part.y, part.weights)

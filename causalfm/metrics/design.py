@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from causalfm.arguments import columns_of
+from causalfm.confidence import level_in_force
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs, check_levels
 from causalfm.results import Influence
@@ -19,8 +20,6 @@ from causalfm.strata import confounder_of, joint_factor
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
     from causalfm.graph import CausalGraph
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,14 +267,14 @@ def faultless_bound(largest_share: float) -> float:
     largest_share
         Largest share of what is counted that one unit is met in.
     """
-    return max(0.0, 1 + math.log((1 - LEVEL) / 2) * largest_share)
+    return max(0.0, 1 + math.log((1 - level_in_force()) / 2) * largest_share)
 
 
 def t_quantile(df: float) -> float:
-    """Return the quantile of t that leaves 2.5 % above."""
+    """Return the quantile of t that leaves half the error in force above: 2.5 %."""
     from scipy.stats import t
 
-    return float(t.ppf((1 + LEVEL) / 2, df))
+    return float(t.ppf((1 + level_in_force()) / 2, df))
 
 
 def t_interval(value: float, variance: float, df: float) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from causalfm.errors import DataError, positions
+from causalfm.lazy_rows import empty_like
 
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
@@ -16,7 +17,7 @@ BLOCK_ENTRIES = 2**22  # distances held at once, 16 MiB
 
 def prepared(X: np.ndarray, metric: Metric) -> np.ndarray:
     """Return float32 rows: of unit length for cosine; about their mean, on a common scale, for Euclidean."""
-    out = np.empty(X.shape, dtype=np.float32)
+    out = empty_like(X, np.float32)
     scale, mean, zero = 0, np.zeros(X.shape[1]), []
     if metric == "euclidean":
         scale = safe_scale(X)

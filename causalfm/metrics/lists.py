@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from causalfm.errors import DataError
+from causalfm.lazy_rows import part_of
 from causalfm.metrics.deletion import Search
 from causalfm.metrics.design import Design
 from causalfm.neighbours import Neighbours, _unit_rows, knn
@@ -137,7 +138,7 @@ def _search_within(X: np.ndarray, design: Design, k: int, queries: np.ndarray, r
         mine = np.flatnonzero(asked == stratum)
         at = np.searchsorted(entries, queries[mine])
         rows = entries if design.rows is None else design.rows[entries]
-        found = knn(X[rows], k, exclude=design.groups[entries], queries=at, reserve=reserve)
+        found = knn(part_of(X, rows), k, exclude=design.groups[entries], queries=at, reserve=reserve)
         indices[mine] = np.where(found.indices < 0, -1, entries[found.indices])
         similarity[mine] = found.similarity
     return Neighbours(indices, similarity, queries, k, len(design.within))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from causalfm.moments import cell_sums
+from causalfm.validation import row_blocks
 
 NO_FREEDOM = 1e-9  # of the rows
 
@@ -77,7 +78,8 @@ def _sums_of_squares(
     X: np.ndarray, levels: Sequence[np.ndarray], first: Sequence[np.ndarray], rows: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return sums of the top units ``(U, d)`` and T of all depths, by these, ``(U, depths)``; depth 0 is empty."""
-    peak = max(abs(float(X.max())), abs(float(X.min()))) or 1.0  # shares have no scale; squares of 1e200 would overflow
+    blocks = (X[at] for at in row_blocks(X))
+    peak = max(max(abs(float(b.max())), abs(float(b.min()))) for b in blocks) or 1.0  # squares of 1e200 would overflow
 
     def scaled(block: np.ndarray, _: slice) -> np.ndarray:
         return block.astype(np.float64) / peak

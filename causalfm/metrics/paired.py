@@ -13,6 +13,7 @@ import numpy as np
 
 from causalfm.arguments import check_seed, check_whole
 from causalfm.errors import DataError, positions
+from causalfm.lazy_rows import empty_like
 from causalfm.metrics.paired_report import Score, paired_estimate
 from causalfm.metrics.specimens import Pair, specimens_of
 from causalfm.results import Estimate
@@ -145,7 +146,7 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
     DataError
         Rows of zeros, which have no direction.
     """
-    out = np.empty(X.shape, dtype=np.float32)
+    out = empty_like(X, np.float32)
     step = max(1, 2**22 // X.shape[1])
     bad: list[int] = []
     for start in range(0, len(X), step):

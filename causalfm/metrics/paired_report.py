@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from causalfm.metrics.design import LEVEL, interval_of, variance_of
+from causalfm.confidence import level_in_force
+from causalfm.metrics.design import interval_of, variance_of
 from causalfm.metrics.specimens import Pair, Specimens
 from causalfm.results import Estimate, Influence
 
@@ -103,7 +104,7 @@ def paired_estimate(
         "in_one_view_only": design.alone,
         "pairs_of_views_not_scored": len(scores) - len(scored),
     }
-    joint = 1.0 - (1.0 - LEVEL) / max(len(scored), 1)
+    joint = 1.0 - (1.0 - level_in_force()) / max(len(scored), 1)
     details["pairs"] = [_record(score, joint, floor) for score in scores]
     n = len(np.unique(np.concatenate([np.r_[score.pair.left, score.pair.right] for score in scores])))
     if not scored:
@@ -178,6 +179,6 @@ def _worst(records: list[dict[str, Any]]) -> dict[str, Any]:
 def _stratum(scores: Sequence[Score], floor: float) -> dict[str, Any]:
     """Average the pairs of views that differ in the same factors; the median over pairs is what plismbench ranks by."""
     value, chance = (float(np.mean([getattr(s, key) for s in scores])) for key in ("value", "chance"))
-    low, high = _reach(value, _pooled(scores, "effects"), LEVEL, floor)
+    low, high = _reach(value, _pooled(scores, "effects"), level_in_force(), floor)
     median = float(np.median([score.value for score in scores]))
     return {"value": value, "low": low, "high": high, "chance": chance, "median": median, "pairs": len(scores)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
+from causalfm.confidence import alpha_in_force, level_in_force
+
 CASE_MIX_PERMUTATIONS = 200
 MIN_UNITS = 3
 
@@ -15,7 +17,7 @@ def balanced_accuracy(
     groups: np.ndarray,
     weights: np.ndarray,
     share: np.ndarray | None = None,
-    level: float = 0.95,
+    level: float | None = None,
     chance: float | None = None,
 ) -> tuple[float, np.ndarray, float, float]:
     """Balanced accuracy with a group-robust Wilson interval.
@@ -31,7 +33,7 @@ def balanced_accuracy(
     share
         Weight of each level, summing to one; equal by default.
     level
-        Confidence.
+        Confidence; None for the level in force.
     chance
         What a guess scores; default 1 / levels.
 
@@ -61,7 +63,7 @@ def balanced_accuracy(
     if variance > 0.0:
         variance *= 1.0 + pair_share(value, 1.0 / n_levels if chance is None else chance)
         size = min(value * (1.0 - value) / variance, n_groups) if 0.0 < value < 1.0 else size
-    q2 = float(stats.t.ppf(0.5 + level / 2.0, max(n_groups - n_levels, 1))) ** 2
+    q2 = float(stats.t.ppf(0.5 + level_in_force(level) / 2.0, max(n_groups - n_levels, 1))) ** 2
     centre = (value + q2 / (2.0 * size)) / (1.0 + q2 / size)
     reach = np.sqrt(q2 * (value * (1.0 - value) / size + q2 / (4.0 * size**2))) / (1.0 + q2 / size)
     return value, recalls, float(max(centre - reach, 0.0)), float(min(centre + reach, 1.0))
@@ -158,7 +160,7 @@ def within_contexts(
     units = np.unique(groups[rows], return_inverse=True)[1]
     sample = hit[rows], codes, units, weights[rows], share
     value, _, low, high = balanced_accuracy(*sample, chance=chance)
-    low_of_best = balanced_accuracy(*sample, level=1.0 - 0.05 / looks, chance=chance)[2]
+    low_of_best = balanced_accuracy(*sample, level=1.0 - alpha_in_force() / looks, chance=chance)[2]
     covered = len(np.unique(groups[rows])) / len(np.unique(groups))
     bounds = {"low": low, "high": high, "low_of_best": low_of_best}
     return {"value": value, **bounds, "chance": chance, "share": covered}

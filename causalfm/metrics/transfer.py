@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from causalfm.arguments import check_whole
+from causalfm.confidence import level_in_force
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs
 from causalfm.metrics.design import t_quantile, variance_of
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 FOLDS = (2, 10)
 NEW_SITE = 8  # sites from which their spread says something of another one
-LEVEL = 0.95
 
 
 def transfer_gap(
@@ -175,7 +175,7 @@ class _Site:
         used, groups = np.unique(p.groups[rows], return_inverse=True)
         weights = 1.0 / np.bincount(groups)[groups]
         n_classes, uniform = len(classes), 1.0 / p.probabilities.shape[1]
-        share, error = np.full(n_classes, 1.0 / n_classes), (1.0 - LEVEL) / looks
+        share, error = np.full(n_classes, 1.0 / n_classes), (1.0 - level_in_force()) / looks
         inside, outside = p.hits()[rows], outside[rows]
         seen = balanced_accuracy(inside, y, groups, weights, chance=uniform)[0]
         unseen, _, *bounds = balanced_accuracy(outside, y, groups, weights, level=1.0 - error, chance=uniform)

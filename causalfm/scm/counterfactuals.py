@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from causalfm.arguments import check_positive
+from causalfm.confidence import level_in_force
 from causalfm.errors import DataError
+from causalfm.lazy_rows import empty_like
 from causalfm.scm.additive import SharedNoise
 from causalfm.scm.fitted import Fitted
 from causalfm.scm.mechanisms import Noise
@@ -33,7 +35,7 @@ def predict_rows(X: np.ndarray, fitted: Fitted, source: Values, target: Values) 
         Parents of ``Z`` as seen and after the intervention. Rows whose parents do not change stay as they are.
     """
     dtype = np.float64 if X.dtype == np.float64 else np.float32
-    out = np.empty(X.shape, dtype=dtype)
+    out = empty_like(X, dtype)
     step = max(1, BLOCK_BYTES // (8 * X.shape[1]))
     for start in range(0, len(X), step):
         rows = slice(start, start + step)
@@ -164,7 +166,7 @@ class RowErrors:
         """
         return self._errors(self._positions(rows))[0]
 
-    def interval(self, rows: Any = slice(None), level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, rows: Any = slice(None), level: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return lower and upper ends ``(rows, d)`` in each dimension; infinite where one patient decides alone.
 
         Raises
@@ -172,6 +174,7 @@ class RowErrors:
         DataError
             Rows that are not there; a level outside of 0 to 1.
         """
+        level = level_in_force(level)
         check_positive(level, "level", "the share of intervals that hold the truth, such as 0.95")
         if level >= 1:
             raise DataError(f"level={level!r}: choose a share below 1, such as 0.95.")
@@ -190,7 +193,7 @@ class RowErrors:
                 f"{self.n} rows."
             ) from None
 
-    def _errors(self, which: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def _errors(self, which: np.ndarray, level: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         before, after = self.source[which], self.target[which]
         error, quantile = np.zeros((len(which), self.d)), np.zeros(len(which))
         parents, mean = self.fitted.mean.parents, self.fitted.mean

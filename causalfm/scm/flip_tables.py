@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from causalfm.cohort import Factor
+from causalfm.confidence import alpha_in_force, level_in_force
 from causalfm.scm.flip_counts import Asked, Counts
 from causalfm.scm.refits import quantile
 
@@ -80,7 +81,7 @@ def rates_of(
     L, B = len(levels), biology.n_levels
     classes = asked.by.classes[-1:] if asked.by.single else asked.by.classes
 
-    def rate(s: int, b: int | None, t: int | None, level: float = 0.95) -> FlipRate:
+    def rate(s: int, b: int | None, t: int | None, level: float | None = None) -> FlipRate:
         pick = np.zeros((L, B, L), dtype=bool)
         pick[s, slice(None) if b is None else b, slice(None) if t is None else t] = True
         here = (source == s) & (True if b is None else biology.codes == b)
@@ -95,12 +96,17 @@ def rates_of(
     worst = None
     if seen:
         s, t = ordered[-max(seen)[1]]
-        worst = rate(s, None, t, 1.0 - 0.05 / len(seen))
+        worst = rate(s, None, t, 1.0 - alpha_in_force() / len(seen))
     return pairs, tuple(r for r in who if r.decisions), worst
 
 
 def _rate(
-    names: tuple[str, str, str], found: Counts, pick: np.ndarray, patients: int, classes: tuple[str, ...], level: float
+    names: tuple[str, str, str],
+    found: Counts,
+    pick: np.ndarray,
+    patients: int,
+    classes: tuple[str, ...],
+    level: float | None,
 ) -> FlipRate:
     decisions = int(found.rows[pick].sum())
     if not decisions:
@@ -114,7 +120,7 @@ def _rate(
     variance = float(_variance(shares[1:, None])[0]) if spread else 0.0
     low, high = wilson(float(shares[0]), variance, patients, decisions, t)
     drawn = found.drawn[:, pick].sum(axis=1) / weight[0]
-    if len(drawn) and shares[0] <= np.quantile(drawn, 0.95):
+    if len(drawn) and shares[0] <= np.quantile(drawn, level_in_force()):
         low = 0.0
     chance = float(drawn.mean()) if len(drawn) else np.nan
     half = t * np.sqrt(_variance(means[1:])) if spread else np.full(len(means[0]), np.nan)

@@ -108,4 +108,5 @@ def graph_header(graph: CausalGraph) -> dict[str, Any]:
         "specimen": graph.specimen,
         "selected": list(graph.selected),
         "kinds": dict(graph.kinds),
+        **({"declared_by": graph.declared_by} if graph.declared_by else {}),
     }

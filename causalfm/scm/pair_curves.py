@@ -11,6 +11,7 @@ from scipy import stats
 
 from causalfm.arguments import check_seed, check_whole
 from causalfm.cohort import Cohort
+from causalfm.confidence import level_in_force
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs
 from causalfm.positivity import MIN_GROUPS
@@ -240,9 +241,9 @@ def _numbers(values: np.ndarray) -> tuple[float, ...]:
 
 
 def _ratios(above: np.ndarray, below: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ratios of means over patients ``(S, G)`` to ``(G,)``, and half their 95 % intervals (delta method, t)."""
+    """Ratios of means over patients ``(S, G)`` to ``(G,)``, and half their intervals (delta method, t)."""
     G = len(below)
     ratio = above.sum(axis=1) / below.sum()
     left = above - ratio[:, None] * below
     error = np.sqrt((left**2).sum(axis=1) / (G * (G - 1))) / below.mean()
-    return ratio, stats.t.ppf(0.975, G - 1) * error
+    return ratio, stats.t.ppf(0.5 + level_in_force() / 2.0, G - 1) * error

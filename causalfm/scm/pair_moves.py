@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from causalfm.cohort import Cohort
+from causalfm.confidence import level_in_force
 from causalfm.scm.bridges import changes
 from causalfm.scm.counterfactuals import BLOCK_BYTES, RowErrors, predict_rows
 from causalfm.scm.fitted import Fitted
@@ -55,15 +56,15 @@ class PairedRowErrors(RowErrors):
         names = np.array(["prediction", "as seen", "parameter"])  # 0 and above, -2, -1
         return np.asarray(names[np.minimum(self.which, 0)])
 
-    def radius(self, rows: Any = slice(None), level: float = 0.95) -> np.ndarray:
+    def radius(self, rows: Any = slice(None), level: float | None = None) -> np.ndarray:
         """Distance ``(rows,)`` from the prediction within which the true embedding lies; nan without pairs."""
         chosen = self.which[rows]
         out = np.where(chosen == AS_SEEN, 0.0, np.nan)
         for q in np.unique(chosen[chosen >= 0]):
-            out[chosen == q] = length_quantile(self.maps, int(q), level)
+            out[chosen == q] = length_quantile(self.maps, int(q), level_in_force(level))
         return out
 
-    def _errors(self, rows: Any, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def _errors(self, rows: Any, level: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         which = np.arange(self.n)[rows]
         maps, chosen = self.maps, self.which[which]
         error, quantile = np.zeros((len(which), self.d)), np.zeros(len(which))
@@ -72,7 +73,7 @@ class PairedRowErrors(RowErrors):
             error[rest], quantile[rest] = super()._errors(which[rest], level)
         paired = chosen >= 0
         error[paired] = np.sqrt(maps.variance[chosen[paired]])
-        quantile[paired] = stats.t.ppf(0.5 * (1.0 + level), maps.df[chosen[paired]])
+        quantile[paired] = stats.t.ppf(0.5 * (1.0 + level_in_force(level)), maps.df[chosen[paired]])
         return error, quantile
 
 

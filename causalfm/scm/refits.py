@@ -9,6 +9,7 @@ from scipy import stats
 
 from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort, Factor
+from causalfm.confidence import level_in_force
 
 FOLDS = 20
 
@@ -56,9 +57,9 @@ def without_each(cohort: Cohort, folds: np.ndarray, ask: Callable[[Cohort], np.n
     return np.asarray((answers - answers.mean(axis=0)) * np.sqrt((m - 1) / m))
 
 
-def quantile(n_folds: int, smallest: float, level: float = 0.95) -> float:
+def quantile(n_folds: int, smallest: float, level: float | None = None) -> float:
     """Quantile of t for an interval from folds, ``smallest`` patients in the smaller of the levels compared."""
-    return float(stats.t.ppf(0.5 + level / 2.0, max(min(n_folds, smallest) - 1.0, 1.0)))
+    return float(stats.t.ppf(0.5 + level_in_force(level) / 2.0, max(min(n_folds, smallest) - 1.0, 1.0)))
 
 
 def ratio_interval(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from causalfm.confidence import level_in_force
 from causalfm.moments import add_by
 from causalfm.scm.cells import Cells
 from causalfm.scm.regression import MeanModel
@@ -60,7 +61,7 @@ class SamplingError:
         """Variances ``(r, d)`` of the errors of ``contrasts (r, p) @ coefficients``."""
         return np.asarray(np.maximum(self.covariance(contrasts, contrasts), 0.0))
 
-    def quantiles(self, contrasts: np.ndarray, level: float = 0.95) -> np.ndarray:
+    def quantiles(self, contrasts: np.ndarray, level: float | None = None) -> np.ndarray:
         """Return ``(r,)`` t quantiles of a two-sided interval; infinite where one patient decides a contrast alone."""
         weights = (contrasts @ self.cells.T) ** 2
         weights[weights < 1e-18 * weights.max(axis=1, keepdims=True, initial=0.0)] = 0.0  # rounding
@@ -69,7 +70,7 @@ class SamplingError:
             df = np.where(bottom > 0, top / bottom, np.inf)
         out = np.full(len(df), np.inf)
         enough = df >= 1.0
-        out[enough] = stats.t.ppf(0.5 + level / 2.0, df[enough])
+        out[enough] = stats.t.ppf(0.5 + level_in_force(level) / 2.0, df[enough])
         return out
 
     def after(self, change: np.ndarray) -> SamplingError:

@@ -9,19 +9,18 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.adjusted import Adjusted, adjusted
 from causalfm.estimators.correctors.blocks import Change, over_blocks
 from causalfm.estimators.correctors.comparability import comparable_rows, refuse_undetermined
 from causalfm.estimators.correctors.files import load_corrector, refuse_other_settings, save_corrector
-from causalfm.estimators.correctors.inputs import Batch, Regressors, coded, equal_weights, read_columns
+from causalfm.estimators.correctors.inputs import Batch, Regressors, coded, equal_weights, read_columns, read_rows
 from causalfm.estimators.correctors.report import FitReport, fit_report
+from causalfm.lazy_rows import part_of
 from causalfm.level_moments import LevelMoments, Second, first_rows
 from causalfm.trimming import CommonSupport
-
-FLOATS = (np.float64, np.float32, np.float16)
 
 
 class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -81,7 +80,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         moments, regressors, n_units = self._moments(X, batch)
         support = self._support(moments, batch)
         if support is not None:
-            X, batch = X[support.rows_kept], batch.part(support.rows_kept)
+            X, batch = part_of(X, support.rows_kept), batch.part(support.rows_kept)
             moments, regressors, n_units = self._moments(X, batch)
         self.levels_, self.regressors_, self.moments_, self.n_units_ = batch.levels, regressors, moments, n_units
         self.grouped_ = groups is not None
@@ -229,10 +228,10 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
         if self.on_violation not in ("refuse", "trim"):
             raise DataError(f"on_violation={self.on_violation!r}: choose 'refuse' or 'trim'.")
 
-    def _read_rows(self, X: Any) -> np.ndarray:
+    def _read_rows(self, X: Any) -> Any:
         """Check rows to correct; whether they are finite is seen while they are corrected."""
         check_is_fitted(self)
-        return np.asarray(validate_data(self, X, dtype=FLOATS, ensure_all_finite=False, reset=False))
+        return read_rows(self, X, reset=False)
 
     def _read_batch(
         self, X: Any, y: Any, biology: Any, covariates: Any, groups: Any, *, reset: bool, one_level: bool = False
@@ -241,7 +240,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
             raise DataError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None: y is the factor to remove."
             )
-        X = np.asarray(validate_data(self, X, dtype=FLOATS, ensure_all_finite=False, reset=reset))
+        X = read_rows(self, X, reset=reset)
         codes, levels = coded(y, "y", len(X))
         if len(levels) < 2 and not one_level:
             raise DataError(f"y has 1 class ({levels[0]!r}): there is nothing to remove. Pass rows of two or more.")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from causalfm.lazy_rows import empty_like
 from causalfm.validation import refuse_not_finite, row_blocks, rows_not_finite
 
 Change = Callable[[slice, np.ndarray], np.ndarray]
@@ -37,7 +38,7 @@ def changed_blocks(X: np.ndarray, change: Change) -> Iterator[tuple[slice, np.nd
 
 def over_blocks(X: np.ndarray, change: Change) -> np.ndarray:
     """Apply a map to blocks of rows and return a new array; errors as :func:`changed_blocks`."""
-    out = np.empty(X.shape, dtype=output_dtype(X))
+    out = empty_like(X, output_dtype(X))
     for rows, block in changed_blocks(X, change):
         out[rows] = block
     return out

@@ -15,6 +15,7 @@ from causalfm.estimators.correctors.gaussian_maps import linear_shrinkage
 from causalfm.estimators.correctors.gradient_reversal import Players, Rows
 from causalfm.estimators.correctors.held_out_reading import STRENGTHS, Choice, choose
 from causalfm.estimators.correctors.inputs import Batch, coded
+from causalfm.lazy_rows import empty_like
 from causalfm.level_moments import LevelMoments, Second
 from causalfm.validation import row_blocks
 
@@ -125,7 +126,7 @@ class GradientReversalAdapter(Corrector):
         given = (given - given.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
         biology = next((column.values for column in batch.columns if column.name == "biology"), None)
         centre, whiten, _ = self._frame(self.moments_)
-        u = np.empty(X.shape, dtype=np.float32)
+        u = empty_like(X, np.float32)
         for rows in row_blocks(X):
             u[rows] = (X[rows] - centre) @ whiten
         players = Players(self.form == "linear", min(self.width, X.shape[1]), self.steps, self.device)

@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.validation import validate_data
 
 from causalfm.errors import DataError, positions
-from causalfm.validation import encode_levels, refuse_missing
+from causalfm.lazy_rows import as_rows, is_lazy
+from causalfm.validation import check_matrix, encode_levels, refuse_missing
+
+FLOATS = (np.float64, np.float32, np.float16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +154,34 @@ def read_columns(biology: Any, covariates: Any, n: int) -> list[Column]:
         else:
             out.append(Column(str(name), *coded(values, str(name), n)))
     return out
+
+
+def read_rows(corrector: Any, X: Any, *, reset: bool) -> Any:
+    """Check rows and their number of dimensions, not their values, which are seen block by block.
+
+    Parameters
+    ----------
+    corrector
+        Whose ``n_features_in_`` is set (``reset``) or must be theirs.
+    X
+        ``(n, d)`` array, memory map or Dask array; the last stays where it is.
+    reset
+        At the first fit.
+
+    Raises
+    ------
+    DataError, ValueError
+        As scikit-learn's ``validate_data``; rows of another dimension than the fit's.
+    """
+    X = as_rows(X)
+    if not is_lazy(X):
+        return np.asarray(validate_data(corrector, X, dtype=FLOATS, ensure_all_finite=False, reset=reset))
+    check_matrix(X, values=False)
+    if reset:
+        corrector.n_features_in_ = X.shape[1]
+    elif X.shape[1] != corrector.n_features_in_:
+        raise DataError(f"X has {X.shape[1]} dimensions, and the rows of the fit had {corrector.n_features_in_}.")
+    return X
 
 
 def equal_weights(groups: Any, n: int) -> tuple[np.ndarray | None, int]:

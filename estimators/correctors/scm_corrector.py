@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from causalfm.arguments import check_type
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
-from causalfm.estimators.correctors.base import FLOATS
+from causalfm.estimators.correctors.inputs import read_rows
 from causalfm.estimators.correctors.report import Account
 from causalfm.estimators.correctors.scm_parts import (
     account_of,
@@ -26,6 +26,7 @@ from causalfm.estimators.correctors.scm_parts import (
     technical_only,
 )
 from causalfm.graph import CausalGraph
+from causalfm.lazy_rows import empty_like
 from causalfm.scm.embedding_scm import EmbeddingSCM
 from causalfm.trimming import common_support
 
@@ -124,7 +125,7 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         if self.on_violation not in ("refuse", "trim"):
             raise DataError(f"on_violation={self.on_violation!r}: choose 'refuse' or 'trim'.")
         graph = technical_only(self._graph())
-        X = np.asarray(validate_data(self, X, dtype=FLOATS, ensure_all_finite=False))
+        X = read_rows(self, X, reset=True)
         if one := [name for name, column in self._technical(y, len(X)).items() if column.nunique() < 2]:
             raise DataError(f"{', '.join(map(str, one))} has 1 class: there is nothing to remove.")
         cohort = self._cohort(X, y, biology, covariates, groups)
@@ -165,7 +166,7 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
             No ``factor``; a mechanism that moves classes differently; levels that the fit never saw.
         """
         check_is_fitted(self)
-        X = np.asarray(validate_data(self, X, dtype=FLOATS, ensure_all_finite=False, reset=False))
+        X = read_rows(self, X, reset=False)
         if factor is None:
             raise DataError("SCMCorrector moves each row from its level: transform(X, factor=...) needs them.")
         if self.mechanism != "additive":
@@ -207,7 +208,7 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
             See :meth:`causalfm.EmbeddingSCM.counterfactual`.
         """
         check_is_fitted(self)
-        X = np.asarray(validate_data(self, X, dtype=FLOATS, ensure_all_finite=False, reset=False))
+        X = read_rows(self, X, reset=False)
         return self._moved(self.scm_, self._cohort(X, factor, biology, covariates, groups))
 
     def account(self, factor: Any) -> Account:
@@ -251,7 +252,8 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
 
     def _moved(self, scm: EmbeddingSCM, cohort: Cohort) -> np.ndarray:
         """Mean over the targets."""
-        total = np.zeros(cohort.X.shape)
+        total = empty_like(cohort.X, np.float64)
+        total[:] = 0.0
         for target in self.targets_:
             total += scm.counterfactual(cohort, target).X
         total /= len(self.targets_)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-TAIL = 0.025
+from causalfm.confidence import alpha_in_force
 
 
 def level_interval(value: float, error: float, df: float, effective: float, top: float = 1.0) -> tuple[float, float]:
@@ -29,7 +29,7 @@ def level_interval(value: float, error: float, df: float, effective: float, top:
     ----------
     Korn and Graubard, Survey Methodology 24 (1998) 193-201.
     """
-    p, s, t = value / top, error / top, float(stats.t.isf(TAIL, df))
+    p, s, t = value / top, error / top, float(stats.t.isf(alpha_in_force() / 2.0, df))
     n = p * (1.0 - p) / s**2 if s > 0.0 else effective
     if s > 0.0 and n <= 0.0:
         n = effective
@@ -62,7 +62,7 @@ def premium_interval(
         Student's t; where a score is perfect, and the patients hold no error to go by, what the two intervals allow.
     """
     if min(values) > 0.0 and max(values) < top:
-        half = float(stats.t.isf(TAIL, df)) * error
+        half = float(stats.t.isf(alpha_in_force() / 2.0, df)) * error
         return values[0] - values[1] - half, values[0] - values[1] + half
     return ends[0][0] - ends[1][1], ends[0][1] - ends[1][0]
 
@@ -94,7 +94,7 @@ def squares(gaps: np.ndarray, covariance: np.ndarray, sign: np.ndarray, df: floa
     signed = sign[:, None] * covariance
     noise = float(np.trace(signed @ signed))
     along = float((sign * gaps) @ covariance @ (sign * gaps))
-    t = float(stats.t.isf(TAIL, max(df, 1.0)))
+    t = float(stats.t.isf(alpha_in_force() / 2.0, max(df, 1.0)))
     reach = 2.0 * t**2 * along / max(float(gaps @ gaps), np.finfo(float).tiny)
     half = np.sqrt(reach**2 + t**2 * max(4.0 * along + 2.0 * noise, 0.0))
     return value, value - half, value + half

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse, stats
 
+from causalfm.confidence import level_in_force
 from causalfm.errors import DataError
 from causalfm.gram_norms import LEAST_DF, GramNorm, gram_norm
 from causalfm.resampling import Multiplier, multiplier_maxima
@@ -217,7 +218,7 @@ class GroupInfluence:
         t = np.abs(found.estimate) / np.maximum(found.se, TINY)
         null.sort()
         above = n_draws - np.searchsorted(null, t - 1e-12 * t, side="left")
-        critical = float(null[min(int(np.ceil(0.95 * (n_draws + 1))) - 1, n_draws - 1)])
+        critical = float(null[min(int(np.ceil(level_in_force() * (n_draws + 1))) - 1, n_draws - 1)])
         half = critical * found.se
         return Simultaneous(
             found.estimate, found.estimate - half, found.estimate + half, (1.0 + above) / (1.0 + n_draws), kind
@@ -251,9 +252,9 @@ class ContrastTable:
     se: np.ndarray
     df: np.ndarray
 
-    def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    def interval(self, level: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Two-sided t intervals ``(K, d)``, one outcome at a time."""
-        half = stats.t.ppf(0.5 + level / 2.0, self.df) * self.se
+        half = stats.t.ppf(0.5 + level_in_force(level) / 2.0, self.df) * self.se
         return self.estimate - half, self.estimate + half
 
     def p_values(self) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from causalfm.arguments import check_whole, columns_of
 from causalfm.arrows import names
 from causalfm.cohort import Cohort, Factor
+from causalfm.confidence import alpha_in_force, percent
 from causalfm.errors import CausalFMError, DataError, GraphError
 from causalfm.estimators.maps.cell_effects import CellEffect, cell_effect, comparable_counts, stack
 from causalfm.estimators.maps.shrinkage import LEAST, shrink
@@ -24,7 +25,6 @@ from causalfm.strata import joint_factor
 from causalfm.trimming import refuse_numbers
 
 NOTHING = float("nan")
-LEVEL = 0.05  # of all cells together
 SHOWN = 8  # levels in words
 
 
@@ -230,9 +230,9 @@ def _told(
         numbers = [norms[i].value, *norms[i].interval(), value, low, high, shrunk.weights[i]]
         numbers += [np.sqrt(max(value, 0.0)), p_values[i]]
         row |= {"told": True, **dict(zip(_NUMBERS, map(float, numbers), strict=True))}
-        differs = None if np.isnan(p_values[i]) else bool(p_values[i] <= LEVEL)
+        differs = None if np.isnan(p_values[i]) else bool(p_values[i] <= alpha_in_force())
         rows.append({**row, "differs": differs, "n_groups": len(np.unique(effects[i].groups)), "reason": ""})
-    details["multiplicity"] = f"Holm over {len(told)} cells, {LEVEL:.0%} for all together"
+    details["multiplicity"] = f"Holm over {len(told)} cells, {percent(1.0 - alpha_in_force())} for all together"
     details["shrunk"] = len(told) >= LEAST
     mean, between = (NOTHING, NOTHING) if shrunk is None else (shrunk.mean, float(np.sqrt(shrunk.between)))
     out = [name for name in cohort.factor(treatment).levels if name not in levels]

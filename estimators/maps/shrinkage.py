@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, stats
 
+from causalfm.confidence import alpha_in_force
 from causalfm.norms import SquaredNorm
 
 LEAST = 4  # cells
@@ -89,7 +90,7 @@ def shrink(norms: Sequence[SquaredNorm]) -> Shrunk:
     spread = (
         B * own_v + (1.0 - B) * precision / precision.sum() * own_v + 2.0 / (C - 3.0) * ((1.0 - B) * (q - mean)) ** 2
     )
-    half = stats.norm.isf(0.025) * np.sqrt(spread)
+    half = stats.norm.isf(alpha_in_force() / 2.0) * np.sqrt(spread)
     return Shrunk(mean, error, between, values, values - half, values + half, B)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalfm.arrows import EMBEDDING
+from causalfm.confidence import level_in_force
 from causalfm.errors import DataError, NotIdentifiedError
 from causalfm.estimators.peers.scalar_errors import Clusters, ScalarContrast, ScalarEstimates, with_errors
 from causalfm.estimators.peers.scalar_samples import ScalarSample
@@ -150,7 +151,7 @@ def _contrast(
         *_, found = _estimated(sample, graph, pair, estimator, method_params)
         low = high = float("nan")
         if estimator in WITH_INTERVALS:
-            low, high = np.ravel(found.get_confidence_intervals(confidence_level=0.95)).tolist()
+            low, high = np.ravel(found.get_confidence_intervals(confidence_level=level_in_force())).tolist()
     names = (str(pair[1]), str(pair[0])) if sample.levels else ("+1", "0")
     return ScalarContrast(*names, "", float(found.value), low, high)
 

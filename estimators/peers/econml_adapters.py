@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from causalfm.confidence import alpha_in_force
 from causalfm.errors import DataError
 from causalfm.estimators.peers.scalar_errors import Clusters, ScalarContrast, ScalarEstimates, with_errors
 from causalfm.estimators.peers.scalar_samples import ScalarSample, is_number
@@ -131,7 +132,7 @@ def _contrasts(
         for (base, level), (name, column, wanted) in itertools.product(pairs, [("", "", None), *groups]):
             rows = np.ones(len(treatment), bool) if not column else _members(sample, column, wanted)
             found = model.ate_inference(X=None if X is None else X[rows], T0=base, T1=level)
-            low, high = np.ravel(found.conf_int_mean(alpha=0.05)).tolist()
+            low, high = np.ravel(found.conf_int_mean(alpha=alpha_in_force())).tolist()
             value = float(np.ravel(found.mean_point)[0])
             names = (str(level), str(base)) if sample.levels else ("+1", "0")
             out.append(ScalarContrast(*names, name, value, low, high))

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from causalfm.arguments import check_whole
+from causalfm.confidence import level_in_force
 from causalfm.errors import DataError
 from causalfm.estimators.peers.scalar_samples import ScalarSample
 from causalfm.results import Result
@@ -163,7 +164,8 @@ def _resampled(
 ) -> list[ScalarContrast]:
     rng = np.random.default_rng(random_state)
     draws = np.array([[c.value for c in fit(sample.resampled(rng))] for _ in range(n_bootstrap)])
-    reach = stats.t.ppf(0.975, max(n_units - max(len(sample.levels), 2), 1)) * draws.std(axis=0, ddof=1)
+    df = max(n_units - max(len(sample.levels), 2), 1)
+    reach = stats.t.ppf(0.5 + level_in_force() / 2.0, df) * draws.std(axis=0, ddof=1)
     return [
         ScalarContrast(c.level, c.reference, c.among, c.value, c.value - r, c.value + r)
         for c, r in zip(contrasts, reach.tolist(), strict=True)

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from causalfm.confidence import alpha_in_force, percent
 from causalfm.covariances import CellCovariances
 from causalfm.estimators.refuting.placebo_tests import cell_test
 from causalfm.estimators.refuting.placebos import halves_within
@@ -118,8 +119,9 @@ def _row(refuted: Refuted, name: str, done: str, what: str, values: np.ndarray) 
     verdict: Verdict = "pass" if outside <= FEW else "fail" if outside > MOST else "cannot tell"
     said = {"pass": "does not depend on", "fail": "depends on", "cannot tell": "may depend on"}[verdict]
     sentence = (
-        f"The estimate {said} {what}: {distance(before):.3g} becomes {low:.3g} to {high:.3g}, and leaves its own 95 % "
-        f"interval ({np.sqrt(ends[0]):.3g} to {np.sqrt(ends[1]):.3g}) in {outside:.0%} of the draws."
+        f"The estimate {said} {what}: {distance(before):.3g} becomes {low:.3g} to {high:.3g}, and leaves its own "
+        f"{percent(alpha_in_force())} interval "
+        f"({np.sqrt(ends[0]):.3g} to {np.sqrt(ends[1]):.3g}) in {outside:.0%} of the draws."
     )
     return RefutationRow(
         name, done, distance(before), distance(float(values.mean())), low, high, verdict, sentence, {"outside": outside}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalfm.arrows import EMBEDDING, names
+from causalfm.confidence import alpha_in_force
 from causalfm.dose_units import DoseUnits, dose_units
 from causalfm.errors import DataError
 from causalfm.estimators.influence.group_influence import GroupInfluence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def sensitivity_of(
-    effect: Effect, *, level: str | None, outcome: str | None, times: Sequence[float], q: float, alpha: float
+    effect: Effect, *, level: str | None, outcome: str | None, times: Sequence[float], q: float, alpha: float | None
 ) -> Sensitivity:
     """Examine one contrast of an effect; arguments as in ``Effect.sensitivity``.
 
@@ -58,7 +59,7 @@ def sensitivity_of(
             "ask for one of this package's own, such as estimator='partially-linear'."
         )
     if effect.outcome == EMBEDDING:
-        if level is not None or outcome is not None or q != 1.0 or alpha != 0.05:
+        if level is not None or outcome is not None or q != 1.0 or alpha is not None:
             raise DataError(
                 "level=, outcome=, q= and alpha= are for scalar outcomes: of Z the largest pair is examined."
             )
@@ -67,7 +68,7 @@ def sensitivity_of(
             return vector_sensitivity(*effect._source, times=times)
         return _vector(effect, times)
     row = _row(effect, level, outcome)
-    return _scalar(effect, row, times, q, alpha)
+    return _scalar(effect, row, times, q, alpha_in_force() if alpha is None else alpha)
 
 
 def _row(effect: Effect, level: str | None, outcome: str | None) -> Mapping[str, Any]:

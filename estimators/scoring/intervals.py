@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from causalfm.confidence import level_in_force
 from causalfm.estimators.scoring.measuring import AT, floor_of, judged_at
 from causalfm.estimators.scoring.trial import Codes, Trial, chance_of, freedom
 from causalfm.metrics.learners import groups_per_level
 
-LEVEL = 0.95
 LEAST = 5  # halvings
 
 
@@ -77,7 +77,7 @@ def half_width(parts: np.ndarray, scale: Scale, looks: int = 1) -> float:
         return float("nan")
     variance = max(float(((whole[:, 0] - whole[:, 1]) ** 2).mean()) / 4.0, scale.floor)
     df = 1.0 / (1.0 / len(whole) + 1.0 / max(1.0, scale.df))
-    error = (1.0 - LEVEL) / looks
+    error = (1.0 - level_in_force()) / looks
     return float(stats.t.ppf(1.0 - error / 2.0, df)) * variance**0.5 if variance > 0.0 else float("nan")
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causalfm.confidence import CHECK_ALPHA
 from causalfm.datasets.planted_shifts import planted_shift
 from causalfm.shift import as_domains, case_mix, support
 from causalfm.shift.changes.drift_distances import class_distance, site_distances
 from causalfm.shift.changes.drift_patients import by_site, patient_table
-from causalfm.shift.changes.drift_results import ALPHA
 from experiments.calibration.designs import Cell
 from experiments.calibration.study import load, run
 
@@ -96,7 +96,7 @@ def table_of(records: Path) -> pd.DataFrame:
         for name in P_VALUES:
             p = np.array([one[name] for one in found], dtype=float)
             p = p[~np.isnan(p)]
-            share = float((p <= ALPHA).mean()) if len(p) else np.nan
+            share = float((p <= CHECK_ALPHA).mean()) if len(p) else np.nan
             rows.append({**base, "quantity": name, "kind": "alarms", "answered": len(p), "share": share})
         read = np.array([one["read"] for one in found]) > 0
         rows.append(

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from causalfm.confidence import CHECK_ALPHA
 from causalfm.results import Result, Verdict
 from causalfm.shift.changes.case_mix_features import Featured, by_code
 from causalfm.shift.changes.drift_distances import MIN_SITES, one_more_square
 
 MIN_PATIENTS = 5  # of a site, to be set against the others
-ALPHA = 0.05
 NAN = float("nan")
 
 
@@ -110,7 +110,7 @@ def mixture_fit(reference: Featured, new: np.ndarray, n_classes: int, n_boot: in
         limit, p_new = one_more_square(*np.array([*squares, found[:3]]).T)
         limit = (limit + found[1]) / found[1]
     distance = found[0] / found[1]
-    failed = p_value <= ALPHA or p_new <= ALPHA
+    failed = p_value <= CHECK_ALPHA or p_new <= CHECK_ALPHA
     judged: Verdict = "fail" if failed else "pass"
     sentence = _words(failed, distance, p_value, limit, len(squares))
     return MixtureFit(distance, p_value, tuple(among), limit, p_new, judged, sentence, {"share": found[3].tolist()})

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from causalfm.arguments import check_whole
+from causalfm.confidence import alpha_in_force
 from causalfm.results import Estimate, Result, Verdict
 from causalfm.shift.changes.case_mix_features import featured, make_features, patient_means
 from causalfm.shift.changes.case_mix_fit import MIN_PATIENTS, MixtureFit, mixture_fit
@@ -200,7 +201,7 @@ def _widened(
     """Intervals of Clopper and Pearson with the number of patients that would give the variance of each share."""
     from scipy import stats
 
-    S, G = len(missed), new.n_units
+    S, G, tail = len(missed), new.n_units, alpha_in_force() / 2.0
     between = _between(missed) * (1.0 + 1.0 / max(S, 1))
     own = draws.var(axis=0, ddof=1)
     out = []
@@ -209,10 +210,10 @@ def _widened(
         patients = max(float(own[c]), p * (1.0 - p) / G)  # labels themselves would leave as much
         variance = patients + float(between[c])
         df = variance**2 / (float(between[c]) ** 2 / max(S - 1, 1) + patients**2 / max(G - 1, 1))
-        size = p * (1.0 - p) / variance * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, df)) ** 2
+        size = p * (1.0 - p) / variance * (stats.norm.ppf(1.0 - tail) / stats.t.ppf(1.0 - tail, df)) ** 2
         x = value[c] * size
-        low = float(stats.beta.ppf(0.025, x, size - x + 1.0)) if x > 0.0 else 0.0
-        high = float(stats.beta.ppf(0.975, x + 1.0, size - x)) if x < size else 1.0
+        low = float(stats.beta.ppf(tail, x, size - x + 1.0)) if x > 0.0 else 0.0
+        high = float(stats.beta.ppf(1.0 - tail, x + 1.0, size - x)) if x < size else 1.0
         details = {"target": "a new site" if S >= MIN_SITES else "classes that look as in the reference"}
         out.append(Estimate(name, float(value[c]), low, high, NAN, len(new.labels), G, unit, details))
     return out

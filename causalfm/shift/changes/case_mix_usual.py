@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from causalfm.confidence import CHECK_ALPHA
 from causalfm.shift.changes.drift_distances import MIN_SITES
 from causalfm.shift.domains import Domain, Domains
 
@@ -54,7 +55,7 @@ def usual_shares(domains: Domains) -> tuple[Ranges, Ranges]:
     middle = shares.mean(axis=0)
     noise = within / np.maximum(4.0 * middle * (1.0 - middle), 1e-6) * (1.0 / count).mean()
     spread = angle.var(axis=0, ddof=1)
-    t = float(stats.t.ppf(1.0 - 0.025 / max(K - 1, 1), S - 1))
+    t = float(stats.t.ppf(1.0 - CHECK_ALPHA / 2.0 / max(K - 1, 1), S - 1))
     reach = t * np.sqrt(np.maximum(spread - noise, 0.0) + spread / S)
     return _range(angle.mean(axis=0), reach), _range(angle.mean(axis=0), t * np.sqrt(spread * (1.0 + 1.0 / S)))
 

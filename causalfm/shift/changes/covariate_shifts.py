@@ -11,12 +11,13 @@ import pandas as pd
 
 from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort
+from causalfm.confidence import level_in_force, usual_alpha
 from causalfm.invariance.methods import METHODS, Question
 from causalfm.norms import SquaredNorm
 from causalfm.results import Estimate, Result, Verdict, worst
 from causalfm.shift.changes.drift_distances import SiteDistances, site_distances
 from causalfm.shift.changes.drift_patients import SIDES, by_site, patients_drawn
-from causalfm.shift.changes.drift_results import ALPHA, judged, new_site_words
+from causalfm.shift.changes.drift_results import judged, new_site_words
 from causalfm.shift.domains import Domain, Domains
 
 MOST = 20_000  # patients of each domain
@@ -237,7 +238,7 @@ def _shift(
     if not number:
         limit = min(limit, 1.0)
     verdict = judged(found.p_value, max(abs(low), abs(high)), limit, TOLERATED[name])
-    if verdict == "fail" and p_new_site > ALPHA:
+    if verdict == "fail" and p_new_site > usual_alpha():
         verdict = "cannot tell"
     counted = int(np.isfinite(found.reference).sum())
     words = f"; the deployment has too few {unit}s to compare it with each {domains.site}."
@@ -259,8 +260,10 @@ def _told(low: float, high: float, p: float) -> str:
 
 def _interval(norm: SquaredNorm) -> tuple[float, float]:
     """Interval of a squared norm; shares can agree exactly, and then all noise is taken to lie along one direction."""
+    from scipy import stats
+
     if norm.observed <= 1e-12 * norm.noise:
-        return 0.0, 1.96**2 * norm.noise
+        return 0.0, round(float(stats.norm.ppf(0.5 + level_in_force() / 2.0)), 2) ** 2 * norm.noise
     return norm.interval()
 
 
@@ -276,5 +279,5 @@ def _difference(values: np.ndarray, new: np.ndarray) -> tuple[float, float, floa
     if va + vb <= 0.0:
         return difference, difference, difference
     df = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
-    reach = float(stats.t.ppf(0.975, df) * np.sqrt(va + vb))
+    reach = float(stats.t.ppf(0.5 + level_in_force() / 2.0, df) * np.sqrt(va + vb))
     return difference, difference - reach, difference + reach

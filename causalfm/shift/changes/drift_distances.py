@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalfm.confidence import CHECK_ALPHA
 from causalfm.norms import SquaredNorm, squared_norm
 from causalfm.positivity import MIN_GROUPS
 from causalfm.standardisation import Design, design_of_rows, within_norm
@@ -167,7 +168,7 @@ def class_distance(units: Units, biology: str) -> SquaredNorm | None:
     return None
 
 
-def one_more(values: np.ndarray, new: float, level: float = 0.95) -> tuple[float, float]:
+def one_more(values: np.ndarray, new: float, level: float = 1.0 - CHECK_ALPHA) -> tuple[float, float]:
     """Upper prediction limit of one more value beside ``values (S,)``, and the probability of one as large as ``new``.
 
     Student's t for normal values; ``nan`` twice if the values do not differ.
@@ -182,7 +183,7 @@ def one_more(values: np.ndarray, new: float, level: float = 0.95) -> tuple[float
     return middle + float(stats.t.ppf(level, S - 1)) * spread, float(stats.t.sf((new - middle) / spread, S - 1))
 
 
-def _one_more_number(squares: np.ndarray, new: float, level: float = 0.95) -> tuple[float, float]:
+def _one_more_number(squares: np.ndarray, new: float, level: float = 1.0 - CHECK_ALPHA) -> tuple[float, float]:
     """Return the same for squared differences of a number: ``new`` over their mean is an F."""
     from scipy import stats
 

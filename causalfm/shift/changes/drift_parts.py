@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalfm.arguments import check_whole
+from causalfm.confidence import usual_alpha
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.invariance.mean import informative
@@ -18,7 +19,7 @@ from causalfm.positivity import MIN_GROUPS
 from causalfm.results import Estimate, Verdict
 from causalfm.shift.changes.drift_distances import SiteDistances, class_distance, site_distances
 from causalfm.shift.changes.drift_patients import PatientTable, by_site, patient_table
-from causalfm.shift.changes.drift_results import ALPHA, Drift, Drifts, judged, new_site_words
+from causalfm.shift.changes.drift_results import Drift, Drifts, judged, new_site_words
 from causalfm.shift.domains import Domains
 from causalfm.strata import varies_within
 from causalfm.units import patient_units
@@ -167,7 +168,7 @@ class _Asked:
 def _together(parts: Sequence[Drift]) -> tuple[Verdict, str]:
     """Decide by the drift given everything and those within classes, Bonferroni-corrected: any can show a shift."""
     main, p = parts[0], np.array([part.p_new_site for part in parts])
-    if np.nanmin(p, initial=1.0) * len(p) <= ALPHA:
+    if np.nanmin(p, initial=1.0) * len(p) <= usual_alpha():
         first = parts[int(np.nanargmin(p))]
         return "fail", first.sentence
     others = [part for part in parts[1:] if part.verdict != "pass"]

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from causalfm.confidence import usual_alpha
 from causalfm.results import Estimate, Result, Verdict
 from causalfm.shift.changes.drift_distances import MIN_SITES
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +103,7 @@ def judged(p_value: float, high: float, limit: float, tolerated: float = 0.0) ->
         return "pass"
     if np.isnan(p_value):
         return "cannot tell"
-    if p_value <= ALPHA:
+    if p_value <= usual_alpha():
         return "fail"
     return "pass" if high <= limit else "cannot tell"
 

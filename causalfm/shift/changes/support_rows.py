@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from causalfm.arguments import check_positive
+from causalfm.confidence import usual_alpha
 from causalfm.errors import DataError
 from causalfm.metrics.learners import grouped_folds
 from causalfm.results import Estimate, Result, Verdict
-from causalfm.shift.changes.drift_results import ALPHA
 from causalfm.shift.changes.support_cells import empty_cells, unseen_everywhere
 from causalfm.shift.changes.support_density import (
     PATIENT_FOLDS,
@@ -187,7 +187,7 @@ def _by_site(rows: ReferenceRows, distances: np.ndarray, alpha: float) -> tuple[
 
 
 def _verdict(estimate: Estimate, limit: float, p_value: float, tolerated: float, unseen: bool) -> Verdict:
-    if p_value <= ALPHA and estimate.high > tolerated:
+    if p_value <= usual_alpha() and estimate.high > tolerated:
         return "fail"
     within = estimate.high <= np.nanmax([tolerated, limit])
     return "pass" if within and not unseen else "cannot tell"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from causalfm.confidence import CHECK_ALPHA, alpha_in_force
 from causalfm.results import Estimate
 from causalfm.shift.changes.drift_distances import MIN_SITES
 
@@ -23,14 +24,14 @@ def share_estimate(shares: np.ndarray, name: str, unit: str, n: int) -> Estimate
     """
     from scipy import stats
 
-    G, p = len(shares), float(shares.mean())
+    G, p, tail = len(shares), float(shares.mean()), alpha_in_force() / 2.0
     variance = float(shares.var(ddof=1)) / G if G > 1 else 0.0
     size = p * (1.0 - p) / variance if variance > 0.0 else float(G)
     if G > 1 and ((shares > 0.0) & (shares < 1.0)).any():
-        size *= (stats.norm.ppf(0.975) / stats.t.ppf(0.975, G - 1)) ** 2
+        size *= (stats.norm.ppf(1.0 - tail) / stats.t.ppf(1.0 - tail, G - 1)) ** 2
     x = p * size
-    low = float(stats.beta.ppf(0.025, x, size - x + 1.0)) if x > 0.0 else 0.0
-    high = float(stats.beta.ppf(0.975, x + 1.0, size - x)) if x < size else 1.0
+    low = float(stats.beta.ppf(tail, x, size - x + 1.0)) if x > 0.0 else 0.0
+    high = float(stats.beta.ppf(1.0 - tail, x + 1.0, size - x)) if x < size else 1.0
     return Estimate(name, p, low, high, NAN, n, G, unit, {"target": "these sites"})
 
 
@@ -72,6 +73,6 @@ def one_more_share(among: np.ndarray, variance: float, counts: np.ndarray, new: 
     scale = np.sqrt(between + patients / new.n_groups + spread / n)
     if not scale > 0.0:
         return NAN, NAN
-    limit = float(angle.mean()) + float(stats.t.ppf(0.95, n - 1)) * scale
+    limit = float(angle.mean()) + float(stats.t.ppf(1.0 - CHECK_ALPHA, n - 1)) * scale
     p_value = float(stats.t.sf((np.arcsin(np.sqrt(new.value)) - angle.mean()) / scale, n - 1))
     return float(np.sin(min(limit, np.pi / 2.0)) ** 2), p_value

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from causalfm.confidence import CHECK_ALPHA
 from causalfm.results import Result
 from causalfm.shift.costs.label_free_estimators import ESTIMATORS, Guess, Scored
 
 NEW_SITE = 8  # sites from which their spread says something of another one
-LEVEL = 0.95
+TESTED = 1.0 - CHECK_ALPHA  # of the intervals that back-tests try, whatever level is in force
 REFUTED = 0.05  # chance of covering as few sites as were covered, below which an interval is taken to miss
 SITE_LEVEL = "site level"
 
@@ -123,7 +124,7 @@ def between_sites(errors: np.ndarray, variances: np.ndarray) -> tuple[float, flo
 
 
 def another_site(
-    errors: np.ndarray, variances: np.ndarray, variance: float, level: float = LEVEL
+    errors: np.ndarray, variances: np.ndarray, variance: float, level: float = TESTED
 ) -> tuple[float, float]:
     """Return centre and half width of the prediction interval for one more site with this variance by chance."""
     mean, uncertain, between = between_sites(errors, variances)
@@ -213,7 +214,7 @@ def patient_variance(targets: list[Scored]) -> float:
 
 
 def _record(name: str, target: Scored, value: float, variances: tuple[float, float], measured: float) -> dict[str, Any]:
-    half = float(stats.norm.ppf(0.5 + LEVEL / 2.0)) * variances[1] ** 0.5
+    half = float(stats.norm.ppf(0.5 + TESTED / 2.0)) * variances[1] ** 0.5
     own = {"own_low": value - half, "own_high": value + half, "own_covers": abs(measured - value) <= half}
     out = {"site": name, "patients": len(np.unique(target.units)), "predicted": value, "measured": measured}
     return out | {"error": measured - value, "variance": variances[0]} | own
@@ -232,5 +233,5 @@ def _summary(name: str, records: list[dict[str, Any]]) -> BackTest:
     mean, _, between = between_sites(errors, variances)
     own, covered = (sum(bool(r[key]) for r in records) for key in ("own_covers", "covers"))
     rmse = float(np.sqrt(np.mean([r["left"] ** 2 for r in records])))
-    holds, calibrated = (bool(stats.binom.cdf(count, n, LEVEL) >= REFUTED) for count in (own, covered))
+    holds, calibrated = (bool(stats.binom.cdf(count, n, TESTED) >= REFUTED) for count in (own, covered))
     return BackTest(name, tuple(records), mean, between**0.5, rmse, own / n, covered / n, holds, calibrated)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from causalfm.arguments import check_seed, check_whole
+from causalfm.confidence import bounds_in_force
 from causalfm.errors import DataError
 from causalfm.results import Result
 from causalfm.shift.costs.label_free_results import LabelFree
-from causalfm.shift.costs.rates import BOUNDS, Rate, rate
+from causalfm.shift.costs.rates import Rate, rate
 from causalfm.shift.domains import Domains
 from causalfm.shift.temperatures import scored
 
@@ -157,7 +158,7 @@ def _curve(
     """Return the chance of a verdict for each number of patients."""
     rng = np.random.default_rng(random_state)
     values, shares = _tilted(means, value)
-    low, high = reference.interval(BOUNDS)
+    low, high = reference.interval(bounds_in_force())
     out: list[dict[str, float]] = []
     for m in sizes:
         counts = rng.multinomial(m, shares, size=DRAWS)
@@ -196,7 +197,7 @@ def _intervals(mean: np.ndarray, squares: np.ndarray, m: int) -> tuple[np.ndarra
     scale = m / max(m - 1, 1)
     effect = (squares / m**2 * scale + more) / (mean * (1.0 - mean) / m * scale + more)
     size = m / effect
-    q2 = float(stats.t.ppf(0.5 + BOUNDS / 2.0, max(m - 1, 1))) ** 2
+    q2 = float(stats.t.ppf(0.5 + bounds_in_force() / 2.0, max(m - 1, 1))) ** 2
     centre = (mean + q2 / (2.0 * size)) / (1.0 + q2 / size)
     reach = np.sqrt(q2 * (mean * (1.0 - mean) / size + q2 / (4.0 * size**2))) / (1.0 + q2 / size)
     return np.maximum(centre - reach, 0.0), np.minimum(centre + reach, 1.0)

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from causalfm.arguments import check_whole
+from causalfm.confidence import alpha_in_force, bounds_in_force, level_in_force, percent
 from causalfm.results import Verdict, verdict_against
 from causalfm.shift.costs.back_tests import SITE_LEVEL, BackTest, Trial, another_site, back_tests, tried
 from causalfm.shift.costs.label_free_doubts import BEYOND, disagreements_of, doubt_of, signals_of
 from causalfm.shift.costs.label_free_estimators import ESTIMATORS, Guess, Scored
 from causalfm.shift.costs.label_free_results import LabelFree, LabelFreeEstimate
-from causalfm.shift.costs.rates import BOUNDS, LEVEL, Rate, rate
+from causalfm.shift.costs.rates import Rate, rate
 from causalfm.shift.domains import Domains
 from causalfm.shift.temperatures import tempered
 
@@ -72,7 +73,7 @@ def label_free_performance(domains: Domains, *, margin: float | None = None, min
         "disagreements": disagreements,
         "sites_left_out": left_out,
         "assumptions": f"the new site errs as reference sites do that are held out, {MEANING}",
-        "bounds": "verdicts rest on one-sided 95 % bounds",
+        "bounds": f"verdicts rest on one-sided {percent(alpha_in_force())} bounds",
     }
     spans = [(r.value, *r.interval()) for r in (reference, outside)]
     parts = _decided(estimates, tests, disagreements, margin)
@@ -105,13 +106,14 @@ def _estimate(
     nan = float("nan")
     # an interval that rests on the assumption alone is no answer where sites refute it, or none speaks for the new one
     withdrawn = test.assumption_holds is False or doubt.startswith(BEYOND)
-    own = (nan, nan) if withdrawn else _around(trial.value, trial.own, LEVEL)
+    own = (nan, nan) if withdrawn else _around(trial.value, trial.own, level_in_force())
     predicted, low, high, drop, verdict = nan, nan, nan, (nan, nan, nan), "cannot tell"
     if not test.reason:
-        predicted, low, high = _calibrated(test, trial, LEVEL)
-        drop = _drop(reference, (predicted, low, high), LEVEL)
+        predicted, low, high = _calibrated(test, trial, level_in_force())
+        drop = _drop(reference, (predicted, low, high), level_in_force())
         if not doubt and margin is not None:
-            verdict = verdict_against(*_drop(reference, _calibrated(test, trial, BOUNDS), BOUNDS)[1:], margin)
+            bounds = bounds_in_force()
+            verdict = verdict_against(*_drop(reference, _calibrated(test, trial, bounds), bounds)[1:], margin)
     if doubt:
         reason = doubt
     else:

@@ -9,7 +9,7 @@ import numpy as np
 
 from causalfm.results import Estimate
 from causalfm.shift.costs.label_free_estimators import Scored
-from causalfm.shift.costs.rates import LEVEL, NOTHING, Rate, difference, rate
+from causalfm.shift.costs.rates import NOTHING, Rate, difference, rate
 from causalfm.shift.domains import Domains
 from causalfm.shift.temperatures import scored
 
@@ -64,7 +64,7 @@ class Labelled:
         return rate(rows.hit, rows.units, rows.weights, cell=cell, share=share, chance=self.chance)
 
 
-def pooled_drop(domains: Domains, level: float = LEVEL) -> tuple[float, float, float]:
+def pooled_drop(domains: Domains, level: float | None = None) -> tuple[float, float, float]:
     """Return the drop in accuracy between all labelled patients, and its interval: one for all that speak of it."""
     chance = 1.0 / len(domains.classes) if domains.refitted else None
     known = Labelled.of(domains, scored(domains.reference, domains.reference.scores), False, chance)
@@ -87,7 +87,9 @@ def estimate_of(name: str, found: Rate, unit: str, chance: float = NAN, **detail
     )
 
 
-def difference_of(name: str, first: Rate, second: Rate, unit: str, level: float = LEVEL, **details: Any) -> Estimate:
+def difference_of(
+    name: str, first: Rate, second: Rate, unit: str, level: float | None = None, **details: Any
+) -> Estimate:
     """Return first less second as an estimate; rows and units are those of the second."""
     if not min(first.n_units, second.n_units):
         details.setdefault("reason", "cannot tell: no labels")

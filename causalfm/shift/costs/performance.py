@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from causalfm.arguments import check_whole
+from causalfm.confidence import bounds_in_force
 from causalfm.metrics.learners import groups_per_level
 from causalfm.results import Check, Estimate, Result, Verdict, verdict_against
 from causalfm.shift.costs.labelled_rows import Labelled, difference_of, estimate_of
-from causalfm.shift.costs.rates import BOUNDS, NOTHING, difference
+from causalfm.shift.costs.rates import NOTHING, difference
 from causalfm.shift.domains import Domains
 from causalfm.shift.temperatures import scored
 
@@ -115,7 +116,7 @@ def measured_performance(domains: Domains, *, margin: float | None = None, minim
     balanced = [part.balanced(codes) for part in (known, here)]
     verdict: Verdict = "cannot tell"
     if margin is not None and rates["deployment"].n_units >= minimum:
-        verdict = verdict_against(*difference(rates["reference"], rates["deployment"], BOUNDS)[1:], margin)
+        verdict = verdict_against(*difference(rates["reference"], rates["deployment"], bounds_in_force())[1:], margin)
     largest = float(np.max([known.held(k) for k in range(len(domains.classes))]) / max(rates["reference"].n_units, 1))
     out = MeasuredPerformance(
         accuracy=estimate_of("accuracy", rates["deployment"], unit, chance=largest),

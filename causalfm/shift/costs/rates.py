@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from causalfm.confidence import level_in_force
 from causalfm.metrics.recall import pair_share, recall_effects
-
-LEVEL = 0.95
-BOUNDS = 0.90  # two one-sided 95 % bounds: what verdicts rest on
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,11 @@ class Rate:
     df: float
     n_units: int
 
-    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+    def interval(self, level: float | None = None) -> tuple[float, float]:
         """Return Wilson's interval with a t quantile; ``nan`` without patients."""
         if not self.n_units:
             return float("nan"), float("nan")
-        q2 = float(stats.t.ppf(0.5 + level / 2.0, self.df)) ** 2
+        q2 = float(stats.t.ppf(0.5 + level_in_force(level) / 2.0, self.df)) ** 2
         centre = (self.value + q2 / (2.0 * self.size)) / (1.0 + q2 / self.size)
         spread = max(self.value * (1.0 - self.value), 0.0) / self.size + q2 / (4.0 * self.size**2)
         reach = float(np.sqrt(q2 * spread)) / (1.0 + q2 / self.size)
@@ -107,7 +105,7 @@ def rate(
     return Rate(value, size, float(max(n_units - n_cells, 1)), n_units)
 
 
-def difference(first: Rate, second: Rate, level: float = LEVEL) -> tuple[float, float, float]:
+def difference(first: Rate, second: Rate, level: float | None = None) -> tuple[float, float, float]:
     """Return first less second with the interval of two independent rates.
 
     Parameters
@@ -115,7 +113,7 @@ def difference(first: Rate, second: Rate, level: float = LEVEL) -> tuple[float, 
     first, second
         Rates of different patients.
     level
-        Confidence.
+        Confidence; None for the level in force.
 
     Returns
     -------

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from causalfm.arguments import check_whole, columns_of
+from causalfm.confidence import bounds_in_force, level_in_force
 from causalfm.results import Estimate, Result, Verdict, verdict_against
 from causalfm.shift.costs.labelled_rows import Labelled, difference_of, estimate_of
-from causalfm.shift.costs.rates import BOUNDS, LEVEL, NOTHING, Rate, difference
+from causalfm.shift.costs.rates import NOTHING, Rate, difference
 from causalfm.shift.costs.subgroup_levels import levels_of
 from causalfm.shift.domains import Domains
 from causalfm.shift.temperatures import scored
@@ -164,11 +165,12 @@ def _judged(
         return _not_told(column, domain, tuple(groups), unit, f"fewer than two levels with {minimum} {unit}s")
     low, high = min(rates, key=lambda k: rates[k].value), max(rates, key=lambda k: rates[k].value)
     names = side.levels[low], side.levels[high]
-    gap = _largest_gap(rates, names, unit, LEVEL)
-    bounds = _largest_gap(rates, names, unit, BOUNDS)
+    gap = _largest_gap(rates, names, unit, level_in_force())
+    bounds = _largest_gap(rates, names, unit, bounds_in_force())
     classes = len(domains.classes)
+    joint = 1.0 - (1.0 - level_in_force()) / gap.details["pairs"]
     fixed = [
-        _standardised(side, (low, high), strata, minimum, unit, name, 1.0 - (1.0 - LEVEL) / gap.details["pairs"])
+        _standardised(side, (low, high), strata, minimum, unit, name, joint)
         for name, strata in (
             ("class", side.rows.classes),
             ("site and class", side.rows.sites * classes + side.rows.classes),
@@ -187,7 +189,7 @@ def _judged(
 
 def _worst(rates: dict[int, Rate], name: str, unit: str) -> Estimate:
     """Return the least accuracy; bounds of the least of all levels, each bounded with its part of the error."""
-    joint = [r.interval(1.0 - (1.0 - LEVEL) / len(rates)) for r in rates.values()]
+    joint = [r.interval(1.0 - (1.0 - level_in_force()) / len(rates)) for r in rates.values()]
     least = min(rates.values(), key=lambda r: r.value)
     details = {"level": name, "levels": len(rates)}
     ends = min(low for low, _ in joint), min(high for _, high in joint)

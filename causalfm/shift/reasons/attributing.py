@@ -13,6 +13,7 @@ from scipy import stats
 
 from causalfm.arguments import check_seed
 from causalfm.arrows import EMBEDDING
+from causalfm.confidence import bounds_in_force, level_in_force
 from causalfm.errors import DataError
 from causalfm.metrics.learners import grouped_folds
 from causalfm.results import Verdict, verdict_against, worst
@@ -161,7 +162,7 @@ class _Contributions:
     added: np.ndarray
     floor: float
 
-    def interval(self, j: int, looks: int = 1, level: float = 0.95) -> tuple[float, float, float]:
+    def interval(self, j: int, looks: int = 1, level: float | None = None) -> tuple[float, float, float]:
         """Return value and t interval, Welch's degrees of freedom over the two domains."""
         parts, sizes = [], []
         for side in (REFERENCE, DEPLOYMENT):
@@ -172,7 +173,8 @@ class _Contributions:
         total = max(sum(parts) + extra, self.floor, 1e-24)
         squares = sum(p**2 / (m - 1) for p, m in zip(parts, sizes, strict=True)) + extra**2 / (BLOCKS - 1)
         df = total**2 / max(squares, 1e-48)
-        half = float(stats.t.ppf(1.0 - (1.0 - level) / 2.0 / looks, min(df, sum(sizes) - 2))) * total**0.5
+        tail = (1.0 - level_in_force(level)) / 2.0 / looks
+        half = float(stats.t.ppf(1.0 - tail, min(df, sum(sizes) - 2))) * total**0.5
         value = float(self.values[j])
         return value, value - half, value + half
 
@@ -261,7 +263,7 @@ def _shares(gate: Gate, found: _Contributions, margin: float) -> tuple[Share, ..
     for j, (mechanism, role, nodes, words, effective) in enumerate(rows):
         value, low, high = found.interval(j)
         _, low_all, high_all = found.interval(j, count)
-        verdict: Verdict = verdict_against(*found.interval(j, level=0.9)[1:], margin)
+        verdict: Verdict = verdict_against(*found.interval(j, level=bounds_in_force())[1:], margin)
         out.append(Share(mechanism, role, nodes, value, low, high, low_all, high_all, effective, verdict, words))
     return (*out, *_left_out(gate.left_out, gate.reasons))
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from causalfm.confidence import alpha_in_force, level_in_force
 from causalfm.results import Result, Verdict, worst
 from causalfm.shift.costs.labelled_rows import pooled_drop
 from causalfm.shift.domains import Domains
@@ -119,7 +120,7 @@ def sign_reversals(domains: Domains, *, margin: float | None = None) -> Reversal
     table = swap_table(domains, columns)
     columns = [column for column in columns if column in table.levels]
     pooled = pooled_drop(domains)
-    within = tuple(_within(table, column, pooled, 1.0 - 0.05 / len(columns), margin) for column in columns)
+    within = tuple(_within(table, column, pooled, 1.0 - alpha_in_force() / len(columns), margin) for column in columns)
     found = tuple(w.column for w in within if w.verdict == "fail")
     told = [w for w in within if w.value == w.value]
     verdict = worst([w.verdict for w in told])
@@ -157,8 +158,8 @@ def _within(
     value, low, high = _estimate(*_standardised(table, codes, usable[codes]), table, level)
     each = []
     for i in np.flatnonzero(usable):
-        drop = _estimate(*_standardised(table, np.zeros(len(codes), dtype=np.int64), codes == i), table, 0.95)
-        each.append((names[i], *drop))
+        alone = _standardised(table, np.zeros(len(codes), dtype=np.int64), codes == i)
+        each.append((names[i], *_estimate(*alone, table, level_in_force())))
     clear, pooled_clear = low > 0.0 or high < 0.0, pooled[1] > 0.0 or pooled[2] < 0.0
     same = (value > 0.0) == (pooled[0] > 0.0)
     verdict: Verdict = "cannot tell" if not (clear and pooled_clear) else "pass" if same else "fail"

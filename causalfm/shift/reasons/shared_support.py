@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from causalfm.arguments import check_seed
+from causalfm.confidence import bounds_in_force, level_in_force
 from causalfm.errors import DataError
 from causalfm.metrics.learners import grouped_folds
 from causalfm.results import Result, Verdict, verdict_against, worst
@@ -158,7 +159,7 @@ def support_split(
     verdict: Verdict = "pass"
     if margin is not None:
         settings["margin"] = margin
-        verdict = worst([verdict_against(*found.estimate(step, 0.9)[1:], margin) for step in steps])
+        verdict = worst([verdict_against(*found.estimate(step, bounds_in_force())[1:], margin) for step in steps])
     return SupportSplit(*drop, parts, found.overlap, verdict, words, *about, settings)
 
 
@@ -244,7 +245,7 @@ class _Means:
     domain: np.ndarray
     overlap: float
 
-    def estimate(self, contrast: list[float], level: float = 0.95) -> tuple[float, float, float]:
+    def estimate(self, contrast: list[float], level: float | None = None) -> tuple[float, float, float]:
         psi, value, variance, squares = self.influence @ contrast, float(self.values @ contrast), 0.0, 0.0
         for side in (0, 1):
             mine = psi[self.domain == side]
@@ -252,7 +253,7 @@ class _Means:
             variance, squares = variance + part, squares + part**2 / (len(mine) - 1)
         variance = max(variance, 1e-24)
         df = min(variance**2 / max(squares, 1e-60), len(psi) - 2)
-        half = float(stats.t.ppf(0.5 + level / 2.0, df)) * variance**0.5
+        half = float(stats.t.ppf(0.5 + level_in_force(level) / 2.0, df)) * variance**0.5
         return value, value - half, value + half
 
 

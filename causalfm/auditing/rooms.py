@@ -1,0 +1,192 @@
+"""The rooms of a report, in their order, and what stands in each: one table for the page and for Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from causalfm.auditing.estimands import is_deployment
+from causalfm.auditing.findings import Audit, Finding
+
+ROOMS = {  # key -> heading, in the order in which a reader who has to decide needs them
+    "use": "Intended use and estimand",
+    "graph": "Causal graph",
+    "units": "Units and group counts",
+    "overlap": "Overlap and what was left out",
+    "findings": "Findings by question",
+    "performance": "Performance by site and class",
+    "effects": "Effects and sensitivity",
+    "flips": "Counterfactual decisions",
+    "corrections": "Corrections tried",
+    "open": "What could not be answered",
+    "methods": "Methods and record",
+}
+HOME = {  # question -> the room of its card; every other card stands with the findings
+    "overlap": "overlap",
+    "performance": "performance",
+    "cost": "performance",
+    "expected cost": "performance",
+    "subgroups": "performance",
+    "shortcut": "performance",
+    "effect": "effects",
+    "why": "effects",
+    "split": "effects",
+    "reversal": "effects",
+    "decisions": "flips",
+}
+OPENED = {  # details that are an answer, not its background: shown without a click
+    "performance": ("worst", "by "),
+    "cost": ("by site", "recall by class", "drop by class"),
+    "subgroups": ("subgroups",),
+    "shortcut": ("per level",),
+    "effect": ("per_level",),
+    "why": ("mechanisms",),
+    "split": ("parts",),
+    "reversal": ("within",),
+    "decisions": ("pairs",),
+}
+ELSEWHERE = {  # details that have a place of their own in the report
+    "overlap": ("left_out",),
+    "effect": ("sensitivity",),
+}
+COUNTED = ("group_counts", "reference_group_counts", "deployment_group_counts", "suppression")  # data shown with the units
+LARGE = (60, 12)  # levels and classes: beyond, a cross table is summed up level by level, the worst first
+
+
+def cards(findings: Sequence[tuple[str, Finding]]) -> dict[str, list[tuple[str, Finding]]]:
+    """Give every finding the one room where its card stands."""
+    out: dict[str, list[tuple[str, Finding]]] = {room: [] for room in ROOMS}
+    for key, finding in findings:
+        out[HOME.get(finding.question, "findings")].append((key, finding))
+    return out
+
+
+def opened(finding: Finding) -> dict[str, Any]:
+    """Return the details that are shown without a click; tables of accuracies begin with the worst."""
+    wanted = OPENED.get(finding.question, ())
+    return {
+        key: worst_first(value)
+        for key, value in finding.details.items()
+        if any(key == name or (name.endswith(" ") and key.startswith(name)) for name in wanted)
+    }
+
+
+def folded(finding: Finding) -> dict[str, Any]:
+    """Return the rest of the details."""
+    shown = {"want", "monitored", *opened(finding), *ELSEWHERE.get(finding.question, ())}
+    return {key: value for key, value in finding.details.items() if key not in shown}
+
+
+def worst_first(value: Any) -> Any:
+    """Sort a table with a column ``accuracy`` so that the worst level comes first, the unknown last."""
+    if not isinstance(value, (list, tuple)) or not all(isinstance(row, Mapping) and "accuracy" in row for row in value):
+        return value
+
+    def key(row: Mapping[str, Any]) -> tuple[bool, float]:
+        told = isinstance(row["accuracy"], (int, float)) and row["accuracy"] == row["accuracy"]
+        return (not told, float(row["accuracy"]) if told else 0.0)
+
+    return sorted(value, key=key)
+
+
+def left_out(audit: Audit) -> list[dict[str, Any]]:
+    """List every cell or level that an overlap left out, with its reason."""
+    out = []
+    for finding in audit.findings:
+        if finding.question == "overlap":
+            out += [{"compared": finding.factor, **row} for row in finding.details.get("left_out", ())]
+    return out
+
+
+def by_level(table: Mapping[str, Any], minimum: int) -> list[dict[str, Any]]:
+    """Sum a cross table up level by level; levels with the fewest cells that can be compared come first.
+
+    Parameters
+    ----------
+    table
+        Cross table: ``biology``, ``levels``, ``groups``. Hidden cells are text.
+    minimum
+        Fewest units of a cell that is compared.
+
+    Returns
+    -------
+    list of dict
+        ``level``, ``units`` (None where a cell is hidden), ``classes seen``, ``cells under the minimum``, ``smallest
+        cell``.
+    """
+    out = []
+    for position, level in enumerate(table["levels"]):
+        cells = [row[position] for row in table["groups"]]
+        seen = [cell for cell in cells if cell]
+        numbers = [cell for cell in seen if not isinstance(cell, str)]
+        hidden = len(numbers) < len(seen)
+        out.append(
+            {
+                "level": level,
+                "units": None if hidden else sum(numbers),
+                "classes seen": len(seen),
+                f"cells of {minimum} or more": sum(cell >= minimum for cell in numbers),
+                "smallest cell": "hidden" if hidden else min(numbers, default=0),
+            }
+        )
+    key = f"cells of {minimum} or more"
+    return sorted(out, key=lambda row: (row[key], row["units"] or 0))
+
+
+def is_large(table: Mapping[str, Any]) -> bool:
+    """Tell whether a cross table is too large to be read cell by cell."""
+    return len(table["levels"]) > LARGE[0] or len(table["biology"]) > LARGE[1]
+
+
+def group_tables(audit: Audit) -> dict[str, Mapping[str, Any]]:
+    """Return the counts of units by level: of the cohort, or of reference and deployment."""
+    keys = {"group_counts": "", "reference_group_counts": "Reference: ", "deployment_group_counts": "Deployment: "}
+    return {
+        f"{before}{column}": rows
+        for key, before in keys.items()
+        for column, rows in dict(audit.data.get(key, {})).items()
+    }
+
+
+def sizes(audit: Audit) -> list[tuple[str, Any]]:
+    """Return rows, units and rows per unit, in words that a reader knows."""
+    data, unit = audit.data, audit.graph.group
+    if is_deployment(audit):
+        return [
+            ("Reference", f"{_count(data, 'reference_units')} {unit}s, {_count(data, 'reference_rows')} rows"),
+            ("Deployment", f"{_count(data, 'deployment_units')} {unit}s, {_count(data, 'deployment_rows')} rows"),
+            ("Deployment, with labels", f"{_count(data, 'deployment_rows_labelled')} rows"),
+            ("Dimensions of the embedding", data.get("dimensions")),
+        ]
+    each = data.get("rows_per_unit", {})
+    rows = [("Independent units", f"{_count(data, 'units')} ({unit})"), ("Rows", data.get("rows"))]
+    if isinstance(each, Mapping) and each:
+        rows.append(("Rows per unit", f"{each['least']} to {each['most']}, mean {each['mean']:.3g}"))
+    return [*rows, ("Dimensions of the embedding", data.get("dimensions"))]
+
+
+def _count(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key)
+    return f"{value:,}" if isinstance(value, int) else "–" if value is None else str(value)
+
+
+def missing_values(audit: Audit) -> list[str]:
+    """Say what was done about missing values, cohort by cohort."""
+    names = {"info_missing": "", "reference_info_missing": "Reference: ", "deployment_info_missing": "Deployment: "}
+    out = []
+    for key, before in names.items():
+        for record in audit.data.get(key) or ():
+            if not isinstance(record, Mapping):
+                continue
+            counts = record.get("counts") or {}
+            where = ", ".join(f"{column} in {number} rows" for column, number in counts.items())
+            done = {"drop": f"{record.get('rows_dropped', 'these')} rows were left out"}
+            treated = done.get(str(record.get("policy")), "they count as a level of their own")
+            out.append(f"{before}missing values of {where}: {treated}." if where else f"{before}no value was missing.")
+    return out or ["No missing value was treated in this run."]
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence: a full stop, a blank, a capital."""
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z])", text, maxsplit=1)[0]

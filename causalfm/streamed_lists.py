@@ -1,0 +1,102 @@
+"""Nearest neighbours of some queries among rows that are read once, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalfm.lazy_rows import LazyRows
+from causalfm.row_tasks import map_blocks, spans
+
+if TYPE_CHECKING:
+    import torch
+
+QUERIES = 2**12  # answered in one pass over the rows
+CANDIDATES = 2**13  # rows compared with them at once: 128 MiB of similarities
+
+UnitRows = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Top = Callable[["torch.Tensor", int], tuple["torch.Tensor", "torch.Tensor"]]
+
+
+def streamed_lists(
+    X: LazyRows, queries: np.ndarray, groups: np.ndarray, width: int, unit_rows: UnitRows, top: Top
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Search all rows for the nearest of other groups.
+
+    Parameters
+    ----------
+    X
+        ``(n, d)``.
+    queries
+        ``(m,)`` row positions.
+    groups
+        ``(n,)`` codes; rows of a query's own group are no candidates.
+    width
+        List length.
+    unit_rows, top
+        How rows are scaled, and how the largest similarities are chosen, as in :mod:`causalfm.neighbours`.
+
+    Returns
+    -------
+    similarity, indices, bad
+        ``(m, width)`` each, ``-inf`` and -1 where a list has ended; and the rows that have no direction.
+    """
+    indices = np.full((len(queries), width), -1, dtype=np.int64)
+    similarity = np.full((len(queries), width), -np.inf, dtype=np.float32)
+    bad: list[int] = []
+    for part in spans(len(queries), QUERIES):
+        rows, best, where = queries[part], *(array[part] for array in (similarity, indices))
+        asked = unit_rows(X[rows])[0], groups[rows], width, unit_rows, top
+        wrong: list[int] = []
+        found = map_blocks(X, spans(len(X), CANDIDATES), _nearest, aligned=(groups,), shared=asked)
+        for block, (values, columns, no_direction) in found:
+            wrong += [i + block.start for i in no_direction]
+            _merge(best, where, values, columns + block.start)
+        if part.start == 0 and wrong:
+            return similarity, indices, wrong
+    indices[similarity == -np.inf] = -1
+    return similarity, indices, bad
+
+
+def _nearest(
+    block: np.ndarray,
+    groups: np.ndarray,
+    query: np.ndarray,
+    query_groups: np.ndarray,
+    width: int,
+    unit_rows: UnitRows,
+    top: Top,
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Return similarities and columns of the nearest candidates of one block, and which of these have no direction."""
+    import torch
+
+    scaled, norms = unit_rows(block)
+    bad = np.flatnonzero(~((norms > 0) & np.isfinite(norms))).tolist()
+    products = torch.mm(torch.from_numpy(query), torch.from_numpy(scaled).T)
+    products.masked_fill_(torch.from_numpy(query_groups[:, None] == groups), -torch.inf)
+    values, columns = top(products, width)
+    return values.numpy(), columns.numpy(), bad
+
+
+def _merge(best: np.ndarray, where: np.ndarray, values: np.ndarray, columns: np.ndarray) -> None:
+    """Bring candidates into lists, in place; those of lower position come first and the sort is stable."""
+    import torch
+
+    both = torch.cat([torch.from_numpy(best), torch.from_numpy(values)], 1)
+    rows = torch.cat([torch.from_numpy(where), torch.from_numpy(columns)], 1)
+    order = both.sort(dim=1, descending=True, stable=True)
+    best[:] = order.values[:, : best.shape[1]].numpy()
+    where[:] = rows.gather(1, order.indices[:, : best.shape[1]]).numpy()
+
+
+def no_direction(X: Any, unit_rows: UnitRows) -> list[int]:
+    """Return the rows of length zero or that are not finite, in one pass."""
+    found = map_blocks(X, spans(len(X), CANDIDATES), _without_direction, shared=(unit_rows,))
+    return [i + rows.start for rows, bad in found for i in bad]
+
+
+def _without_direction(block: np.ndarray, unit_rows: UnitRows) -> list[int]:
+    norms = unit_rows(block)[1]
+    return [int(i) for i in np.flatnonzero(~((norms > 0) & np.isfinite(norms)))]
