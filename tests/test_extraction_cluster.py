@@ -1,10 +1,13 @@
 """Extraction on a cluster of worker processes: the bytes of one process, whatever fails or dies on the way."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +19,19 @@ from extraction_samples import FirstPixels, expected, images, spec
 import causalfm as cfm
 from causalfm.clusters import client_of
 from causalfm.errors import DataError, ShardError
-from causalfm.extraction import load_encoder, own_encoder
+from causalfm.extraction import load_encoder, open_images, own_encoder
+from causalfm.extraction.cluster_tasks import TOKEN, Made, Order, describe, make_shard
+from causalfm.extraction.on_cluster import recipe_of
 from causalfm.extraction.scattering import _where, places_of
+from causalfm.extraction.shards import Job
+from causalfm.extraction.sources.protocol import part_of
+from causalfm.extraction.staging import FOLDER
 
 pytest.importorskip("torch")
 pytest.importorskip("distributed")
 N = 22
 OPTIONS = {"shard_rows": 4, "batch_size": 2}
+HEADER = {"rows": 10, "dimension": 6, **OPTIONS, "identity": {"encoder": {}}}
 
 
 @pytest.fixture(scope="module")
@@ -300,3 +309,46 @@ def test_without_dask_only_a_scheduler_is_refused(tmp_path):
         check=False,
     )  # fmt: skip
     assert done.stdout.startswith("MissingDependencyError a scheduler needs Dask: pip install"), done.stderr
+
+
+def orders(folder):
+    """Return what a task gets, for each shard of an extraction that waits for its shards."""
+    job = Job(open_images(images(10)), HEADER, "of the images", "raise", 2, True)
+    (folder / FOLDER).mkdir(parents=True)
+    (folder / FOLDER / TOKEN).write_text("now")
+    return [
+        Order(k, pickle.dumps(replace(job, source=part_of(job.source, job.rows(k)))), folder, "now") for k in (0, 1)
+    ]
+
+
+def test_a_task_writes_the_same_bytes_whenever_it_is_run(tmp_path):
+    recipe = recipe_of(spec(FirstPixels()), precision=None, compile=False, weights=None)
+    recipe, facts = replace(recipe, device="cpu"), describe(replace(recipe, device="cpu"))
+    asked = orders(tmp_path)
+    path = tmp_path / FOLDER / "000001.safetensors"
+    assert make_shard(asked[1], recipe, facts) == Made(1)
+    first = path.read_bytes()
+    path.unlink()
+    with ThreadPoolExecutor(4) as pool:  # several workers on one shard
+        assert list(pool.map(lambda _: make_shard(asked[1], recipe, facts), range(8))) == [Made(1)] * 8
+    assert path.read_bytes() == first
+    path.write_bytes(first[:-1])  # damaged while it waits
+    assert make_shard(asked[1], recipe, facts) == Made(1)
+    assert path.read_bytes() == first
+    assert sorted(p.name for p in path.parent.iterdir()) == ["000001.safetensors", TOKEN]
+
+
+def test_a_task_of_a_run_that_has_ended_writes_nothing(tmp_path):
+    recipe = replace(recipe_of(spec(FirstPixels()), precision=None, compile=False, weights=None), device="cpu")
+    asked = orders(tmp_path)
+    (tmp_path / FOLDER / TOKEN).write_text("of the next run")
+    failed = make_shard(asked[0], recipe, describe(recipe))
+    assert "does not see the folder of the run" in failed.reason
+    assert [p.name for p in (tmp_path / FOLDER).iterdir()] == [TOKEN]
+
+
+def test_a_worker_with_another_encoder_makes_no_shard(tmp_path):
+    recipe = replace(recipe_of(spec(FirstPixels()), precision=None, compile=False, weights=None), device="cpu")
+    facts = describe(recipe)
+    other = replace(facts, record={**facts.record, "sha256": "of other weights"})
+    assert "what differs: sha256" in make_shard(orders(tmp_path)[0], recipe, other).reason
