@@ -217,7 +217,8 @@ def summary(result: Audit, page: Path) -> None:
     """Print the verdict, the findings and where the report is."""
     typer.echo(f"{result.verdict.upper()}: {result.headline}")
     for finding in result.findings:
-        typer.echo(f"  {finding.verdict:12} {finding.sentence}")
+        mark = "" if finding.monitored else "(not monitored) "
+        typer.echo(f"  {finding.verdict:12} {mark}{finding.sentence}")
     for advice in result.advice:
         typer.echo(f"  {advice.factor}: {advice.sentence}")
         if advice.command:
