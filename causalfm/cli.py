@@ -18,6 +18,8 @@ from causalfm.command_options import (
     Keep,
     Missing,
     Out,
+    PolicyFile,
+    PolicyHash,
     Predictions,
     Seed,
     Table,
@@ -34,6 +36,7 @@ from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
 from causalfm.extract_command import extract
 from causalfm.monitor_command import monitor
+from causalfm.policy_command import policy as policy_commands
 from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
@@ -60,7 +63,8 @@ def audit(
     missing: Missing = "error",
     head: Head = None,
     predictions: Predictions = None,
-    policy: Annotated[Path | None, typer.Option(help="YAML file with margins and thresholds.")] = None,
+    policy: PolicyFile = None,
+    policy_sha256: PolicyHash = None,
     corrections: Annotated[
         str, typer.Option(help="Try correctors where a factor fails: none, quick or full; default: the policy's.")
     ] = "",
@@ -70,11 +74,13 @@ def audit(
     """Audit embeddings. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input."""
     import causalfm
     from causalfm.auditing import load_policy
+    from causalfm.auditing.ledger import read_ledger, record
     from causalfm.demo import write_reports
 
     check_folder(out)
     declared = graph_of(graph, biology, technical, covariates, group, declared_by)
-    rules = load_policy(policy)
+    rules = load_policy(policy, sha256=policy_sha256)
+    read_ledger(out)  # one that cannot be read must not cost the run
     model = head_of(head)
     cohort = cohort_of(path if len(path) > 1 else path[0], obs, key, keep, declared)
     with live() as progress:
@@ -89,6 +95,7 @@ def audit(
             progress=progress,
             random_state=seed,
         )
+        result = record(result, out)
         page = write_reports(result, out)
     summary(result, page)
     raise typer.Exit(result.exit_code)
@@ -168,8 +175,8 @@ def doctor() -> None:
 app.command()(extract)
 app.command()(shift)
 
-
 app.command()(monitor)
+app.add_typer(policy_commands, name="policy")
 
 
 def main() -> None:
@@ -214,7 +221,9 @@ def _encoders(paths: list[Path], keys: list[str], names: list[str]) -> dict[str,
 
 
 def summary(result: Audit, page: Path) -> None:
-    """Print the verdict, the findings and where the report is."""
+    """Print the verdict, the findings, what was run before and where the report is."""
+    from causalfm.auditing.ledger_words import sentences
+
     typer.echo(f"{result.verdict.upper()}: {result.headline}")
     for finding in result.findings:
         mark = "" if finding.monitored else "(not monitored) "
@@ -223,6 +232,8 @@ def summary(result: Audit, page: Path) -> None:
         typer.echo(f"  {advice.factor}: {advice.sentence}")
         if advice.command:
             typer.echo(f"    {advice.command}")
+    for sentence in sentences(result):
+        typer.echo(f"  {sentence}")
     typer.echo(f"Report: {page.resolve()}")
 
 

@@ -35,7 +35,7 @@ def test_audit_writes_three_reports_and_exits_with_the_verdict(files, tmp_path, 
     roles = ("--biology", "tumour", "--technical", "site,scanner", "--covariates", "age", "--group", "patient")
     code = run(monkeypatch, "audit", files / "z.npz", *table, *roles)
     assert code == 1
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"report.html", "report.md", "report.json"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"report.html", "report.md", "report.json", "audits.jsonl"}
     body = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (body["verdict"], body["exit_code"]) == ("fail", 1)
     assert {f["factor"] for f in body["findings"]} == {"tumour", "site", "scanner"}

@@ -16,6 +16,7 @@ from causalfm.cohort import Cohort
 from causalfm.confidence import percent
 from causalfm.crosstabs import cross_table
 from causalfm.errors import DataError
+from causalfm.fingerprinting import fingerprints
 from causalfm.graph import CausalGraph
 from causalfm.results import CAVEAT, plain
 from causalfm.shift import Domains, as_domains
@@ -73,12 +74,14 @@ def deployment_audit(
     findings, tried, timings = run_steps(steps, advice, progress)
     data = {f"reference_{key}": value for key, value in data_of(reference, graph).items()}
     known = domains.deployment.known
-    columns = [name for name in graph.columns if name in deployment.obs.columns]
+    columns = ((name, deployment.column(name)) for name in graph.columns if name in deployment.obs.columns)
+    embeddings, whole = fingerprints(deployment.X, columns)
     data |= {
         "deployment_rows": len(deployment),
         "deployment_units": int(domains.deployment.units.max()) + 1,
         "deployment_rows_labelled": int(known.sum()),
-        "deployment_fingerprint": deployment.fingerprint(columns),
+        "deployment_fingerprint": whole,
+        "deployment_fingerprint_of_embeddings": embeddings,
         "model": domains.model,
     }
     if "missing" in deployment.info:

@@ -13,6 +13,7 @@ from causalfm import __version__
 from causalfm.arrows import names
 from causalfm.auditing.findings import Advice, Finding
 from causalfm.cohort import Cohort
+from causalfm.fingerprinting import fingerprints
 from causalfm.graph import CausalGraph
 from causalfm.results import plain
 from causalfm.validation import refuse_missing
@@ -67,6 +68,7 @@ def data_of(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
     """Describe a cohort: sizes, units, fingerprint, where it is from."""
     groups = cohort.factor(graph.group, private=True)
     counts = groups.counts()
+    embeddings, whole = fingerprints(cohort.X, ((name, cohort.column(name)) for name in graph.columns))
     body = {
         "rows": len(cohort),
         "dimensions": cohort.d,
@@ -74,7 +76,8 @@ def data_of(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
         "unit": graph.group,
         "units": groups.n_levels,
         "rows_per_unit": {"least": int(counts.min()), "mean": float(counts.mean()), "most": int(counts.max())},
-        "fingerprint": cohort.fingerprint(graph.columns),
+        "fingerprint": whole,
+        "fingerprint_of_embeddings": embeddings,
         "columns": list(graph.columns),
     }
     return {**body, **{f"info_{key}": plain(value) for key, value in cohort.info.items()}}
