@@ -19,6 +19,7 @@ from causalfm.auditing.policy import load_policy
 from causalfm.demo import write_reports
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
+from tests.killing import child
 from tests.report_samples import sample_audit
 
 DATA = {"rows": 785, "fingerprint": "f0", "fingerprint_of_embeddings": "e0"}
@@ -262,10 +263,7 @@ def _killed(step: str, folder: str) -> None:
 @pytest.mark.parametrize(("step", "lines"), [("before the line", 1), ("before the page", 2), ("before the data", 2)])
 def test_killed_between_two_steps_there_is_no_report_without_a_line(tmp_path, step, lines):
     record(audit(1), tmp_path)
-    worker = multiprocessing.get_context("fork").Process(target=_killed, args=(step, str(tmp_path)))
-    worker.start()
-    worker.join(120)
-    assert worker.exitcode == -signal.SIGKILL
+    assert child(_killed, step, str(tmp_path)) == -signal.SIGKILL
     found = read_ledger(tmp_path)
     assert len(found) == lines
     assert all(line.follows for line in found)
