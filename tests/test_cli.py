@@ -37,7 +37,7 @@ def test_audit_writes_its_reports_and_exits_with_the_verdict(files, tmp_path, mo
     code = run(monkeypatch, "audit", files / "z.npz", *table, *roles, "--junit", tmp_path / "junit.xml")
     assert code == 1
     assert '<failure type="fail"' in (tmp_path / "junit.xml").read_text(encoding="utf-8")
-    written = {"report.html", "report.md", "report.json", "model-card.md"}
+    written = {"report.html", "report.md", "report.json", "model-card.md", "audits.jsonl"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == written
     body = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (body["verdict"], body["exit_code"]) == ("fail", 1)

@@ -15,10 +15,12 @@ from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.headline import headline
 from causalfm.auditing.model_questions import downstream, model_notes, model_questions
 from causalfm.auditing.policy import Policy, load_policy
+from causalfm.auditing.policy_columns import check_columns, mark_monitored, monitored_note
 from causalfm.auditing.row_sample import RowSample, in_memory_if_small, row_sample
 from causalfm.auditing.row_sample import search as shared_lists
 from causalfm.auditing.running import Progress, Step, data_of, provenance, refuse_missing_units, run_steps
 from causalfm.cohort import Cohort
+from causalfm.confidence import percent, using_alpha
 from causalfm.crosstabs import cross_table, similar_levels
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
@@ -96,22 +98,33 @@ def audit(
     if missing == "level":
         refuse_missing_units(cohort, graph)
     cohort = in_memory_if_small(cohort.handle_missing(graph.columns, missing))
-    if deployment is not None:
+    rest: dict[str, Any] = {"predictions": predictions, "model": model, "policy": policy, "corrections": wanted}
+    rest |= {"progress": progress, "random_state": random_state}
+    with using_alpha(policy.alpha):
+        if deployment is None:
+            check_columns(policy, graph, {"cohort": cohort})
+            return _cohort_audit(cohort, graph, started=started, **rest)
         from causalfm.auditing.deploying import deployment_audit, without_missing
 
         check_type(deployment, Cohort, "deployment", "read one with causalfm.read")
+        check_columns(policy, graph, {"reference": cohort, "deployment": deployment})
         others = [name for name in graph.columns if name != graph.biology]  # biology may be unknown there
-        return deployment_audit(
-            cohort,
-            without_missing(deployment, others, missing),
-            graph,
-            predictions=predictions,
-            model=model,
-            policy=policy,
-            corrections=wanted,
-            progress=progress,
-            random_state=random_state,
-        )
+        return deployment_audit(cohort, without_missing(deployment, others, missing), graph, **rest)
+
+
+def _cohort_audit(
+    cohort: Cohort,
+    graph: CausalGraph,
+    *,
+    predictions: pd.DataFrame | Mapping[str, pd.DataFrame] | None,
+    model: Any,
+    policy: Policy,
+    corrections: str,
+    progress: Progress | None,
+    random_state: int,
+    started: float,
+) -> Audit:
+    """Ask every question of one cohort; parameters as in :func:`audit`."""
     levels, continuous = graph_of_levels(cohort, graph)
     neighbours: list[Neighbours] = []
     notes: list[str] = []
@@ -125,8 +138,9 @@ def audit(
         asked = model_questions(cohort, levels, list(levels.technical), policy, given, random_state, rows)
         steps += asked
     findings, advice, timings = run_steps(
-        steps, lambda found: advise(rows, levels, found, wanted, random_state, continuous), progress
+        steps, lambda found: advise(rows, levels, found, corrections, random_state, continuous), progress
     )
+    findings = mark_monitored(findings, graph, policy)
     return Audit(
         findings=tuple(findings),
         headline=headline(findings, graph),
@@ -136,12 +150,14 @@ def audit(
         policy=policy.to_dict(),
         data=data_of(cohort, graph),
         assumptions=(
-            *_assumptions(graph, levels, findings, notes),
+            *_assumptions(graph, levels, findings, notes, policy),
+            *monitored_note(findings, policy),
             *note(continuous),
             *model_notes(given),
             *similar_levels(cohort, levels),
         ),
         provenance=provenance(random_state, time.perf_counter() - started, timings),
+        purpose=policy.purpose,
     )
 
 
@@ -242,7 +258,9 @@ def _overlap(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy) ->
         )
 
 
-def _assumptions(graph: CausalGraph, levels: CausalGraph, findings: list[Finding], notes: list[str]) -> tuple[str, ...]:
+def _assumptions(
+    graph: CausalGraph, levels: CausalGraph, findings: list[Finding], notes: list[str], policy: Policy
+) -> tuple[str, ...]:
     unit = graph.group
     out = [
         CAVEAT,
@@ -250,8 +268,8 @@ def _assumptions(graph: CausalGraph, levels: CausalGraph, findings: list[Finding
         f"The declared graph is true: {graph}. {' '.join(notes)}".rstrip(),
         f"{unit.capitalize()}s are independent of each other and the unit of every interval and test; intervals are "
         f"for these levels and new {unit}s, not for a new hospital.",
-        "Margins were fixed before the run. Intervals are 95%; a margin is exceeded or kept only if the whole "
-        "interval says so.",
+        f"Margins are the policy's, read before the run. Intervals are {percent(policy.alpha)}; a margin is exceeded "
+        "or kept only if the whole interval says so.",
     ]
     if any(f.details.get("given") and len(f.details["given"]) > 1 for f in findings):
         out.append(

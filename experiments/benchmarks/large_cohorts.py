@@ -12,13 +12,8 @@ with the square root of the size. Chunks are written one after the other: a writ
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,7 +75,9 @@ def write_cohort(folder: Path, gib: float) -> Path:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("what"); parser.add_argument("folder", type=Path); parser.add_argument("--gib", type=float, nargs="+")
+    parser.add_argument("what")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--gib", type=float, nargs="+")
     a = parser.parse_args()
     for g in a.gib:
         print(write_cohort(a.folder, g))
