@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from causalfm.auditing.advice import advice_on
 from causalfm.auditing.findings import Advice, Audit, Finding
 from causalfm.auditing.policy import Policy
-from causalfm.auditing.running import Progress, Step, data_of, provenance, run_steps
+from causalfm.auditing.running import Progress, Step, check_subgroups, data_of, provenance, run_steps
 from causalfm.auditing.shift_headline import shift_headline
 from causalfm.cohort import Cohort
 from causalfm.crosstabs import cross_table
@@ -60,7 +60,7 @@ def deployment_audit(
     if progress:
         progress("scores of the model", 0, STEPS)
     domains = as_domains(reference, deployment, graph, predictions=predictions, model=model, random_state=random_state)
-    _check_subgroups(reference, deployment, policy)
+    check_subgroups(policy, reference=reference, deployment=deployment)
     steps = deployment_steps(domains, policy)
 
     def advice(findings: list[Finding]) -> tuple[Advice, ...]:
@@ -95,16 +95,6 @@ def deployment_audit(
         provenance=provenance(random_state, time.perf_counter() - started, {"scores of the model": scored, **timings}),
         title=f"Can the model of {graph.biology} go to {_sites(domains, deployment)}?",
     )
-
-
-def _check_subgroups(reference: Cohort, deployment: Cohort, policy: Policy) -> None:
-    """Refuse a policy that names a column which is not there: no answer would look like one that cannot be given."""
-    for name, cohort in (("reference", reference), ("deployment", deployment)):
-        if lacking := [column for column in policy.subgroups if column not in cohort.obs.columns]:
-            raise DataError(
-                f"policy key 'subgroups' names {', '.join(map(repr, lacking))}, and the {name} has no such column. "
-                f"Columns: {', '.join(map(str, cohort.obs.columns))}."
-            )
 
 
 def without_missing(deployment: Cohort, columns: Sequence[str], how: Literal["error", "level", "drop"]) -> Cohort:

@@ -14,6 +14,7 @@ EXCEEDED = {
     "predictions": "a model's scores",
     "decisions": "a model's decisions",
 }
+APART = ("biology", "performance")  # said in sentences of their own
 
 
 def headline(findings: list[Finding], graph: CausalGraph) -> str:
@@ -35,8 +36,8 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
         rest = headline([f for f in findings if f.question != "graph"], graph)
         return f"{rest} The table contradicts the declared graph: what was concluded from it is open."
     parts = []
-    for factor in dict.fromkeys(f.factor for f in findings if f.question != "biology"):
-        mine = {f.question: f for f in findings if f.factor == factor}
+    for factor in dict.fromkeys(f.factor for f in findings if f.question not in APART):
+        mine = {f.question: f for f in findings if f.factor == factor and f.question not in APART}
         failed = [f.details.get("exceeded", EXCEEDED[q]) for q, f in mine.items() if f.verdict == "fail"]
         if not failed:
             continue
@@ -51,6 +52,7 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
         parts.append(words + ".")
     if any(f.question == "biology" and f.verdict == "fail" for f in findings):
         parts.append(f"{graph.biology} is not carried as the policy asks.")
+    parts += [_performance(f, graph) for f in findings if f.question == "performance" and f.verdict == "fail"]
     if parts:
         return " ".join(parts)
     if all(f.verdict == "pass" for f in findings):
@@ -58,6 +60,13 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     open_ = sum(f.verdict == "cannot tell" for f in findings)
     unanswered = f"{open_} of {len(findings)} questions cannot be answered with this cohort"
     return f"No margin was shown to be exceeded, but {unanswered}."
+
+
+def _performance(finding: Finding, graph: CausalGraph) -> str:
+    worst = finding.details["worst"]
+    if finding.factor == graph.biology:
+        return f"{worst} is recognised no more often than the policy asks."
+    return f"{graph.biology} is predicted worse at {finding.factor} {worst} than the policy allows."
 
 
 def _enumerate(words: list[str]) -> str:

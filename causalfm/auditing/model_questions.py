@@ -45,6 +45,8 @@ class Downstream:
 
     predictions: pd.DataFrame
     model: Any = None
+    whose: str = "The model given"
+    refitted: bool = False
 
 
 def downstream(cohort: Cohort, graph: CausalGraph, predictions: Any, model: Any) -> Downstream | None:

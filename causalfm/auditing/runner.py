@@ -14,13 +14,23 @@ from causalfm.auditing.design_checks import graph_check
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.headline import headline
 from causalfm.auditing.model_questions import downstream, model_notes, model_questions
+from causalfm.auditing.performance_findings import Answers, answers_of_model, answers_of_probe, performance_steps
 from causalfm.auditing.policy import Policy, load_policy
-from causalfm.auditing.running import Progress, Step, data_of, provenance, refuse_missing_units, run_steps
+from causalfm.auditing.running import (
+    Progress,
+    Step,
+    check_subgroups,
+    data_of,
+    provenance,
+    refuse_missing_units,
+    run_steps,
+)
 from causalfm.cohort import Cohort
 from causalfm.crosstabs import cross_table, similar_levels
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
+from causalfm.metrics.probes import Prediction
 from causalfm.neighbours import Neighbours, knn
 from causalfm.results import CAVEAT
 
@@ -113,10 +123,19 @@ def audit(
     levels, continuous = graph_of_levels(cohort, graph)
     neighbours: list[Neighbours] = []
     notes: list[str] = []
+    check_subgroups(policy, cohort=cohort)
     given = downstream(cohort, graph, predictions, model)
-    steps = _steps(cohort, levels, policy, neighbours, notes, random_state)
+    probe: list[Prediction] = []
+    steps = _steps(cohort, levels, policy, neighbours, probe, notes, random_state)
     for name in continuous:
         steps += _factor_steps(cohort, graph, policy, name, neighbours, random_state)
+
+    def answers() -> Answers | None:
+        if given is not None:
+            return answers_of_model(cohort, graph, given.predictions, given.whose, refitted=given.refitted)
+        return answers_of_probe(cohort, graph, probe[0]) if probe else None
+
+    steps += performance_steps(cohort, graph, graph.technical, policy, answers)
     if given is not None:
         asked = model_questions(cohort, levels, list(levels.technical), policy, given, random_state)
         steps += asked
@@ -142,9 +161,18 @@ def audit(
 
 
 def _steps(
-    cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: list[Neighbours], notes: list[str], seed: int
+    cohort: Cohort,
+    graph: CausalGraph,
+    policy: Policy,
+    neighbours: list[Neighbours],
+    probe: list[Prediction],
+    notes: list[str],
+    seed: int,
 ) -> list[Step]:
-    """List the steps; the neighbour pass runs once, for all metrics. What the graph survives goes to the notes."""
+    """List the steps; the neighbour pass runs once, for all metrics. What the graph survives goes to the notes.
+
+    What the logistic probe says of the biology is kept for the questions about its accuracy.
+    """
     groups = cohort.factor(graph.group, private=True)
 
     def search() -> list[Finding]:
@@ -158,10 +186,15 @@ def _steps(
         notes.append(note)
         return found
 
+    def read() -> list[Finding]:
+        finding, prediction = reading.biology_finding(cohort, graph, policy, neighbours[0], seed)
+        probe.extend([] if prediction is None else [prediction])
+        return [finding]
+
     steps: list[Step] = [
         ("declared graph", confront),
         ("nearest neighbours", search),
-        (f"biology: {graph.biology}", lambda: [reading.biology_finding(cohort, graph, policy, neighbours[0], seed)]),
+        (f"biology: {graph.biology}", read),
     ]
     for factor in graph.technical:
         steps += _factor_steps(cohort, graph, policy, factor, neighbours, seed)

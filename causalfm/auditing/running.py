@@ -12,7 +12,9 @@ from typing import Any
 from causalfm import __version__
 from causalfm.arrows import names
 from causalfm.auditing.findings import Advice, Finding
+from causalfm.auditing.policy import Policy
 from causalfm.cohort import Cohort
+from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.results import plain
 from causalfm.validation import refuse_missing
@@ -61,6 +63,16 @@ def refuse_missing_units(cohort: Cohort, graph: CausalGraph) -> None:
     way_out = "unknown units cannot be told apart, so they are no level. Choose missing='drop', or complete the table"
     for name in (*graph.groups, *names(graph.specimen)):
         refuse_missing(cohort.column(name), name, way_out)
+
+
+def check_subgroups(policy: Policy, **cohorts: Cohort) -> None:
+    """Refuse a policy that names a column which is not there: no answer would look like one that cannot be given."""
+    for name, cohort in cohorts.items():
+        if lacking := [column for column in policy.subgroups if column not in cohort.obs.columns]:
+            raise DataError(
+                f"policy key 'subgroups' names {', '.join(map(repr, lacking))}, and the {name} has no such column. "
+                f"Columns: {', '.join(map(str, cohort.obs.columns))}."
+            )
 
 
 def data_of(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:

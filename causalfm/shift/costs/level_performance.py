@@ -1,0 +1,235 @@
+"""Accuracy at every level of a factor, each compared with the other levels at its own mix of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalfm.shift.costs.label_free_estimators import Scored
+from causalfm.shift.costs.labelled_rows import Labelled
+from causalfm.shift.costs.rates import LEVEL, NOTHING, Rate, difference
+
+NAN = float("nan")
+Numbers = tuple[float, float, float]
+NOT_TOLD: Numbers = (NAN, NAN, NAN)
+
+
+@dataclass(frozen=True)
+class LevelScore:
+    """How well the biology is predicted at one level of a factor.
+
+    Attributes
+    ----------
+    level, n_units
+        Its name and independent units.
+    accuracy
+        Mean over units, with interval; the intervals of all judged levels hold together.
+    balanced
+        Mean recall of the classes that the level holds.
+    others
+        Accuracy of the other levels' units at this level's mix of classes.
+    shortfall
+        ``others`` less the accuracy here, over the classes that other levels hold too; positive: worse here. Intervals
+        of all judged levels hold together.
+    upper
+        Upper end of the shortfall's interval for this level alone.
+    compared
+        Share of the level's units in classes that other levels hold too.
+    recalls
+        ``(K,)`` recall of every class; ``nan`` for those that the level lacks.
+    reason
+        Why it is not judged; empty if it is.
+    """
+
+    level: str
+    n_units: int
+    accuracy: Numbers
+    balanced: float
+    others: float
+    shortfall: Numbers
+    upper: float
+    compared: float
+    recalls: tuple[float, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well one class is recognised.
+
+    Attributes
+    ----------
+    name, n_units
+        The class and its independent units.
+    recall
+        Share of it that is recognised; the intervals of all judged classes hold together.
+    lower
+        Lower end of the recall's interval for this class alone.
+    taken_for, taken_share
+        The other class it is taken for most often, and how often.
+    reason
+        Why it is not judged; empty if it is.
+    """
+
+    name: str
+    n_units: int
+    recall: Numbers
+    lower: float
+    taken_for: str
+    taken_share: float
+    reason: str = ""
+
+
+def labelled(
+    probabilities: np.ndarray, classes: np.ndarray, units: np.ndarray, sites: np.ndarray, chance: float | None
+) -> Labelled:
+    """Put predicted rows of one cohort together.
+
+    Parameters
+    ----------
+    probabilities
+        ``(n, K)`` predictions; the largest decides.
+    classes, units, sites
+        ``(n,)`` codes of the true class, a column of ``probabilities``, of the independent unit, and of the site.
+    chance
+        What a guess scores, where the rows were predicted by models trained on one another's units; None for one model.
+
+    Returns
+    -------
+    Labelled
+        Rows with hits; every unit weighs the same.
+    """
+    hit = (probabilities.argmax(axis=1) == classes).astype(np.float64)
+    codes = np.unique(units, return_inverse=True)[1]
+    rows = Scored(probabilities, hit, codes, 1.0 / np.bincount(codes)[codes])
+    return Labelled(rows, classes, sites, chance)
+
+
+def level_scores(
+    rows: Labelled, codes: np.ndarray, names: Sequence[str], unit: str, *, fewest: int, fewest_of_class: int
+) -> tuple[LevelScore, ...]:
+    """Compare every level of a factor with the others.
+
+    Parameters
+    ----------
+    rows
+        Rows with known hits.
+    codes, names
+        ``(n,)`` level of each row, -1 where it is missing; the levels' names.
+    unit
+        The independent unit, in words.
+    fewest
+        Fewest units of a level; below it a level is not judged.
+    fewest_of_class
+        Fewest units of a class at the other levels: a level is compared over the classes that have them.
+
+    Returns
+    -------
+    tuple of LevelScore
+        In the order of ``names``.
+
+    Notes
+    -----
+    A hospital with a hard case mix is no worse hospital. What the other levels' units would score is therefore the mean
+    of their recalls, weighted by the classes of the level (indirect standardisation, as observed and expected deaths
+    are compared). Each level has its own standard: shortfalls are not differences between two levels. The level's own
+    accuracy is taken with the variance of a sample whose classes are random, which is a little too wide. Intervals of
+    all judged levels hold together (Bonferroni).
+    """
+    inside, units = codes >= 0, rows.rows.units
+    held = [len(np.unique(units[codes == k])) for k in range(len(names))]
+    judged = sum(n >= fewest for n in held)
+    shared = len(np.unique(units[inside])) < sum(held)
+    joint = 1.0 - (1.0 - LEVEL) / max(judged, 1)
+    out = []
+    for k, name in enumerate(names):
+        here = _equal(rows, codes == k)
+        recalls = _recalls(here)
+        own, reason = NOTHING, f"{held[k]} {unit}s, of {fewest} that are needed"
+        if held[k] >= fewest:
+            own, there = here.rate(), _equal(rows, inside & (codes != k))
+            compared, expected = _expected(here, there, fewest_of_class)
+            reason = "" if compared.any() else f"no class of it has {fewest_of_class} {unit}s at other levels"
+        accuracy = own.value, *own.interval(joint)
+        if reason:
+            out.append(LevelScore(name, held[k], accuracy, NAN, NAN, NOT_TOLD, NAN, 0.0, recalls, reason))
+            continue
+        at = here.rate(compared)
+        shortfall = difference(expected, at, joint, shared=shared)
+        alone = difference(expected, at, LEVEL, shared=shared)[2]
+        share = float(here.rows.weights[compared].sum() / here.rows.weights.sum())
+        balanced = float(np.nanmean(recalls))
+        out.append(LevelScore(name, held[k], accuracy, balanced, expected.value, shortfall, alone, share, recalls))
+    return tuple(out)
+
+
+def class_scores(
+    rows: Labelled, names: Sequence[str], unit: str, *, fewest: int, missing: Sequence[str] = ()
+) -> tuple[ClassScore, ...]:
+    """Say how well each class is recognised.
+
+    Parameters
+    ----------
+    rows
+        Rows with known hits.
+    names
+        Classes, as the columns of the probabilities.
+    unit
+        The independent unit, in words.
+    fewest
+        Fewest units of a class that is judged.
+    missing
+        Classes that were not predicted, with too few units.
+
+    Returns
+    -------
+    tuple of ClassScore
+        In the order of ``names``, then those missing.
+    """
+    held = [rows.held(k) for k in range(len(names))]
+    joint = 1.0 - (1.0 - LEVEL) / max(sum(n >= fewest for n in held), 1)
+    decided = rows.rows.probabilities.argmax(axis=1)
+    out = []
+    for k, name in enumerate(names):
+        if held[k] < fewest:
+            why = f"{held[k]} {unit}s, of {fewest} that are needed"
+            out.append(ClassScore(name, held[k], NOT_TOLD, NAN, "", NAN, why))
+            continue
+        mask = rows.classes == k
+        found = rows.rate(mask)
+        taken = np.bincount(decided[mask], rows.rows.weights[mask], len(names)) / rows.rows.weights[mask].sum()
+        taken[k] = 0.0
+        other = int(taken.argmax())
+        confused = (names[other], float(taken[other])) if taken[other] > 0.0 else ("", 0.0)
+        out.append(ClassScore(name, held[k], (found.value, *found.interval(joint)), found.interval()[0], *confused))
+    nothing = NOT_TOLD, NAN, "", NAN
+    out += [ClassScore(name, 0, *nothing, f"too few {unit}s to be predicted") for name in missing]
+    return tuple(out)
+
+
+def _equal(rows: Labelled, mask: np.ndarray) -> Labelled:
+    """Select rows; units weigh the same among them, and keep their codes."""
+    units = rows.rows.units[mask]
+    weights = 1.0 / np.bincount(units)[units]
+    some = Scored(rows.rows.probabilities[mask], rows.rows.hit[mask], units, weights)
+    return Labelled(some, rows.classes[mask], rows.sites[mask], rows.chance)
+
+
+def _expected(here: Labelled, there: Labelled, fewest: int) -> tuple[np.ndarray, Rate]:
+    """Return which rows here can be compared, and the rate of the others' rows at the classes of these."""
+    classes = [int(c) for c in np.unique(here.classes) if there.held(int(c)) >= fewest]
+    compared = np.isin(here.classes, classes)
+    if not classes:
+        return compared, NOTHING
+    mix = np.bincount(here.classes[compared], here.rows.weights[compared])[classes]
+    return compared, there.standardised(there.classes, classes, mix / mix.sum())
+
+
+def _recalls(here: Labelled) -> tuple[float, ...]:
+    """Recall of every class; ``nan`` for those without rows."""
+    n_classes = here.rows.probabilities.shape[1]
+    total = np.bincount(here.classes, here.rows.weights, n_classes)
+    right = np.bincount(here.classes, here.rows.weights * here.rows.hit, n_classes)
+    return tuple(np.divide(right, total, out=np.full(n_classes, NAN), where=total > 0.0).tolist())
