@@ -63,10 +63,8 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
 
 
 def _performance(finding: Finding, graph: CausalGraph) -> str:
-    worst = finding.details["worst"]
-    if finding.factor == graph.biology:
-        return f"{worst} is recognised no more often than the policy asks."
-    return f"{graph.biology} is predicted worse at {finding.factor} {worst} than the policy allows."
+    worst = f"{finding.factor} {finding.details['worst']}"
+    return f"{graph.biology} is predicted worse at {worst} than the policy allows."
 
 
 def _enumerate(words: list[str]) -> str:

@@ -65,8 +65,6 @@ class ClassScore:
         The class and its independent units.
     recall
         Share of it that is recognised; the intervals of all judged classes hold together.
-    lower
-        Lower end of the recall's interval for this class alone.
     taken_for, taken_share
         The other class it is taken for most often, and how often.
     reason
@@ -76,7 +74,6 @@ class ClassScore:
     name: str
     n_units: int
     recall: Numbers
-    lower: float
     taken_for: str
     taken_share: float
     reason: str = ""
@@ -195,7 +192,7 @@ def class_scores(
     for k, name in enumerate(names):
         if held[k] < fewest:
             why = f"{held[k]} {unit}s, of {fewest} that are needed"
-            out.append(ClassScore(name, held[k], NOT_TOLD, NAN, "", NAN, why))
+            out.append(ClassScore(name, held[k], NOT_TOLD, "", NAN, why))
             continue
         mask = rows.classes == k
         found = rows.rate(mask)
@@ -203,9 +200,8 @@ def class_scores(
         taken[k] = 0.0
         other = int(taken.argmax())
         confused = (names[other], float(taken[other])) if taken[other] > 0.0 else ("", 0.0)
-        out.append(ClassScore(name, held[k], (found.value, *found.interval(joint)), found.interval()[0], *confused))
-    nothing = NOT_TOLD, NAN, "", NAN
-    out += [ClassScore(name, 0, *nothing, f"too few {unit}s to be predicted") for name in missing]
+        out.append(ClassScore(name, held[k], (found.value, *found.interval(joint)), *confused))
+    out += [ClassScore(name, 0, NOT_TOLD, "", NAN, f"too few {unit}s to be predicted") for name in missing]
     return tuple(out)
 
 
