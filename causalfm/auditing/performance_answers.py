@@ -39,6 +39,17 @@ class Answers:
     missing: tuple[str, ...]
     whose: str
 
+    @property
+    def n_units(self) -> int:
+        """Independent units that were predicted."""
+        return len(np.unique(self.rows.rows.units))
+
+    @property
+    def accuracy(self) -> tuple[float, float, float]:
+        """Accuracy over all units, with interval."""
+        found = self.rows.rate()
+        return found.value, *found.interval()
+
 
 def answers_of_probe(cohort: Cohort, graph: CausalGraph, prediction: Prediction) -> Answers:
     """Take what the audit's own probe said of units that it had not seen."""

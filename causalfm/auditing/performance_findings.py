@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from causalfm.auditing.findings import Finding
-from causalfm.auditing.formatting import listing
+from causalfm.auditing.performance_answers import Answers
+from causalfm.auditing.performance_words import (
+    class_row,
+    class_words,
+    level_table,
+    not_judged,
+    percent,
+    shown_worse,
+    target_of,
+    worst_words,
+)
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.running import Step
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.metrics.calibration import furthest_off
-from causalfm.metrics.probes import Prediction
 from causalfm.results import Estimate, verdict_against
-from causalfm.shift.costs.labelled_rows import Labelled
-from causalfm.shift.costs.level_performance import ClassScore, LevelScore, class_scores, labelled, level_scores
+from causalfm.shift.costs.level_performance import LevelScore, class_scores, level_scores
 from causalfm.shift.costs.subgroup_levels import levels_of
 from causalfm.shift.costs.subgroups import FEWEST, cohort_subgroups
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-SHOWN = 5  # levels named in a sentence
-WIDE = 8  # classes up to which a table of levels has their recalls
 
 
 def performance_steps(
@@ -82,17 +83,15 @@ def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Polic
     found = _scores(answers, codes, names, unit, policy)
     judged, open_ = [s for s in found if not s.reason], [s for s in found if s.reason]
     title = _title(graph, factor)
-    overall = answers.rows.rate()
-    everywhere = (overall.value, *overall.interval())
-    details: dict[str, Any] = {"want": "below", f"by {factor}": _table(found, answers, factor, unit, everywhere)}
+    details: dict[str, Any] = {"want": "below", f"by {factor}": level_table(found, answers, factor, unit)}
     by_class = ""
     if factor == graph.technical[0]:  # once is enough
         classes = class_scores(
             answers.rows, answers.classes, unit, fewest=policy.minimum_groups, missing=answers.missing
         )
-        details["by class"] = [_class_row(c, graph.biology, unit) for c in classes]
-        by_class = _class_words(classes, graph)
-    left_out = _not_judged([(s.level, s.reason) for s in open_])
+        details["by class"] = [class_row(c, graph.biology, unit) for c in classes]
+        by_class = class_words(classes, graph)
+    left_out = not_judged([(s.level, s.reason) for s in open_])
     if len(judged) < 2:
         sentence = f"Cannot tell: fewer than two levels of {factor} can be compared.{left_out}{by_class}"
         return Finding("performance", title, factor, "cannot tell", sentence, unit=unit, details=details)
@@ -101,8 +100,10 @@ def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Polic
     verdict = verdict_against(low, high, policy.subgroup_gap)
     if verdict == "pass" and open_:
         verdict = "cannot tell"  # a pass must hold for every level
-    words = _worst_words(worst, judged, factor, graph)
-    sentence = f"{answers.whose} is right in {_percent(everywhere)}, a mean over {unit}s. {words}{left_out}{by_class}"
+    words = worst_words(worst, judged, factor, graph)
+    sentence = (
+        f"{answers.whose} is right in {percent(answers.accuracy)}, a mean over {unit}s. {words}{left_out}{by_class}"
+    )
     return Finding(
         question="performance",
         title=title,
@@ -116,11 +117,11 @@ def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Polic
         margin=policy.subgroup_gap,
         quantity=f"accuracy at the other levels of {factor} less accuracy at the worst, at the same mix of classes",
         n=int((codes[answers.positions] >= 0).sum()),
-        n_groups=_count(answers.rows),
+        n_groups=answers.n_units,
         unit=unit,
-        target=_target(graph, answers.whose),
+        target=target_of(graph, answers.whose),
         advice="" if verdict == "pass" else f"Report accuracy for every level of {factor}, not one number for all.",
-        details={**details, "worst": worst.level, "shown to be worse": [s.level for s in _shown(judged)]},
+        details={**details, "worst": worst.level, "shown to be worse": [s.level for s in shown_worse(judged)]},
     )
 
 
@@ -135,8 +136,6 @@ def subgroup_finding(cohort: Cohort, graph: CausalGraph, column: str, policy: Po
     verdict = verdict_against(found.gap.low, found.gap.high, policy.subgroup_gap)
     if verdict == "pass" and open_:
         verdict = "cannot tell"  # a pass must hold for every level
-    overall = answers.rows.rate()
-    everywhere = (overall.value, *overall.interval())
     missing = int((side.codes < 0).sum())
     without = f" {missing} rows have no {column}." if missing else ""
     return Finding(
@@ -144,8 +143,8 @@ def subgroup_finding(cohort: Cohort, graph: CausalGraph, column: str, policy: Po
         title=_title(graph, column),
         factor=column,
         verdict=verdict,
-        sentence=f"{answers.whose} is right in {_percent(everywhere)}, a mean over {unit}s. {found.sentence}"
-        f"{_not_judged(open_)}{without}",
+        sentence=f"{answers.whose} is right in {percent(answers.accuracy)}, a mean over {unit}s. {found.sentence}"
+        f"{not_judged(open_)}{without}",
         value=found.gap.value,
         low=found.gap.low,
         high=found.gap.high,
@@ -155,11 +154,11 @@ def subgroup_finding(cohort: Cohort, graph: CausalGraph, column: str, policy: Po
         n=int((side.codes >= 0).sum()),
         n_groups=found.gap.n_groups,
         unit=unit,
-        target=_target(graph, answers.whose),
+        target=target_of(graph, answers.whose),
         advice="" if verdict == "pass" else f"Report accuracy by {column}; do not pool it.",
         details={
             "want": "below",
-            f"by {column}": _table(scores, answers, column, unit, everywhere),
+            f"by {column}": level_table(scores, answers, column, unit),
             "worst": found.worst.details.get("level", ""),
             "gap within classes": _numbers(found.gap_fixed_class),
             "gap within classes and sites": _numbers(found.gap_fixed_site_and_class),
@@ -188,3 +187,7 @@ def _scores(
     return level_scores(
         answers.rows, codes[answers.positions], names, unit, fewest=max(FEWEST, least), fewest_of_class=least
     )
+
+
+def _numbers(one: Estimate) -> dict[str, Any]:
+    return {"value": one.value, "low": one.low, "high": one.high}

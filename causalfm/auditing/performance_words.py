@@ -16,12 +16,10 @@ SHOWN = 5  # levels named in a sentence
 WIDE = 8  # classes up to which a table of levels has their recalls
 
 
-def _table(
-    found: Sequence[LevelScore], answers: Answers, column: str, unit: str, everywhere: tuple[float, float, float]
-) -> list[dict[str, Any]]:
+def level_table(found: Sequence[LevelScore], answers: Answers, column: str, unit: str) -> list[dict[str, Any]]:
     """Lay out the levels, the worst first; above them what holds over all."""
     nan = float("nan")
-    nothing = LevelScore("all", _count(answers.rows), everywhere, nan, nan, (nan, nan, nan), nan, 1.0, ())
+    nothing = LevelScore("all levels", answers.n_units, answers.accuracy, nan, nan, (nan, nan, nan), nan, 1.0, ())
     order = sorted(found, key=lambda s: (bool(s.reason), -np.nan_to_num(s.shortfall[0])))
     return [_level_row(score, answers, column, unit) for score in (nothing, *order)]
 
@@ -38,7 +36,8 @@ def _level_row(score: LevelScore, answers: Answers, column: str, unit: str) -> d
     return {**row, "note": f"not judged: {score.reason}" if score.reason else partly}
 
 
-def _class_row(score: ClassScore, biology: str, unit: str) -> dict[str, Any]:
+def class_row(score: ClassScore, biology: str, unit: str) -> dict[str, Any]:
+    """Lay out one class."""
     recall, low, high = score.recall
     return {
         biology: score.name,
@@ -52,17 +51,18 @@ def _class_row(score: ClassScore, biology: str, unit: str) -> dict[str, Any]:
     }
 
 
-def _shown(judged: Sequence[LevelScore]) -> list[LevelScore]:
+def shown_worse(judged: Sequence[LevelScore]) -> list[LevelScore]:
     """Levels that are shown to be worse than the others, the clearest first."""
     return sorted((s for s in judged if s.shortfall[1] > 0.0), key=lambda s: -s.shortfall[1])
 
 
-def _worst_words(worst: LevelScore, judged: Sequence[LevelScore], factor: str, graph: CausalGraph) -> str:
-    shown = _shown(judged)
-    start = f"Worst is {worst.level}: {_percent(worst.accuracy)}, where the other levels reach"
+def worst_words(worst: LevelScore, judged: Sequence[LevelScore], factor: str, graph: CausalGraph) -> str:
+    """Name the worst level, with the others' accuracy at its mix of classes."""
+    shown = shown_worse(judged)
+    start = f"Worst is {worst.level}: {percent(worst.accuracy)}, where the other levels reach"
     if not shown:
         start = f"No level of {factor} is shown to be worse than the others; furthest below them is {worst.level}: "
-        start += f"{_percent(worst.accuracy)}, where they reach"
+        start += f"{percent(worst.accuracy)}, where they reach"
     low, high = _points(worst.shortfall[1]), _points(worst.shortfall[2])
     words = (
         f"{start} {worst.others:.0%} at the same mix of {graph.biology}: {_points(worst.shortfall[0])} "
@@ -75,23 +75,24 @@ def _worst_words(worst: LevelScore, judged: Sequence[LevelScore], factor: str, g
     return words
 
 
-def _class_words(classes: Sequence[ClassScore], graph: CausalGraph) -> str:
+def class_words(classes: Sequence[ClassScore], graph: CausalGraph) -> str:
     """Name the class that is recognised least."""
     judged = [c for c in classes if not c.reason]
-    words = _not_judged([(c.name, c.reason) for c in classes if c.reason])
+    words = not_judged([(c.name, c.reason) for c in classes if c.reason])
     if not judged:
         return words
     worst = min(judged, key=lambda c: c.recall[0])
     taken = f"; it is most often taken for {worst.taken_for} ({worst.taken_share:.0%})" if worst.taken_for else ""
     together = f" (intervals hold for all {len(judged)} classes together)" if len(judged) > 1 else ""
-    return f" The class recognised least is {worst.name}: {_percent(worst.recall)}{together}{taken}.{words}"
+    return f" The class recognised least is {worst.name}: {percent(worst.recall)}{together}{taken}.{words}"
 
 
 def _points(shortfall: float) -> str:
     return f"{abs(100.0 * shortfall):.0f} points {'less' if shortfall > 0.0 else 'more'}"
 
 
-def _not_judged(left_out: Sequence[tuple[str, str]]) -> str:
+def not_judged(left_out: Sequence[tuple[str, str]]) -> str:
+    """Name what is not judged, and why: pairs of name and reason."""
     if not left_out:
         return ""
     named = [f"{level} ({reason.removeprefix('cannot tell: ')})" for level, reason in left_out[:SHOWN]]
@@ -99,18 +100,12 @@ def _not_judged(left_out: Sequence[tuple[str, str]]) -> str:
     return f" Not judged: {listing([*named, *more])}."
 
 
-def _percent(numbers: tuple[float, float, float]) -> str:
+def percent(numbers: tuple[float, float, float]) -> str:
+    """Format an accuracy with its interval."""
     value, low, high = numbers
     return f"{value:.0%} [{low:.0%}, {high:.0%}]"
 
 
-def _target(graph: CausalGraph, whose: str) -> str:
+def target_of(graph: CausalGraph, whose: str) -> str:
+    """Say what the accuracies hold for, and of whose predictions."""
     return f"new {graph.group}s of these levels; predictions of {whose[0].lower()}{whose[1:].rstrip(',')}"
-
-
-def _numbers(one: Estimate) -> dict[str, Any]:
-    return {"value": one.value, "low": one.low, "high": one.high}
-
-
-def _count(rows: Labelled) -> int:
-    return len(np.unique(rows.rows.units))

@@ -14,7 +14,8 @@ from causalfm.auditing.design_checks import graph_check
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.headline import headline
 from causalfm.auditing.model_questions import downstream, model_notes, model_questions
-from causalfm.auditing.performance_findings import Answers, answers_of_model, answers_of_probe, performance_steps
+from causalfm.auditing.performance_answers import Answers, answers_of_model, answers_of_probe
+from causalfm.auditing.performance_findings import performance_steps
 from causalfm.auditing.policy import Policy, load_policy
 from causalfm.auditing.running import (
     Progress,
