@@ -23,6 +23,7 @@ NOUNS = {
     "strata",
     "positivity",
     "crosstabs",
+    "dropped_cells",
     "results",
 } | {
     "arguments",

@@ -54,7 +54,7 @@ def overlap_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], polic
         advice=advice,
         details={
             "given": list(found.given),
-            "left_out": [{"left out": text} for text in found.left_out],
+            "left_out": [dict(row) for row in found.cells] or [{"reason": text} for text in found.left_out],
             "minimum_per_cell": found.minimum,
             "nested_in": found.nested_in,
             "comparable": found.comparable,
