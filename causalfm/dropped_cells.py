@@ -67,13 +67,13 @@ def _stratum(strata: Strata, w: int) -> dict[str, str]:
 
 def lines_left_out(strata: Strata, levels: Sequence[int], kept: Sequence[int], minimum: int) -> list[str]:
     """Name the levels and strata outside a complete table, each with its reason; parameters as above."""
-    unit, factor = strata.unit, strata.level
-    out = [
-        f"{factor.name}={level}: too few {unit}s beside the other levels"
-        for i, level in enumerate(factor.levels)
-        if i not in levels
-    ]
-    for w, counts in enumerate(strata.counts()):
+    unit, factor, table = strata.unit, strata.level, strata.counts()
+    out = []
+    for i, level in enumerate(factor.levels):
+        if i not in levels:
+            lacking = [f"{strata.stratum_name(k)} ({table[k, i]})" for k in kept if table[k, i] < minimum]
+            out.append(f"{factor.name}={level}: fewer than {minimum} {unit}s in {listed(lacking)}")
+    for w, counts in enumerate(table):
         if w not in kept:
             held = listed([f"{level} {n}" for level, n in zip(factor.levels, counts, strict=True) if n])
             out.append(f"{strata.stratum_name(w)}: {unit}s {held}; not {minimum} at every compared level")

@@ -39,6 +39,7 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     for factor in dict.fromkeys(f.factor for f in findings if f.question not in APART):
         mine = {f.question: f for f in findings if f.factor == factor and f.question not in APART}
         failed = [f.details.get("exceeded", EXCEEDED[q]) for q, f in mine.items() if f.verdict == "fail"]
+        failed = list(dict.fromkeys(failed))
         if not failed:
             continue
         effect, near = mine.get("effect"), mine.get("neighbourhood")
@@ -48,7 +49,12 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
         if dominates:
             words = f"{factor} dominates these embeddings"
         if effect is not None and effect.value > 0.0:
-            words += f"; its levels lie {effect.value:.1f} times as far apart as classes of {graph.biology}"
+            slope = "exceeded" in effect.details  # of a number
+            apart = "one standard deviation of it moves the embedding" if slope else "its levels lie"
+            words += (
+                f"; {apart} {effect.value:.1f} times as far {'as' if slope else 'apart as'} classes of {graph.biology}"
+            )
+            words += " lie apart" * slope
         parts.append(words + ".")
     if any(f.question == "biology" and f.verdict == "fail" for f in findings):
         parts.append(f"{graph.biology} is not carried as the policy asks.")
@@ -63,7 +69,7 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
 
 
 def _performance(finding: Finding, graph: CausalGraph) -> str:
-    worst = f"{finding.factor} {finding.details['worst']}"
+    worst = f"{finding.factor} {finding.details['worst level']}"
     return f"{graph.biology} is predicted worse at {worst} than the policy allows."
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from causalfm.arguments import check_type
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
@@ -19,7 +17,6 @@ from causalfm.estimators import deconfounded_performance
 from causalfm.graph import CausalGraph
 from causalfm.invariance import prediction_invariance
 from causalfm.invariance.aligned import aligned_predictions
-from causalfm.metrics.recall import balanced_accuracy
 from causalfm.results import verdict_against
 from causalfm.scm import EmbeddingSCM, flips
 from causalfm.scm.flip_tables import PER
@@ -148,21 +145,17 @@ def _premium(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, gi
     found = deconfounded_performance(cohort, graph, predictions=given.predictions, of=factor, random_state=seed)
     title = _title("shortcut", factor)
     if not found.scores:
-        details = {"per level": _per_level(cohort, graph, factor, given)}
-        return Finding("shortcut", title, factor, "cannot tell", found.sentence, unit=graph.group, details=details)
+        return Finding("shortcut", title, factor, "cannot tell", found.sentence, unit=graph.group)
     premium = found["accuracy"].premium
     verdict = verdict_against(premium.low, premium.high, policy.shortcut_premium)
     if verdict == "pass" and found.left_out:
         verdict = "cannot tell"  # a pass must hold for every level
-    levels = _per_level(cohort, graph, factor, given)
-    worst = min(levels, key=lambda row: row["balanced accuracy"])
     return Finding(
         question="shortcut",
         title=title,
         factor=factor,
         verdict=verdict,
-        sentence=f"{found.sentence} Least balanced accuracy: {worst['balanced accuracy']:.3f} "
-        f"[{worst['low']:.3f}, {worst['high']:.3f}] at {worst['level']} (interval for all levels together).",
+        sentence=found.sentence,
         value=premium.value,
         low=premium.low,
         high=premium.high,
@@ -176,33 +169,10 @@ def _premium(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, gi
         advice="" if verdict == "pass" else f"Train the model with {factor} balanced within {graph.biology}.",
         details={
             "want": "below",
-            "per level": levels,
             "scores": [row for score in found.scores for row in score.rows()],
             "left_out": [{"left out": text} for text in found.left_out],
         },
     )
-
-
-def _per_level(cohort: Cohort, graph: CausalGraph, factor: str, given: Downstream) -> list[dict[str, Any]]:
-    """Balanced accuracy and recalls at every level, over its classes; intervals hold together with 95 %."""
-    label, level = cohort.factor(graph.biology), cohort.factor(factor)
-    unit = cohort.factor(graph.group, private=True)
-    scores = aligned_predictions(given.predictions, cohort, graph.biology)
-    hit = scores.argmax(axis=1) == label.codes
-    rows = []
-    for code, name in enumerate(level.levels):
-        here = np.flatnonzero(level.codes == code)
-        classes, y = np.unique(label.codes[here], return_inverse=True)
-        groups = np.unique(unit.codes[here], return_inverse=True)[1]
-        weights = 1.0 / np.bincount(groups)[groups]
-        chance = 1.0 / label.n_levels
-        told = balanced_accuracy(hit[here], y, groups, weights, chance=chance, level=1.0 - 0.05 / level.n_levels)
-        value, recalls, low, high = told
-        row: dict[str, Any] = {"level": name, "balanced accuracy": value, "low": low, "high": high}
-        row |= {f"{graph.group}s": int(groups.max()) + 1}
-        row |= {f"recall of {label.levels[c]}": float(recalls[i]) for i, c in enumerate(classes)}
-        rows.append(row)
-    return rows
 
 
 def _scores(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, given: Downstream, seed: int) -> Finding:

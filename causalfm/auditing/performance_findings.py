@@ -83,7 +83,8 @@ def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Polic
     found = _scores(answers, codes, names, unit, policy)
     judged, open_ = [s for s in found if not s.reason], [s for s in found if s.reason]
     title = _title(graph, factor)
-    details: dict[str, Any] = {"want": "below", f"by {factor}": level_table(found, answers, factor, unit)}
+    details: dict[str, Any] = {"want": "below", **_overall(answers)}
+    details[f"by {factor}"] = level_table(found, answers, factor, unit)
     by_class = ""
     if factor == graph.technical[0]:  # once is enough
         classes = class_scores(
@@ -121,7 +122,12 @@ def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Polic
         unit=unit,
         target=target_of(graph, answers.whose),
         advice="" if verdict == "pass" else f"Report accuracy for every level of {factor}, not one number for all.",
-        details={**details, "worst": worst.level, "shown to be worse": [s.level for s in shown_worse(judged)]},
+        details={
+            **details,
+            "worst": words,
+            "worst level": worst.level,
+            "shown to be worse": [s.level for s in shown_worse(judged)],
+        },
     )
 
 
@@ -158,13 +164,21 @@ def subgroup_finding(cohort: Cohort, graph: CausalGraph, column: str, policy: Po
         advice="" if verdict == "pass" else f"Report accuracy by {column}; do not pool it.",
         details={
             "want": "below",
+            **_overall(answers),
             f"by {column}": level_table(scores, answers, column, unit),
-            "worst": found.worst.details.get("level", ""),
+            "worst": found.sentence,
+            "worst level": found.worst.details.get("level", ""),
             "gap within classes": _numbers(found.gap_fixed_class),
             "gap within classes and sites": _numbers(found.gap_fixed_site_and_class),
-            **dict(found.details),
+            "edges of bands": list(found.details.get("edges", ())),
+            "rows without a value": missing,
         },
     )
+
+
+def _overall(answers: Answers) -> dict[str, Any]:
+    value, low, high = answers.accuracy
+    return {"over all levels": {"accuracy": value, "low": low, "high": high, "predicted by": answers.whose.rstrip(",")}}
 
 
 def _title(graph: CausalGraph, column: str) -> str:

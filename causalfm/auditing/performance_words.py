@@ -17,11 +17,9 @@ WIDE = 8  # classes up to which a table of levels has their recalls
 
 
 def level_table(found: Sequence[LevelScore], answers: Answers, column: str, unit: str) -> list[dict[str, Any]]:
-    """Lay out the levels, the worst first; above them what holds over all."""
-    nan = float("nan")
-    nothing = LevelScore("all levels", answers.n_units, answers.accuracy, nan, nan, (nan, nan, nan), nan, 1.0, ())
+    """Lay out the levels, the worst first."""
     order = sorted(found, key=lambda s: (bool(s.reason), -np.nan_to_num(s.shortfall[0])))
-    return [_level_row(score, answers, column, unit) for score in (nothing, *order)]
+    return [_level_row(score, answers, column, unit) for score in order]
 
 
 def _level_row(score: LevelScore, answers: Answers, column: str, unit: str) -> dict[str, Any]:
@@ -30,8 +28,7 @@ def _level_row(score: LevelScore, answers: Answers, column: str, unit: str) -> d
     row |= {"mean over classes": score.balanced, "others, same classes": score.others}
     row |= dict(zip(("shortfall", "shortfall low", "shortfall high"), score.shortfall, strict=True))
     if len(answers.classes) <= WIDE:
-        recalls = score.recalls or [float("nan")] * len(answers.classes)
-        row |= {f"recall of {name}": r for name, r in zip(answers.classes, recalls, strict=True)}
+        row |= {f"recall of {name}": r for name, r in zip(answers.classes, score.recalls, strict=True)}
     partly = f"compared in classes that hold {score.compared:.0%} of its {unit}s" if score.compared < 1.0 else ""
     return {**row, "note": f"not judged: {score.reason}" if score.reason else partly}
 

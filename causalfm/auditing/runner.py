@@ -235,7 +235,8 @@ def _factor_steps(
         return answer("effect", name, lambda: questions.effect_finding(cohort, graph, of, policy))
 
     if graph.kind(factor, cohort) == "continuous":  # no levels: neither neighbours nor probes nor contrasts
-        return [(f"{factor}: overlap", lambda: [overlap]), (f"{factor}: invariance", invariance)]
+        asked: list[Step] = [(f"{factor}: overlap", lambda: [overlap]), (f"{factor}: invariance", invariance)]
+        return [*asked, (f"{factor}: effect", size)]
     steps: list[Step] = [(f"{factor}: overlap", lambda: [overlap]), (f"{factor}: neighbourhood", neighbourhood)]
     if not nested:
         steps.append((f"{factor}: read-out", read))
