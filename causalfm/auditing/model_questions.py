@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from causalfm.arguments import check_type
+import numpy as np
+
+from causalfm.arguments import check_choice, check_type
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.running import Step
@@ -24,7 +26,13 @@ from causalfm.scm.flip_tables import PER
 if TYPE_CHECKING:
     import pandas as pd
 
+LINEAR = "linear"
 NOT_TRAINED = "The model was not trained on these patients: its numbers are too good otherwise."
+FITTED_HERE = (
+    "The model is a linear head fitted to this cohort here, as the user gave none: what is said of its accuracy and its "
+    "decisions holds for such a head. Every row is decided by a head that has not seen its {}, also where the row is moved "
+    "to another level."
+)
 NO_MODEL = "Decisions at another level were not asked: predictions are given for the rows as they are; pass the model."
 
 
@@ -38,16 +46,32 @@ class Downstream:
         One column of probabilities per class, under the ids of the cohort's table.
     model
         ``(n, d) -> (n, classes)``, or None where only predictions are at hand.
+    whose, who
+        What it is in words: at the beginning of a sentence, with how it was trained, and within one.
+    refitted
+        Whether it was fitted here, without the unit that it is asked about.
     """
 
     predictions: pd.DataFrame
     model: Any = None
     whose: str = "The model given"
+    who: str = "the model"
     refitted: bool = False
 
 
-def downstream(cohort: Cohort, graph: CausalGraph, predictions: Any, model: Any) -> Downstream | None:
+def downstream(
+    cohort: Cohort, graph: CausalGraph, predictions: Any, model: Any, random_state: int = 0
+) -> Downstream | None:
     """Check what was given as a model, and let it score the cohort.
+
+    Parameters
+    ----------
+    cohort, graph
+        Rows and declared graph.
+    predictions, model
+        As in :func:`causalfm.audit`; ``"linear"`` fits a head here.
+    random_state
+        Seed of the folds of a head fitted here.
 
     Returns
     -------
@@ -69,6 +93,8 @@ def downstream(cohort: Cohort, graph: CausalGraph, predictions: Any, model: Any)
         return Downstream(predictions.loc[cohort.obs.index])
     if model is None:
         return None
+    if isinstance(model, str):
+        return _fitted_here(cohort, graph, model, random_state)
     from causalfm.scm.scores import scorer_of
 
     scorer, levels = scorer_of(model, cohort.X, decisions=True), cohort.factor(graph.biology).levels
@@ -83,9 +109,27 @@ def downstream(cohort: Cohort, graph: CausalGraph, predictions: Any, model: Any)
     return Downstream(table, model)
 
 
-def model_notes(given: Downstream | None) -> list[str]:
+def _fitted_here(cohort: Cohort, graph: CausalGraph, name: str, random_state: int) -> Downstream:
+    """Fit linear heads, each without a fold of units, and let them score the rows that they have not seen."""
+    import pandas as pd
+
+    from causalfm.shift.heads import held_out_heads
+
+    check_choice(name, "model", (LINEAR,))
+    biology, unit = cohort.factor(graph.biology), graph.group
+    units = cohort.factor(unit, private=True).codes
+    heads = held_out_heads(cohort.X, biology.codes, units, biology.levels, random_state=random_state)
+    scores = heads.probabilities(cohort.X, np.arange(len(cohort)))
+    table = pd.DataFrame(scores, index=cohort.obs.index, columns=list(biology.levels))
+    whose = f"The linear head fitted here (without the {unit} it decides about)"
+    return Downstream(table, heads, whose, "the linear head fitted here", refitted=True)
+
+
+def model_notes(given: Downstream | None, unit: str) -> list[str]:
     """Return what numbers about the model lean on."""
-    return [] if given is None else [NOT_TRAINED, *[NO_MODEL] * (given.model is None)]
+    if given is None:
+        return []
+    return [FITTED_HERE.format(unit) if given.refitted else NOT_TRAINED, *[NO_MODEL] * (given.model is None)]
 
 
 def model_questions(
@@ -111,15 +155,15 @@ def model_questions(
     scm = cache(lambda: EmbeddingSCM(graph).fit(cohort))  # once for all factors, and only if it is asked for
     for factor in factors:
         asked = cohort, graph, factor, policy, given, seed
-        out.append((f"{factor}: shortcut", _told("shortcut", factor, graph, _premium, *asked)))
-        out.append((f"{factor}: predictions", _told("predictions", factor, graph, _scores, *asked)))
+        out.append((f"{factor}: shortcut", _told("shortcut", factor, graph, given, _premium, *asked)))
+        out.append((f"{factor}: predictions", _told("predictions", factor, graph, given, _scores, *asked)))
         if given.model is not None:
-            out.append((f"{factor}: decisions", _told("decisions", factor, graph, _decisions, *asked, scm)))
+            out.append((f"{factor}: decisions", _told("decisions", factor, graph, given, _decisions, *asked, scm)))
     return out
 
 
 def _told(
-    question: str, factor: str, graph: CausalGraph, ask: Callable[..., Finding], *asked: Any
+    question: str, factor: str, graph: CausalGraph, given: Downstream, ask: Callable[..., Finding], *asked: Any
 ) -> Callable[[], list[Finding]]:
     """Answer, or say why there is no answer."""
 
@@ -128,22 +172,23 @@ def _told(
             return [ask(*asked)]
         except CausalFMError as error:
             sentence = f"Cannot tell: {error}"
-            return [Finding(question, _title(question, factor), factor, "cannot tell", sentence, unit=graph.group)]
+            title = _title(question, factor, given)
+            return [Finding(question, title, factor, "cannot tell", sentence, unit=graph.group)]
 
     return answer
 
 
-def _title(question: str, factor: str) -> str:
+def _title(question: str, factor: str, given: Downstream) -> str:
     return {
-        "shortcut": f"Is the model right because of {factor}?",
-        "predictions": f"Do the model's scores depend on {factor}?",
-        "decisions": f"Would the model decide otherwise at another {factor}?",
+        "shortcut": f"Is {given.who} right because of {factor}?",
+        "predictions": f"Do the scores of {given.who} depend on {factor}?",
+        "decisions": f"Would {given.who} decide otherwise at another {factor}?",
     }[question]
 
 
 def _premium(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, given: Downstream, seed: int) -> Finding:
     found = deconfounded_performance(cohort, graph, predictions=given.predictions, of=factor, random_state=seed)
-    title = _title("shortcut", factor)
+    title = _title("shortcut", factor, given)
     if not found.scores:
         return Finding("shortcut", title, factor, "cannot tell", found.sentence, unit=graph.group)
     premium = found["accuracy"].premium
@@ -190,7 +235,7 @@ def _scores(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, giv
     kept = ("why", "gaps", "tests", "left_out", "levels", "margin_bounds", "implied", "not_implied")
     return Finding(
         question="predictions",
-        title=_title("predictions", factor),
+        title=_title("predictions", factor, given),
         factor=factor,
         verdict=found.verdict,
         sentence=found.sentence,
@@ -226,13 +271,13 @@ def _decisions(
     if verdict == "pass" and found.not_moved:
         verdict = "cannot tell"
     sentence = (
-        f"Moved from {worst.source} to {worst.target}, where it changes most, the model would decide "
+        f"Moved from {worst.source} to {worst.target}, where it changes most, {given.who} would decide "
         f"{worst.flips:.0f} [{worst.low:.0f}, {worst.high:.0f}] of 1,000 otherwise ({worst.chance:.0f} by errors of "
         f"the counterfactual alone), under coupling {found.coupling}."
     )
     return Finding(
         question="decisions",
-        title=_title("decisions", factor),
+        title=_title("decisions", factor, given),
         factor=factor,
         verdict=verdict,
         sentence=sentence,

@@ -57,7 +57,7 @@ def answers_of_probe(cohort: Cohort, graph: CausalGraph, prediction: Prediction)
     sites = _sites(cohort, graph)[positions]
     rows = labelled(prediction.probabilities, prediction.y, prediction.groups, sites, 1.0 / len(classes))
     missing = tuple(name for name in cohort.factor(graph.biology).levels if name not in classes)
-    whose = f"The audit's logistic probe, trained without the {graph.group} it is asked about,"
+    whose = f"The audit's logistic probe (trained without the {graph.group} it is asked about)"
     return Answers(rows, positions, classes, missing, whose)
 
 

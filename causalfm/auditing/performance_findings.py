@@ -178,7 +178,7 @@ def subgroup_finding(cohort: Cohort, graph: CausalGraph, column: str, policy: Po
 
 def _overall(answers: Answers) -> dict[str, Any]:
     value, low, high = answers.accuracy
-    return {"over all levels": {"accuracy": value, "low": low, "high": high, "predicted by": answers.whose.rstrip(",")}}
+    return {"over all levels": {"accuracy": value, "low": low, "high": high, "predicted by": answers.whose}}
 
 
 def _title(graph: CausalGraph, column: str) -> str:

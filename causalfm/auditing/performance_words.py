@@ -105,4 +105,4 @@ def percent(numbers: tuple[float, float, float]) -> str:
 
 def target_of(graph: CausalGraph, whose: str) -> str:
     """Say what the accuracies hold for, and of whose predictions."""
-    return f"new {graph.group}s of these levels; predictions of {whose[0].lower()}{whose[1:].rstrip(',')}"
+    return f"new {graph.group}s of these levels; predictions of {whose[0].lower()}{whose[1:]}"

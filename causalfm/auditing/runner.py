@@ -13,7 +13,7 @@ from causalfm.auditing.continuous import graph_of_levels, note
 from causalfm.auditing.design_checks import graph_check
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.headline import headline
-from causalfm.auditing.model_questions import downstream, model_notes, model_questions
+from causalfm.auditing.model_questions import LINEAR, downstream, model_notes, model_questions
 from causalfm.auditing.performance_answers import Answers, answers_of_model, answers_of_probe
 from causalfm.auditing.performance_findings import performance_steps
 from causalfm.auditing.policy import Policy, load_policy
@@ -69,8 +69,9 @@ def audit(
         ``{"reference": table, "deployment": table}``.
     model
         In their place: ``(n, d) -> (n, classes)`` probabilities, a callable or a fitted estimator with
-        ``predict_proba`` (such as :class:`causalfm.training.RobustHead`). Adds which decisions would change. With a
-        deployment, and neither model nor predictions, a linear head is fitted to the cohort.
+        ``predict_proba`` (such as :class:`causalfm.training.RobustHead`). Adds which decisions would change.
+        ``"linear"``: a linear head is fitted to the cohort here, and decides about units that it has not seen. With a
+        deployment that is the default.
     policy
         Margins and thresholds; None takes the default (:func:`causalfm.auditing.load_policy`).
     missing
@@ -115,7 +116,7 @@ def audit(
             without_missing(deployment, others, missing),
             graph,
             predictions=predictions,
-            model=model,
+            model=None if isinstance(model, str) and model == LINEAR else model,  # what it fits by itself
             policy=policy,
             corrections=wanted,
             progress=progress,
@@ -125,7 +126,7 @@ def audit(
     neighbours: list[Neighbours] = []
     notes: list[str] = []
     check_subgroups(policy, cohort=cohort)
-    given = downstream(cohort, graph, predictions, model)
+    given = downstream(cohort, graph, predictions, model, random_state)
     probe: list[Prediction] = []
     steps = _steps(cohort, levels, policy, neighbours, probe, notes, random_state)
     for name in continuous:
@@ -154,7 +155,7 @@ def audit(
         assumptions=(
             *_assumptions(graph, levels, findings, notes),
             *note(continuous),
-            *model_notes(given),
+            *model_notes(given, graph.group),
             *similar_levels(cohort, levels),
         ),
         provenance=provenance(random_state, time.perf_counter() - started, timings),
