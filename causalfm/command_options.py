@@ -26,8 +26,8 @@ Missing = Annotated[str, typer.Option(help="Missing values in these columns: err
 Head = Annotated[
     Path | None,
     typer.Option(
-        help="Downstream head to audit: .safetensors file that RobustHead.save wrote, or linear: a linear head is fitted "
-        "here, and decides about units that it has not seen."
+        help="Downstream head to audit: .safetensors file that RobustHead.save wrote, or the word linear: a linear "
+        "head is fitted here and decides about units that it has not seen."
     ),
 ]
 Predictions = Annotated[

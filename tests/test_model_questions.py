@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import causalfm as cfm
-from causalfm.auditing.model_questions import downstream, model_questions
+from causalfm.auditing.downstream import downstream
+from causalfm.auditing.model_questions import model_questions
 from causalfm.auditing.policy import load_policy
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError

@@ -77,7 +77,7 @@ def performance_steps(
 
 
 def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, answers: Answers) -> Finding:
-    """Answer whether the biology is predicted as well at every level of a technical factor, at equal classes."""
+    """Answer whether the biology is predicted as well at every level of a technical factor, within classes."""
     unit = graph.group
     names, codes = _levels(cohort, graph, factor)
     found = _scores(answers, codes, names, unit, policy)
@@ -116,7 +116,7 @@ def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Polic
         high=high,
         chance=0.0,
         margin=policy.subgroup_gap,
-        quantity=f"accuracy at the other levels of {factor} less accuracy at the worst, at the same mix of classes",
+        quantity=f"balanced accuracy at the other levels of {factor} less that at the worst level",
         n=int((codes[answers.positions] >= 0).sum()),
         n_groups=answers.n_units,
         unit=unit,

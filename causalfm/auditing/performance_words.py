@@ -25,12 +25,14 @@ def level_table(found: Sequence[LevelScore], answers: Answers, column: str, unit
 def _level_row(score: LevelScore, answers: Answers, column: str, unit: str) -> dict[str, Any]:
     accuracy, low, high = score.accuracy
     row = {column: score.level, f"{unit}s": score.n_units, "accuracy": accuracy, "low": low, "high": high}
-    row |= {"mean over classes": score.balanced, "others, same classes": score.others}
+    row |= {"balanced accuracy": score.balanced, "balanced accuracy, others": score.others}
     row |= dict(zip(("shortfall", "shortfall low", "shortfall high"), score.shortfall, strict=True))
     if len(answers.classes) <= WIDE:
         row |= {f"recall of {name}": r for name, r in zip(answers.classes, score.recalls, strict=True)}
-    partly = f"compared in classes that hold {score.compared:.0%} of its {unit}s" if score.compared < 1.0 else ""
-    return {**row, "note": f"not judged: {score.reason}" if score.reason else partly}
+    lacking = [f"{answers.classes[c]} ({n} {unit}s)" for c, n in score.left_out]
+    partly = f"without {listing([*lacking[:SHOWN], *[f'{len(lacking) - SHOWN} more'] * (len(lacking) > SHOWN)])}"
+    note = f"not judged: {score.reason}" if score.reason else partly * bool(lacking)
+    return {**row, "note": note}
 
 
 def class_row(score: ClassScore, biology: str, unit: str) -> dict[str, Any]:
@@ -56,14 +58,14 @@ def shown_worse(judged: Sequence[LevelScore]) -> list[LevelScore]:
 def worst_words(worst: LevelScore, judged: Sequence[LevelScore], factor: str, graph: CausalGraph) -> str:
     """Name the worst level, with the others' accuracy at its mix of classes."""
     shown = shown_worse(judged)
-    start = f"Worst is {worst.level}: {percent(worst.accuracy)}, where the other levels reach"
+    start = f"Worst is {worst.level}"
     if not shown:
-        start = f"No level of {factor} is shown to be worse than the others; furthest below them is {worst.level}: "
-        start += f"{percent(worst.accuracy)}, where they reach"
+        start = f"No level of {factor} is shown to be worse than the others; furthest below them is {worst.level}"
     low, high = _points(worst.shortfall[1]), _points(worst.shortfall[2])
     words = (
-        f"{start} {worst.others:.0%} at the same mix of {graph.biology}: {_points(worst.shortfall[0])} "
-        f"[{low} to {high}] (intervals hold for all {len(judged)} levels together)."
+        f"{start}: {percent(worst.accuracy)}, or {worst.balanced:.0%} if every {graph.biology} weighs the same, where "
+        f"the other levels reach {worst.others:.0%}: {_points(worst.shortfall[0])} [{low} to {high}] (intervals hold "
+        f"for all {len(judged)} levels together)."
     )
     if len(shown) > 1:
         others = [s.level for s in shown[1 : 1 + SHOWN]]

@@ -11,9 +11,10 @@ from causalfm.auditing import questions, reading
 from causalfm.auditing.advice import PLANS, advise
 from causalfm.auditing.continuous import graph_of_levels, note
 from causalfm.auditing.design_checks import graph_check
+from causalfm.auditing.downstream import LINEAR, downstream, model_notes
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.headline import headline
-from causalfm.auditing.model_questions import LINEAR, downstream, model_notes, model_questions
+from causalfm.auditing.model_questions import model_questions
 from causalfm.auditing.performance_answers import Answers, answers_of_model, answers_of_probe
 from causalfm.auditing.performance_findings import performance_steps
 from causalfm.auditing.policy import Policy, load_policy

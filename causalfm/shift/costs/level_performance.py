@@ -1,4 +1,4 @@
-"""Accuracy at every level of a factor, each compared with the other levels at its own mix of classes."""
+"""Accuracy at every level of a factor, each compared with the other levels within classes that weigh the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from causalfm.shift.costs.label_free_estimators import Scored
 from causalfm.shift.costs.labelled_rows import Labelled
-from causalfm.shift.costs.rates import LEVEL, NOTHING, Rate, difference
+from causalfm.shift.costs.rates import LEVEL, NOTHING, difference
 
 NAN = float("nan")
 Numbers = tuple[float, float, float]
@@ -26,17 +26,14 @@ class LevelScore:
         Its name and independent units.
     accuracy
         Mean over units, with interval; the intervals of all judged levels hold together.
-    balanced
-        Mean recall of the classes that the level holds.
-    others
-        Accuracy of the other levels' units at this level's mix of classes.
+    balanced, others
+        Mean recall of the classes compared, here and at the other levels.
     shortfall
-        ``others`` less the accuracy here, over the classes that other levels hold too; positive: worse here. Intervals
-        of all judged levels hold together.
+        ``others`` less ``balanced``: positive if it is worse here. Intervals of all judged levels hold together.
     upper
         Upper end of the shortfall's interval for this level alone.
-    compared
-        Share of the level's units in classes that other levels hold too.
+    left_out
+        Classes that are not compared, with the units that this level has of them.
     recalls
         ``(K,)`` recall of every class; ``nan`` for those that the level lacks.
     reason
@@ -50,7 +47,7 @@ class LevelScore:
     others: float
     shortfall: Numbers
     upper: float
-    compared: float
+    left_out: tuple[tuple[int, int], ...]
     recalls: tuple[float, ...]
     reason: str = ""
 
@@ -120,7 +117,7 @@ def level_scores(
     fewest
         Fewest units of a level; below it a level is not judged.
     fewest_of_class
-        Fewest units of a class at the other levels: a level is compared over the classes that have them.
+        Fewest units of a class, at a level and at the others: a level is compared over the classes that have them.
 
     Returns
     -------
@@ -129,11 +126,11 @@ def level_scores(
 
     Notes
     -----
-    A hospital with a hard case mix is no worse hospital. What the other levels' units would score is therefore the mean
-    of their recalls, weighted by the classes of the level (indirect standardisation, as observed and expected deaths
-    are compared). Each level has its own standard: shortfalls are not differences between two levels. The level's own
-    accuracy is taken with the variance of a sample whose classes are random, which is a little too wide. Intervals of
-    all judged levels hold together (Bonferroni).
+    A hospital with a hard case mix is no worse hospital, so that levels are compared within classes, which weigh the
+    same. (The level's own mix of classes would be no fair weight: a model that guesses each hospital's most frequent
+    class is right there in that class, and seems better than elsewhere at every hospital.) Levels that lack a class
+    have a standard of their own: shortfalls are not differences between two levels. Intervals of all judged levels hold
+    together (Bonferroni).
     """
     inside, units = codes >= 0, rows.rows.units
     held = [len(np.unique(units[codes == k])) for k in range(len(names))]
@@ -143,22 +140,24 @@ def level_scores(
     out = []
     for k, name in enumerate(names):
         here = _equal(rows, codes == k)
-        recalls = _recalls(here)
-        own, reason = NOTHING, f"{held[k]} {unit}s, of {fewest} that are needed"
+        recalls, n_classes = _recalls(here), rows.rows.probabilities.shape[1]
+        own, classes, left_out = NOTHING, list[int](), tuple[tuple[int, int], ...]()
+        reason = f"{held[k]} {unit}s, of {fewest} that are needed"
         if held[k] >= fewest:
             own, there = here.rate(), _equal(rows, inside & (codes != k))
-            compared, expected = _expected(here, there, fewest_of_class)
-            reason = "" if compared.any() else f"no class of it has {fewest_of_class} {unit}s at other levels"
+            counts = [(c, here.held(c), there.held(c)) for c in range(n_classes)]
+            classes = [c for c, a, b in counts if min(a, b) >= fewest_of_class]
+            left_out = tuple((c, a) for c, a, _ in counts if c not in classes)
+            reason = "" if classes else f"no class has {fewest_of_class} {unit}s both there and at other levels"
         accuracy = own.value, *own.interval(joint)
         if reason:
-            out.append(LevelScore(name, held[k], accuracy, NAN, NAN, NOT_TOLD, NAN, 0.0, recalls, reason))
+            out.append(LevelScore(name, held[k], accuracy, NAN, NAN, NOT_TOLD, NAN, left_out, recalls, reason))
             continue
-        at = here.rate(compared)
-        shortfall = difference(expected, at, joint, shared=shared)
-        alone = difference(expected, at, LEVEL, shared=shared)[2]
-        share = float(here.rows.weights[compared].sum() / here.rows.weights.sum())
-        balanced = float(np.nanmean(recalls))
-        out.append(LevelScore(name, held[k], accuracy, balanced, expected.value, shortfall, alone, share, recalls))
+        at, others = here.balanced(classes), there.balanced(classes)
+        shortfall = difference(others, at, joint, shared=shared)
+        alone = difference(others, at, LEVEL, shared=shared)[2]
+        numbers = at.value, others.value, shortfall, alone
+        out.append(LevelScore(name, held[k], accuracy, *numbers, left_out, recalls))
     return tuple(out)
 
 
@@ -211,16 +210,6 @@ def _equal(rows: Labelled, mask: np.ndarray) -> Labelled:
     weights = 1.0 / np.bincount(units)[units]
     some = Scored(rows.rows.probabilities[mask], rows.rows.hit[mask], units, weights)
     return Labelled(some, rows.classes[mask], rows.sites[mask], rows.chance)
-
-
-def _expected(here: Labelled, there: Labelled, fewest: int) -> tuple[np.ndarray, Rate]:
-    """Return which rows here can be compared, and the rate of the others' rows at the classes of these."""
-    classes = [int(c) for c in np.unique(here.classes) if there.held(int(c)) >= fewest]
-    compared = np.isin(here.classes, classes)
-    if not classes:
-        return compared, NOTHING
-    mix = np.bincount(here.classes[compared], here.rows.weights[compared])[classes]
-    return compared, there.standardised(there.classes, classes, mix / mix.sum())
 
 
 def _recalls(here: Labelled) -> tuple[float, ...]:
