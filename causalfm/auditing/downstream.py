@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 LINEAR = "linear"
 NOT_TRAINED = "The model was not trained on these patients: its numbers are too good otherwise."
 FITTED_HERE = (
-    "No model was given: the model is a linear head fitted to this cohort here, and what is said of its accuracy and its "
-    "decisions holds for such a head. Every row is decided by a head that has not seen its {}, also where it is moved."
+    "No model was given: the model is a linear head fitted to this cohort here, and what is said of its accuracy and "
+    "its decisions holds for such a head. Every row is decided by a head that has not seen its {}, also where the row "
+    "is moved."
 )
 NO_MODEL = "Decisions at another level were not asked: predictions are given for the rows as they are; pass the model."
 

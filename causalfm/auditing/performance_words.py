@@ -87,7 +87,8 @@ def class_words(classes: Sequence[ClassScore], graph: CausalGraph) -> str:
 
 
 def _points(shortfall: float) -> str:
-    return f"{abs(100.0 * shortfall):.0f} points {'less' if shortfall > 0.0 else 'more'}"
+    points = round(100.0 * abs(shortfall))
+    return f"{points} point{'s' * (points != 1)} {'more' if shortfall < 0.0 and points else 'less'}"
 
 
 def not_judged(left_out: Sequence[tuple[str, str]]) -> str:
