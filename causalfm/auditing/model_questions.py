@@ -134,7 +134,8 @@ def _scores(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, giv
         n=found.n,
         n_groups=found.n_groups,
         unit=found.unit,
-        target=f"given {', '.join(found.given)}" if found.given else "",
+        target=f"new {found.unit}s of these levels of {factor}"
+        + f", given {', '.join(found.given)}" * bool(found.given),
         advice="" if found.verdict == "pass" else f"Look at the gaps; recalibrate or retrain with {factor} balanced.",
         details={"want": "below", **{key: found.details[key] for key in kept if key in found.details}},
     )
@@ -178,7 +179,7 @@ def _decisions(
         n=found.n,
         n_groups=found.n_groups,
         unit=found.unit,
-        target=f"{worst.source} set to {worst.target}",
+        target=f"new {found.unit}s at {worst.source}, set to {worst.target}",
         advice="" if verdict == "pass" else f"Do not use this model across levels of {factor} without a correction.",
         details={
             "want": "below",

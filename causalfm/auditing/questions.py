@@ -51,7 +51,7 @@ def overlap_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], polic
         n=len(cohort),
         n_groups=kept,
         unit=graph.group,
-        target=found.target if found.comparable else "",
+        target=found.target if found.comparable else f"all {graph.group}s of this cohort",
         advice=advice,
         details={
             "given": list(found.given),
