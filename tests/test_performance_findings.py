@@ -121,7 +121,7 @@ def test_classes_are_judged_with_what_they_are_taken_for():
     assert rows["y"]["accuracy"] == 0.75
     assert (rows["y"]["most often taken for"], rows["y"]["share taken for it"]) == ("z", 0.25)
     assert rows["x"]["most often taken for"] == ""
-    assert 0.0 < rows["x"]["low"] < rows["x"]["high"] == 1.0
+    assert 0.0 < rows["x"]["low"] < rows["x"]["high"] == pytest.approx(1.0)
 
 
 def test_subgroups_and_bands():
