@@ -25,7 +25,11 @@ DeclaredBy = Annotated[str, typer.Option(help="Who declared the graph: the repor
 Keep = Annotated[list[str] | None, typer.Option(help="COLUMN=LEVEL: keep these rows only; repeat for more levels.")]
 Missing = Annotated[str, typer.Option(help="Missing values in these columns: error, level or drop.")]
 Head = Annotated[
-    Path | None, typer.Option(help="Downstream head to audit: .safetensors file that RobustHead.save wrote.")
+    Path | None,
+    typer.Option(
+        help="Downstream head to audit: .safetensors file that RobustHead.save wrote, or the word linear: a linear "
+        "head is fitted here and decides about units that it has not seen."
+    ),
 ]
 Predictions = Annotated[
     Path | None,
@@ -81,9 +85,9 @@ def cohort_of(
 
 
 def head_of(path: Path | None) -> Any:
-    """Return a head on embeddings from its file."""
-    if path is None:
-        return None
+    """Return a head on embeddings from its file; ``linear`` stays a word: the audit fits one."""
+    if path is None or str(path) == "linear":
+        return None if path is None else "linear"
     from causalfm.training import RobustHead
 
     return RobustHead.load(path)

@@ -62,7 +62,8 @@ def run_demo(
     }
     cohort = Cohort(X, obs, info)
     graph = CausalGraph.standard(biology="tumour", technical=["site", "scanner"], covariates=["age"], group="patient")
-    result = audit(cohort, graph, progress=progress, random_state=random_state)
+    # a linear head stands for the model of a user, so that the report shows decisions too
+    result = audit(cohort, graph, model="linear", progress=progress, random_state=random_state)
     write(cohort, folder / "embeddings.npz")
     write_reports(result, folder)
     return result

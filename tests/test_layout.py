@@ -26,6 +26,7 @@ NOUNS = {
     "strata",
     "positivity",
     "crosstabs",
+    "dropped_cells",
     "results",
 } | {
     "arguments",

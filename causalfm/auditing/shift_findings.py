@@ -45,7 +45,7 @@ def drift_finding(domains: Domains, policy: Policy) -> Finding:
         n=size.n,
         n_groups=size.n_groups,
         unit=size.unit,
-        target=str(asked.details.get("target", "")),
+        target=str(asked.details.get("target", "")) or _against(domains),
         advice="" if asked.verdict == "pass" else "Look at the columns below, then at stain and scanner.",
         details={
             "want": "below",
@@ -119,6 +119,7 @@ def support_finding(domains: Domains, policy: Policy) -> Finding:
         n=outside.n,
         n_groups=outside.n_groups,
         unit=outside.unit,
+        target=_against(domains),
         advice="" if verdict == "pass" else "No number of the reference speaks for rows outside it: collect such rows.",
         details={
             "want": "below",
@@ -174,3 +175,7 @@ def case_mix_finding(domains: Domains) -> Finding:
 
 def _patients(domains: Domains) -> int:
     return int(domains.deployment.units.max()) + 1
+
+
+def _against(domains: Domains) -> str:
+    return f"{domains.graph.group}s of the deployment, against those of the reference"

@@ -1,7 +1,7 @@
 """Cohorts larger than memory: write one of any size, audit it under a limit, measure memory and time against its size.
 
     python -m experiments.benchmarks.large_cohorts write FOLDER --gib 20
-    python -m experiments.benchmarks.large_cohorts measure FOLDER --gib 1.25 2.5 5 10 20 --memory-limit 4GiB --out scale.json
+    python -m experiments.benchmarks.large_cohorts measure FOLDER --gib 1.25 2.5 5 10 20 --memory-limit 4GiB
     python -m experiments.benchmarks.large_cohorts compare FOLDER --gib 1
     python -m experiments.benchmarks.large_cohorts cluster FOLDER --gib 5 --workers 1 2
 
