@@ -117,7 +117,7 @@ def test_pages_of_the_print(browser: Any, pages: dict[str, Path], tmp_path: Path
     reader = shutil.which("pdftotext")
     if reader is None:
         pytest.skip("pdftotext not found: apt-get install poppler-utils")
-    text = subprocess.run(  # noqa: S603
+    text = subprocess.run(
         [reader, "-layout", str(tmp_path / "report.pdf"), "-"], capture_output=True, check=True, text=True
     ).stdout
     sheets = [" ".join(sheet.split()) for sheet in text.split("\f") if sheet.strip()]
