@@ -16,6 +16,7 @@ from causalfm.command_options import (
     DeclaredBy,
     Group,
     Head,
+    Junit,
     Keep,
     Missing,
     Out,
@@ -33,6 +34,7 @@ from causalfm.command_options import (
 )
 from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
+from causalfm.evidence_command import app as evidence
 from causalfm.extract_command import extract
 from causalfm.monitor_command import monitor
 from causalfm.report_command import report
@@ -68,11 +70,14 @@ def audit(
         str, typer.Option(help="Try correctors where a factor fails: none, quick or full; default: the policy's.")
     ] = "",
     out: Out = Path("audit-report"),
+    junit: Junit = None,
     seed: Seed = 0,
 ) -> None:
     """Audit embeddings. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input."""
     import causalfm
     from causalfm.auditing import load_policy
+    from causalfm.auditing.junit import render_junit
+    from causalfm.auditing.report import write_text
     from causalfm.demo import write_reports
 
     check_folder(out)
@@ -93,6 +98,8 @@ def audit(
             random_state=seed,
         )
         page = write_reports(result, out)
+    if junit is not None:
+        write_text(render_junit(result), junit)
     summary(result, page)
     raise typer.Exit(result.exit_code)
 
@@ -168,6 +175,7 @@ def doctor() -> None:
     raise typer.Exit(int(any(c.verdict == "fail" and c.details["required"] for c in checks)))
 
 
+app.add_typer(evidence, name="evidence")
 app.command()(extract)
 app.command()(report)
 app.command()(reports)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+TEXT_ROWS = 2**16
+
+
 @dataclass(frozen=True, eq=False)
 class Factor:
     """A categorical column as codes.
@@ -272,7 +275,10 @@ class Cohort:
             digest.update(np.ascontiguousarray(self.X[rows]).view(np.uint8).data)
         for name in columns:
             digest.update(str(name).encode())
-            digest.update("\x1f".join(self.column(name).astype(object).map(str)).encode())
+            column = self.column(name)
+            for start in range(0, len(self), TEXT_ROWS):  # the text of all rows at once could be as large as they are
+                text = "\x1f".join(column.iloc[start : start + TEXT_ROWS].astype(object).map(str))
+                digest.update(("\x1f" * (start > 0) + text).encode())
         return digest.hexdigest()
 
     @classmethod

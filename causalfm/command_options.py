@@ -31,6 +31,7 @@ Predictions = Annotated[
     Path | None,
     typer.Option(help="Or probabilities of the rows, in their order: .csv or .parquet with a column for each class."),
 ]
+Junit = Annotated[Path | None, typer.Option(help="Write JUnit XML too, for a gate: a case for each finding.")]
 Out = Annotated[Path, typer.Option(help="Folder for the report.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of folds, permutations and draws.")]
 

@@ -14,6 +14,7 @@ from causalfm.command_options import (
     DeclaredBy,
     Group,
     Head,
+    Junit,
     Keep,
     Missing,
     Out,
@@ -63,6 +64,7 @@ def shift(
         str, typer.Option(help="Try correctors and augmentation on left-out sites: none, quick or full.")
     ] = "",
     out: Out = Path("shift-report"),
+    junit: Junit = None,
     seed: Seed = 0,
 ) -> None:
     """Audit a deployment before it happens. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input.
@@ -72,6 +74,8 @@ def shift(
     """
     import causalfm
     from causalfm.auditing import load_policy
+    from causalfm.auditing.junit import render_junit
+    from causalfm.auditing.report import write_text
     from causalfm.cli import summary
     from causalfm.demo import write_reports
 
@@ -109,6 +113,8 @@ def shift(
             random_state=seed,
         )
         page = write_reports(result, out)
+    if junit is not None:
+        write_text(render_junit(result), junit)
     summary(result, page)
     raise typer.Exit(result.exit_code)
 

@@ -30,6 +30,7 @@ NOUNS = {
 } | {
     "arguments",
     "arrows",
+    "clusters",
     "column_kinds",
     "dosing",
     "graph",

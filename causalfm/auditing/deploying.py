@@ -123,25 +123,26 @@ def deployment_steps(domains: Domains, policy: Policy) -> list[Step]:
     from causalfm.auditing import reason_findings as reasons
     from causalfm.auditing import shift_findings as changes
 
-    steps: list[Step] = [
-        ("drift of the embeddings", lambda: [changes.drift_finding(domains, policy)]),
-        ("support", lambda: [changes.support_finding(domains, policy)]),
-        ("case mix", lambda: [changes.case_mix_finding(domains)]),
-        ("what it costs", lambda: cost.cost_findings(domains, policy)),
-        ("for whom", lambda: cost.subgroup_findings(domains, policy)),
+    known = bool(domains.deployment.known.any())
+    steps: list[tuple[str, str, Callable[[], list[Finding]]]] = [
+        ("drift", "drift of the embeddings", lambda: [changes.drift_finding(domains, policy)]),
+        ("support", "support", lambda: [changes.support_finding(domains, policy)]),
+        ("case mix", "case mix", lambda: [changes.case_mix_finding(domains)]),
+        ("cost" if known else "expected cost", "what it costs", lambda: cost.cost_findings(domains, policy)),
+        ("subgroups", "for whom", lambda: cost.subgroup_findings(domains, policy)),
     ]
     if len(domains.graph.technical) + len(domains.graph.covariates) > 1:
-        steps.insert(1, ("covariates and technical columns", lambda: [changes.column_finding(domains)]))
-    if domains.deployment.known.any():
+        steps.insert(1, ("columns", "covariates and technical columns", lambda: [changes.column_finding(domains)]))
+    if known:
         steps += [
-            ("why: mechanisms", lambda: [reasons.mechanism_finding(domains, policy)]),
-            ("why: inputs or labels", lambda: [reasons.split_finding(domains, policy)]),
-            ("why: within strata", lambda: [reasons.reversal_finding(domains, policy)]),
+            ("why", "why: mechanisms", lambda: [reasons.mechanism_finding(domains, policy)]),
+            ("split", "why: inputs or labels", lambda: [reasons.split_finding(domains, policy)]),
+            ("reversal", "why: within strata", lambda: [reasons.reversal_finding(domains, policy)]),
         ]
-    return [(name, _told(name, domains, step)) for name, step in steps]
+    return [(name, _told(question, name, domains, step)) for question, name, step in steps]
 
 
-def _told(name: str, domains: Domains, step: Callable[[], list[Finding]]) -> Callable[[], list[Finding]]:
+def _told(question: str, name: str, domains: Domains, step: Callable[[], list[Finding]]) -> Callable[[], list[Finding]]:
     """Answer, or say why there is no answer: the cohorts fit, but are too small or thin for one question."""
 
     def answer() -> list[Finding]:
@@ -150,7 +151,7 @@ def _told(name: str, domains: Domains, step: Callable[[], list[Finding]]) -> Cal
         except DataError as error:
             title = f"{name[:1].upper()}{name[1:]}"
             sentence = f"Cannot tell: {error}"
-            return [Finding(name, title, domains.site, "cannot tell", sentence, unit=domains.graph.group)]
+            return [Finding(question, title, domains.site, "cannot tell", sentence, unit=domains.graph.group)]
 
     return answer
 

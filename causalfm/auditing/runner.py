@@ -15,13 +15,15 @@ from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.headline import headline
 from causalfm.auditing.model_questions import downstream, model_notes, model_questions
 from causalfm.auditing.policy import Policy, load_policy
+from causalfm.auditing.row_sample import RowSample, in_memory_if_small, row_sample
+from causalfm.auditing.row_sample import search as shared_lists
 from causalfm.auditing.running import Progress, Step, data_of, provenance, refuse_missing_units, run_steps
 from causalfm.cohort import Cohort
 from causalfm.crosstabs import cross_table, similar_levels
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
-from causalfm.neighbours import Neighbours, knn
+from causalfm.neighbours import Neighbours
 from causalfm.results import CAVEAT
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ def audit(
     check_choice(wanted, "corrections", ("none", *PLANS))
     if missing == "level":
         refuse_missing_units(cohort, graph)
-    cohort = cohort.handle_missing(graph.columns, missing)
+    cohort = in_memory_if_small(cohort.handle_missing(graph.columns, missing))
     if deployment is not None:
         from causalfm.auditing.deploying import deployment_audit, without_missing
 
@@ -114,14 +116,16 @@ def audit(
     neighbours: list[Neighbours] = []
     notes: list[str] = []
     given = downstream(cohort, graph, predictions, model)
-    steps = _steps(cohort, levels, policy, neighbours, notes, random_state)
+    sample = row_sample(cohort, levels, random_state)
+    rows = cohort if sample is None else sample.rows
+    steps = _steps(cohort, levels, policy, neighbours, notes, random_state, sample)
     for name in continuous:
-        steps += _factor_steps(cohort, graph, policy, name, neighbours, random_state)
+        steps += _factor_steps(cohort, graph, policy, name, neighbours, random_state, sample)
     if given is not None:
-        asked = model_questions(cohort, levels, list(levels.technical), policy, given, random_state)
+        asked = model_questions(cohort, levels, list(levels.technical), policy, given, random_state, rows)
         steps += asked
     findings, advice, timings = run_steps(
-        steps, lambda found: advise(cohort, levels, found, wanted, random_state, continuous), progress
+        steps, lambda found: advise(rows, levels, found, wanted, random_state, continuous), progress
     )
     return Audit(
         findings=tuple(findings),
@@ -142,16 +146,24 @@ def audit(
 
 
 def _steps(
-    cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: list[Neighbours], notes: list[str], seed: int
+    cohort: Cohort,
+    graph: CausalGraph,
+    policy: Policy,
+    neighbours: list[Neighbours],
+    notes: list[str],
+    seed: int,
+    sample: RowSample | None = None,
 ) -> list[Step]:
     """List the steps; the neighbour pass runs once, for all metrics. What the graph survives goes to the notes."""
-    groups = cohort.factor(graph.group, private=True)
+    rows = cohort if sample is None else sample.rows
 
     def search() -> list[Finding]:
-        shortest = len(cohort) - int(groups.counts().max())
-        k = max(1, min(600, shortest // 4))
-        neighbours.append(knn(cohort.X, k, exclude=groups.codes, reserve=min(k, shortest - k)))
+        neighbours.append(shared_lists(cohort, graph) if sample is None else sample.neighbours)
         return []
+
+    def biology() -> list[Finding]:
+        found = reading.biology_finding(rows, graph, policy, neighbours[0], seed)
+        return [found if sample is None else sample.said(found)]
 
     def confront() -> list[Finding]:
         found, note = graph_check(cohort, graph, policy, seed)
@@ -161,21 +173,31 @@ def _steps(
     steps: list[Step] = [
         ("declared graph", confront),
         ("nearest neighbours", search),
-        (f"biology: {graph.biology}", lambda: [reading.biology_finding(cohort, graph, policy, neighbours[0], seed)]),
+        (f"biology: {graph.biology}", biology),
     ]
     for factor in graph.technical:
-        steps += _factor_steps(cohort, graph, policy, factor, neighbours, seed)
+        steps += _factor_steps(cohort, graph, policy, factor, neighbours, seed, sample)
     return steps
 
 
 def _factor_steps(
-    cohort: Cohort, graph: CausalGraph, policy: Policy, factor: str, neighbours: list[Neighbours], seed: int
+    cohort: Cohort,
+    graph: CausalGraph,
+    policy: Policy,
+    factor: str,
+    neighbours: list[Neighbours],
+    seed: int,
+    sample: RowSample | None = None,
 ) -> list[Step]:
     """List the steps of one technical factor; one that is nested in its parent is asked about with the parent."""
     overlap = _overlap(cohort, graph, factor, policy)
     nested = overlap.details["nested_in"]
     of = [nested, factor] if nested and graph.kind(factor, cohort) != "continuous" else [factor]
     name = " + ".join(of)
+    rows = cohort if sample is None else sample.rows
+
+    def said(found: Finding) -> Finding:
+        return found if sample is None else sample.said(found)
 
     def answer(question: str, about: str, ask: Callable[[], Finding]) -> list[Finding]:
         try:
@@ -188,11 +210,11 @@ def _factor_steps(
         return answer(
             "neighbourhood",
             factor,
-            lambda: questions.neighbourhood_finding(cohort, graph, factor, policy, neighbours[0], seed),
+            lambda: said(questions.neighbourhood_finding(rows, graph, factor, policy, neighbours[0], seed, sample)),
         )
 
     def read() -> list[Finding]:
-        return [reading.readout_finding(cohort, graph, factor, policy, neighbours[0], seed)]
+        return [said(reading.readout_finding(rows, graph, factor, policy, neighbours[0], seed))]
 
     def invariance() -> list[Finding]:
         return answer("invariance", name, lambda: questions.invariance_finding(cohort, graph, of, policy, seed))
