@@ -66,15 +66,8 @@ def plot_overlap(table: Mapping[str, Any], ax: Any = None, *, factor: str = "", 
             cell.set(linewidth=0.6, hatch=None if count else "////", hatch_linewidth=0.6)
             ax.add_patch(cell)
             if count:
-                write(
-                    ax,
-                    x + 0.5,
-                    y + 0.5,
-                    number(count if isinstance(count, str) else int(count)),
-                    ha="center",
-                    va="center",
-                    fontsize=9,
-                )
+                text = count if isinstance(count, str) else number(int(count))
+                write(ax, x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=9)
     ax.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     _ticks(ax.xaxis, columns, rotation=35 if steep else 0, ha="left" if steep else "center")
     _ticks(ax.yaxis, rows, rotation=0, ha="right")
