@@ -12,6 +12,7 @@ from causalfm.estimators import ComBat, LinearEraser
 from causalfm.invariance import invariance_test
 from causalfm.moments import cell_sums
 from causalfm.scm import EmbeddingSCM
+from causalfm.units import patient_units
 from experiments.benchmarks import cohorts
 from experiments.benchmarks.claim import Growth
 from experiments.benchmarks.effects import estimates
@@ -25,6 +26,11 @@ def moments(cohort: Cohort) -> Callable[[], Any]:
     """Sum the rows of every patient."""
     codes = cohort.factor("patient", private=True)
     return lambda: cell_sums(cohort.X, codes.codes, codes.n_levels)
+
+
+def unit_means(cohort: Cohort) -> Callable[[], Any]:
+    """Average the rows of every patient, as tests of invariance and effects begin."""
+    return lambda: patient_units(cohort, cohorts.GRAPH, ["site"], ["tumour", "age"])
 
 
 def mean_test(cohort: Cohort) -> Callable[[], Any]:
@@ -80,6 +86,7 @@ def _cohort(n: int, d: int, sites: int) -> Cohort:
 
 
 LINEAR, QUADRATIC = (0.95, 1.1), (1.9, 2.1)
+AT_MOST_LINEAR = (0.0, 1.1)  # much of the time is that of patients, sites and draws
 SMALL, BIG, BIGGER = (tuple(first * times for times in (1, 2, 4, 8)) for first in (16_000, 32_000, 64_000))
 ALL_PAIRS = (6_000, 12_000, 24_000, 48_000)
 VALUES = {"d": (192, 384, 768, 1536), "sites": (8, 16, 32, 64)}
@@ -90,18 +97,20 @@ NAMES = {"n": "rows", "d": "dimensions", "sites": "sites"}
 Task = Callable[[Cohort], Callable[[], Any]]
 TASKS: dict[str, tuple[str, Task, tuple[int, ...], tuple[str, ...]]] = {
     "moments": ("sums per patient", moments, BIGGER, ("n", "d")),
+    "units": ("means of patients with strata: the rows' part of tests and effects", unit_means, BIGGER, ("n", "d")),
     "mean": ("`invariance_test`, equal means", mean_test, BIG, ("n", "d", "sites")),
     "effect": ("effects of all sites with standard errors", effects, BIG, ("n", "d", "sites")),
-    "scm_fit": ("`EmbeddingSCM.fit`, additive", scm_fit, SMALL, ("n", "d", "sites")),
-    "scm_move": ("`counterfactual` of every row", counterfactual, BIG, ("n", "d")),
-    "combat_fit": ("`ComBat.fit`", partial(corrector_fit, Corrector=ComBat), BIG, ("n", "d", "sites")),
-    "combat_apply": ("`ComBat.transform`", partial(corrector_transform, Corrector=ComBat), BIG, ("n", "d")),
+    "scm_fit": ("`EmbeddingSCM.fit`, additive", scm_fit, BIG, ("n", "d", "sites")),
+    "scm_move": ("`counterfactual` of every row", counterfactual, BIGGER, ("n", "d")),
+    "combat_fit": ("`ComBat.fit`", partial(corrector_fit, Corrector=ComBat), BIGGER, ("n", "d", "sites")),
+    "combat_apply": ("`ComBat.transform`", partial(corrector_transform, Corrector=ComBat), BIGGER, ("n", "d")),
     "leace_fit": ("`LinearEraser.fit`", partial(corrector_fit, Corrector=LinearEraser), SMALL, ("n", "d")),
     "queries": (f"lists of {QUERIES} sampled rows among all", partial(lists, queries=QUERIES), BIG, ("n", "d")),
     "pairs": ("lists of all rows", lists, ALL_PAIRS, ("n",)),
 }
 
 
+WANTED = {"pairs": QUADRATIC, "mean": AT_MOST_LINEAR, "effect": AT_MOST_LINEAR}
 WHY: dict[str, str] = {}
 
 
@@ -117,7 +126,7 @@ def _growth(key: str, along: str) -> Growth:
         FAST_VALUES[along],
         {**FIXED[along], **({"d": 256} if key == "pairs" else {})},
         FAST[along],
-        wanted=None if along != "n" else QUADRATIC if key == "pairs" else LINEAR,
+        wanted=WANTED.get(key, LINEAR) if along == "n" else None,
         why=WHY.get(f"{along}.{key}", ""),
     )
 
