@@ -32,6 +32,15 @@ Predictions = Annotated[
     typer.Option(help="Or probabilities of the rows, in their order: .csv or .parquet with a column for each class."),
 ]
 Junit = Annotated[Path | None, typer.Option(help="Write JUnit XML too, for a gate: a case for each finding.")]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="YAML file with margins, thresholds and subgroups, see 'causalfm policy'; default: causalfm's own."
+    ),
+]
+PolicyHash = Annotated[
+    str | None, typer.Option("--policy-sha256", help="Run only if the policy has this SHA-256, as it was announced.")
+]
 Out = Annotated[Path, typer.Option(help="Folder for the report.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of folds, permutations and draws.")]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from causalfm.auditing import Audit, Comparison, audit
+from causalfm.auditing.ledger import record
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.io import write
@@ -68,8 +69,13 @@ def run_demo(
 
 
 def write_reports(result: Audit | Comparison, out: str | Path, name: str = "report") -> Path:
-    """Write ``<name>.html``, ``.md`` and ``.json``, of an audit ``model-card.md`` too; return the path of the page."""
+    """Write ``<name>.html``, ``.md`` and ``.json``, of an audit ``model-card.md`` too; return the path of the page.
+
+    An audit is entered in the folder's ledger, ``audits.jsonl``, before: no report without a line.
+    """
     folder = Path(out)
+    if isinstance(result, Audit):
+        result = record(result, folder, f"{name}.json")
     page = folder / f"{name}.html"
     result.to_html(page)
     result.to_markdown(folder / f"{name}.md")

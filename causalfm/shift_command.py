@@ -18,6 +18,8 @@ from causalfm.command_options import (
     Keep,
     Missing,
     Out,
+    PolicyFile,
+    PolicyHash,
     Predictions,
     Seed,
     Table,
@@ -59,7 +61,8 @@ def shift(
     head: Head = None,
     predictions: Predictions = None,
     deployment_predictions: Predictions = None,
-    policy: Annotated[Path | None, typer.Option(help="YAML file with margins, thresholds and subgroups.")] = None,
+    policy: PolicyFile = None,
+    policy_sha256: PolicyHash = None,
     corrections: Annotated[
         str, typer.Option(help="Try correctors and augmentation on left-out sites: none, quick or full.")
     ] = "",
@@ -75,6 +78,7 @@ def shift(
     import causalfm
     from causalfm.auditing import load_policy
     from causalfm.auditing.junit import render_junit
+    from causalfm.auditing.ledger import read_ledger, record
     from causalfm.auditing.report import write_text
     from causalfm.cli import summary
     from causalfm.demo import write_reports
@@ -85,7 +89,8 @@ def shift(
         raise typer.BadParameter("--predictions and --deployment-predictions go together.")
     check_folder(out)
     declared = graph_of(graph, biology, technical, covariates, group, declared_by)
-    rules, model = load_policy(policy), head_of(head)
+    rules, model = load_policy(policy, sha256=policy_sha256), head_of(head)
+    read_ledger(out)  # one that cannot be read must not cost the run
     first = cohort_of(reference, obs, key, keep, declared)
     if deployment is None:
         first, second = _parted(first, pairs(at or [], "--at"), declared)
@@ -112,6 +117,7 @@ def shift(
             progress=progress,
             random_state=seed,
         )
+        result = record(result, out)
         page = write_reports(result, out)
     if junit is not None:
         write_text(render_junit(result), junit)

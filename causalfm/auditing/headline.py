@@ -34,6 +34,12 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     if any(f.question == "graph" for f in findings):
         rest = headline([f for f in findings if f.question != "graph"], graph)
         return f"{rest} The table contradicts the declared graph: what was concluded from it is open."
+    if left := [f for f in findings if not f.monitored]:
+        rest = headline([f for f in findings if f.monitored], graph)
+        failed = list(dict.fromkeys(f.factor for f in left if f.verdict == "fail"))
+        return (
+            f"{rest} The policy does not monitor {_enumerate(failed)}, where margins are exceeded." if failed else rest
+        )
     parts = []
     for factor in dict.fromkeys(f.factor for f in findings if f.question != "biology"):
         mine = {f.question: f for f in findings if f.factor == factor}

@@ -91,18 +91,26 @@ def model_notes(given: Downstream | None) -> list[str]:
 
 
 def model_questions(
-    cohort: Cohort, graph: CausalGraph, factors: list[str], policy: Policy, given: Downstream, seed: int
+    cohort: Cohort,
+    graph: CausalGraph,
+    factors: list[str],
+    policy: Policy,
+    given: Downstream,
+    seed: int,
+    rows: Cohort,
 ) -> list[Step]:
     """List what is asked of the model for each categorical technical factor.
 
     Parameters
     ----------
     cohort, graph
-        Rows and declared graph.
+        All rows, to which the model of the embedding is fitted too, and declared graph.
     factors
         Technical factors with levels.
     policy, given, seed
         Margins, the model, seed of folds and permutations.
+    rows
+        Those whose decisions are asked at other levels: all, or a sample of a cohort outside memory.
 
     Returns
     -------
@@ -116,7 +124,8 @@ def model_questions(
         out.append((f"{factor}: shortcut", _told("shortcut", factor, graph, _premium, *asked)))
         out.append((f"{factor}: predictions", _told("predictions", factor, graph, _scores, *asked)))
         if given.model is not None:
-            out.append((f"{factor}: decisions", _told("decisions", factor, graph, _decisions, *asked, scm)))
+            moved = rows, *asked[1:], scm
+            out.append((f"{factor}: decisions", _told("decisions", factor, graph, _decisions, *moved)))
     return out
 
 

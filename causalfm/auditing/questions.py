@@ -11,6 +11,7 @@ from causalfm.auditing.family import neighbourhood_family
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.reading import differing_covariates
+from causalfm.auditing.row_sample import RowSample
 from causalfm.cohort import Cohort
 from causalfm.dosing import comparable_doses, is_dose
 from causalfm.estimators import effect
@@ -63,10 +64,19 @@ def overlap_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], polic
 
 
 def neighbourhood_finding(
-    cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, neighbours: Neighbours, seed: int
+    cohort: Cohort,
+    graph: CausalGraph,
+    factor: str,
+    policy: Policy,
+    neighbours: Neighbours,
+    seed: int,
+    sample: RowSample | None = None,
 ) -> Finding:
-    """Answer whether neighbours share the biology or the factor."""
-    found = robustness_index(cohort, graph, confounder=factor, neighbours=neighbours, random_state=seed)
+    """Answer whether neighbours share the biology or the factor; ``cohort`` are the rows of the sample, if any."""
+    if sample is None:
+        found = robustness_index(cohort, graph, confounder=factor, neighbours=neighbours, random_state=seed)
+    else:
+        found = sample.index(factor)
     title = f"Do neighbours share {graph.biology} or {factor}?"
     if "k" not in found.details:  # no part of the cohort in which this can be asked
         sentence = f"Cannot tell: {found.details['reason'].removeprefix('cannot tell: ')}."
