@@ -29,7 +29,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
     assert set(codes[:2]) <= {0, 1, 3}
     assert codes[2:] == [0, 0]
     files = {line.split("`")[1] for line in PAGE.splitlines() if line.startswith("| `")}
-    assert files == {"report.html", "report.md", "report.json", "model-card.md"}
+    assert files == {"report.html", "report.md", "report.json", "model-card.md", "audits.jsonl"}
     for folder in ("first", "site1"):
         assert files <= {path.name for path in (tmp_path / "reports" / folder).iterdir()}
     assert (tmp_path / "reports" / "site1" / "junit.xml").is_file()
