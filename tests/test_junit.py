@@ -111,6 +111,7 @@ def test_every_finding_is_a_case_with_its_number() -> None:
 def test_what_is_not_monitored_is_skipped_and_cannot_make_a_gate_green_alone() -> None:
     suite = suite_of(render_junit(audit_of("fail", "pass", monitored=False)))
     assert [case[0].tag for case in suite.findall("testcase")[:2]] == ["skipped", "skipped"]
+    assert not green(suite)
 
 
 def test_hostile_text_stays_text() -> None:

@@ -52,6 +52,12 @@ def front_matter(name: str, audits: Iterable[Audit], comparisons: Iterable[tuple
     return f"{LEFT_OUT}\n{_yaml(body)}".rstrip("\n")
 
 
+def title_of(audit: Audit) -> str:
+    """Return the question of an audit."""
+    graph = audit.graph
+    return clean(audit.title) or f"Do the embeddings carry {clean(graph.biology)}, or {listing(graph.technical)}?"
+
+
 def source_of(data: Mapping[str, Any]) -> str:
     """Return where the rows are from, as the cohort says."""
     found = data.get("info_source", data.get("reference_info_source", ""))

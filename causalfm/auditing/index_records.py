@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from causalfm.auditing.card_metadata import encoder_of, source_of
+from causalfm.auditing.card_metadata import encoder_of, source_of, title_of
 from causalfm.auditing.findings import Audit, Finding
-from causalfm.auditing.formatting import clean, interval, listing, number, requirement
+from causalfm.auditing.formatting import clean, interval, number, requirement
 from causalfm.errors import CausalFMError
 from causalfm.results import VERDICTS, plain
 
@@ -149,7 +149,7 @@ def run_of(audit: Audit, path: Path, base: Path) -> Run:
     return Run(
         path=_relative(path, base),
         page=_address(page, base) if page.is_file() else "",
-        title=clean(audit.title) or f"Do the embeddings carry {clean(graph.biology)}, or {listing(graph.technical)}?",
+        title=title_of(audit),
         kind="deployment" if deployed else "cohort",
         verdict=audit.verdict,
         tally=", ".join(f"{count} {name}" for name, count in tally.items() if count),

@@ -6,8 +6,9 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from causalfm.auditing.card_metadata import title_of
 from causalfm.auditing.findings import Audit, Finding
-from causalfm.auditing.formatting import clean, interval, listing, number, requirement
+from causalfm.auditing.formatting import clean, interval, number, requirement
 from causalfm.auditing.suppression import published
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ def render_junit(audit: Audit) -> str:
     from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
     audit = published(audit)
-    asked = f"Do the embeddings carry {clean(audit.graph.biology)}, or {listing(audit.graph.technical)}?"
-    title = clean(audit.title) or asked
-    suite = Element("testsuite", _about(audit, title))
+    suite = Element("testsuite", _about(audit))
     properties = SubElement(suite, "properties")
     for name, value in _properties(audit).items():
         SubElement(properties, "property", {"name": name, "value": clean(value)})
@@ -59,10 +58,10 @@ def render_junit(audit: Audit) -> str:
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{tostring(root, encoding="unicode")}\n'
 
 
-def _about(audit: Audit, title: str) -> dict[str, str]:
+def _about(audit: Audit) -> dict[str, str]:
     seconds = audit.provenance.get("seconds")
     about = {
-        "name": title,
+        "name": title_of(audit),
         "package": "causalfm",
         "id": "0",
         "hostname": "localhost",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causalfm.auditing.card_metadata import UNKNOWN, encoder_of, fingerprint_of, front_matter, source_of
+from causalfm.auditing.card_metadata import UNKNOWN, encoder_of, fingerprint_of, front_matter, source_of, title_of
 from causalfm.auditing.comparison import Comparison
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import bounds, clean, listing, number
@@ -81,8 +81,7 @@ def _described(position: int, audit: Audit) -> dict[str, Any]:
     return {
         "heading": f"Audit {position}",
         "audit": audit,
-        "asked": clean(audit.title)
-        or f"Do the embeddings carry {audit.graph.biology}, or {listing(audit.graph.technical)}?",
+        "asked": title_of(audit),
         "purpose": purpose,
         "level": f"{100 * (1 - float(audit.policy.get('alpha', 0.05))):g}%",
         "failed": [f for f in monitored if f.verdict == "fail"],

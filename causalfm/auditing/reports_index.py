@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.formatting import DASH, number
 from causalfm.auditing.index_records import Answer, Broken, Run, find_reports
-from causalfm.auditing.policy_changes import LOOSER, changes
+from causalfm.auditing.policy_problems import keys
+from causalfm.auditing.policy_table import WORDS, changes
 from causalfm.auditing.report import write_text
 from causalfm.auditing.templating import environment
 from causalfm.errors import DataError
@@ -83,7 +84,7 @@ def changed_rules(runs: Sequence[Run]) -> list[dict[str, Any]]:
     -------
     list of dict
         One per data fingerprint: ``data``, ``about`` (the first run) and ``steps``, in order of time: ``run``,
-        ``before``, ``changed`` (see :func:`causalfm.auditing.policy_changes.changes`) and ``graph``, whether another
+        ``before``, ``changed`` (see :func:`causalfm.auditing.policy_table.changes`) and ``graph``, whether another
         graph was declared.
     """
     by_data: dict[str, list[Run]] = {}
@@ -95,11 +96,22 @@ def changed_rules(runs: Sequence[Run]) -> list[dict[str, Any]]:
         steps = [
             {"run": run, "before": last, "changed": moved, "graph": run.graph != last.graph}
             for last, run in pairwise(same)
-            if (moved := changes(last.policy, run.policy)) or run.graph != last.graph
+            if (moved := _moved(last, run)) or run.graph != last.graph
         ]
         if steps:
             found.append({"data": data, "about": same[0], "runs": len(same), "steps": steps})
     return found
+
+
+def _moved(before: Run, after: Run) -> list[dict[str, Any]]:
+    """List the keys that differ; the policy's name, and who declared it for what, are no margins."""
+    return [change for change in changes(before.policy, after.policy) if change["key"] not in WORDS]
+
+
+def larger_is_looser() -> dict[str, int]:
+    """Return 1 for every key of the policy of which a larger value lets more pass, -1 where a smaller one does."""
+    signs = {"lower": 1, "higher": -1}
+    return {key: signs[rule["stricter"]] for key, rule in keys().items() if rule.get("stricter") in signs}
 
 
 def render_index(index: Index) -> str:
@@ -179,7 +191,12 @@ def _embedded(index: Index, flagged: set[str]) -> Markup:
         }
         for run in index.runs
     ]
-    body = {"runs": runs, "texts": list(texts), "policies": [json.loads(p) for p in policies], "looser": dict(LOOSER)}
+    body = {
+        "runs": runs,
+        "texts": list(texts),
+        "policies": [json.loads(p) for p in policies],
+        "looser": larger_is_looser(),
+    }
     plain = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # inside a script element only these could end it or begin a comment
     return Markup(plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
