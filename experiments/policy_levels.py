@@ -1,4 +1,4 @@
-"""Whether intervals keep what a policy's alpha promises: coverage of three numbers of an audit at four levels.
+"""Tables of the page on policies: its keys, and whether intervals keep what alpha promises, at three levels.
 
 python -m experiments.policy_levels records.jsonl            # simulate, or go on where it was cut
 python -m experiments.policy_levels records.jsonl --page docs # write the table and docs/policy_levels.csv
@@ -16,6 +16,9 @@ from typing import Any
 import numpy as np
 
 import causalfm as cfm
+from causalfm.auditing.policy import default_values
+from causalfm.auditing.policy_problems import allowed, keys
+from causalfm.auditing.policy_table import policy_rows, shown
 from causalfm.confidence import percent, using_alpha
 from causalfm.datasets.linear_scm import linear_scm, mean_square_distance
 from causalfm.estimators import effect
@@ -24,7 +27,7 @@ from causalfm.metrics.probes import predict, score
 from causalfm.neighbours import knn
 
 COHORTS, FIRST_SEED = 400, 910_000
-ALPHAS = (0.2, 0.1, 0.05, 0.01)
+ALPHAS = (0.2, 0.05, 0.01)
 K = 5
 DESIGN: dict[str, Any] = {"n_groups": 60, "rows_per_group": 3, "d": 8, "n_sites": 3, "site_effect": 0.6}
 DESIGN |= {"biology_effect": 1.5, "group_effect": 0.6, "effect_seed": 0}
@@ -34,7 +37,6 @@ NAMES = {
     "robustness index": f"neighbours share the biology, k = {K}",
     "probe accuracy": "balanced accuracy of a logistic probe for the site",
 }
-START, END = "<!-- policy levels: start -->", "<!-- policy levels: end -->"
 
 
 def measure(seed: int) -> dict[str, list[list[float]]]:
@@ -121,10 +123,24 @@ def write_page(records: dict[int, dict[str, Any]], docs: Path) -> None:
         mine = [row for row in rows if row["number"] == name]
         cells = (f"{100 * row['covered']:.1f}% ± {100 * row['error']:.1f}" for row in mine)
         lines.append(f"| {name} ({what}) | {' | '.join(cells)} |")
-    page = docs / "policy.md"
-    before, rest = page.read_text(encoding="utf-8").split(START)
-    table = "\n".join(lines)
-    page.write_text(f"{before}{START}\n{table}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    _between(docs / "policy.md", "policy levels", lines)
+
+
+def key_table() -> list[str]:
+    """Lay out every key of a policy: default, what may stand there, which way is stricter, what it means."""
+    lines = ["| key | default | may be | stricter if | meaning |", "|---|---|---|---|---|"]
+    for row in policy_rows(default_values()):
+        rule = keys()[row["key"]]
+        cells = f"`{row['key']}`", f"`{shown(row['default'])}`", allowed(rule), row["stricter"], row["means"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _between(page: Path, name: str, lines: list[str]) -> None:
+    """Write lines between the marks of a name."""
+    start, end = (f"<!-- {name}: {word} -->" for word in ("start", "end"))
+    before, rest = page.read_text(encoding="utf-8").split(start)
+    page.write_text("\n".join([f"{before}{start}", *lines, f"{end}{rest.split(end)[1]}"]), encoding="utf-8")
 
 
 def main() -> None:
@@ -137,6 +153,7 @@ def main() -> None:
         simulate(asked.records)
     else:
         write_page(read(asked.records), asked.page)
+        _between(asked.page / "policy.md", "policy keys", key_table())
 
 
 if __name__ == "__main__":
