@@ -106,6 +106,15 @@ def _number(rule: Mapping[str, Any], entry: Entry) -> str:
     return f"{_shown(entry)} is outside of what may stand here: {_range(rule)}."
 
 
+def allowed(rule: Mapping[str, Any]) -> str:
+    """Say what may stand behind a key, from its schema."""
+    if "enum" in rule:
+        return ", ".join(rule["enum"])
+    if rule.get("type") in ("number", "integer"):
+        return _range(rule) if rule["type"] == "number" else f"whole, {_range(rule)}"
+    return "day, 2026-05-04" if "pattern" in rule else KINDS[rule["type"]].removeprefix("a ")
+
+
 def _range(rule: Mapping[str, Any]) -> str:
     if "exclusiveMinimum" in rule:
         return f"above {rule['exclusiveMinimum']:,}, at most {rule['maximum']:,}"
