@@ -46,7 +46,7 @@ def test_a_sentence_over_many_levels_names_a_few_and_counts_the_rest() -> None:
     for text, most in ((found.sentence, 1000), (found.target, 250)):
         assert len(text) < most
     assert "site009 and 110 more over tumour=LUAD; tumour=LUSC (720 patients)." in found.sentence
-    assert "; site=small009: fewer than 3 patients in tumour=LUAD (1), tumour=LUSC (0) and 100 more. Site is" in found.sentence
+    assert "; site=small009: fewer than 3 patients in tumour=LUAD (1), tumour=LUSC (0) and 100 more." in found.sentence
 
 
 def test_no_conditioning_is_one_stratum() -> None:
