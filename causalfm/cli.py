@@ -16,9 +16,12 @@ from causalfm.command_options import (
     DeclaredBy,
     Group,
     Head,
+    Junit,
     Keep,
     Missing,
     Out,
+    PolicyFile,
+    PolicyHash,
     Predictions,
     Seed,
     Table,
@@ -36,6 +39,7 @@ from causalfm.errors import CausalFMError
 from causalfm.evidence_command import app as evidence
 from causalfm.extract_command import extract
 from causalfm.monitor_command import monitor
+from causalfm.policy_command import policy as policy_commands
 from causalfm.report_command import report
 from causalfm.reports_command import reports
 from causalfm.shift_command import shift
@@ -64,21 +68,27 @@ def audit(
     missing: Missing = "error",
     head: Head = None,
     predictions: Predictions = None,
-    policy: Annotated[Path | None, typer.Option(help="YAML file with margins and thresholds.")] = None,
+    policy: PolicyFile = None,
+    policy_sha256: PolicyHash = None,
     corrections: Annotated[
         str, typer.Option(help="Try correctors where a factor fails: none, quick or full; default: the policy's.")
     ] = "",
     out: Out = Path("audit-report"),
+    junit: Junit = None,
     seed: Seed = 0,
 ) -> None:
     """Audit embeddings. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input."""
     import causalfm
     from causalfm.auditing import load_policy
+    from causalfm.auditing.junit import render_junit
+    from causalfm.auditing.ledger import read_ledger, record
+    from causalfm.auditing.report import write_text
     from causalfm.demo import write_reports
 
     check_folder(out)
     declared = graph_of(graph, biology, technical, covariates, group, declared_by)
-    rules = load_policy(policy)
+    rules = load_policy(policy, sha256=policy_sha256)
+    read_ledger(out)  # one that cannot be read must not cost the run
     model = head_of(head)
     cohort = cohort_of(path if len(path) > 1 else path[0], obs, key, keep, declared)
     with live() as progress:
@@ -93,7 +103,10 @@ def audit(
             progress=progress,
             random_state=seed,
         )
+        result = record(result, out)
         page = write_reports(result, out)
+    if junit is not None:
+        write_text(render_junit(result), junit)
     summary(result, page)
     raise typer.Exit(result.exit_code)
 
@@ -176,8 +189,8 @@ app.command()(reports)
 app.command()(card)
 app.command()(shift)
 
-
 app.command()(monitor)
+app.add_typer(policy_commands, name="policy")
 
 
 def main() -> None:
@@ -222,14 +235,19 @@ def _encoders(paths: list[Path], keys: list[str], names: list[str]) -> dict[str,
 
 
 def summary(result: Audit, page: Path) -> None:
-    """Print the verdict, the findings and where the report is."""
+    """Print the verdict, the findings, what was run before and where the report is."""
+    from causalfm.auditing.ledger_words import sentences
+
     typer.echo(f"{result.verdict.upper()}: {result.headline}")
     for finding in result.findings:
-        typer.echo(f"  {finding.verdict:12} {finding.sentence}")
+        mark = "" if finding.monitored else "(not monitored) "
+        typer.echo(f"  {finding.verdict:12} {mark}{finding.sentence}")
     for advice in result.advice:
         typer.echo(f"  {advice.factor}: {advice.sentence}")
         if advice.command:
             typer.echo(f"    {advice.command}")
+    for sentence in sentences(result):
+        typer.echo(f"  {sentence}")
     typer.echo(f"Report: {page.resolve()}")
 
 

@@ -4,6 +4,8 @@ Messages name columns, factor levels, counts and row *positions*. Values of the 
 never part of a message: they can identify patients.
 """
 
+from dataclasses import dataclass
+
 
 class CausalFMError(Exception):
     """Base of every error that causalfm raises on purpose."""
@@ -28,6 +30,45 @@ class ImageError(DataError):
         super().__init__(message)
         self.row = row
         self.cause = cause or message
+
+
+@dataclass(frozen=True)
+class FailedShard:
+    """Images that an extraction on a cluster could not embed.
+
+    Attributes
+    ----------
+    number
+        Of the shard, from 0.
+    rows
+        First and last row position.
+    attempts
+        How often it was tried.
+    reason
+        Of the last attempt.
+    errors
+        ``(row, cause)`` of the images that cannot be used, where it is their fault.
+    """
+
+    number: int
+    rows: tuple[int, int]
+    attempts: int
+    reason: str
+    errors: tuple[tuple[int, str], ...] = ()
+
+
+class ShardError(DataError):
+    """Some shards of an extraction could not be made; the others are kept.
+
+    Attributes
+    ----------
+    failed
+        One :class:`FailedShard` each.
+    """
+
+    def __init__(self, message: str, failed: tuple[FailedShard, ...] = ()) -> None:
+        super().__init__(message)
+        self.failed = failed
 
 
 class GraphError(CausalFMError, ValueError):

@@ -27,6 +27,14 @@ def extract(
     weights: Annotated[str | None, typer.Option(help="File or folder of weights; default: the hub's cache.")] = None,
     on_error: Annotated[str, typer.Option(help="Unreadable images: raise, or record in errors.csv.")] = "raise",
     format: Annotated[str | None, typer.Option(help="npy (one matrix), or shards: parquet, h5ad, zarr.")] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="Dask cluster: local, local:N (processes on this machine), or the address tcp://host:port."),
+    ] = None,
+    workers_per_gpu: Annotated[
+        int, typer.Option(min=1, help="With --scheduler local: processes that share a GPU.")
+    ] = 1,
+    retries: Annotated[int, typer.Option(min=0, help="On a cluster: further tries of a shard that fails.")] = 2,
     resume: Annotated[bool, typer.Option(help="Go on in a folder that holds a part of it.")] = True,
 ) -> None:
     """Embed images with a foundation model. Exit code 0: done, 2: bad input, 130: stopped with Ctrl-C."""
@@ -42,6 +50,9 @@ def extract(
         "format": format,
         "device": split(device) or None,
         "batch_size": batch_size if batch_size == "auto" else int(batch_size),
+        "scheduler": scheduler,
+        "workers_per_gpu": workers_per_gpu,
+        "retries": retries,
     }
     try:
         with live() as progress:

@@ -53,7 +53,8 @@ def write_model(
     try:
         with atomic(target) as temporary:
             # not save_file: it writes to a file of its own beside this one, which a kill would leave there
-            temporary.write_bytes(save(arrays, metadata={"header": body, "sha256": _digest(body, arrays)}))
+            content = save(arrays, metadata={"header": body, "sha256": _digest(body, arrays)})
+            temporary.write_bytes(_in_one_order(content))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise DataError(f"{target.name!r} cannot be written: {reason}. Choose another place.") from None
@@ -117,6 +118,14 @@ def kind_of(path: str | os.PathLike[str]) -> str:
             return str(json.loads((file.metadata() or {})["header"])["kind"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         raise DataError(f"{target.name!r} is no file that causalfm saved, or is damaged: copy it again.") from None
+
+
+def _in_one_order(content: bytes) -> bytes:
+    """Sort the header of a safetensors file, which lists its metadata at random: equal models are equal files."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header = header.ljust(-(-len(header) // 8) * 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:

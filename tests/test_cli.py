@@ -34,9 +34,10 @@ ROLES = ("--biology", "tumour", "--technical", "site", "--group", "patient")
 def test_audit_writes_its_reports_and_exits_with_the_verdict(files, tmp_path, monkeypatch, capsys) -> None:
     table = ("--obs", files / "table.csv", "--out", tmp_path / "out")
     roles = ("--biology", "tumour", "--technical", "site,scanner", "--covariates", "age", "--group", "patient")
-    code = run(monkeypatch, "audit", files / "z.npz", *table, *roles)
+    code = run(monkeypatch, "audit", files / "z.npz", *table, *roles, "--junit", tmp_path / "junit.xml")
     assert code == 1
-    written = {"report.html", "report.md", "report.json", "model-card.md"}
+    assert '<failure type="fail"' in (tmp_path / "junit.xml").read_text(encoding="utf-8")
+    written = {"report.html", "report.md", "report.json", "model-card.md", "audits.jsonl"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == written
     body = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (body["verdict"], body["exit_code"]) == ("fail", 1)

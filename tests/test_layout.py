@@ -26,12 +26,15 @@ NOUNS = {
     "strata",
     "positivity",
     "crosstabs",
+    "dropped_cells",
     "results",
 } | {
     "arguments",
     "arrows",
+    "clusters",
     "column_kinds",
     "dosing",
+    "fingerprinting",
     "graph",
     "graph_checks",
     "graph_records",
@@ -71,7 +74,15 @@ MEMBERS = {
     "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
     | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot", "scoreboard_plot"},
     "cli": {"cli", "command_options", "correct_command", "demo", "doctor", "extract_command"}
-    | {"evidence_command", "monitor_command", "report_command", "reports_command", "card_command", "shift_command"},
+    | {
+        "evidence_command",
+        "monitor_command",
+        "policy_command",
+        "report_command",
+        "reports_command",
+        "card_command",
+        "shift_command",
+    },
 }
 ROWS = (
     ("nouns",),

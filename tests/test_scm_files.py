@@ -130,3 +130,11 @@ def test_other_endings_and_unfitted_models_are_refused(tmp_path):
         EmbeddingSCM(SCANNED).save(tmp_path / "m.safetensors")
     with pytest.raises(DataError, match="ends so"):
         EmbeddingSCM(SCANNED).fit(cohort).save(tmp_path / "m.pkl")
+
+
+def test_equal_models_are_equal_files(tmp_path):
+    scm = EmbeddingSCM(SCANNED).fit(scanned()[0])
+    files = [tmp_path / f"{i}.safetensors" for i in range(6)]
+    for path in files:
+        scm.save(path)
+    assert len({path.read_bytes() for path in files}) == 1

@@ -10,6 +10,7 @@ import causalfm as cfm
 from causalfm.auditing.policy import load_policy
 from causalfm.datasets.planted_shifts import planted_shift
 from causalfm.errors import DataError
+from tests.estimands import check_estimands
 from tests.test_cli import run
 
 SIZE = {"n_groups": 160, "new_groups": 60, "rows_per_group": 2, "d": 8, "n_sites": 8}
@@ -50,6 +51,10 @@ def test_every_question_is_answered_in_order(audit):
     assert audit.title.startswith("Can the model of tumour go to ")
     assert audit.verdict == "fail"
     assert (audit.data["deployment_units"], audit.data["deployment_rows_labelled"]) == (60, 120)
+
+
+def test_every_number_says_what_it_is_and_what_it_holds_for(audit):
+    check_estimands(audit)
 
 
 def test_a_technical_shift_is_named_with_its_cost(audit, scanner):

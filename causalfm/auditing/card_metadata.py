@@ -116,7 +116,7 @@ def _standing(comparison: Comparison, encoder: str) -> dict[str, Any]:
             value = Text(bounds(score.value, score.low, score.high, score.chance))
             name = Text(clean(f"{board.title} ({board.factor}), {board.better} is better"))
             metrics.append({"type": Text(f"causalfm-{_slug(board.metric)}"), "name": name, "value": value})
-    dataset = _dataset(source_of(comparison.data | about), fingerprint_of(about))
+    dataset = _dataset(source_of({**comparison.data, **about}), fingerprint_of(about))
     return {"task": {"type": Text(EMBEDDING)}, "dataset": dataset, "metrics": metrics}
 
 

@@ -10,7 +10,8 @@ from causalfm.auditing.card_metadata import UNKNOWN, encoder_of, fingerprint_of,
 from causalfm.auditing.comparison import Comparison
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import bounds, clean, listing, number
-from causalfm.auditing.report import environment
+from causalfm.auditing.suppression import published
+from causalfm.auditing.templating import environment
 from causalfm.errors import DataError
 
 
@@ -42,7 +43,7 @@ def model_card(*results: Audit | Comparison, name: str = "", encoder: str = "") 
     .. [1] Mitchell M et al. Model cards for model reporting. FAT* 2019.
     .. [2] FDA. Artificial intelligence-enabled device software functions, draft guidance of 7 January 2025, appendix E.
     """
-    audits = [result for result in results if isinstance(result, Audit)]
+    audits = [published(result) for result in results if isinstance(result, Audit)]
     compared = [(result, _encoder(result, encoder or name)) for result in results if isinstance(result, Comparison)]
     if not results or len(audits) + len(compared) < len(results):
         raise DataError("a model card is made from audits and comparisons: give at least one, and nothing else.")

@@ -15,6 +15,7 @@ from causalfm.auditing.formatting import clean, listing
 from causalfm.auditing.report_figures import figures_of
 from causalfm.auditing.suppression import published
 from causalfm.auditing.templating import MARKS, environment
+from causalfm.confidence import DEFAULT_ALPHA, percent
 from causalfm.errors import DataError
 from causalfm.results import CAVEAT, Result
 
@@ -126,7 +127,7 @@ def write_text(text: str, path: str | Path | None) -> str:
 
 def confidence(policy: Mapping[str, Any]) -> str:
     """Write the confidence level of a policy, ``"95%"`` for ``alpha: 0.05``."""
-    return f"{100.0 * (1.0 - float(policy.get('alpha') or 0.05)):.10g}%"
+    return percent(float(policy.get("alpha") or DEFAULT_ALPHA))
 
 
 def _page(template: str, audit: Audit, **extra: Any) -> str:
@@ -154,7 +155,10 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
             deployment=estimands.is_deployment(audit),
             level=confidence(audit.policy),
             before=earlier_runs(audit),
-            reasons=[(key, finding) for key, finding in deciding if finding.verdict == verdict != "pass"],
+            reasons=sorted(
+                ((key, finding) for key, finding in deciding if finding.verdict == verdict != "pass"),
+                key=lambda reason: reason[1].margin != reason[1].margin,  # those with a margin first
+            ),
             unanswered=[(key, finding) for key, finding in findings if finding.verdict == "cannot tell"],
             tally={name: sum(f.verdict == name for f in audit.findings) for name in MARKS},
             questions=dict.fromkeys(f.question for f in audit.findings),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.formatting import DASH, number
 from causalfm.auditing.index_records import Answer, Broken, Run, find_reports
 from causalfm.auditing.policy_changes import LOOSER, changes
-from causalfm.auditing.report import environment, write_text
+from causalfm.auditing.report import write_text
+from causalfm.auditing.templating import environment
 from causalfm.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ class Index:
     changed: tuple[Mapping[str, Any], ...]
 
 
-def index_reports(folder: str | Path, out: str | Path | None = None) -> Index:
+def index_reports(
+    folder: str | Path, out: str | Path | None = None, *, progress: Callable[[str, int, int], None] | None = None
+) -> Index:
     """Write an index page of every ``report.json`` under a folder.
 
     Parameters
@@ -40,6 +44,8 @@ def index_reports(folder: str | Path, out: str | Path | None = None) -> Index:
         Searched at any depth.
     out
         The page; default: ``index.html`` in the folder. Links are relative to it.
+    progress
+        Called with (what is being done, steps done, steps in all).
 
     Returns
     -------
@@ -57,7 +63,7 @@ def index_reports(folder: str | Path, out: str | Path | None = None) -> Index:
     if not source.is_dir():
         raise DataError(f"there is no folder {source.name!r}: give one with reports in it.")
     target = source / "index.html" if out is None else Path(out)
-    runs, broken = find_reports(source, target.parent, load_audit)
+    runs, broken = find_reports(source, target.parent, load_audit, progress or (lambda what, done, steps: None))
     if not runs and not broken:
         raise DataError(f"no report.json lies in {source.name!r} or below: run causalfm audit --out into it.")
     index = Index(tuple(runs), tuple(broken), tuple(changed_rules(runs)))
@@ -86,10 +92,9 @@ def changed_rules(runs: Sequence[Run]) -> list[dict[str, Any]]:
             by_data.setdefault(run.data, []).append(run)
     found = []
     for data, same in by_data.items():
-        pairs = list(zip(same, same[1:], strict=False))
         steps = [
             {"run": run, "before": last, "changed": moved, "graph": run.graph != last.graph}
-            for last, run in pairs
+            for last, run in pairwise(same)
             if (moved := changes(last.policy, run.policy)) or run.graph != last.graph
         ]
         if steps:

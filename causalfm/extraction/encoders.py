@@ -183,7 +183,7 @@ def load_encoder(
     """
     if isinstance(encoder, Encoder):
         return _unchanged(encoder, device, precision, compile, weights)
-    spec = _spec(encoder)
+    spec = spec_of(encoder)
     place = _device(device)
     if precision is not None and precision not in PRECISIONS:
         raise DataError(f"precision {precision!r} is unknown: choose {', '.join(map(repr, PRECISIONS))}.")
@@ -225,7 +225,8 @@ def _same(asked: torch.device, there: torch.device) -> bool:
     return asked.type == there.type and asked.index in (None, there.index if there.index is not None else 0)
 
 
-def _spec(encoder: object) -> EncoderSpec:
+def spec_of(encoder: object) -> EncoderSpec:
+    """Return the spec of a name, or a spec itself; a DataError says what else could have been meant."""
     if isinstance(encoder, EncoderSpec):
         return encoder
     if isinstance(encoder, str):

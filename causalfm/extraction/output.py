@@ -19,6 +19,8 @@ import pandas as pd
 
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
+from causalfm.extraction.shards import Job, Shard
+from causalfm.extraction.staging import clear
 from causalfm.extraction.stores import store_of
 from causalfm.formats.durable import settle_name
 from causalfm.formats.extractions import JOURNAL, VERSION, Journal, read_journal
@@ -27,7 +29,6 @@ from causalfm.tables import atomic
 
 ERRORS = "errors.csv"
 HALF_WRITTEN = re.compile(r"\.\.?probe\.|\.(extraction|errors|embeddings\.npy\.obs|part-\d{6})\.[0-9a-f]{32}\.")
-Errors = Sequence[tuple[int, str]]
 
 
 class MemoryOutput:
@@ -45,10 +46,10 @@ class MemoryOutput:
         """Return the numbers of all shards."""
         return list(range(n_shards(self.journal.header)))
 
-    def put(self, number: int, X: np.ndarray, obs: pd.DataFrame, errors: Errors, batch_size: int) -> None:
+    def put(self, shard: Shard, obs: pd.DataFrame) -> None:
         """Take the rows of a shard."""
-        self._X[self.journal.rows : self.journal.rows + len(X)] = X
-        self.journal = _with(self.journal, _line(number, len(X), None, errors, batch_size))
+        self._X[self.journal.rows : self.journal.rows + len(shard.X)] = shard.X
+        self.journal = _with(self.journal, _line(shard, None))
 
     def finish(self, obs: pd.DataFrame) -> Cohort:
         """Return the cohort."""
@@ -58,8 +59,8 @@ class MemoryOutput:
 class FolderOutput:
     """Keeps finished shards in a folder; use it under :func:`causalfm.extraction.folder_lock.locked`."""
 
-    def __init__(self, folder: Path, header: Mapping[str, Any], run: Mapping[str, Any], obs: pd.DataFrame) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, job: Job, run: Mapping[str, Any], obs: pd.DataFrame) -> None:
+        self._folder, header = folder, job.header
         self.journal = Journal(header)
         _sweep(folder)
         if not (folder / JOURNAL).exists():
@@ -68,7 +69,7 @@ class FolderOutput:
                 with atomic(folder / JOURNAL) as temporary:
                     temporary.write_text(json.dumps(header) + "\n", encoding="utf-8")
         self.journal = read_journal(folder)
-        _refuse_other(folder, self.journal.header, header)
+        _refuse_other(folder, self.journal, job)
         self._store = store_of(folder, self.journal.header["format"], self.journal.header["dimension"])
         with self._writing():
             self._append({"run": dict(run)})
@@ -87,17 +88,17 @@ class FolderOutput:
             if k not in shards or not self._store.sound(k, shards[k], self._before(k))
         ]
 
-    def put(self, number: int, X: np.ndarray, obs: pd.DataFrame, errors: Errors, batch_size: int) -> None:
+    def put(self, shard: Shard, obs: pd.DataFrame) -> None:
         """Write a shard, then its line in the journal."""
-        known = self.journal.shards.get(number)
-        if known is not None and known["rows"] != len(X):
+        known = self.journal.shards.get(shard.number)
+        if known is not None and known["rows"] != len(shard.X):
             raise DataError(
                 f"a damaged part of {self._folder.name!r} cannot be made again: {known['rows']} of its images could be "
-                f"used then, {len(X)} can now. Choose an empty folder."
+                f"used then, {len(shard.X)} can now. Choose an empty folder."
             )
         with self._writing():
-            checksum = self._store.put(number, X, obs, self._before(number))
-            self._append(_line(number, len(X), checksum, errors, batch_size))
+            checksum = self._store.put(shard.number, shard.X, obs, self._before(shard.number))
+            self._append(_line(shard, checksum))
 
     def finish(self, obs: pd.DataFrame) -> Cohort:
         """Write what is left and return the cohort as anyone will read it."""
@@ -108,6 +109,7 @@ class FolderOutput:
                     csv.writer(file).writerows([("row", "cause"), *self.journal.errors])
             if not self.journal.finished:
                 self._append({"finished": True})
+        clear(self._folder)
         return read(self._folder)
 
     @contextmanager
@@ -209,9 +211,10 @@ def table_digest(obs: pd.DataFrame) -> str:
     return digest.hexdigest()
 
 
-def _line(number: int, rows: int, checksum: str | None, errors: Errors, batch_size: int) -> dict[str, Any]:
-    listed = [[int(row), cause] for row, cause in errors]
-    return {"shard": number, "rows": rows, "sha256": checksum, "batch_size": batch_size, "errors": listed}
+def _line(shard: Shard, checksum: str | None) -> dict[str, Any]:
+    listed = [[int(row), cause] for row, cause in shard.errors]
+    facts = {"shard": shard.number, "rows": len(shard.X), "sha256": checksum, "images": shard.images}
+    return {**facts, "batch_size": shard.batch_size, "errors": listed}
 
 
 def _with(journal: Journal, line: dict[str, Any]) -> Journal:
@@ -220,12 +223,14 @@ def _with(journal: Journal, line: dict[str, Any]) -> Journal:
     return replace(journal, finished=journal.finished or "finished" in line)
 
 
-def _refuse_other(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+def _refuse_other(folder: Path, journal: Journal, job: Job) -> None:
     """Refuse to mix embeddings of two encoders, two sets of images or two tables."""
+    there, here = journal.header, job.header
     differ = [name for name in ("format", "shard_rows", "rows", "dimension") if there[name] != here[name]]
-    for name in ("images", "table"):
-        if there["identity"][name] != here["identity"][name]:
-            differ.append(f"the {name}")
+    if there["identity"]["images"] != here["identity"]["images"] and (differ or not _mended(journal, job)):
+        differ.append("the images")
+    if there["identity"]["table"] != here["identity"]["table"]:
+        differ.append("the table")
     theirs, ours = there["identity"]["encoder"], here["identity"]["encoder"]
     differ += [
         f"{key} of the encoder"
@@ -237,6 +242,14 @@ def _refuse_other(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any
             f"{folder.name!r} holds another extraction; what differs: {', '.join(differ)}. Choose another out=, or "
             "repeat the arguments (and the images and weights) that it was begun with."
         )
+
+
+def _mended(journal: Journal, job: Job) -> bool:
+    """Whether the images that were changed are all of shards that are not there yet: that is no other extraction."""
+    made = {k: line.get("images") for k, line in journal.shards.items()}
+    then = replace(job, header=journal.header)
+    piecewise = getattr(job.source, "piecewise", False)
+    return piecewise and all(found is not None and found == then.images(k) for k, found in made.items())
 
 
 def _close(there: Sequence[float] | None, here: Sequence[float] | None) -> bool:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,26 +12,28 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from causalfm import __version__
 from causalfm.cohort import Cohort
-from causalfm.errors import DataError, positions
-from causalfm.extraction.encoders import Encoder, EncoderSpec, load_encoder
-from causalfm.extraction.encoding import answer
+from causalfm.errors import DataError
+from causalfm.extraction.encoders import Encoder, EncoderSpec
 from causalfm.extraction.folder_lock import locked
-from causalfm.extraction.forward import BATCH, BATCH_ELSEWHERE, BatchSize, embed_batches
-from causalfm.extraction.loading import read_batches, told_of_workers
+from causalfm.extraction.forward import BATCH, BATCH_ELSEWHERE
+from causalfm.extraction.here import Here, replicas
+from causalfm.extraction.loading import told_of_workers
+from causalfm.extraction.on_cluster import Cluster, cluster, recipe_of
 from causalfm.extraction.output import FolderOutput, MemoryOutput, Output, header_of, prepared, table_digest
 from causalfm.extraction.pace import Pace
-from causalfm.extraction.sources import ImageSource, open_images
+from causalfm.extraction.shards import Job, refuse, used
+from causalfm.extraction.sources import open_images
+from causalfm.extraction.staging import discard, read_shard, waiting
 from causalfm.formats.extractions import PART_SUFFIX, is_extraction, read_journal
 
 if TYPE_CHECKING:
     import torch
+    from distributed import Client
 
     Device = str | torch.device
 
 SHARD_ROWS = 2048
-MANY = 64  # so many images that fail together are no damaged images
 
 
 def extract(
@@ -51,6 +52,9 @@ def extract(
     on_error: Literal["raise", "record"] = "raise",
     format: Literal["npy", "parquet", "h5ad", "zarr"] | None = None,
     shard_rows: int | None = None,
+    scheduler: str | Client | None = None,
+    workers_per_gpu: int = 1,
+    retries: int = 2,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Cohort:
     """Embed images with a foundation model.
@@ -88,6 +92,15 @@ def extract(
         shard, read into memory.
     shard_rows
         Images between two safe points; a kill loses less than that. None: 2,048.
+    scheduler
+        A Dask cluster that makes the shards, each a task: ``"local"`` or ``"local:N"`` (processes on this machine, one
+        per GPU or core), ``"tcp://host:port"``, or a ``distributed.Client``. Needs ``out`` on a file system that all
+        workers see. Workers with a GPU declare the resource ``GPU=1``. The bytes are those of this process alone, on
+        machines and with numbers of threads that round alike. None: this process.
+    workers_per_gpu
+        Processes that share a GPU under ``scheduler="local"``; each reads images and holds the encoder.
+    retries
+        On a cluster: how often a shard that fails is tried again, on another worker if there is one.
     progress
         Called with (what is being done with rate and time left, images done, images in all).
 
@@ -99,6 +112,8 @@ def extract(
 
     Raises
     ------
+    ShardError
+        Shards that could not be made on a cluster, with reasons and row positions; all others are kept.
     DataError
         Images that cannot be read (row positions), embeddings that are not finite, a folder in use or of another
         extraction, a full disk, too little memory, impossible arguments.
@@ -106,93 +121,70 @@ def extract(
         A package or the weights are not here.
     """
     _check(batch_size, workers, on_error, format, shard_rows)
+    _check_cluster(scheduler, out, workers, workers_per_gpu, retries)
     source = open_images(images) if obs is None else open_images(images, obs=obs)
     table = pd.DataFrame({"image": source.names}) if source.obs is None else source.obs
     Cohort(np.zeros((len(source), 1), dtype=np.float32), table)  # what it refuses must not come out after hours
     _refuse_inside(images, out)
+    options: dict[str, Any] = {"precision": precision, "compile": compile, "weights": weights}
     folder = None if out is None else prepared(out, resume=resume)
-    with nullcontext() if folder is None else locked(folder):
+    with nullcontext() if folder is None else locked(folder), ExitStack() as opened:
         if folder is not None:
             prepared(folder, resume=resume)  # somebody else may have been first
-        encoders = _replicas(encoder, device, precision=precision, compile=compile, weights=weights)
+        opened.callback(source.close)
+        making: Here | Cluster
+        if scheduler is None:
+            making = Here(replicas(encoder, device, **options), workers, digests=folder is not None)
+        else:
+            recipe, how = recipe_of(encoder, **options), {"workers_per_gpu": workers_per_gpu, "retries": retries}
+            making = opened.enter_context(cluster(scheduler, recipe, device, **how))
         begun = read_journal(folder).header if folder is not None and is_extraction(folder) else {}
-        start = _first_batch(batch_size, begun, encoders[0])
+        start = _first_batch(batch_size, begun, making.facts.device)
+        fingerprint = None if folder is None else source.fingerprint()
         header = header_of(
             format or begun.get("format", "npy"),
             len(source),
-            encoders[0].dimension,
+            making.facts.dimension,
             shard_rows or begun.get("shard_rows", SHARD_ROWS),
             start,
-            _identity(source, table, encoders[0], digests=folder is not None),
+            {"encoder": making.facts.record}
+            | ({} if folder is None else {"images": fingerprint, "table": table_digest(table)}),
         )
+        job = Job(source, header, fingerprint, on_error, start, batch_size == "auto")
         output: Output = MemoryOutput(header)
         if folder is not None:
-            output = FolderOutput(folder, header, _run(encoders), table)
-        size = BatchSize(min([start, *output.batch_sizes()]), may_shrink=batch_size == "auto")
-        try:
-            with told_of_workers():
-                return _embed(source, table, encoders, output, size, workers, on_error, Pace(progress, len(source)))
-        finally:
-            source.close()
+            output = FolderOutput(folder, job, making.facts.run, table)
+        job = replace(job, header=output.journal.header, batch_size=min([start, *output.batch_sizes()]))
+        return _embed(job, table, making, output, folder, Pace(progress, len(source)))
 
 
 def _embed(
-    source: ImageSource,
-    table: pd.DataFrame,
-    encoders: list[Encoder],
-    output: Output,
-    size: BatchSize,
-    workers: int,
-    on_error: str,
-    pace: Pace,
+    job: Job, table: pd.DataFrame, making: Here | Cluster, output: Output, folder: Path | None, pace: Pace
 ) -> Cohort:
-    """Embed the shards that are not there yet."""
-    header = output.journal.header
+    """Make the shards that are not there yet, and put them in their places."""
     todo = output.todo()
-    shards = {k: range(k * header["shard_rows"], min((k + 1) * header["shard_rows"], len(source))) for k in todo}
-    plan = [s[i : i + header["batch_size"]] for s in shards.values() for i in range(0, len(s), header["batch_size"])]
-    pace.start(len(source) - sum(map(len, shards.values())))
-    stream = embed_batches(encoders, read_batches(source, encoders[0].transform, plan, workers), size)
-    if on_error == "raise":
-        _refuse([error for error in output.journal.errors if not any(error[0] in s for s in shards.values())])
-    for k, rows in shards.items():
-        parts, errors, done = [], [], 0
-        while done < len(rows):
-            batch, X = next(stream)
-            if on_error == "raise":
-                _refuse(batch.errors)
-            parts.append(X)
-            errors += batch.errors
-            done += len(batch.rows)
-            pace.step(len(batch.rows))
-        if len(errors) == len(rows) >= MANY:
-            raise DataError(
-                f"none of the images in rows {rows.start} to {rows.stop - 1} can be used ({errors[0][1]}): are the "
-                "disk and the files still there? The same call goes on from here; or leave these images out."
-            )
-        output.put(k, np.concatenate(parts), table.iloc[_used(rows, errors)], errors, size.value)
-    if todo and header["identity"].get("images") not in (None, source.fingerprint()):
+    there = set() if folder is None else waiting(folder, todo, job)
+    rest = [k for k in todo if k not in there]
+    pace.start(len(table) - sum(len(job.rows(k)) for k in rest))
+    if job.on_error == "raise":
+        refuse([error for error in output.journal.errors if error[0] // job.header["shard_rows"] not in set(todo)])
+    with told_of_workers(), closing(making.shards(job, rest, folder, pace)) as made:
+        for k in todo:
+            shard = read_shard(folder, k, job) if folder is not None and k in there else next(made)
+            if shard is None:
+                raise DataError(f"shard {k} was lost while it waited for its place: the same call makes it again.")
+            output.put(shard, table.iloc[used(shard.rows, shard.errors)])
+            if folder is not None:
+                discard(folder, k)
+    if todo and job.fingerprint not in (None, job.source.fingerprint()):
         raise DataError(
             "the images were changed while they were embedded, so that some rows are of the old ones and some of the "
             "new: leave them alone, and begin again in an empty folder."
         )
-    used = _used(range(len(source)), output.journal.errors)
-    if not len(used):
-        raise DataError(f"none of the {len(source)} images can be used: {output.journal.errors[0][1]}.")
-    return output.finish(table if len(used) == len(table) else table.iloc[used])
-
-
-def _used(rows: range, errors: Sequence[tuple[int, str]]) -> np.ndarray:
-    return np.setdiff1d(np.arange(rows.start, rows.stop), [row for row, _ in errors], assume_unique=True)
-
-
-def _refuse(errors: Sequence[tuple[int, str]]) -> None:
-    if errors:
-        raise DataError(
-            f"{len(errors)} images cannot be used ({positions([row for row, _ in errors])}): {errors[0][1]}. Repair or "
-            "leave them out, or pass on_error='record', which lists them and goes on. What was embedded before and "
-            "written to out= is kept."
-        )
+    kept = used(range(len(table)), output.journal.errors)
+    if not len(kept):
+        raise DataError(f"none of the {len(table)} images can be used: {output.journal.errors[0][1]}.")
+    return output.finish(table if len(kept) == len(table) else table.iloc[kept])
 
 
 def _check(batch_size: Any, workers: int, on_error: str, format: str | None, shard_rows: int | None) -> None:
@@ -208,6 +200,22 @@ def _check(batch_size: Any, workers: int, on_error: str, format: str | None, sha
         raise DataError(f"shard_rows={shard_rows!r}: a whole number, at least one image is in a shard.")
 
 
+def _check_cluster(scheduler: Any, out: Any, workers: int, workers_per_gpu: int, retries: int) -> None:
+    if not isinstance(workers_per_gpu, int) or workers_per_gpu < 1 or not isinstance(retries, int) or retries < 0:
+        raise DataError(f"workers_per_gpu={workers_per_gpu!r}, retries={retries!r}: pass numbers, at least 1 and 0.")
+    if scheduler is None:
+        if workers_per_gpu > 1:
+            raise DataError("workers_per_gpu= belongs to scheduler='local': in this process, workers= read images.")
+        return
+    if out is None:
+        raise DataError("scheduler= needs out=: a folder that all workers see; the cohort is a memory map of it.")
+    if workers:
+        raise DataError(
+            "workers= are readers beside this process: on a cluster, every worker reads its own images. Start more of "
+            "them; on GPUs of this machine with workers_per_gpu=."
+        )
+
+
 def _refuse_inside(images: Any, out: str | os.PathLike[str] | None) -> None:
     """Refuse to write among the images: the next call would find embeddings there."""
     given = images if isinstance(images, (list, tuple)) else [images]
@@ -216,59 +224,8 @@ def _refuse_inside(images: Any, out: str | os.PathLike[str] | None) -> None:
         raise DataError(f"out={Path(out).name!r} lies among the images: choose a folder outside of them.")
 
 
-def _first_batch(batch_size: int | str, begun: Mapping[str, Any], encoder: Encoder) -> int:
+def _first_batch(batch_size: int | str, begun: Mapping[str, Any], device: str) -> int:
     """Return the images per batch; a run that goes on uses the batches of the one before, and so gives its bits."""
     if isinstance(batch_size, int):
         return batch_size
-    return int(begun.get("batch_size", BATCH.get(encoder.device.type, BATCH_ELSEWHERE)))
-
-
-def _replicas(
-    encoder: str | EncoderSpec | Encoder, device: Device | Sequence[Device] | None, **options: Any
-) -> list[Encoder]:
-    """Return one encoder per device."""
-    places: list[Any] = list(device) if isinstance(device, (list, tuple)) else [device]
-    if not places:
-        raise DataError("device=[] names no device: leave it out, or name one.")
-    if isinstance(encoder, Encoder):
-        if places != [None] or any(options.values()):
-            raise DataError(
-                f"{encoder.name!r} is loaded already: give device, precision, compile and weights to load_encoder, or "
-                "pass its name or spec here."
-            )
-        return [encoder]
-    loaded = [load_encoder(_copy(encoder, i), device=place, **options) for i, place in enumerate(places)]
-    if len({(each.precision, each.dimension, each.device.type) for each in loaded}) > 1:
-        raise DataError("the devices are of different kinds, and their numbers would differ: name devices of one kind.")
-    return loaded
-
-
-def _copy(encoder: Any, i: int) -> Any:
-    """Return a spec of which the network can go to another device than the first's."""
-    import torch
-
-    if i == 0 or not isinstance(encoder, EncoderSpec) or isinstance(encoder.loader, str):
-        return encoder
-    if not isinstance(encoder.loader, torch.nn.Module):
-        raise DataError(f"{encoder.name!r} is a function, which stays where it is: name one device, or pass a module.")
-    return replace(encoder, loader=copy.deepcopy(encoder.loader))
-
-
-def _identity(source: ImageSource, table: pd.DataFrame, encoder: Encoder, *, digests: bool) -> dict[str, Any]:
-    """Return what must be the same for two runs to be one."""
-    record = {key: value for key, value in encoder.record().items() if key not in ("versions", "device")}
-    if not digests:
-        return {"encoder": record}
-    if record.get("function"):  # its weights cannot be looked at
-        record["answer"] = answer(encoder)
-    return {"encoder": record, "images": source.fingerprint(), "table": table_digest(table)}
-
-
-def _run(encoders: list[Encoder]) -> dict[str, Any]:
-    """Return what may differ between runs, and is written down."""
-    import torch
-
-    names = [
-        torch.cuda.get_device_name(each.device) if each.device.type == "cuda" else str(each.device) for each in encoders
-    ]
-    return {"versions": encoders[0].record()["versions"], "causalfm": __version__, "devices": names}
+    return int(begun.get("batch_size", BATCH.get(device, BATCH_ELSEWHERE)))

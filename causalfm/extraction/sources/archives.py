@@ -125,6 +125,9 @@ class ArchiveSource(Source):
         self.stamp = stamp
         self._file = PerProcess(partial(UnchangedFile, path, stamp))
 
+    def _cut(self, kept: slice) -> None:
+        self.members = self.members[kept]
+
     def _read(self, i: int) -> Image.Image:
         return decode(unpacked(self._file().fileno(), self.members[i], self.rules.max_bytes), self.rules)
 

@@ -23,6 +23,7 @@ class FileSource(Source):
     """One file per image."""
 
     kind = "files"
+    piecewise = True
 
     def __init__(
         self,
@@ -34,6 +35,9 @@ class FileSource(Source):
     ) -> None:
         super().__init__(names, rules, obs, info)
         self.paths = paths
+
+    def _cut(self, kept: slice) -> None:
+        self.paths = self.paths[kept]
 
     def _read(self, i: int) -> Image.Image:
         try:

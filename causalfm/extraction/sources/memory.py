@@ -33,6 +33,9 @@ class ArraySource(Source):
         super().__init__(_numbered(len(pixels)), rules)
         self.pixels = pixels
 
+    def _cut(self, kept: slice) -> None:
+        self.pixels = self.pixels[kept]
+
     def _read(self, i: int) -> Image.Image:
         from PIL import Image
 
@@ -59,10 +62,17 @@ class ItemSource(Source):
     def __init__(self, items: Any, rules: Decoding) -> None:
         super().__init__(_numbered(len(items)), rules)
         self.items = items
+        self._skipped = 0
+
+    def _cut(self, kept: slice) -> None:
+        if isinstance(self.items, (list, tuple)):
+            self.items = self.items[kept]
+        else:
+            self._skipped += kept.start
 
     def _read(self, i: int) -> Image.Image:
         try:
-            item = self.items[i]
+            item = self.items[self._skipped + i]
         except Exception as error:  # whatever the user's data set raises
             raise UnreadableError(f"the data set raised {type(error).__name__}") from error
         return to_rgb(as_picture(item), self.rules)

@@ -36,16 +36,20 @@ class PatchSource(Source):
         self.path = path
         self.key = key
         self.step = step
+        self._skipped = 0
         self._array = PerProcess(partial(_HANDLES[kind], path, key))
         self._block: tuple[int, np.ndarray] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_block": None}
 
+    def _cut(self, kept: slice) -> None:
+        self._skipped += kept.start
+
     def _read(self, i: int) -> Image.Image:
         from PIL import Image
 
-        number, within = divmod(i, self.step)
+        number, within = divmod(self._skipped + i, self.step)
         held = self._block
         if held is None or held[0] != number:
             with reading(self.path, "the file of patches"):

@@ -55,9 +55,15 @@ class Source:
         What was found beside the images (counts of what was passed over), JSON-able.
     rules
         How pixels are read (:class:`Decoding`).
+    first
+        Number of the first image: 0, but in a :meth:`part`.
+    piecewise
+        Whether the fingerprint of a part stays when images outside of it are exchanged.
     """
 
     kind = "images"
+    first = 0
+    piecewise = False
 
     def __init__(
         self,
@@ -87,10 +93,10 @@ class Source:
         DataError
             The source itself cannot be read: a lost disk, an archive that has changed, no memory.
         """
-        if not 0 <= i < len(self):
+        if not 0 <= i - self.first < len(self):
             raise IndexError(f"image {i} of {len(self)}")
         try:
-            return self._read(int(i))
+            return self._read(int(i) - self.first)
         except UnreadableError as error:
             cause = str(error)
             raise ImageError(f"the image of row {i} cannot be used: {cause}", row=i, cause=cause) from None
@@ -120,6 +126,18 @@ class Source:
         other.obs = obs
         return other
 
+    def part(self, rows: range) -> Self:
+        """Return some images, without the others and the table. They keep their numbers: ``read(i)`` for i in rows."""
+        other = copy.copy(self)
+        kept = slice(rows.start - self.first, rows.stop - self.first)
+        other.first, other.names, other.obs = rows.start, self.names[kept], None
+        other._cut(kept)
+        return other
+
+    def _cut(self, kept: slice) -> None:
+        """Keep what reads the images of a slice; they are read as 0, 1, ... from then on."""
+        raise NotImplementedError
+
     def _read(self, i: int) -> Image.Image:
         raise NotImplementedError
 
@@ -136,10 +154,18 @@ class Described(Source):
     def __init__(self, source: ImageSource, obs: pd.DataFrame) -> None:
         super().__init__(source.names, Decoding(), obs, getattr(source, "info", {}))
         self.source = source
+        self.piecewise = getattr(source, "piecewise", False)
 
     def read(self, i: int) -> Image.Image:
         """Return image ``i`` as the source gives it."""
         return self.source.read(i)
+
+    def part(self, rows: range) -> Self:
+        """Return some images of the source."""
+        other = copy.copy(self)
+        other.source, other.first, other.obs = part_of(self.source, rows), rows.start, None
+        other.names = self.names[rows.start - self.first : rows.stop - self.first]
+        return other
 
     def fingerprint(self) -> str:
         """Return the source's own."""
@@ -148,3 +174,8 @@ class Described(Source):
     def close(self) -> None:
         """Close the source."""
         self.source.close()
+
+
+def part_of(source: ImageSource, rows: range) -> ImageSource:
+    """Return what reads the images of some rows under their numbers: no more than them, if the source can be cut."""
+    return source.part(rows) if isinstance(source, Source) else source

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import copy
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import pandas as pd
 
 from causalfm.errors import DataError, ImageError
 from causalfm.extraction.sources.decoding import Decoding
-from causalfm.extraction.sources.protocol import ImageSource, Source
+from causalfm.extraction.sources.protocol import ImageSource, Source, part_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,11 +43,12 @@ class SeveralSources(Source):
         kinds = sorted({str(info.get("kind", "images")) for info in infos})
         super().__init__(names, rules, _table(parts, names), {"parts": len(parts), "kinds": kinds, **counts})
         self.parts = tuple(parts)
+        self.piecewise = all(getattr(part, "piecewise", False) for part in parts)
         self.starts = [0, *accumulate(len(part) for part in parts)]
 
     def read(self, i: int) -> Image.Image:
         """Return image ``i`` in RGB, 8 bits; an ImageError counts rows over all parts."""
-        if not 0 <= i < len(self):
+        if not 0 <= i - self.first < len(self):
             raise IndexError(f"image {i} of {len(self)}")
         part = bisect_right(self.starts, i) - 1
         try:
@@ -54,6 +56,28 @@ class SeveralSources(Source):
         except ImageError as error:
             message = f"the image of row {i} cannot be used: {error.cause}"
             raise ImageError(message, row=i, cause=error.cause) from None
+
+    def part(self, rows: range) -> Self:
+        """Return some images: what is needed of the parts that hold them."""
+        other = copy.copy(self)
+        other.first, other.names, other.obs = (
+            rows.start,
+            self.names[rows.start - self.first : rows.stop - self.first],
+            None,
+        )
+        needed = range(bisect_right(self.starts, rows.start) - 1, bisect_left(self.starts, rows.stop))
+        other.starts = [self.starts[p] for p in (*needed, needed.stop)]
+        other.parts = tuple(
+            part_of(
+                self.parts[p],
+                range(
+                    max(rows.start, self.starts[p]) - self.starts[p],
+                    min(rows.stop, self.starts[p + 1]) - self.starts[p],
+                ),
+            )
+            for p in needed
+        )
+        return other
 
     def close(self) -> None:
         """Close every part."""

@@ -79,14 +79,17 @@ class SlideSource(Source):
         super().__init__(names, rules, obs, {"slides": len(paths), "tiles": tiles.record(), **info})
         self.paths, self.geometries, self.size = tuple(paths), tuple(geometries), tiles.size
         self.slide = places["slide"].to_numpy()
+        self.corners = places[["x", "y"]].to_numpy()
         self._slides = PerProcess(partial(_OpenSlides, self.paths))
+
+    def _cut(self, kept: slice) -> None:
+        self.slide, self.corners = self.slide[kept], self.corners[kept]
 
     def _read(self, i: int) -> Image.Image:
         from PIL import Image
 
-        assert self.obs is not None
         geometry = self.geometries[self.slide[i]]
-        x, y = (int(self.obs[axis].iloc[i]) for axis in "xy")
+        x, y = map(int, self.corners[i])
         own = geometry.downsamples[geometry.level]
         if geometry.holes is not None and geometry.holes.touch(int(x / own), int(y / own), geometry.side):
             raise UnreadableError(
