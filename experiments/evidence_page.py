@@ -1,24 +1,25 @@
-"""The written part of ``docs/evidence.md``: the mapping as tables, and what it gives for the demonstration's report.
+"""The written part of ``docs/evidence.md``: the mapping as tables, and what it gives for a report of simulated data.
 
-``causalfm demo --out demo-report``, then ``python -m experiments.evidence_page demo-report/report.json``.
+``python -m experiments.evidence_page``: the report is kept with the tests, so that the page can be held against it.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 from causalfm.auditing import EvidenceSet, collect_evidence
 from causalfm.auditing.evidence_map import EvidenceMap, load_evidence_map
 
-PAGE = Path(__file__).parents[1] / "docs" / "evidence.md"
+ROOT = Path(__file__).parents[1]
+PAGE, REPORT = ROOT / "docs" / "evidence.md", ROOT / "tests" / "published" / "reports" / "audit-1.2.json"
 MARKS = ("<!-- written by experiments.evidence_page -->\n", "<!-- end -->\n")
 COUNTS = ("pass", "fail", "no verdict", "cannot tell", "not asked")
 EXAMPLE = """## An example
 
-`causalfm demo`, then `causalfm evidence export demo-report/report.json --out evidence.json`: {records} records. The
-demonstration has no deployment and no comparison: what they would answer is told as not asked.
+`causalfm evidence export tests/published/reports/audit-1.2.json`: a report on {units} simulated patients (`linear_scm`,
+audited with seed {seed}) gives {records} records. It has no deployment, no model and no comparison: what they would
+answer is told as not asked.
 
 {coverage}
 
@@ -51,19 +52,17 @@ def example(found: EvidenceSet) -> str:
     record["assumptions"] = [*record["assumptions"][:1], "..."]
     record["source"] = {**record["source"], "versions": {"causalfm": record["source"]["versions"]["causalfm"]}}
     shown = json.dumps(record, indent=2, ensure_ascii=False)
-    return EXAMPLE.format(records=len(found.records), coverage="\n".join(rows), record=shown)
+    (source,) = found.sources
+    about = {"units": source["data"][0]["units"], "seed": source["seed"], "records": len(found.records)}
+    return EXAMPLE.format(**about, coverage="\n".join(rows), record=shown)
 
 
-def main() -> None:
-    """Write the tables and the example between the marks of the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("report", type=Path)
-    found = collect_evidence([parser.parse_args().report])
+def written() -> str:
+    """Return the page with its tables and its example as they are now."""
     before, rest = PAGE.read_text(encoding="utf-8").split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    written = f"{mapping_tables(load_evidence_map())}\n{example(found)}"
-    PAGE.write_text(before + MARKS[0] + written + MARKS[1] + after, encoding="utf-8")
+    tables, shown = mapping_tables(load_evidence_map()), example(collect_evidence([REPORT]))
+    return f"{before}{MARKS[0]}{tables}\n{shown}{MARKS[1]}{rest.split(MARKS[1])[1]}"
 
 
 if __name__ == "__main__":
-    main()
+    PAGE.write_text(written(), encoding="utf-8")
