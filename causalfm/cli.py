@@ -28,11 +28,13 @@ from causalfm.command_options import (
     live,
     predictions_of,
     split,
+    tell_plan,
 )
 from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
 from causalfm.extract_command import extract
 from causalfm.monitor_command import monitor
+from causalfm.schedulers import MemoryLimit, PlanOnly, Scheduler, bytes_of, scheduled
 from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
@@ -64,6 +66,9 @@ def audit(
     ] = "",
     out: Out = Path("audit-report"),
     seed: Seed = 0,
+    scheduler: Scheduler = "",
+    memory_limit: MemoryLimit = "",
+    plan_only: PlanOnly = False,
 ) -> None:
     """Audit embeddings. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input."""
     import causalfm
@@ -74,20 +79,27 @@ def audit(
     declared = graph_of(graph, biology, technical, covariates, group)
     rules = load_policy(policy)
     model = head_of(head)
-    cohort = cohort_of(path if len(path) > 1 else path[0], obs, key, keep, declared)
-    with live() as progress:
-        result = causalfm.audit(
-            cohort,
-            declared,
-            predictions=predictions_of(predictions, cohort),
-            model=model,
-            policy=rules,
-            missing=missing,  # type: ignore[arg-type]
-            corrections=corrections or None,  # type: ignore[arg-type]
-            progress=progress,
-            random_state=seed,
-        )
-        page = write_reports(result, out)
+    files = path if len(path) > 1 else path[0]
+    limit = bytes_of(memory_limit) if scheduler or memory_limit or plan_only else None
+    with scheduled(scheduler, limit or 0) as workers:
+        cohort = cohort_of(files, obs, key, keep, declared, limit)
+        if limit is not None:
+            tell_plan(cohort, declared, model=model is not None, workers=workers)
+        if plan_only:
+            return
+        with live() as progress:
+            result = causalfm.audit(
+                cohort,
+                declared,
+                predictions=predictions_of(predictions, cohort),
+                model=model,
+                policy=rules,
+                missing=missing,  # type: ignore[arg-type]
+                corrections=corrections or None,  # type: ignore[arg-type]
+                progress=progress,
+                random_state=seed,
+            )
+            page = write_reports(result, out)
     summary(result, page)
     raise typer.Exit(result.exit_code)
 

@@ -69,7 +69,7 @@ MEMBERS = {
     "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
     | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot", "scoreboard_plot"},
     "cli": {"cli", "command_options", "correct_command", "demo", "doctor", "extract_command"}
-    | {"monitor_command", "shift_command"},
+    | {"monitor_command", "schedulers", "shift_command"},
 }
 ROWS = (
     ("nouns",),

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from causalfm.metrics.balanced import Balance, Draw, complete_tables, draws_of, number_of_draws
-from causalfm.metrics.held_rows import held_tables
 from causalfm.metrics.deletion import take
 from causalfm.metrics.design import Design
+from causalfm.metrics.held_rows import held_tables
 from causalfm.metrics.margin_lists import margin_changes, margins_of, margins_of_each, mean_deletion
 from causalfm.metrics.margin_scores import AT_MEDIAN, F0, TAIL, Summary, median_interval, score_columns, summary_of
 from causalfm.metrics.mixing import permuted_codes
