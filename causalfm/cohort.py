@@ -22,14 +22,12 @@ from causalfm.validation import (
     missing_as_level,
     refuse_missing,
     row_blocks,
+    texts,
     varies_within,
 )
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-
-TEXT_ROWS = 2**16
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,10 +273,8 @@ class Cohort:
             digest.update(np.ascontiguousarray(self.X[rows]).view(np.uint8).data)
         for name in columns:
             digest.update(str(name).encode())
-            column = self.column(name)
-            for start in range(0, len(self), TEXT_ROWS):  # the text of all rows at once could be as large as they are
-                text = "\x1f".join(column.iloc[start : start + TEXT_ROWS].astype(object).map(str))
-                digest.update(("\x1f" * (start > 0) + text).encode())
+            for text in texts(self.column(name)):
+                digest.update(text)
         return digest.hexdigest()
 
     @classmethod

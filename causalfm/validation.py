@@ -14,6 +14,7 @@ from causalfm.lazy_rows import LazyRows, as_rows
 from causalfm.row_tasks import map_blocks
 
 BLOCK_BYTES = 64 * 2**20
+TEXT_ROWS = 2**16
 MISSING_LEVEL = "(missing)"
 
 
@@ -267,6 +268,13 @@ def encode_levels(column: pd.Series, name: str, *, private: bool) -> tuple[np.nd
         shown = "" if private else f": {', '.join(sorted({v for v in names if names.count(v) > 1}))}"
         raise DataError(f"column {name!r} has levels that read the same as text{shown}. Convert it with astype(str).")
     return codes, tuple(names)
+
+
+def texts(column: pd.Series) -> Iterator[bytes]:
+    """Yield a column as text, joined by the unit separator, some rows at a time: all at once it could fill memory."""
+    for start in range(0, len(column), TEXT_ROWS):
+        part = column.iloc[start : start + TEXT_ROWS].astype(object).map(str)
+        yield ("\x1f" * (start > 0) + "\x1f".join(part)).encode()
 
 
 def varies_within(column: pd.Series, codes: np.ndarray, first: np.ndarray) -> bool:
