@@ -39,12 +39,10 @@ def row_blocks(X: np.ndarray | LazyRows) -> Iterator[slice]:
 def aligned_matrix(X: Any, obs: pd.DataFrame) -> np.ndarray:
     """Return embeddings as an array with the rows of the table; nothing is aligned by guessing.
 
-    A Dask array becomes :class:`causalfm.lazy_rows.LazyRows`, which engines read as they read an array.
-
     Parameters
     ----------
     X
-        Arrays are returned as they are; lists, DataFrames and CPU tensors are converted.
+        Arrays are returned as they are, Dask arrays as lazy rows; lists, DataFrames and CPU tensors are converted.
     obs
         The table. The index of a DataFrame ``X`` must equal its index.
 
