@@ -33,6 +33,7 @@ from causalfm.command_options import (
     live,
     predictions_of,
     split,
+    tell_plan,
 )
 from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
@@ -42,6 +43,7 @@ from causalfm.monitor_command import monitor
 from causalfm.policy_command import policy as policy_commands
 from causalfm.report_command import report
 from causalfm.reports_command import reports
+from causalfm.schedulers import MemoryLimit, PlanOnly, Scheduler, bytes_of, scheduled
 from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
@@ -76,6 +78,9 @@ def audit(
     out: Out = Path("audit-report"),
     junit: Junit = None,
     seed: Seed = 0,
+    scheduler: Scheduler = "",
+    memory_limit: MemoryLimit = "",
+    plan_only: PlanOnly = False,
 ) -> None:
     """Audit embeddings. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input."""
     import causalfm
@@ -90,21 +95,28 @@ def audit(
     rules = load_policy(policy, sha256=policy_sha256)
     read_ledger(out)  # one that cannot be read must not cost the run
     model = head_of(head)
-    cohort = cohort_of(path if len(path) > 1 else path[0], obs, key, keep, declared)
-    with live() as progress:
-        result = causalfm.audit(
-            cohort,
-            declared,
-            predictions=predictions_of(predictions, cohort),
-            model=model,
-            policy=rules,
-            missing=missing,  # type: ignore[arg-type]
-            corrections=corrections or None,  # type: ignore[arg-type]
-            progress=progress,
-            random_state=seed,
-        )
-        result = record(result, out)
-        page = write_reports(result, out)
+    files = path if len(path) > 1 else path[0]
+    limit = bytes_of(memory_limit) if scheduler or memory_limit or plan_only else None
+    with scheduled(scheduler, limit or 0) as workers:
+        cohort = cohort_of(files, obs, key, keep, declared, limit)
+        if limit is not None:
+            tell_plan(cohort, declared, model=model is not None, workers=workers)
+        if plan_only:
+            return
+        with live() as progress:
+            result = causalfm.audit(
+                cohort,
+                declared,
+                predictions=predictions_of(predictions, cohort),
+                model=model,
+                policy=rules,
+                missing=missing,  # type: ignore[arg-type]
+                corrections=corrections or None,  # type: ignore[arg-type]
+                progress=progress,
+                random_state=seed,
+            )
+            result = record(result, out)
+            page = write_reports(result, out)
     if junit is not None:
         write_text(render_junit(result), junit)
     summary(result, page)

@@ -70,18 +70,36 @@ def graph_of(
 
 
 def cohort_of(
-    path: Path | list[Path], obs: list[Path] | None, key: str | None, keep: list[str] | None, graph: CausalGraph
+    path: Path | list[Path],
+    obs: list[Path] | None,
+    key: str | None,
+    keep: list[str] | None,
+    graph: CausalGraph,
+    memory_limit: int | None = None,
 ) -> Cohort:
-    """Read a cohort and keep the levels asked for; messages show levels of the graph's factors only."""
+    """Read a cohort and keep the levels asked for; messages show levels of the graph's factors only.
+
+    With a limit in bytes the embeddings stay outside memory.
+    """
     from causalfm.arrows import names
     from causalfm.io import read
     from causalfm.selection import select_levels
 
-    cohort = read(path, obs or None, key=key)
+    cohort = read(path, obs or None, key=key, lazy=memory_limit is not None, memory_limit=memory_limit)
     if not keep:
         return cohort
     ids = {*graph.groups, *names(graph.specimen)}
     return select_levels(cohort, pairs(keep), public=set(graph.measured) - ids)
+
+
+def tell_plan(cohort: Cohort, graph: CausalGraph, *, model: bool, workers: int) -> None:
+    """Print what an audit of embeddings outside memory will read and hold; one that does not fit is refused."""
+    from causalfm.auditing.audit_plan import plan_audit
+
+    plan = plan_audit(cohort, graph, model=model, workers=workers)
+    for line in plan.lines():
+        typer.echo(line)
+    plan.refuse_what_does_not_fit()
 
 
 def head_of(path: Path | None) -> Any:

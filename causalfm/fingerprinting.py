@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalfm.validation import row_blocks
+from causalfm.validation import row_blocks, texts
 
 if TYPE_CHECKING:
     import pandas as pd
-
-TEXT_ROWS = 2**16
 
 
 def fingerprints(X: np.ndarray, columns: Iterable[tuple[str, pd.Series]]) -> tuple[str, str]:
@@ -37,7 +35,6 @@ def fingerprints(X: np.ndarray, columns: Iterable[tuple[str, pd.Series]]) -> tup
     alone = digest.hexdigest()
     for name, column in columns:
         digest.update(str(name).encode())
-        for start in range(0, len(column), TEXT_ROWS):  # the text of all rows at once could be as large as they are
-            text = "\x1f".join(column.iloc[start : start + TEXT_ROWS].astype(object).map(str))
-            digest.update(("\x1f" * (start > 0) + text).encode())
+        for text in texts(column):
+            digest.update(text)
     return alone, digest.hexdigest()

@@ -79,6 +79,7 @@ MEMBERS = {
         "monitor_command",
         "policy_command",
         "report_command",
+        "schedulers",
         "reports_command",
         "card_command",
         "shift_command",
