@@ -1,12 +1,17 @@
 """Images per second of ``causalfm.extract`` beside a bare torch loop over the same loader and the same network.
 
 ``python -m experiments.benchmarks.extraction [--encoder efficientnet-lite0] [--weights random] [--device cuda]
-[--precision bf16] [--images 512] [--batch-size 64] [--workers 8] [--repeats 3] [--out FILE]``
+[--precision bf16] [--images 512] [--batch-size 64] [--workers 8] [--repeats 3] [--out FILE]
+[--cluster 1,2 --shard-rows 64]``
 
 The bare loop reads with torch's ``DataLoader`` as everyone would: pinned memory on a GPU, the next batch copied while
 one is computed, results gathered in a list. ``extract`` does what it always does: checks every number, writes shards
 with checksums, flushes them to disk, writes the table, reads the result back. Both run in turn, so that a busy machine
 slows both; processor time is shown beside wall time.
+
+``--cluster 1,2`` times ``extract`` on so many local Dask workers too, in the same turns. The workers are there and have
+loaded the encoder before the clock starts; wall time of tasks, staging and the order of shards is in. Their processor
+time is not (it is this process's own). Give every process the same threads: ``OMP_NUM_THREADS=1``.
 """
 
 from __future__ import annotations
@@ -19,14 +24,21 @@ import statistics
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from causalfm.clusters import client_of
 from causalfm.extraction import Encoder, extract, load_encoder, open_images
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def make_tiles(path: Path, n: int, size: int) -> Path:
@@ -81,29 +93,22 @@ def timed(call: Any) -> tuple[float, float, Any]:
     return time.perf_counter() - wall, time.process_time() - cpu, found
 
 
-def measure(encoder: Encoder, path: Path, batch_size: int, workers: int, repeats: int, folder: Path) -> dict[str, Any]:
-    """Time both in turn, after one run of each that does not count.
+def measure(calls: dict[str, Callable[[int], np.ndarray]], repeats: int) -> dict[str, Any]:
+    """Time calls in turn, after one run of each that does not count; ``"bare"`` and ``"extract"`` are among them.
 
     Returns
     -------
     dict
         Median seconds, images per second, the median ratio of pairs, and the largest difference of an embedding.
     """
-    runs: dict[str, list[tuple[float, float]]] = {"bare": [], "extract": []}
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     ratios, apart = [], 0.0
     for repeat in range(repeats + 1):
-        order = ("bare", "extract") if repeat % 2 else ("extract", "bare")
         seconds, X = {}, {}
-        for name in order:
-            if name == "bare":
-                call = lambda: bare_loop(path, encoder, batch_size, workers)  # noqa: E731
-            else:
-                out = folder / f"out{repeat}"
-                options = {"batch_size": batch_size, "workers": workers, "out": out}
-                call = lambda: extract(path, encoder, **options).X  # noqa: B023, E731
-            wall, cpu, X[name] = timed(call)
+        for name in calls if repeat % 2 else reversed(calls):
+            wall, cpu, X[name] = timed(lambda: calls[name](repeat))  # noqa: B023
             seconds[name] = (wall, cpu)
-        apart = max(apart, float(np.abs(X["bare"] - X["extract"]).max()))
+        apart = max(apart, *(float(np.abs(X["bare"] - found).max()) for found in X.values()))
         if repeat:
             for name, both in seconds.items():
                 runs[name].append(both)
@@ -133,14 +138,29 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cluster", default="", help="numbers of local Dask workers, separated by commas")
+    parser.add_argument("--shard-rows", type=int, help="images of a task; default: that of extract")
     parser.add_argument("--out", type=Path, help="write the numbers as JSON")
     options = parser.parse_args(arguments)
     chosen = {name: getattr(options, name) for name in ("weights", "device", "precision", "compile")}
     encoder = load_encoder(options.encoder, **chosen)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as opened:
         folder = Path(name)
         path = make_tiles(folder / "tiles.zip", options.images, options.size)
-        result = measure(encoder, path, options.batch_size, options.workers, options.repeats, folder)
+        how: dict[str, Any] = {"batch_size": options.batch_size, "shard_rows": options.shard_rows}
+
+        def here(repeat: int) -> np.ndarray:
+            return extract(path, encoder, workers=options.workers, out=folder / f"here{repeat}", **how).X
+
+        def there(client: Client, repeat: int) -> np.ndarray:
+            out = folder / f"{len(client.nthreads())} workers {repeat}"
+            return extract(path, options.encoder, scheduler=client, out=out, **how, **chosen).X
+
+        calls = {"bare": lambda repeat: bare_loop(path, encoder, options.batch_size, options.workers), "extract": here}
+        for count in map(int, filter(None, options.cluster.split(","))):
+            client = opened.enter_context(client_of(f"local:{count}"))
+            calls[f"dask {count}"] = partial(there, client)
+        result = measure(calls, options.repeats)
     gpu = encoder.device.type == "cuda"
     result |= {
         "encoder": encoder.name,
@@ -148,6 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
         "images": options.images,
         "batch_size": options.batch_size,
         "workers": options.workers,
+        "shard_rows": options.shard_rows,
         "device": torch.cuda.get_device_name(encoder.device) if gpu else platform.machine(),
         "torch": torch.__version__,
     }
