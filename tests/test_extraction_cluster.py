@@ -17,6 +17,7 @@ from cluster_samples import tiles, watched
 from extraction_samples import FirstPixels, expected, images, spec
 
 import causalfm as cfm
+from causalfm import clusters
 from causalfm.clusters import client_of
 from causalfm.errors import DataError, ShardError
 from causalfm.extraction import load_encoder, open_images, own_encoder
@@ -223,6 +224,24 @@ def test_a_task_asks_for_a_gpu_only_where_there_are_some(client, tmp_path):
         cfm.extract(images(4), spec(FirstPixels()), out=tmp_path, scheduler=client, device="cuda")
     with pytest.raises(DataError, match=r"on a running cluster it is 'cpu' or 'cuda'"):
         cfm.extract(images(4), spec(FirstPixels()), out=tmp_path, scheduler=client, device="cuda:1")
+
+
+def test_a_running_scheduler_is_found_by_its_address(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a relative folder is not the workers' own
+    cohort = cfm.extract(images(N), spec(FirstPixels()), out="out", scheduler=client.scheduler.address, **OPTIONS)
+    np.testing.assert_array_equal(cohort.X, expected(images(N)))
+    client.wait_for_workers(2)  # it is there still
+    monkeypatch.setattr(clusters, "SECONDS", 1)
+    with pytest.raises(DataError, match="no Dask scheduler answers"):
+        cfm.extract(images(N), spec(FirstPixels()), out="other", scheduler="tcp://127.0.0.1:9")
+
+
+def test_a_cluster_without_what_the_encoder_needs_says_so(client, tmp_path):
+    def network(batch):
+        raise RuntimeError("the GPU is on fire")
+
+    with pytest.raises(DataError, match=r"cannot load the encoder \(RuntimeError: the GPU is on fire\).*same causalfm"):
+        cfm.extract(images(4), spec(network), out=tmp_path / "out", scheduler=client)
 
 
 def test_a_lost_scheduler_loses_no_shard(tmp_path):

@@ -100,6 +100,8 @@ def look(folder: Path, token: str, images: Sequence[tuple[bytes, int]]) -> Sight
             source.close()
     except DataError as error:
         found = error.cause if isinstance(error, ImageError) and error.cause else str(error)
+    except Exception as error:  # of a source of the user's own
+        found = type(error).__name__
     return Sight(__version__, _is_there(folder, token), found)
 
 

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from causalfm import __version__
 from causalfm.clusters import LOCAL, client_of, require_dask
-from causalfm.errors import DataError, FailedShard, ImageError, ShardError, positions
+from causalfm.errors import CausalFMError, DataError, FailedShard, ImageError, ShardError, positions
 from causalfm.extraction.cluster_tasks import TOKEN, Failed, Order, Recipe, describe, look, make_shard
 from causalfm.extraction.encoders import Encoder, spec_of
 from causalfm.extraction.here import Facts
@@ -100,24 +100,25 @@ class Cluster:
         """
         if not numbers or folder is None:
             return
-        token = uuid4().hex
+        folder, token = folder.absolute(), uuid4().hex
         with atomic(folder / FOLDER / TOKEN) as temporary:
             temporary.write_text(token, encoding="ascii")
         self._look_around(job, folder, token)
         order, ready, failed, in_a_row = deque(numbers), set(), list[FailedShard](), 0
         submit = self._submitter(job, folder, token)
-        for outcome, attempts in outcomes(self._client, submit, numbers, retries=self._retries, gpu=self._gpu):
-            if isinstance(outcome, Failed):
-                failed.append(_listed(outcome, job, attempts))
-                in_a_row += 1
-                if in_a_row == IN_A_ROW:
-                    break
-                continue
-            in_a_row = 0
-            ready.add(outcome.number)
-            pace.step(len(job.rows(outcome.number)))
-            while order and order[0] in ready:
-                yield _awaited(folder, order.popleft(), job)
+        with closing(outcomes(self._client, submit, numbers, retries=self._retries, gpu=self._gpu)) as ended:
+            for outcome, attempts in ended:
+                if isinstance(outcome, Failed):
+                    failed.append(_listed(outcome, job, attempts))
+                    in_a_row += 1
+                    if in_a_row == IN_A_ROW:
+                        break
+                    continue
+                in_a_row = 0
+                ready.add(outcome.number)
+                pace.step(len(job.rows(outcome.number)))
+                while order and order[0] in ready:
+                    yield _awaited(folder, order.popleft(), job)
         if failed:
             write_failures(folder, failed)
             raise ShardError(_words(failed, len(numbers), stopped=in_a_row == IN_A_ROW), tuple(failed))
@@ -230,6 +231,12 @@ def _described(future: Future) -> Facts:
         error = future.exception()
     if isinstance(error, KilledWorker):
         raise DataError("the workers that loaded the encoder ended: killed, or out of memory.")
+    if error is not None and not isinstance(error, CausalFMError) and isinstance(error, (ImportError, RuntimeError)):
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+        raise DataError(
+            f"the cluster cannot load the encoder ({reason}): the scheduler and all workers need the same causalfm and "
+            "Dask as this process, and the workers torch with what the encoder is made of."
+        ) from error
     if error is not None:
         raise error
     facts: Facts = future.result()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ Submit = Callable[[int, dict[str, Any]], "Future"]
 
 def outcomes(
     client: Client, submit: Submit, numbers: Sequence[int], *, retries: int, gpu: bool
-) -> Iterator[tuple[Made | Failed, int]]:
+) -> Generator[tuple[Made | Failed, int]]:
     """Yield what became of each shard, as they end, with the number of attempts.
 
     Parameters

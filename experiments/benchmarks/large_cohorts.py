@@ -11,8 +11,13 @@ patient. Chunks are written one after the other: a writer that was killed goes o
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
