@@ -117,7 +117,7 @@ def test_calibration_and_levels_left_out_stand_behind_the_finding_on_biology():
     """Their keys are those that the audit of this very version writes."""
     cohort, _ = linear_scm(n_groups=80, n_sites=2, site_effect=1.0, d=6, rows_per_group=2, random_state=3)
     graph = cfm.CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
-    finding = biology_finding(cohort, graph, load_policy(), None, 0)
+    finding, _ = biology_finding(cohort, graph, load_policy(), None, 0)
     assert sum(key.startswith(CALIBRATION) for key in finding.details) == 1
     assert sum(key.endswith(LEFT_OUT) for key in finding.details) == 1
     answers = {a["question"]: a for a in of_audit(sample_audit(findings=(finding,), graph=graph), "0" * 64).answers}

@@ -44,7 +44,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
         done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
         if target:
             Path(target).write_text(done.stdout, encoding="utf-8")
-    assert Path("evidence-1.0.json").read_text() == schema_path("evidence-1.0").read_text()
+    assert Path("evidence-1.0.json").read_text().strip() == schema_path("evidence-1.0").read_text().strip()
     assert Path("again/report.html").exists()
     for block in blocks("python"):
         exec(compile(block, "docs/evidence.md", "exec"), {})
