@@ -247,8 +247,11 @@ def _encoders(paths: list[Path], keys: list[str], names: list[str]) -> dict[str,
 
 
 def summary(result: Audit, page: Path) -> None:
-    """Print the verdict, the findings, what was run before and where the report is."""
+    """Print the verdict, the findings, what was run before and where the report is; small cells are hidden here too."""
     from causalfm.auditing.ledger_words import sentences
+    from causalfm.auditing.suppression import published
+
+    result = published(result)
 
     typer.echo(f"{result.verdict.upper()}: {result.headline}")
     for finding in result.findings:

@@ -267,3 +267,91 @@ def test_the_units_behind_a_finding_do_not_tell_who_was_left_out() -> None:
     assert (row["n"], row["n_groups"]) == (100, 95)
     assert leaky_audit().rows()[0]["n_groups"] == 95  # a frame leaves the audit, too
     assert leaky_audit().to_dict()["findings"][0]["n_groups"] == 95
+
+
+@pytest.mark.parametrize(
+    "units",
+    [(1, 1, 98), (4, 4, 92), (1, 5, 94), (1, 1, 5, 93), (4,), (2, 3)],
+    ids=lambda units: "+".join(map(str, units)),
+)
+def test_every_small_level_of_a_list_has_two_possible_values(units: tuple[int, ...]) -> None:
+    """Covariates stand in no cross table; the total and what the marks mean are known."""
+    rows = [{"level": f"sex {i}", "units": n, "rows": 2 * n} for i, n in enumerate(units)]
+    audit = audit_of(np.array([[50, 50], [50, 50]]))
+    audit = dataclasses.replace(audit, data=audit.data | {"group_counts": audit.data["group_counts"] | {"sex": rows}})
+    shown = [row["units"] for row in suppress(audit, BELOW).data["group_counts"]["sex"]]
+    missing = sum(units) - sum(n for n in shown if isinstance(n, int))
+    ranges = [
+        range(1, BELOW) if mark == "<5" else range(0 if n == 0 else BELOW, 200)
+        for mark, n in zip(shown, units, strict=True)
+        if isinstance(mark, str)
+    ]
+    assert all(mark == "<5" for mark, n in zip(shown, units, strict=True) if 0 < n < BELOW)
+    if len(units) == 1 or sum(units) < 2 * BELOW:
+        return  # the total itself tells it: no list can hide that
+    for i, values in enumerate(ranges):
+        others = [r for j, r in enumerate(ranges) if j != i]
+        low, high = sum(r[0] for r in others), sum(r[-1] for r in others)
+        assert sum(low <= missing - value <= high for value in values) > 1
+
+
+def test_a_name_with_a_full_stop_keeps_its_numbers_hidden() -> None:
+    """St. Anna ends no sentence; a level called "a" does not take every word with an a along."""
+    rows = [{"level": name, "units": n, "rows": n} for name, n in (("St. Anna", 3), ("a", 2), ("c", 95))]
+    sentence = "Worst is St. Anna: 51% [41%, 61%]. In c it is 71%, a mean of many. At a it is 0.33."
+    audit = dataclasses.replace(
+        leaky_audit(), findings=(dataclasses.replace(leaky_audit().findings[0], sentence=sentence),), tables={},
+        data={"units": 100, "rows": 100, "group_counts": {"site": rows}},
+    )  # fmt: skip
+    found = suppress(audit, BELOW).findings[0].sentence
+    assert "51%" not in found
+    assert "0.33" not in found
+    audit = suppress(dataclasses.replace(audit, headline="Margins of 0.5 are exceeded at c."), BELOW)
+    assert audit.headline == "Margins of 0.5 are exceeded at c."
+
+
+def test_recalls_that_rest_on_a_small_cell_are_hidden() -> None:
+    """A level of 40 patients, of whom 2 have the class: its accuracy stays, the recalls go."""
+    row = {"site": "site B", "patients": 40, "accuracy": 0.8123, "recall of yes": 0.5077, "recall of no": 0.8277}
+    finding = one_finding(details={"by site": [row | {"patients of the rarest class": 2}]})
+    audit = dataclasses.replace(leaky_audit(), findings=(dataclasses.replace(finding, question="performance"),))
+    body = json.loads(render_json(audit))["findings"][0]["details"]["by site"][0]
+    assert body["accuracy"] == 0.8123
+    assert body["recall of yes"] is body["recall of no"] is None
+    assert body["patients of the rarest class"] == "<5"
+
+
+def test_what_follows_from_the_counts_alone_is_hidden_with_them() -> None:
+    """The best guess of the class from the site alone is a sum of cells over a total: it would tell a hidden one."""
+    finding = dataclasses.replace(
+        one_finding(details={"probes": [{"probe": "knn", "case mix alone": 0.7822, "balanced accuracy": 0.81}]}),
+        sentence="A probe names it with 81%; site alone would give 78.2%. Weighting leaves 57 of 143 patients' worth.",
+    )
+    audit = dataclasses.replace(audit_of(np.array([[3, 20], [50, 70]])), findings=(finding,))
+    text = render_json(audit)
+    assert "0.7822" not in text
+    assert "78.2" not in text
+    assert "57 of 143" not in text
+    assert "81%" in text
+    assert "0.7822" in render_json(dataclasses.replace(audit, policy={}))
+
+
+def test_a_finding_about_one_small_level_shows_no_number() -> None:
+    found = dataclasses.replace(one_finding(0.3777, 0.2777, 0.4777), question="decisions", n=100, n_groups=100,
+                                target="new patients at site A, set to site B")  # fmt: skip
+    worst = dataclasses.replace(found, question="performance", target="", details={"worst level": "site A"})
+    text = render_json(dataclasses.replace(leaky_audit(), findings=(found, worst)))
+    assert "0.37" not in text
+    other = dataclasses.replace(found, target="new patients at site B, set to site A")
+    assert "0.3777" in render_json(dataclasses.replace(leaky_audit(), findings=(other,)))
+
+
+def test_the_terminal_hides_what_the_report_hides(capsys, tmp_path) -> None:
+    """Logs of a continuous integration are read by more people than a report."""
+    from causalfm.cli import summary
+
+    summary(leaky_audit(), tmp_path / "report.html")
+    out = capsys.readouterr().out
+    assert "51%" not in out
+    assert "3 patients" not in out
+    assert "fewer than 5 patients" in out

@@ -10,6 +10,12 @@ from typing import Any
 from causalfm.auditing.findings import Advice, Finding
 
 COUNTED = ("unit", "units", "group", "groups", "row", "rows", "patient", "patients")  # words of keys that count
+RECALL = "recall of "  # columns of a table of levels, with the class behind it
+RAREST = "s of the rarest class"  # with the unit before it: a recall of the level may rest on so few
+OF_COUNTS = (
+    "case mix alone",
+)  # numbers that follow from a cross table alone: shown in full, they would tell its cells
+NAMED = "\N{FULL BLOCK}"  # stands for each character of a name while sentences are taken apart
 NAN = float("nan")
 
 
@@ -25,6 +31,8 @@ class Marks:
         Names of levels and classes of fewer units.
     totals
         Units and rows in all, of the cohort or of reference and deployment: they are shown.
+    crossed
+        Whether cells of a cross table are hidden: then nothing is shown that follows from the counts alone.
     hidden
         How many values were hidden so far.
     """
@@ -33,6 +41,7 @@ class Marks:
     unit: str
     levels: frozenset[str]
     totals: tuple[int, ...]
+    crossed: bool = False
     hidden: int = 0
 
     @property
@@ -43,9 +52,9 @@ class Marks:
     def sentence(self, small: int, others: int) -> str:
         """Say how many counts are hidden and why."""
         return (
-            f"Counts of {self.words} are not shown, as the policy asks (suppress_below: {self.below}): {small} small "
-            f"counts read <{self.below}, and {others} more read 'hidden' because a small one could be computed from "
-            f"them. Estimates that rest on {self.words} are left out; units behind a finding that speaks for a part "
+            f"Counts of {self.words} are not shown, as the policy asks (suppress_below: {self.below}). Counts that read "
+            f"<{self.below}: {small}; counts that read 'hidden' because a small one could be computed from them: "
+            f"{others}. Estimates that rest on {self.words} are left out; units behind a finding that speaks for a part "
             f"of the table are rounded."
         )
 
@@ -71,18 +80,24 @@ class Marks:
             few = number < self.below
             return f"fewer than {self.below}{found[2]}" if few else f"about {self.rounded(number):,}{found[2]}"
 
-        text = re.sub(rf"(?<![\d.,])(\d[\d,]*)( {units}\b)", count, text)
-        if not any(level in text for level in self.levels):
+        text = re.sub(rf"(?<![\d.,])(\d[\d,]*)((?: of [\d,]+)? {units}\b)", count, text)
+        if self.crossed:
+            text, found = re.subn(r"(?<= alone would give )\d[\d.]*%", "what is not shown", text)
+            self.hidden += found
+        if not self.levels:
             return text
-        clauses = re.split(r"((?<=[.;!?])\s+)", text)  # a colon may stand between the name and its number
-        for i, clause in enumerate(clauses):
-            bare = clause
-            for level in sorted(self.levels, key=len, reverse=True):
-                bare = bare.replace(level, "")
-            if bare != clause and re.search(r"\d", bare.replace(self.words, "")):
-                clauses[i] = f"(not shown: {self.words})"
-                self.hidden += 1
-        return "".join(clauses)
+        names = "|".join(map(re.escape, sorted(self.levels, key=len, reverse=True)))
+        named = re.compile(rf"(?<!\w)(?:{names})(?!\w)")
+        masked = named.sub(lambda found: NAMED * len(found[0]), text)  # a name may hold full stops and digits itself
+        out, start = [], 0
+        ends = [found.span() for found in re.finditer(r"(?<=[.;!?])\s+", masked)]  # a colon may precede the number
+        for end, following in [*ends, (len(text), len(text))]:
+            clause = masked[start:end]
+            gone = NAMED in clause and re.search(r"\d", clause.replace(self.words, "")) is not None
+            self.hidden += gone
+            out += [f"(not shown: {self.words})" if gone else text[start:end], text[end:following]]
+            start = following
+        return "".join(out)
 
     def rounded(self, count: int) -> int:
         """Round what is missing from a total up to a multiple: how many were left out is not told."""
@@ -107,13 +122,20 @@ class Marks:
         return value
 
     def _record(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Hide a record that rests on few units or names a small level: its numbers go, its words stay."""
-        few = any(self.counts(str(key)) and self.small(value) for key, value in record.items())
+        """Hide a record that rests on few units or names a small level: its numbers go, its words stay.
+
+        Where a level has few units of one class only, the recalls go: of all classes, as their mean is shown.
+        """
+        rare = f"{self.unit}{RAREST}"
+        few = any(self.counts(str(key)) and self.small(value) for key, value in record.items() if key != rare)
+        part = self.small(record.get(rare))
         named = any(isinstance(value, str) and value in self.levels for value in record.values())
         out: dict[str, Any] = {}
         for name, value in record.items():
             key = str(name)
-            lost = (few or named or key in self.levels) and _numeric(value) and not self.counts(key)
+            without = few or named or key in self.levels or (part and key.startswith(RECALL))
+            without |= self.crossed and key in OF_COUNTS
+            lost = without and _numeric(value) and not self.counts(key)
             self.hidden += lost
             out[key] = NAN if lost else self.value(value, key)
         return out
@@ -125,7 +147,7 @@ def hide_in_finding(finding: Finding, marks: Marks) -> Finding:
         name: marks.text(getattr(finding, name)) for name in ("title", "sentence", "target", "advice")
     }
     details = marks.value(finding.details)
-    if marks.small(finding.n_groups):
+    if marks.small(finding.n_groups) or _about_few(finding, marks):
         nothing: dict[str, Any] = dict.fromkeys(("value", "low", "high", "chance"), NAN)
         return dataclasses.replace(
             finding, **texts | {"sentence": f"Not shown: it rests on {marks.words}."}, **nothing, n=0, n_groups=0,
@@ -136,6 +158,14 @@ def hide_in_finding(finding: Finding, marks: Marks) -> Finding:
     if finding.question == "overlap" and finding.n_groups and finding.value == finding.value:
         share = {"value": finding.value * counts["n_groups"] / finding.n_groups}
     return dataclasses.replace(finding, **texts, **counts, **share, details=details)
+
+
+def _about_few(finding: Finding, marks: Marks) -> bool:
+    """Tell whether the number of a finding is that of one small level: the worst one, or the one that is moved."""
+    if finding.question == "decisions":
+        where = re.split(r", set to ", finding.target)[0]
+        return any(where.endswith(f" at {level}") for level in marks.levels)
+    return finding.question == "performance" and str(finding.details.get("worst level", "")) in marks.levels
 
 
 def hide_in_advice(advice: Advice, marks: Marks) -> Advice:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from causalfm.auditing.formatting import listing
+from causalfm.auditing.hidden_details import RAREST, RECALL
 from causalfm.auditing.performance_answers import Answers
 from causalfm.graph import CausalGraph
 from causalfm.shift.costs.level_performance import ClassScore, LevelScore
@@ -28,7 +29,8 @@ def _level_row(score: LevelScore, answers: Answers, column: str, unit: str) -> d
     row |= {"balanced accuracy": score.balanced, "balanced accuracy, others": score.others}
     row |= dict(zip(("shortfall", "shortfall low", "shortfall high"), score.shortfall, strict=True))
     if len(answers.classes) <= WIDE:
-        row |= {f"recall of {name}": r for name, r in zip(answers.classes, score.recalls, strict=True)}
+        row |= {f"{RECALL}{name}": r for name, r in zip(answers.classes, score.recalls, strict=True)}
+        row |= {f"{unit}{RAREST}": score.fewest}
     lacking = [f"{answers.classes[c]} ({n} {unit}s)" for c, n in score.left_out]
     partly = f"without {listing([*lacking[:SHOWN], *[f'{len(lacking) - SHOWN} more'] * (len(lacking) > SHOWN)])}"
     note = f"not judged: {score.reason}" if score.reason else partly * bool(lacking)

@@ -60,7 +60,12 @@ def problems_of(entries: Mapping[str, Entry], defaults: Mapping[str, Any]) -> li
 
 def _together(values: Mapping[str, Any]) -> list[str]:
     """Check what two keys must fulfil together; both have a value of the right kind."""
-    alpha, permutations = values["alpha"], values["permutations"]
+    alpha, permutations, below = values["alpha"], values["permutations"], values["suppress_below"]
+    if below in (1, 2):
+        return [
+            f"suppress_below: {below} hides nothing: a count that is marked as fewer than 2, and is not 0, is 1. Write "
+            "0 to print all, or at least: suppress_below: 3"
+        ]
     if (permutations + 1) * alpha < 1.0 - 1e-9:
         least = math.ceil(1.0 / alpha - 1e-9) - 1
         return [

@@ -62,7 +62,8 @@ def suppress(audit: Audit, below: int) -> Audit:
     if below <= 1 or "suppression" in audit.data:
         return audit
     tables, lists, levels, hidden = _hide_counts(audit, below)
-    marks = Marks(below, audit.graph.group, frozenset(levels), _totals_shown(audit))
+    crossed = any(isinstance(cell, str) for table in tables.values() for row in table["groups"] for cell in row)
+    marks = Marks(below, audit.graph.group, frozenset(levels), _totals_shown(audit), crossed)
     findings = tuple(hide_in_finding(finding, marks) for finding in audit.findings)
     advice = tuple(hide_in_advice(one, marks) for one in audit.advice)
     sentence = marks.sentence(*hidden)
@@ -202,10 +203,13 @@ def _mask(rows: list[dict[str, Any]], names: list[str], hidden: np.ndarray) -> l
 def _hide_list(
     rows: list[dict[str, Any]], mask: list[bool] | None, below: int
 ) -> tuple[list[dict[str, Any]], tuple[int, int], set[str]]:
-    """Hide the small levels of a list, and the smallest other one where only one would be missing from the total."""
-    small = [0 < row["units"] < below for row in rows]
-    hide = [a or b for a, b in zip(small, mask or [False] * len(rows), strict=True)]
-    if sum(hide) == 1 and len(rows) > 1:
+    """Hide the small levels of a list, and as many others as leave each of them two values that fit the total."""
+    counts = np.array([[row["units"] for row in rows]], dtype=int)
+    table = TableCells.of(counts, counts.sum(axis=1), counts[0], int(counts.sum()), below)
+    table.hidden[:, :-1] |= np.array(mask or [False] * len(rows))
+    protect(table)
+    small, hide = table.small[0, :-1].tolist(), table.hidden[0, :-1].tolist()
+    if sum(hide) == 1:  # another table hides it
         others = [i for i, row in enumerate(rows) if not hide[i] and row["units"]]
         if others:
             hide[min(others, key=lambda i: rows[i]["units"])] = True

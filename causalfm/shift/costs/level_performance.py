@@ -37,6 +37,8 @@ class LevelScore:
         Classes that are not compared, with the units that this level has of them.
     recalls
         ``(K,)`` recall of every class; ``nan`` for those that the level lacks.
+    fewest
+        Units of the rarest class that the level has: its recall rests on no more.
     reason
         Why it is not judged; empty if it is.
     """
@@ -50,6 +52,7 @@ class LevelScore:
     upper: float
     left_out: tuple[tuple[int, int], ...]
     recalls: tuple[float, ...]
+    fewest: int
     reason: str = ""
 
 
@@ -142,6 +145,7 @@ def level_scores(
     for k, name in enumerate(names):
         here = _equal(rows, codes == k)
         recalls, n_classes = _recalls(here), rows.rows.probabilities.shape[1]
+        rarest = min((here.held(c) for c in np.unique(here.classes)), default=0)
         own, classes, left_out = NOTHING, list[int](), tuple[tuple[int, int], ...]()
         reason = f"{held[k]} {unit}s, of {fewest} that are needed"
         if held[k] >= fewest:
@@ -152,13 +156,13 @@ def level_scores(
             reason = "" if classes else f"no class has {fewest_of_class} {unit}s both there and at other levels"
         accuracy = own.value, *own.interval(joint)
         if reason:
-            out.append(LevelScore(name, held[k], accuracy, NAN, NAN, NOT_TOLD, NAN, left_out, recalls, reason))
+            out.append(LevelScore(name, held[k], accuracy, NAN, NAN, NOT_TOLD, NAN, left_out, recalls, rarest, reason))
             continue
         at, others = here.balanced(classes), there.balanced(classes)
         shortfall = difference(others, at, joint, shared=shared)
         alone = difference(others, at, shared=shared)[2]
         numbers = at.value, others.value, shortfall, alone
-        out.append(LevelScore(name, held[k], accuracy, *numbers, left_out, recalls))
+        out.append(LevelScore(name, held[k], accuracy, *numbers, left_out, recalls, rarest))
     return tuple(out)
 
 
