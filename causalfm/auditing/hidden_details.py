@@ -52,10 +52,10 @@ class Marks:
     def sentence(self, small: int, others: int) -> str:
         """Say how many counts are hidden and why."""
         return (
-            f"Counts of {self.words} are not shown, as the policy asks (suppress_below: {self.below}). Counts that read "
-            f"<{self.below}: {small}; counts that read 'hidden' because a small one could be computed from them: "
-            f"{others}. Estimates that rest on {self.words} are left out; units behind a finding that speaks for a part "
-            f"of the table are rounded."
+            f"Counts of {self.words} are not shown, as the policy asks (suppress_below: {self.below}). Counts that "
+            f"read <{self.below}: {small}; that read 'hidden', as a small one could be computed from them: {others}. "
+            f"Estimates that rest on {self.words} are left out; units behind a finding that speaks for a part of the "
+            "table are rounded."
         )
 
     def small(self, value: Any) -> bool:
