@@ -4,6 +4,7 @@ import dataclasses
 import json
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -137,7 +138,7 @@ def test_a_changed_ledger_shows(tmp_path, tamper):
     path.write_text("".join(f"{line}\n" for line in lines))
     before = path.read_text()
     found = record(audit(5), tmp_path)
-    assert "does not follow the line before" in sentences(found)[0]
+    assert re.search("do(es)? not follow the lines? before", sentences(found)[0])
     assert path.read_text().startswith(before)  # nothing was mended or lost
     assert "does not follow" in sentences(record(audit(6), tmp_path))[0], "and it shows for ever"
 
@@ -276,3 +277,24 @@ def test_the_ledger_names_no_patient(tmp_path):
     hidden = dataclasses.replace(audit(1), tables={"site": {"rows": [["patient-7f3a"]]}}, assumptions=("patient-7f3a",))
     record(hidden, tmp_path)
     assert "patient-7f3a" not in (tmp_path / LEDGER).read_text()
+
+
+def test_a_line_that_was_cut_off_is_told_in_every_later_report(tmp_path):
+    """The report that shows the cut is overwritten by the next one: two runs may not wash it away."""
+    for day in (1, 2):
+        write_reports(audit(day, effect_ratio=0.5 + day / 10), tmp_path)
+    path = tmp_path / LEDGER
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    write_reports(audit(3), tmp_path)
+    told = sentences(record(audit(4), tmp_path))
+    assert told[0].startswith("On 2026-05-03 the ledger of this folder lacked the line")
+    assert told[1] == "What follows is what the ledger says now."
+    assert any("were those of the first audit" in words for words in told) is False
+
+
+def test_lines_that_do_not_follow_are_named_together(tmp_path):
+    for day in (1, 2, 3):
+        record(audit(day), tmp_path)
+    path = tmp_path / LEDGER
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    assert "lines 1, 2 and 3 do not follow the lines before" in sentences(record(audit(4), tmp_path))[0]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from causalfm.auditing.findings import Audit
+from causalfm.auditing.formatting import listing
 from causalfm.auditing.policy_table import changes
 from causalfm.errors import DataError
 from causalfm.formats.durable import settle_name
@@ -28,6 +29,7 @@ from causalfm.results import plain
 LEDGER = "audits.jsonl"
 SCHEMA = 1
 NEEDED = ("created", "data", "graph", "policy", "seed", "verdict", "previous")
+LOST = "it was cut off, removed or made anew."
 _guard = threading.Lock()  # the system's lock knows processes, not threads
 
 
@@ -71,14 +73,16 @@ def record(audit: Audit, folder: str | Path, report: str = "report.json") -> Aud
         own = audit.provenance.get("ledger", {}).get("sha256")
         if any(line.sha256 == own for line in lines):
             return audit
-        text = _line(audit, lines[-1].sha256 if lines else "")
+        reported = _reported(path.with_name(report))
+        lacking = reported is not None and all(line.sha256 != reported for line in lines)
+        text = _line(audit, lines[-1].sha256 if lines else "", lacking=lacking)
         _append(file, text)
         if not lines:
             settle_name(path)
     entry = {"line": len(lines) + 1, "sha256": _sha256(text)}
     return dataclasses.replace(
         audit,
-        earlier=tuple(_earlier(audit, lines, _reported(path.with_name(report)))),
+        earlier=tuple(_earlier(audit, lines, lacking=lacking)),
         provenance={**audit.provenance, "ledger": entry},
     )
 
@@ -151,7 +155,7 @@ def _unreadable(path: Path, number: int, what: str) -> DataError:
     )
 
 
-def _line(audit: Audit, previous: str) -> bytes:
+def _line(audit: Audit, previous: str, *, lacking: bool) -> bytes:
     body = {
         "ledger_schema": SCHEMA,
         "created": audit.provenance.get("created", ""),
@@ -164,6 +168,8 @@ def _line(audit: Audit, previous: str) -> bytes:
         "causalfm": audit.provenance.get("versions", {}).get("causalfm", ""),
         "previous": previous,
     }
+    if lacking:  # the report that shows it is overwritten by this one: every later one shall tell it too
+        body["lacking"] = True
     return json.dumps(plain(body), ensure_ascii=True, sort_keys=True).encode("ascii")
 
 
@@ -198,19 +204,24 @@ def _reported(path: Path) -> str | None:
         return None
 
 
-def _earlier(audit: Audit, lines: list[Line], reported: str | None) -> Iterator[dict[str, Any]]:
+def _earlier(audit: Audit, lines: list[Line], *, lacking: bool) -> Iterator[dict[str, Any]]:
     """Describe what was run before: first whether the ledger is whole, then each audit of the same embeddings."""
-    if broken := [line.number for line in lines if not line.follows]:
-        listed = ", ".join(map(str, broken))
+    if broken := [str(line.number) for line in lines if not line.follows]:
+        which = f"line {broken[0]} does not follow the line" if len(broken) == 1 else (
+            f"lines {listing(broken)} do not follow the lines"
+        )  # fmt: skip
         yield {
-            "broken": f"The ledger of this folder was changed: line {listed} does not follow the line before. Lines "
-            "were edited, removed or put in between."
+            "broken": f"The ledger of this folder was changed: {which} before. Lines were edited, removed or put in "
+            "between."
         }
-    if reported is not None and all(line.sha256 != reported for line in lines):
-        yield {
-            "broken": "The ledger of this folder lacks the line of the report that was here before: it was cut off, "
-            "removed or made anew."
-        }
+    if lacking:
+        yield {"broken": f"The ledger of this folder lacks the line of the report that was here before: {LOST}"}
+    for line in lines:
+        if line.body.get("lacking"):
+            day = str(line.body["created"])[:10]
+            yield {
+                "broken": f"On {day} the ledger of this folder lacked the line of the report that was here then: {LOST}"
+            }
     for line in lines:
         body = line.body
         if body["data"] != _data(audit):

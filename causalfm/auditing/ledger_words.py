@@ -30,7 +30,8 @@ def sentences(audit: Audit) -> list[str]:
     out = [str(entry["broken"]) for entry in audit.earlier if "broken" in entry]
     runs = [entry for entry in audit.earlier if "broken" not in entry]
     if runs:
-        out += [_before(runs), *_policies(runs), *_seeds(runs, audit.provenance.get("seed"))]
+        found = [_before(runs), *_policies(runs, whole=not out), *_seeds(runs, audit.provenance.get("seed"))]
+        out += ["What follows is what the ledger says now."] * bool(out) + found
     return [*out, *_declared(audit, runs)]
 
 
@@ -42,8 +43,11 @@ def _before(runs: list[Mapping[str, Any]]) -> str:
     return f"{words}." if any(run["changed"] for run in runs) else f"{words}, with the same policy and graph."
 
 
-def _policies(runs: list[Mapping[str, Any]]) -> list[str]:
-    """Tell each policy or graph that was another one, and what that makes of the margins."""
+def _policies(runs: list[Mapping[str, Any]], *, whole: bool) -> list[str]:
+    """Tell each policy or graph that was another one, and what that makes of the margins.
+
+    That they were those of the first audit is said only where the ledger is ``whole``: its first line may be gone.
+    """
     told: dict[str, str] = {}
     for run in runs:
         if run["changed"]:
@@ -53,7 +57,7 @@ def _policies(runs: list[Mapping[str, Any]]) -> list[str]:
     if len(told) > SHOWN:
         out.append(f"And with {len(told) - SHOWN} more.")
     for what, decides in (("margins", _margin), ("graph", _graph)):
-        if any(decides(run) for run in runs):
+        if any(decides(run) for run in runs) and (whole or decides(runs[0])):
             first = "were those of the first audit" if what == "margins" else "was that of the first audit"
             since = "were set" if what == "margins" else "was declared"
             out.append(
