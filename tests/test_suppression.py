@@ -8,6 +8,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_samples import one_finding, sample_audit
 from scipy.linalg import null_space
@@ -355,3 +356,31 @@ def test_the_terminal_hides_what_the_report_hides(capsys, tmp_path) -> None:
     assert "51%" not in out
     assert "3 patients" not in out
     assert "fewer than 5 patients" in out
+
+
+def test_what_overlap_says_of_cells_tells_no_count() -> None:
+    """Counts in brackets behind a stratum are those of the cross table: they must not be there in full."""
+    from causalfm.auditing.policy import load_policy
+    from causalfm.auditing.questions import overlap_finding
+    from causalfm.cohort import Cohort
+
+    counts = {("a", "x"): 40, ("a", "y"): 30, ("b", "x"): 30, ("b", "y"): 17, ("c", "x"): 20, ("c", "y"): 2}
+    counts |= {("a", "z"): 11, ("b", "z"): 1}
+    rows = [(s, y) for (s, y), n in counts.items() for _ in range(n)]
+    obs = {"site": [s for s, _ in rows], "tumour": [y for _, y in rows], "patient": [f"p{i}" for i in range(len(rows))]}
+    graph = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
+    cohort = Cohort(np.random.default_rng(0).normal(size=(len(rows), 2)), pd.DataFrame(obs), {})
+    finding = overlap_finding(cohort, graph, ("site",), load_policy())
+    assert "c (2 patients)" in finding.sentence or "tumour=y (2 patients)" in finding.sentence
+    assert "b 1 patients" in finding.sentence
+    table = {"biology": ["x", "y", "z"], "levels": ["a", "b", "c"], "unit": "patient",
+             "groups": [[40, 30, 20], [30, 17, 2], [11, 1, 0]]}  # fmt: skip
+    levels = {"site": [81, 48, 22], "tumour": [90, 49, 12]}
+    data = {name: [{"level": level, "units": n, "rows": n} for level, n in zip(table["levels" if name == "site" else
+            "biology"], of, strict=True)] for name, of in levels.items()}  # fmt: skip
+    known = {"units": 151, "rows": 151, "group_counts": data}
+    audit = sample_audit(findings=(finding,), tables={"site": table}, graph=graph, data=known, policy={}, advice=())
+    found = suppress(audit, BELOW).findings[0]
+    text = f"{found.sentence} {found.details}"
+    assert "fewer than fewer" not in text
+    assert not re.search(r"\b(1|2|3|11|17|20) patients", text), text

@@ -73,14 +73,19 @@ class Marks:
         units = rf"(?:{re.escape(self.unit)}s?|units?|rows?|patients?|slides?|tiles?)"
 
         def count(found: re.Match[str]) -> str:
-            number = int(found[1].replace(",", ""))
+            number = int(found[2].replace(",", ""))
             if number in (0, *self.totals):
                 return found[0]
+            if found[1]:  # a threshold, not a count: which cells are under it is seen, how far is not
+                return f"{found[1]}{max(number, self.below):,}{found[3]}"
             self.hidden += 1
-            few = number < self.below
-            return f"fewer than {self.below}{found[2]}" if few else f"about {self.rounded(number):,}{found[2]}"
+            if number < self.below:
+                return f"fewer than {self.below}{found[3]}"
+            # a part: of its size a range would tell the small one that it hides together with
+            part = 2 * number < max(self.totals, default=0)
+            return f"{self.below} or more{found[3]}" if part else f"about {self.rounded(number):,}{found[3]}"
 
-        text = re.sub(rf"(?<![\d.,])(\d[\d,]*)((?: of [\d,]+)? {units}\b)", count, text)
+        text = re.sub(rf"(?<![\d.,])(fewer than )?(\d[\d,]*)((?: of [\d,]+)? {units}\b)", count, text)
         if self.crossed:
             text, found = re.subn(r"(?<= alone would give )\d[\d.]*%", "what is not shown", text)
             self.hidden += found
