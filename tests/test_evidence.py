@@ -6,10 +6,11 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from report_samples import hostile_audit, sample_audit
+from report_samples import hostile_audit, one_finding, sample_audit
 
 import causalfm as cfm
 from causalfm.auditing import collect_evidence, load_policy, schema_path
@@ -456,3 +457,11 @@ def test_bad_arguments_exit_with_2_and_leave_files_alone(tmp_path, monkeypatch, 
     assert run(monkeypatch, "evidence", "export", *arguments) == 2
     assert words in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_protected_subgroups_of_a_cohort_are_not_called_unasked():
+    """An audit of a cohort asks them under "performance": the record of the subgroups must be that answer."""
+    asked = [replace(one_finding(), question="performance", factor=name) for name in ("site", "sex")]
+    audit = sample_audit(findings=tuple(asked), policy={**load_policy().to_dict(), "subgroups": ["sex"]})
+    answers = of_audit(audit, "0" * 64).answers
+    assert [(a["question"], a["factor"]) for a in answers[:2]] == [("performance", "site"), ("subgroups", "sex")]

@@ -43,13 +43,10 @@ def test_a_sentence_over_many_levels_names_a_few_and_counts_the_rest() -> None:
     few = {("LUAD", f"small{i:03}"): 1 for i in range(110)}
     found = overlap(cohort_of({**cells, **few}, rows=1), GRAPH, ["site"], ["tumour"])
     assert (len(found.levels), len(found.left_out)) == (120, 110)
-    for text, most in ((found.sentence, 1200), (found.target, 250)):
+    for text, most in ((found.sentence, 1000), (found.target, 250)):
         assert len(text) < most
     assert "site009 and 110 more over tumour=LUAD; tumour=LUSC (720 patients)." in found.sentence
-    assert (
-        "; site=small009: fewer than 3 patients in tumour=LUAD (1 patients), tumour=LUSC (0 patients) and 100 more."
-        in found.sentence
-    )
+    assert "; site=small009: fewer than 3 patients in tumour=LUAD (1), tumour=LUSC (0) and 100 more." in found.sentence
 
 
 def test_no_conditioning_is_one_stratum() -> None:
@@ -60,7 +57,7 @@ def test_no_conditioning_is_one_stratum() -> None:
 def test_one_class_in_one_hospital_only() -> None:
     found = overlap(cohort_of({**FULL, ("BRCA", "A"): 7}), GRAPH, ["site"], ["tumour"])
     assert (found.verdict, found.comparable) == ("cannot tell", True)
-    assert found.left_out == ("tumour=BRCA: A 7 patients; not 3 at every compared level",)
+    assert found.left_out == ("tumour=BRCA: patients A 7; not 3 at every compared level",)
     assert found.sentence.startswith("Cannot be compared between levels of site: tumour=BRCA")
     assert found.sentence.endswith("Site is compared between A, B over tumour=LUAD; tumour=LUSC (18 patients).")
 
@@ -68,7 +65,7 @@ def test_one_class_in_one_hospital_only() -> None:
 def test_a_level_with_too_few_patients_is_named() -> None:
     found = overlap(cohort_of({**FULL, ("LUAD", "C"): 2, ("LUSC", "C"): 2}), GRAPH, ["site"], ["tumour"])
     assert (found.verdict, found.levels) == ("cannot tell", ("A", "B"))
-    assert found.left_out[0] == "site=C: fewer than 3 patients in tumour=LUAD (2 patients), tumour=LUSC (2 patients)"
+    assert found.left_out[0] == "site=C: fewer than 3 patients in tumour=LUAD (2), tumour=LUSC (2)"
 
 
 def test_every_cell_left_out_is_listed_with_its_units_and_the_reason() -> None:
@@ -98,7 +95,7 @@ def test_nothing_overlaps() -> None:
 def test_minimum() -> None:
     found = overlap(cohort_of(FULL), GRAPH, ["site"], ["tumour"], minimum=4)
     assert found.strata == ("tumour=LUAD",)
-    assert found.left_out == ("tumour=LUSC: A 3 patients, B 6 patients; not 4 at every compared level",)
+    assert found.left_out == ("tumour=LUSC: patients A 3, B 6; not 4 at every compared level",)
     with pytest.raises(DataError, match="minimum=2: choose a whole number of at least 3"):
         overlap(cohort_of(FULL), GRAPH, ["site"], ["tumour"], minimum=2)
 

@@ -57,7 +57,13 @@ def of_audit(audit: Audit, sha256: str, schema_version: str = SCHEMA_VERSION) ->
     }
     alpha = number_of(audit.policy.get("alpha", 0.05))
     confidence = 1.0 - alpha if 0.0 < alpha < 1.0 else NAN
-    answers = [_of_finding(finding, confidence) for finding in audit.findings]
+    protected = {str(name) for name in audit.policy.get("subgroups", ())} - set(audit.graph.technical)
+    answers = [
+        {**answer, "question": "subgroups"}  # an audit of a cohort asks them with the accuracy at every level
+        if answer["question"] == "performance" and answer["factor"] in protected
+        else answer
+        for answer in (_of_finding(finding, confidence) for finding in audit.findings)
+    ]
     for finding in audit.findings:
         answers += behind(finding, _of_finding(finding, confidence) | {"confidence": confidence})
     return Report(record, audit.assumptions, (*answers, *_not_asked(audit)))
