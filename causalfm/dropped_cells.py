@@ -71,7 +71,7 @@ def lines_left_out(strata: Strata, levels: Sequence[int], kept: Sequence[int], m
     out = []
     for i, level in enumerate(factor.levels):
         if i not in levels:
-            lacking = [f"{strata.stratum_name(k)} ({table[k, i]} {unit}s)" for k in kept if table[k, i] < minimum]
+            lacking = [f"{strata.stratum_name(k)} ({table[k, i]})" for k in kept if table[k, i] < minimum]
             out.append(f"{factor.name}={level}: fewer than {minimum} {unit}s in {listed(lacking)}")
     for w, counts in enumerate(table):
         if w not in kept:

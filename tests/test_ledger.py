@@ -140,7 +140,7 @@ def test_a_changed_ledger_shows(tmp_path, tamper):
     found = record(audit(5), tmp_path)
     assert re.search("do(es)? not follow the lines? before", sentences(found)[0])
     assert path.read_text().startswith(before)  # nothing was mended or lost
-    assert "does not follow" in sentences(record(audit(6), tmp_path))[0], "and it shows for ever"
+    assert "not follow" in sentences(record(audit(6), tmp_path))[0], "and it shows for ever"
 
 
 @pytest.mark.parametrize("tamper", ["cut", "delete", "rewrite"])

@@ -57,7 +57,7 @@ def test_no_conditioning_is_one_stratum() -> None:
 def test_one_class_in_one_hospital_only() -> None:
     found = overlap(cohort_of({**FULL, ("BRCA", "A"): 7}), GRAPH, ["site"], ["tumour"])
     assert (found.verdict, found.comparable) == ("cannot tell", True)
-    assert found.left_out == ("tumour=BRCA: patients A 7; not 3 at every compared level",)
+    assert found.left_out == ("tumour=BRCA: A 7 patients; not 3 at every compared level",)
     assert found.sentence.startswith("Cannot be compared between levels of site: tumour=BRCA")
     assert found.sentence.endswith("Site is compared between A, B over tumour=LUAD; tumour=LUSC (18 patients).")
 
@@ -95,7 +95,7 @@ def test_nothing_overlaps() -> None:
 def test_minimum() -> None:
     found = overlap(cohort_of(FULL), GRAPH, ["site"], ["tumour"], minimum=4)
     assert found.strata == ("tumour=LUAD",)
-    assert found.left_out == ("tumour=LUSC: patients A 3, B 6; not 4 at every compared level",)
+    assert found.left_out == ("tumour=LUSC: A 3 patients, B 6 patients; not 4 at every compared level",)
     with pytest.raises(DataError, match="minimum=2: choose a whole number of at least 3"):
         overlap(cohort_of(FULL), GRAPH, ["site"], ["tumour"], minimum=2)
 

@@ -86,6 +86,7 @@ class Marks:
             return f"{self.below} or more{found[3]}" if part else f"about {self.rounded(number):,}{found[3]}"
 
         text = re.sub(rf"(?<![\d.,])(fewer than )?(\d[\d,]*)((?: of [\d,]+)? {units}\b)", count, text)
+        text = re.sub(r"()(?<=\()(\d[\d,]*)(\))", count, text)  # a count alone in brackets, its unit named before
         if self.crossed:
             text, found = re.subn(r"(?<= alone would give )\d[\d.]*%", "what is not shown", text)
             self.hidden += found
