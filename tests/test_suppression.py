@@ -386,3 +386,19 @@ def test_what_overlap_says_of_cells_tells_no_count() -> None:
     text = f"{found.sentence} {found.details}"
     assert "fewer than fewer" not in text
     assert not re.search(r"\b(1|2|3|11|17|20)( patients|\))", text), text
+
+
+def test_the_other_class_does_not_tell_the_small_one() -> None:
+    """Of 40 patients 92.5% are of one class: three are of the other. Half the sum of two recalls tells the second."""
+    shares = (("site A", 0.075), ("b", 0.925))
+    classes = [{"class": name, "measured": share, "measured low": 0.71} for name, share in shares]
+    recalls = [
+        {"of": "recall of b", "value": 0.79, "patients": 37},
+        {"of": "recall of a", "value": 0.88, "patients": 3},
+    ]
+    accuracies = [{"of": "deployment", "value": 0.81}, {"of": "balanced, deployment", "value": 0.8433}]
+    finding = one_finding(details={"classes": classes, "recall by class": recalls, "accuracies": accuracies})
+    text = render_json(dataclasses.replace(leaky_audit(), findings=(finding,)))
+    for number in ("0.925", "0.075", "0.88", "0.8433"):
+        assert number not in text
+    assert "0.81" in text

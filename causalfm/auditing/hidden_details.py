@@ -152,7 +152,7 @@ def hide_in_finding(finding: Finding, marks: Marks) -> Finding:
     texts: dict[str, Any] = {
         name: marks.text(getattr(finding, name)) for name in ("title", "sentence", "target", "advice")
     }
-    details = marks.value(finding.details)
+    details = marks.value(_without_complements(finding, marks))
     if marks.small(finding.n_groups) or _about_few(finding, marks):
         nothing: dict[str, Any] = dict.fromkeys(("value", "low", "high", "chance"), NAN)
         return dataclasses.replace(
@@ -164,6 +164,23 @@ def hide_in_finding(finding: Finding, marks: Marks) -> Finding:
     if finding.question == "overlap" and finding.n_groups and finding.value == finding.value:
         share = {"value": finding.value * counts["n_groups"] / finding.n_groups}
     return dataclasses.replace(finding, **texts, **counts, **share, details=details)
+
+
+def _without_complements(finding: Finding, marks: Marks) -> Mapping[str, Any]:
+    """Take out what would give a small class away by subtraction: shares of the other classes, means of all recalls."""
+    details = dict(finding.details)
+    if any(str(row.get("class")) in marks.levels for row in details.get("classes", ()) if isinstance(row, Mapping)):
+        details["classes"] = [
+            {key: NAN if key.startswith("measured") else value for key, value in row.items()}
+            for row in details["classes"]
+        ]
+    recalls = [row for row in details.get("recall by class", ()) if isinstance(row, Mapping)]
+    if any(marks.counts(str(key)) and marks.small(value) for row in recalls for key, value in row.items()):
+        details["accuracies"] = [
+            {key: NAN if "balanced" in str(row.get("of")) and _numeric(value) else value for key, value in row.items()}
+            for row in details.get("accuracies", ())
+        ]
+    return details
 
 
 def _about_few(finding: Finding, marks: Marks) -> bool:
