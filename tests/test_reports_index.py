@@ -307,3 +307,19 @@ def test_the_command_writes_a_card_and_keeps_what_is_there(tmp_path, monkeypatch
     assert out.read_text() == "by hand"
     assert typed(monkeypatch, "card", files[0], "--out", out, "--replace") == 0
     assert out.read_text(encoding="utf-8") == numbered_audit(0).to_model_card()
+
+
+def test_a_graph_with_other_columns_is_another_rule_on_the_same_embeddings():
+    """The fingerprint of the data holds the graph's columns: a covariate that was dropped must not hide the change."""
+    from dataclasses import replace
+
+    from report_samples import sample_audit
+
+    from causalfm.auditing.index_records import run_of
+
+    runs = []
+    for day, whole in ((1, "f0"), (2, "f1")):
+        found = sample_audit(data={"rows": 9, "fingerprint": whole, "fingerprint_of_embeddings": "e0"})
+        runs.append(replace(run_of(found, Path("report.json"), Path()), made=f"2026-05-0{day}", graph=f"g{day}"))
+    (changed,) = changed_rules(runs)
+    assert [step["graph"] for step in changed["steps"]] == [True]

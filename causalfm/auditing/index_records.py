@@ -55,6 +55,8 @@ class Run:
         Policy as it was in force.
     answers
         The findings.
+    embeddings
+        Fingerprints of the embeddings alone: they stay when another graph names other columns. Empty if not known.
     """
 
     path: str
@@ -77,6 +79,7 @@ class Run:
     graph: str
     policy: Mapping[str, Any]
     answers: tuple[Answer, ...]
+    embeddings: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def run_of(audit: Audit, path: Path, base: Path) -> Run:
     deployed = "deployment_fingerprint" in data
     prints = ("reference_fingerprint", "deployment_fingerprint") if deployed else ("fingerprint",)
     known = [clean(data[key]) for key in prints if data.get(key)]
+    alone = [f"{key}_of_embeddings" for key in prints]
     tally = {name: sum(f.verdict == name for f in audit.findings) for name in VERDICTS}
     page = path.with_name(PAGE)
     return Run(
@@ -167,6 +171,7 @@ def run_of(audit: Audit, path: Path, base: Path) -> Run:
         graph=clean(graph),
         policy={clean(key): plain(value) for key, value in audit.policy.items()},
         answers=tuple(_answer(finding) for finding in audit.findings),
+        embeddings=" + ".join(clean(data[key]) for key in alone) if all(data.get(key) for key in alone) else "",
     )
 
 

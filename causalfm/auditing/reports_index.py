@@ -89,8 +89,8 @@ def changed_rules(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     by_data: dict[str, list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.made, run.path)):
-        if run.data:
-            by_data.setdefault(run.data, []).append(run)
+        if same_rows := run.embeddings or run.data:
+            by_data.setdefault(same_rows, []).append(run)
     found = []
     for data, same in by_data.items():
         steps = [
