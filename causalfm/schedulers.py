@@ -64,7 +64,8 @@ def scheduled(where: str, limit: int) -> Iterator[int]:
         raise MissingDependencyError("--scheduler needs Dask: pip install 'causalfm[scale]'") from None
     if re.fullmatch(r"local(:[1-9][0-9]*)?", where):
         workers = int(where.partition(":")[2] or _cores())
-        settings = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+        settings = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+        settings["scheduler_kwargs"] = {"dashboard": False}
         share = OWN + max(LEAST, limit // (workers + 1))  # the process that collects holds sums and lists
         with (
             distributed.LocalCluster(host="127.0.0.1", memory_limit=share, **settings) as cluster,
