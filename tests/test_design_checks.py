@@ -101,7 +101,8 @@ def test_a_continuous_factor_is_answered_with_its_self_check() -> None:
     assert shown["size at 5%"]["value"] == expected.size
     assert shown["in units of"] == "the distance between classes of tumour per standard deviation of thickness"
     assert "are compared over site=site0" in finding(audit, "overlap", "thickness").sentence
-    assert [f.question for f in audit.findings if f.factor == "thickness"] == ["overlap", "invariance"]
+    asked = [f.question for f in audit.findings if f.factor == "thickness"]
+    assert asked == ["overlap", "invariance", "effect", "performance"]
     assert list(audit.tables) == ["site"]
     assert audit.graph is graph
     assert any(sentence.startswith("thickness is continuous: of it the audit asks") for sentence in audit.assumptions)
