@@ -116,7 +116,9 @@ def test_a_continuous_factor_that_moves_the_embedding_fails() -> None:
     graph = cfm.CausalGraph.standard(biology="tumour", technical=["site", "thickness"], group="patient")
     audit = cfm.audit(thick(2.0), graph)
     assert finding(audit, "invariance", "thickness").verdict == "fail"
-    assert "thickness exceeds the policy's margin for how far the embedding moves with it." in audit.headline
+    assert (
+        "thickness exceeds the policy's margin for how far the embedding moves with it; one standard" in audit.headline
+    )
     assert audit.verdict == "fail"
 
 
