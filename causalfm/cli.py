@@ -16,9 +16,12 @@ from causalfm.command_options import (
     DeclaredBy,
     Group,
     Head,
+    Junit,
     Keep,
     Missing,
     Out,
+    PolicyFile,
+    PolicyHash,
     Predictions,
     Seed,
     Table,
@@ -30,13 +33,17 @@ from causalfm.command_options import (
     live,
     predictions_of,
     split,
+    tell_plan,
 )
 from causalfm.correct_command import correct
 from causalfm.errors import CausalFMError
+from causalfm.evidence_command import app as evidence
 from causalfm.extract_command import extract
 from causalfm.monitor_command import monitor
+from causalfm.policy_command import policy as policy_commands
 from causalfm.report_command import report
 from causalfm.reports_command import reports
+from causalfm.schedulers import MemoryLimit, PlanOnly, Scheduler, bytes_of, scheduled
 from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
@@ -63,36 +70,55 @@ def audit(
     missing: Missing = "error",
     head: Head = None,
     predictions: Predictions = None,
-    policy: Annotated[Path | None, typer.Option(help="YAML file with margins and thresholds.")] = None,
+    policy: PolicyFile = None,
+    policy_sha256: PolicyHash = None,
     corrections: Annotated[
         str, typer.Option(help="Try correctors where a factor fails: none, quick or full; default: the policy's.")
     ] = "",
     out: Out = Path("audit-report"),
+    junit: Junit = None,
     seed: Seed = 0,
+    scheduler: Scheduler = "",
+    memory_limit: MemoryLimit = "",
+    plan_only: PlanOnly = False,
 ) -> None:
     """Audit embeddings. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input."""
     import causalfm
     from causalfm.auditing import load_policy
+    from causalfm.auditing.junit import render_junit
+    from causalfm.auditing.ledger import read_ledger, record
+    from causalfm.auditing.report import write_text
     from causalfm.demo import write_reports
 
     check_folder(out)
     declared = graph_of(graph, biology, technical, covariates, group, declared_by)
-    rules = load_policy(policy)
+    rules = load_policy(policy, sha256=policy_sha256)
+    read_ledger(out)  # one that cannot be read must not cost the run
     model = head_of(head)
-    cohort = cohort_of(path if len(path) > 1 else path[0], obs, key, keep, declared)
-    with live() as progress:
-        result = causalfm.audit(
-            cohort,
-            declared,
-            predictions=predictions_of(predictions, cohort),
-            model=model,
-            policy=rules,
-            missing=missing,  # type: ignore[arg-type]
-            corrections=corrections or None,  # type: ignore[arg-type]
-            progress=progress,
-            random_state=seed,
-        )
-        page = write_reports(result, out)
+    files = path if len(path) > 1 else path[0]
+    limit = bytes_of(memory_limit) if scheduler or memory_limit or plan_only else None
+    with scheduled(scheduler, limit or 0) as workers:
+        cohort = cohort_of(files, obs, key, keep, declared, limit)
+        if limit is not None:
+            tell_plan(cohort, declared, model=model is not None, workers=workers)
+        if plan_only:
+            return
+        with live() as progress:
+            result = causalfm.audit(
+                cohort,
+                declared,
+                predictions=predictions_of(predictions, cohort),
+                model=model,
+                policy=rules,
+                missing=missing,  # type: ignore[arg-type]
+                corrections=corrections or None,  # type: ignore[arg-type]
+                progress=progress,
+                random_state=seed,
+            )
+            result = record(result, out)
+            page = write_reports(result, out)
+    if junit is not None:
+        write_text(render_junit(result), junit)
     summary(result, page)
     raise typer.Exit(result.exit_code)
 
@@ -168,14 +194,15 @@ def doctor() -> None:
     raise typer.Exit(int(any(c.verdict == "fail" and c.details["required"] for c in checks)))
 
 
+app.add_typer(evidence, name="evidence")
 app.command()(extract)
 app.command()(report)
 app.command()(reports)
 app.command()(card)
 app.command()(shift)
 
-
 app.command()(monitor)
+app.add_typer(policy_commands, name="policy")
 
 
 def main() -> None:
@@ -220,14 +247,19 @@ def _encoders(paths: list[Path], keys: list[str], names: list[str]) -> dict[str,
 
 
 def summary(result: Audit, page: Path) -> None:
-    """Print the verdict, the findings and where the report is."""
+    """Print the verdict, the findings, what was run before and where the report is."""
+    from causalfm.auditing.ledger_words import sentences
+
     typer.echo(f"{result.verdict.upper()}: {result.headline}")
     for finding in result.findings:
-        typer.echo(f"  {finding.verdict:12} {finding.sentence}")
+        mark = "" if finding.monitored else "(not monitored) "
+        typer.echo(f"  {finding.verdict:12} {mark}{finding.sentence}")
     for advice in result.advice:
         typer.echo(f"  {advice.factor}: {advice.sentence}")
         if advice.command:
             typer.echo(f"    {advice.command}")
+    for sentence in sentences(result):
+        typer.echo(f"  {sentence}")
     typer.echo(f"Report: {page.resolve()}")
 
 

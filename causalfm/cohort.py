@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +12,7 @@ import pandas as pd
 
 from causalfm.arguments import did_you_mean
 from causalfm.errors import DataError, positions
+from causalfm.fingerprinting import fingerprints
 from causalfm.lazy_rows import part_of
 from causalfm.validation import (
     aligned_matrix,
@@ -267,13 +267,7 @@ class Cohort:
 
     def fingerprint(self, columns: Iterable[str] = ()) -> str:
         """SHA-256 of the embeddings and of the named columns, as hexadecimal text: ties a report to its data."""
-        digest = hashlib.sha256(f"{self.X.shape}{self.X.dtype.str}".encode())
-        for rows in row_blocks(self.X):
-            digest.update(np.ascontiguousarray(self.X[rows]).view(np.uint8).data)
-        for name in columns:
-            digest.update(str(name).encode())
-            digest.update("\x1f".join(self.column(name).astype(object).map(str)).encode())
-        return digest.hexdigest()
+        return fingerprints(self.X, ((name, self.column(name)) for name in columns))[1]
 
     @classmethod
     def from_anndata(cls, adata: AnnData, *, obsm: str | None = None) -> Cohort:

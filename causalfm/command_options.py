@@ -25,11 +25,25 @@ DeclaredBy = Annotated[str, typer.Option(help="Who declared the graph: the repor
 Keep = Annotated[list[str] | None, typer.Option(help="COLUMN=LEVEL: keep these rows only; repeat for more levels.")]
 Missing = Annotated[str, typer.Option(help="Missing values in these columns: error, level or drop.")]
 Head = Annotated[
-    Path | None, typer.Option(help="Downstream head to audit: .safetensors file that RobustHead.save wrote.")
+    Path | None,
+    typer.Option(
+        help="Downstream head to audit: .safetensors file that RobustHead.save wrote, or the word linear: a linear "
+        "head is fitted here and decides about units that it has not seen."
+    ),
 ]
 Predictions = Annotated[
     Path | None,
     typer.Option(help="Or probabilities of the rows, in their order: .csv or .parquet with a column for each class."),
+]
+Junit = Annotated[Path | None, typer.Option(help="Write JUnit XML too, for a gate: a case for each finding.")]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="YAML file with margins, thresholds and subgroups, see 'causalfm policy'; default: causalfm's own."
+    ),
+]
+PolicyHash = Annotated[
+    str | None, typer.Option("--policy-sha256", help="Run only if the policy has this SHA-256, as it was announced.")
 ]
 Out = Annotated[Path, typer.Option(help="Folder for the report.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of folds, permutations and draws.")]
@@ -56,24 +70,42 @@ def graph_of(
 
 
 def cohort_of(
-    path: Path | list[Path], obs: list[Path] | None, key: str | None, keep: list[str] | None, graph: CausalGraph
+    path: Path | list[Path],
+    obs: list[Path] | None,
+    key: str | None,
+    keep: list[str] | None,
+    graph: CausalGraph,
+    memory_limit: int | None = None,
 ) -> Cohort:
-    """Read a cohort and keep the levels asked for; messages show levels of the graph's factors only."""
+    """Read a cohort and keep the levels asked for; messages show levels of the graph's factors only.
+
+    With a limit in bytes the embeddings stay outside memory.
+    """
     from causalfm.arrows import names
     from causalfm.io import read
     from causalfm.selection import select_levels
 
-    cohort = read(path, obs or None, key=key)
+    cohort = read(path, obs or None, key=key, lazy=memory_limit is not None, memory_limit=memory_limit)
     if not keep:
         return cohort
     ids = {*graph.groups, *names(graph.specimen)}
     return select_levels(cohort, pairs(keep), public=set(graph.measured) - ids)
 
 
+def tell_plan(cohort: Cohort, graph: CausalGraph, *, model: bool, workers: int) -> None:
+    """Print what an audit of embeddings outside memory will read and hold; one that does not fit is refused."""
+    from causalfm.auditing.audit_plan import plan_audit
+
+    plan = plan_audit(cohort, graph, model=model, workers=workers)
+    for line in plan.lines():
+        typer.echo(line)
+    plan.refuse_what_does_not_fit()
+
+
 def head_of(path: Path | None) -> Any:
-    """Return a head on embeddings from its file."""
-    if path is None:
-        return None
+    """Return a head on embeddings from its file; ``linear`` stays a word: the audit fits one."""
+    if path is None or str(path) == "linear":
+        return None if path is None else "linear"
     from causalfm.training import RobustHead
 
     return RobustHead.load(path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 GRAM_BLOCK = 2048  # patients per block of the Gram matrix
+SQUARE_BYTES = 64 * 2**20  # of the cells' d x d matrices held at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +101,39 @@ def cell_covariances(
         df = (count - 1.0) * (1.0 - n_covariates / max(1.0, (count - 1.0).sum()))
     trace = np.bincount(codes, (residuals**2).sum(axis=1), n_cells) / df
     onehot = np.eye(n_cells)[codes]
-    product = np.zeros((n_cells, n_cells))
-    for start in range(0, len(residuals), GRAM_BLOCK):
-        rows = slice(start, start + GRAM_BLOCK)
-        product += onehot[rows].T @ ((residuals[rows] @ residuals.T) ** 2 @ onehot)
-    product /= np.outer(df, df)
+    product = squared_products(residuals, onehot) / np.outer(df, df)
     raw = np.diag(product)
     unbiased = df**2 / ((df - 1.0) * (df + 2.0)) * (raw - trace**2 / df)
     floor = trace**2 / residuals.shape[1]
     np.fill_diagonal(product, np.maximum(unbiased, floor))
     return CellCovariances(residuals, codes, df, trace, product)
+
+
+def squared_products(residuals: np.ndarray, onehot: np.ndarray) -> np.ndarray:
+    """Sum ``(r_g' r_h)^2`` over the patients g and h of two cells, ``(C, C)``: the cells' ``tr(T_a T_b)``.
+
+    Parameters
+    ----------
+    residuals
+        ``(G, d)``.
+    onehot
+        ``(G, C)`` indicators of cells.
+
+    Notes
+    -----
+    Through the inner products of patients, ``G^2 d`` operations, or through ``T_a = sum_g r_g r_g'`` some columns at a
+    time, ``(G + C^2) d^2``: whichever is less, so that time does not grow with the square of the patients.
+    """
+    (G, d), C = residuals.shape, onehot.shape[1]
+    out = np.zeros((C, C))
+    if (G + C**2) * d < G**2:
+        cells = [residuals[member] for member in onehot.T.astype(bool)]
+        step = max(1, SQUARE_BYTES // (8 * C * d))
+        for start in range(0, d, step):
+            squares = np.stack([(rows[:, start : start + step].T @ rows).reshape(-1) for rows in cells])
+            out += squares @ squares.T
+        return out
+    for start in range(0, G, GRAM_BLOCK):
+        block = slice(start, start + GRAM_BLOCK)
+        out += onehot[block].T @ ((residuals[block] @ residuals.T) ** 2 @ onehot)
+    return out

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from causalfm.auditing import Audit, Comparison, audit
+from causalfm.auditing.ledger import record
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.io import write
@@ -61,15 +62,21 @@ def run_demo(
     }
     cohort = Cohort(X, obs, info)
     graph = CausalGraph.standard(biology="tumour", technical=["site", "scanner"], covariates=["age"], group="patient")
-    result = audit(cohort, graph, progress=progress, random_state=random_state)
+    # a linear head stands for the model of a user, so that the report shows decisions too
+    result = audit(cohort, graph, model="linear", progress=progress, random_state=random_state)
     write(cohort, folder / "embeddings.npz")
     write_reports(result, folder)
     return result
 
 
 def write_reports(result: Audit | Comparison, out: str | Path, name: str = "report") -> Path:
-    """Write ``<name>.html``, ``.md`` and ``.json``, of an audit ``model-card.md`` too; return the path of the page."""
+    """Write ``<name>.html``, ``.md`` and ``.json``, of an audit ``model-card.md`` too; return the path of the page.
+
+    An audit is entered in the folder's ledger, ``audits.jsonl``, before: no report without a line.
+    """
     folder = Path(out)
+    if isinstance(result, Audit):
+        result = record(result, folder, f"{name}.json")
     page = folder / f"{name}.html"
     result.to_html(page)
     result.to_markdown(folder / f"{name}.md")

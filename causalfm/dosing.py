@@ -11,6 +11,7 @@ import pandas as pd
 
 from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort
+from causalfm.dropped_cells import strata_left_out
 from causalfm.errors import DataError, positions
 from causalfm.matching import covariate_means
 from causalfm.positivity import MIN_GROUPS, CompleteTable, Overlap, nesting_parents
@@ -63,9 +64,9 @@ class Doses:
         """Mask ``(G,)`` of the units in these strata."""
         return np.isin(self.strata.stratum, kept)
 
-    def left_out(self, kept: Sequence[int], minimum: int) -> tuple[str, ...]:
-        """Name the other strata, each with its reason."""
-        out = []
+    def left_out(self, kept: Sequence[int], minimum: int) -> dict[int, str]:
+        """Give the reason of every other stratum."""
+        out = {}
         for w, values in self._parts():
             if w not in kept:
                 why = f"range {self.shown(values.min())} to {self.shown(values.max())}, apart from the others"
@@ -73,8 +74,8 @@ class Doses:
                     why = f"{len(values)} {self.strata.unit}s, not {minimum}"
                 elif np.ptp(values) == 0:
                     why = f"{self.name} is the same in all {len(values)} {self.strata.unit}s"
-                out.append(f"{self.strata.stratum_name(w)}: {why}")
-        return tuple(out)
+                out[w] = why
+        return out
 
     def _parts(self) -> list[tuple[int, np.ndarray]]:
         return [(w, self.values[self.strata.stratum == w]) for w in range(self.strata.n_strata)]
@@ -195,7 +196,8 @@ def _overlap(cohort: Cohort, graph: CausalGraph, name: str, given: Sequence[str]
             name, tuple(given), "cannot tell", sentence, False, (), (), (why,), None, minimum, nested, continuous=True
         )
     inside = doses.values[doses.inside(kept)]
-    out = doses.left_out(kept, minimum)
+    reasons = doses.left_out(kept, minimum)
+    out = tuple(f"{doses.strata.stratum_name(w)}: {why}" for w, why in reasons.items())
     values = f"{doses.shown(inside.min())} to {doses.shown(inside.max())}"
     names = tuple(doses.strata.stratum_name(w) for w in kept)
     sentence = f"Values of {name} from {values} are compared over {'; '.join(names)} ({len(inside)} {unit}s)."
@@ -203,9 +205,8 @@ def _overlap(cohort: Cohort, graph: CausalGraph, name: str, given: Sequence[str]
         sentence = f"Values of {name} cannot be compared in {'; '.join(out)}. {sentence}"
     verdict: Verdict = "cannot tell" if out else "pass"
     table = CompleteTable((0,), kept, len(inside))
-    return Overlap(
-        name, tuple(given), verdict, sentence, True, (values,), names, out, table, minimum, nested, continuous=True
-    )
+    found = name, tuple(given), verdict, sentence, True, (values,), names, out, table, minimum, nested
+    return Overlap(*found, continuous=True, cells=strata_left_out(doses.strata, reasons))
 
 
 def _given_away(cohort: Cohort, doses: Doses, kept: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from causalfm.formats.corrections import NAME, joined
 from causalfm.formats.croma_manifests import read_croma
 from causalfm.formats.extractions import read_extraction
 from causalfm.formats.kinds import kind_of, manifest_of
+from causalfm.formats.lazy_arrays import lazily_mapped
 from causalfm.formats.loaded import Loaded
 from causalfm.formats.parquet import read_parquet, stack, write_parquet
 from causalfm.formats.slides import read_slides, slide_files
 from causalfm.formats.stores import read_zarr, write_zarr
 from causalfm.formats.tensor_manifests import read_eva, read_slide2vec
+from causalfm.lazy_rows import as_rows, is_dask
 from causalfm.tables import existing, join_tables, mixed_columns, odd_columns, read_tables
 
 FilePath = str | os.PathLike[str]
@@ -32,7 +35,12 @@ Table = pd.DataFrame | FilePath
 
 
 def read(
-    path: FilePath | Sequence[FilePath], obs: Table | Sequence[Table] | None = None, *, key: str | None = None
+    path: FilePath | Sequence[FilePath],
+    obs: Table | Sequence[Table] | None = None,
+    *,
+    key: str | None = None,
+    lazy: bool = False,
+    memory_limit: int | None = None,
 ) -> Cohort:
     """Read embeddings and their table; ``docs/formats.md`` has an example of each format.
 
@@ -57,6 +65,11 @@ def read(
     key
         Array of an npz file or Zarr group, ``obsm`` key of an AnnData, data set of slide files (``features``), model
         of a croma folder.
+    lazy
+        Leave the embeddings where they are and read a few chunks at a time, on Dask (``docs/scale.md``): Zarr, parquet,
+        ``.npy``, ``.h5ad`` and folders of :func:`causalfm.extract`. The table is read into memory.
+    memory_limit
+        With ``lazy``: bytes of embeddings that may be held at once; None: a quarter of the memory that is free.
 
     Returns
     -------
@@ -79,17 +92,22 @@ def read(
     source = _sources(paths, slides=kind == "trident")
     source += _sources([Path(t) for t in given if not isinstance(t, pd.DataFrame)])
     table = join_tables(tables) if tables else None
+    if lazy and kind not in _LAZY:
+        raise DataError(f"lazy=True reads {', '.join(_LAZY)}; {paths[0].name!r} is {kind}: write it as one of these.")
+    if memory_limit is not None and not lazy:
+        raise DataError("memory_limit= says how much of a lazy cohort is held at once: pass lazy=True with it.")
     if kind in _BY_SLIDE:
         loaded = _BY_SLIDE[kind](paths, key, table)
         assert loaded.obs is not None
         table = join_tables([loaded.obs])
     else:
-        each = [_READERS[kind](p, key) for p in paths]
+        each = [_outside(_LAZY[kind](p, key)) if lazy else _READERS[kind](p, key) for p in paths]
         loaded = each[0] if len(each) == 1 else _joined(each, paths)
         own = [_own_table(p, part, needed=table is None) for p, part in zip(paths, each, strict=True)]
         table, loaded = _with_table(loaded, [o for o in own if o is not None], table)
     build = Cohort._of_finite if loaded.finite else Cohort
-    return build(loaded.X, table, {"source": source, "format": kind, **loaded.info})
+    X = as_rows(loaded.X, memory_limit)
+    return build(X, table, {"source": source, "format": kind, **loaded.info})
 
 
 def write(cohort: Cohort, path: FilePath) -> Path:
@@ -132,6 +150,10 @@ def write(cohort: Cohort, path: FilePath) -> Path:
         )
         raise DataError(f"{path.name!r}: obs cannot be stored ({type(error).__name__}): {where}.") from None
     return path
+
+
+def _outside(part: Loaded) -> Loaded:
+    return part if is_dask(part.X) else replace(part, X=lazily_mapped(part.X))
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -223,6 +245,13 @@ _READERS: dict[str, Callable[[Path, str | None], Loaded]] = {
     "croma": lambda path, key: read_croma(manifest_of(path), key),
     "eva": lambda path, key: read_eva(manifest_of(path), key),
     "extraction": lambda path, key: read_extraction(path, _READERS),
+}
+_LAZY: dict[str, Callable[[Path, str | None], Loaded]] = {
+    "npy": read_npy,
+    "parquet": partial(read_parquet, lazy=True),
+    "h5ad": partial(read_h5ad, lazy=True),
+    "zarr": partial(read_zarr, lazy=True),
+    "extraction": lambda path, key: read_extraction(path, _LAZY),
 }
 _BY_SLIDE: dict[str, Callable[[list[Path], str | None, pd.DataFrame | None], Loaded]] = {
     "trident": _read_trident,

@@ -36,7 +36,8 @@ def plot_overlap(table: Mapping[str, Any], ax: Any = None, *, factor: str = "", 
     Parameters
     ----------
     table
-        ``{"biology": [...], "levels": [...], "groups": [[...]]}``, one row of ``groups`` per biology level.
+        ``{"biology": [...], "levels": [...], "groups": [[...]]}``, one row of ``groups`` per biology level; text in
+        place of a count is shown as it is.
     ax
         Axes to draw on; a new figure if None.
     factor
@@ -54,17 +55,19 @@ def plot_overlap(table: Mapping[str, Any], ax: Any = None, *, factor: str = "", 
     columns, rows, counts = table["biology"], table["levels"], table["groups"]
     steep = any(len(short(name, 24)) > 9 for name in columns)
     ax = new_axes(ax, ((0.85 if len(columns) <= 8 else 0.55) * len(columns), 0.36 * len(rows)))
-    most = max([count for row in counts for count in row], default=0)
+    most = max([count for row in counts for count in row if not isinstance(count, str)], default=0)
     for x in range(len(columns)):
         for y in range(len(rows)):
             count = counts[x][y]
-            share = math.sqrt(count / most) if most else 0.0  # square root: small cells stay distinguishable
+            known = 0 if isinstance(count, str) else count  # text: the count is hidden, the cell is not empty
+            share = math.sqrt(known / most) if most else 0.0  # square root: small cells stay distinguishable
             face = (*rgb(BLUE), 0.06 + 0.5 * share) if count else "none"
             cell = Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, facecolor=face, edgecolor=GREY if not count else "none")
             cell.set(linewidth=0.6, hatch=None if count else "////", hatch_linewidth=0.6)
             ax.add_patch(cell)
             if count:
-                write(ax, x + 0.5, y + 0.5, number(int(count)), ha="center", va="center", fontsize=9)
+                text = count if isinstance(count, str) else number(int(count))
+                write(ax, x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=9)
     ax.set(xlim=(0, len(columns)), ylim=(len(rows), 0))
     _ticks(ax.xaxis, columns, rotation=35 if steep else 0, ha="left" if steep else "center")
     _ticks(ax.yaxis, rows, rotation=0, ha="right")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort
+from causalfm.dropped_cells import cells_left_out, lines_left_out, listed
 from causalfm.errors import DataError
 from causalfm.matching import told_apart
 from causalfm.pairing import Pairing, pair_rows
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 MIN_GROUPS = 3  # least patients per cell: an unbiased tr(S^2) needs two degrees of freedom
 MAX_SUBSETS = 4096
-SHOWN = 10  # names in a sentence
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class Overlap(Result):
         True if levels are compared within units that were seen at several of them.
     continuous
         True if the factor has values in place of levels: see :func:`causalfm.dosing.comparable_doses`.
+    cells
+        One row per cell that holds units and takes no part: its stratum by column, its level, its units, the reason.
     """
 
     factor: str
@@ -85,6 +87,7 @@ class Overlap(Result):
     nested_in: str | None = None
     paired: bool = False
     continuous: bool = False
+    cells: tuple[Mapping[str, Any], ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the one row of this check."""
@@ -95,8 +98,8 @@ class Overlap(Result):
     @property
     def target(self) -> str:
         """Population that a comparison over this table holds for."""
-        how = _listed(self.strata, "; ")
-        return f"{_listed(self.levels)}, {how if self.paired else f'standardised over {how}'}"
+        how = listed(self.strata, "; ")
+        return f"{listed(self.levels)}, {how if self.paired else f'standardised over {how}'}"
 
 
 def complete_table(counts: np.ndarray, minimum: int = MIN_GROUPS) -> CompleteTable | None:
@@ -176,22 +179,27 @@ def overlap(
         else:
             where = ", ".join(given) or "the cohort"
             why = f"no stratum of {where} holds two levels of {name} with {minimum} {strata.unit}s each"
-        sentence = _capital(why) + "."
-        return Overlap(name, tuple(given), "cannot tell", sentence, False, (), (), (why,), None, minimum, nested)
+        sentence, cells = _capital(why) + ".", cells_left_out(strata, (), (), minimum)
+        return Overlap(
+            name, tuple(given), "cannot tell", sentence, False, (), (), (why,), None, minimum, nested, cells=cells
+        )
     if apart := told_apart(cohort, strata, inside(strata, best)):
         why = f"the ranges of {' and '.join(strata.continuous)} at {apart} have nothing in common"
         sentence = f"{_capital(why)}: a comparison would rest on extrapolation alone."
         return Overlap(name, tuple(given), "cannot tell", sentence, False, (), (), (why,), None, minimum, nested)
     levels = tuple(strata.level.levels[i] for i in best.levels)
     names = tuple(strata.stratum_name(w) for w in best.strata)
-    out = _left_out(strata, best, minimum)
+    out = lines_left_out(strata, best.levels, best.strata, minimum)
     sentence = _capital(
-        f"{name} is compared between {_listed(levels)} over {_listed(names, '; ')} ({best.patients} {strata.unit}s)."
+        f"{name} is compared between {listed(levels)} over {listed(names, '; ')} ({best.patients} {strata.unit}s)."
     )
     if out:
-        sentence = f"Cannot be compared between levels of {name}: {_listed(out, '; ')}. {sentence}"
+        sentence = f"Cannot be compared between levels of {name}: {listed(out, '; ')}. {sentence}"
     verdict: Verdict = "cannot tell" if out else "pass"
-    return Overlap(name, tuple(given), verdict, sentence, True, levels, names, tuple(out), best, minimum, nested)
+    cells = cells_left_out(strata, best.levels, best.strata, minimum)
+    return Overlap(
+        name, tuple(given), verdict, sentence, True, levels, names, tuple(out), best, minimum, nested, cells=cells
+    )
 
 
 def comparable_set(
@@ -251,42 +259,30 @@ def _paired_overlap(pairing: Pairing, given: tuple[str, ...], minimum: int, nest
     used = int(pairing.informative(levels).sum())
     names = tuple(factor.levels[i] for i in levels)
     where = f"within {used} {unit}s"
-    sentence = f"{_capital(factor.name)} is compared between {_listed(names)} {where}, each its own control."
+    sentence = f"{_capital(factor.name)} is compared between {listed(names)} {where}, each its own control."
     out = tuple(
         f"{factor.name}={level}: not seen beside every compared level in {minimum} {unit}s"
         for i, level in enumerate(factor.levels)
         if i not in levels
     )
+    held = np.diag(pairing.together())
+    cells = tuple(
+        {
+            factor.name: level,
+            f"{unit}s": int(held[i]),
+            "reason": f"not beside every compared level in {minimum} {unit}s",
+        }
+        for i, level in enumerate(factor.levels)
+        if i not in levels
+    )
     if out:
-        sentence = f"Cannot be compared between levels of {factor.name}: {_listed(out, '; ')}. {sentence}"
+        sentence = f"Cannot be compared between levels of {factor.name}: {listed(out, '; ')}. {sentence}"
     if idle := pairing.groups.n_levels - used:
         sentence += f" The other {idle} {unit}s show no two of these levels within the same {unit}{same}: no part."
     verdict: Verdict = "cannot tell" if out else "pass"
     table = CompleteTable(levels, (), used)
-    return Overlap(
-        factor.name, given, verdict, sentence, True, names, (where,), out, table, minimum, nested, paired=True
-    )
-
-
-def _left_out(strata: Strata, kept: CompleteTable, minimum: int) -> list[str]:
-    """Levels and strata outside the complete table, each with its reason."""
-    unit, factor = strata.unit, strata.level
-    out = [
-        f"{factor.name}={level}: too few {unit}s beside the other levels"
-        for i, level in enumerate(factor.levels)
-        if i not in kept.levels
-    ]
-    for w, counts in enumerate(strata.counts()):
-        if w not in kept.strata:
-            held = _listed([f"{level} {n}" for level, n in zip(factor.levels, counts, strict=True) if n])
-            out.append(f"{strata.stratum_name(w)}: {unit}s {held}; not {minimum} at every compared level")
-    return out
-
-
-def _listed(names: Sequence[str], between: str = ", ") -> str:
-    """Join the first names and count the rest; all of them are in the result's fields."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return between.join(names[:SHOWN]) + more
+    found = factor.name, given, verdict, sentence, True, names, (where,), out, table, minimum, nested
+    return Overlap(*found, paired=True, cells=cells)
 
 
 def _capital(text: str) -> str:

@@ -16,12 +16,23 @@ def report(
 ) -> None:
     """Render an audit again from its JSON. Exit code 0: done, 2: bad input."""
     from causalfm.auditing import load_audit
+    from causalfm.auditing.report import write_text
+    from causalfm.errors import CausalFMError, DataError
 
     folder = path.parent if out is None else out
     check_folder(folder)
     audit = load_audit(path)
-    page = folder / f"{path.stem}.html"
-    audit.to_html(page)
-    audit.to_markdown(page.with_suffix(".md"))
+    try:
+        page, text = audit.to_html(), audit.to_markdown()
+    except CausalFMError:
+        raise
+    except Exception as error:  # the schema leaves tables and settings behind a number free, and templates read them
+        raise DataError(
+            f"{path.name!r} fits its schema, but its tables or details are not as causalfm writes them "
+            f"({type(error).__name__}): undo the change, or audit again."
+        ) from None
+    target = folder / f"{path.stem}.html"
+    write_text(page, target)
+    write_text(text, target.with_suffix(".md"))
     typer.echo(f"{audit.verdict.upper()}: {audit.headline}")
-    typer.echo(f"Report: {page.resolve()}")
+    typer.echo(f"Report: {target.resolve()}")

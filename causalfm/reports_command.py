@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from causalfm.command_options import live
 from causalfm.errors import DataError
 
 LIMIT = 5 * 2**20
@@ -23,7 +24,8 @@ def reports(
     from causalfm.auditing import index_reports
 
     page = folder / "index.html" if out is None else out
-    index = index_reports(folder, page)
+    with live() as progress:
+        index = index_reports(folder, page, progress=progress)
     for one in index.broken:
         typer.echo(f"not readable: {one.path}: {one.reason}", err=True)
     for change in index.changed:

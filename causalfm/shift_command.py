@@ -14,9 +14,12 @@ from causalfm.command_options import (
     DeclaredBy,
     Group,
     Head,
+    Junit,
     Keep,
     Missing,
     Out,
+    PolicyFile,
+    PolicyHash,
     Predictions,
     Seed,
     Table,
@@ -58,11 +61,13 @@ def shift(
     head: Head = None,
     predictions: Predictions = None,
     deployment_predictions: Predictions = None,
-    policy: Annotated[Path | None, typer.Option(help="YAML file with margins, thresholds and subgroups.")] = None,
+    policy: PolicyFile = None,
+    policy_sha256: PolicyHash = None,
     corrections: Annotated[
         str, typer.Option(help="Try correctors and augmentation on left-out sites: none, quick or full.")
     ] = "",
     out: Out = Path("shift-report"),
+    junit: Junit = None,
     seed: Seed = 0,
 ) -> None:
     """Audit a deployment before it happens. Exit code 0: pass, 1: fail, 3: cannot tell, 2: bad input.
@@ -72,6 +77,9 @@ def shift(
     """
     import causalfm
     from causalfm.auditing import load_policy
+    from causalfm.auditing.junit import render_junit
+    from causalfm.auditing.ledger import read_ledger, record
+    from causalfm.auditing.report import write_text
     from causalfm.cli import summary
     from causalfm.demo import write_reports
 
@@ -81,7 +89,8 @@ def shift(
         raise typer.BadParameter("--predictions and --deployment-predictions go together.")
     check_folder(out)
     declared = graph_of(graph, biology, technical, covariates, group, declared_by)
-    rules, model = load_policy(policy), head_of(head)
+    rules, model = load_policy(policy, sha256=policy_sha256), head_of(head)
+    read_ledger(out)  # one that cannot be read must not cost the run
     first = cohort_of(reference, obs, key, keep, declared)
     if deployment is None:
         first, second = _parted(first, pairs(at or [], "--at"), declared)
@@ -108,7 +117,10 @@ def shift(
             progress=progress,
             random_state=seed,
         )
+        result = record(result, out)
         page = write_reports(result, out)
+    if junit is not None:
+        write_text(render_junit(result), junit)
     summary(result, page)
     raise typer.Exit(result.exit_code)
 

@@ -14,6 +14,7 @@ from causalfm.lazy_rows import LazyRows, as_rows
 from causalfm.row_tasks import map_blocks
 
 BLOCK_BYTES = 64 * 2**20
+TEXT_ROWS = 2**16
 MISSING_LEVEL = "(missing)"
 
 
@@ -38,12 +39,10 @@ def row_blocks(X: np.ndarray | LazyRows) -> Iterator[slice]:
 def aligned_matrix(X: Any, obs: pd.DataFrame) -> np.ndarray:
     """Return embeddings as an array with the rows of the table; nothing is aligned by guessing.
 
-    A Dask array becomes :class:`causalfm.lazy_rows.LazyRows`, which engines read as they read an array.
-
     Parameters
     ----------
     X
-        Arrays are returned as they are; lists, DataFrames and CPU tensors are converted.
+        Arrays are returned as they are, Dask arrays as lazy rows; lists, DataFrames and CPU tensors are converted.
     obs
         The table. The index of a DataFrame ``X`` must equal its index.
 
@@ -267,6 +266,13 @@ def encode_levels(column: pd.Series, name: str, *, private: bool) -> tuple[np.nd
         shown = "" if private else f": {', '.join(sorted({v for v in names if names.count(v) > 1}))}"
         raise DataError(f"column {name!r} has levels that read the same as text{shown}. Convert it with astype(str).")
     return codes, tuple(names)
+
+
+def texts(column: pd.Series) -> Iterator[bytes]:
+    """Yield a column as text, joined by the unit separator, some rows at a time: all at once it could fill memory."""
+    for start in range(0, len(column), TEXT_ROWS):
+        part = column.iloc[start : start + TEXT_ROWS].astype(object).map(str)
+        yield ("\x1f" * (start > 0) + "\x1f".join(part)).encode()
 
 
 def varies_within(column: pd.Series, codes: np.ndarray, first: np.ndarray) -> bool:

@@ -200,7 +200,7 @@ CASES = {
         "no row",
         "site, lab",
     ),
-    "policy entry": (policy("version: 1\nname: p\nalpha: 2\n"), "p.yaml", "alpha", "effect_ratio"),
+    "policy entry": (policy("version: 1\nname: p\nalfa: 2\n"), "p.yaml", "line 3", "alfa", "Did you mean 'alpha'?"),
     "policy margin": (policy("version: 1\nname: p\neffect_ratio: -1\n"), "p.yaml", "effect_ratio", "-1"),
     "policy NaN": (policy("version: 1\nname: p\neffect_ratio: .nan\n"), "p.yaml", "effect_ratio", "nan"),
     "policy as a path": (lambda t: cfm.audit(cohort(), graph(), policy="p.yaml"), "policy", "load_policy"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
@@ -70,7 +73,7 @@ class Visit:
               });
             }"""
         )
-        most = self.page.locator("a, summary, [tabindex]").count() + 1
+        most = self.page.locator("a, summary, button, input, select, [tabindex]").count() + 1
         for _ in range(most):
             self.page.keyboard.press("Tab")
         return self.page.evaluate("window.stops.map(({target, ...stop}) => stop)")
@@ -106,3 +109,17 @@ def visit(browser: Any, path: Path, *, width: int = 1280, scheme: str = "light",
 def executed(page: Any) -> bool:
     """Tell whether a hostile name ran as a script (they all set the same variable)."""
     return bool(json.loads(page.evaluate("JSON.stringify(window.executed !== undefined)")))
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Start Debian's Chromium; Playwright never downloads one. Without it the test is skipped."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("chromium not found: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--disable-gpu", "--disable-quic"])
+        yield browser
+        browser.close()

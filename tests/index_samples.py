@@ -17,7 +17,7 @@ SOURCES = ("archive of the north", "archive of the south", "TCGA slides")
 
 
 def numbered_audit(i: int) -> Audit:
-    """Return audit ``i`` of a series: other encoders, dates, verdicts and numbers; every tenth on the data before it."""
+    """Return audit ``i``: other encoders, dates, verdicts, numbers; every tenth on the data before it, more loosely."""
     keep = slice(None) if i % 3 == 0 else slice(5, 8) if i % 3 == 1 else slice(7, None)
     moved = [dataclasses.replace(f, value=f.value + i / 1e4) for f in sample_findings()[keep]]
     policy = load_policy().to_dict() | {"name": f"policy {i % 4}", "effect_ratio": 0.8 if i % 10 == 9 else 0.5}

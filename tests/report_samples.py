@@ -6,8 +6,14 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from causalfm.auditing.findings import Advice, Audit, Finding
+from causalfm.auditing.policy import load_policy
+from causalfm.auditing.questions import overlap_finding
+from causalfm.auditing.running import data_of
+from causalfm.cohort import Cohort
+from causalfm.crosstabs import cross_table
 from causalfm.graph import CausalGraph
 
 SITES = ["Asterand", "Christiana Healthcare", "Indivumed", "International Genomics Consortium"]
@@ -166,4 +172,58 @@ def hostile_audit() -> Audit:
         data={"info": {name: name for name in HOSTILE}},
         assumptions=tuple(HOSTILE),
         advice=tuple(sample_advice(name) for name in HOSTILE),
+    )
+
+
+def large_cohort(sites: int = 200, classes: int = 30, mean: float = 2.0) -> tuple[Cohort, CausalGraph]:
+    """Many hospitals with few patients of each of many classes, a third of the cells empty; ids that must not show."""
+    rng = np.random.default_rng(0)
+    cells = (rng.poisson(mean, (sites, classes)) * (rng.random((sites, classes)) < 0.7)).ravel()
+    site = np.repeat(np.repeat(np.arange(sites), classes), cells)
+    tumour = np.repeat(np.tile(np.arange(classes), sites), cells)
+    X = rng.normal(size=(len(site), 4)) + rng.normal(size=(sites, 4))[site] + rng.normal(size=(classes, 4))[tumour]
+    obs = pd.DataFrame(
+        {
+            "site": [f"Hospital {i:03d} of the university of a long name" for i in site],
+            "tumour": [f"class {i:02d}" for i in tumour],
+            "patient": [f"SENTINEL-{i}" for i in range(len(site))],
+        },
+        index=[f"SENTINEL-ROW-{i}" for i in range(len(site))],
+    )
+    graph = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
+    return Cohort(X.astype(np.float32), obs, {}), graph
+
+
+def large_audit(sites: int = 200, classes: int = 30, suppress_below: int = 0) -> Audit:
+    """What 200 hospitals x 30 classes give: counts and overlap by the audit's own code, the rest in its shape."""
+    cohort, graph = large_cohort(sites, classes)
+    policy = load_policy()
+    names = cohort.factor("site").levels
+    rng = np.random.default_rng(1)
+
+    def rows(**columns: Any) -> list[dict[str, Any]]:
+        made = {name: make(len(names)) for name, make in columns.items()}
+        return [
+            {"site": level, "reference": names[0], **{k: float(v[i]) for k, v in made.items()}, "patients": 3}
+            for i, level in enumerate(names)
+        ]
+
+    effects = rows(distance=rng.random, distance_low=rng.random, distance_high=rng.random)
+    effects = [{"level": row.pop("site"), **row} for row in effects]
+    performance = rows(accuracy=rng.random, low=rng.random, high=rng.random)
+    tables = [{"classes": ["a", "b"], "levels": [str(i), "d"], "value": float(i)} for i in range(5000)]
+    shared: dict[str, Any] = {"n": len(cohort), "n_groups": len(cohort), "unit": "patient", "target": "these hospitals"}
+    findings = (
+        overlap_finding(cohort, graph, ["site"], policy),
+        dataclasses.replace(one_finding(details={"tables": tables}), question="neighbourhood", **shared),
+        dataclasses.replace(one_finding(details={"by site": performance}), question="performance", **shared),
+        dataclasses.replace(one_finding(details={"per_level": effects}), **shared),
+    )
+    return sample_audit(
+        findings=findings,
+        tables={"site": cross_table(cohort, graph, "site")},
+        graph=graph,
+        data=data_of(cohort, graph),
+        policy=policy.to_dict() | {"suppress_below": suppress_below},
+        advice=(),
     )

@@ -13,7 +13,7 @@ from causalfm.auditing.unseen_levels import unseen_levels
 from causalfm.cohort import Cohort
 from causalfm.datasets import tcga_hipt
 from causalfm.datasets.linear_scm import linear_scm
-from causalfm.errors import CausalFMError, DataError, GraphError, PolicyError
+from causalfm.errors import CausalFMError, DataError, GraphError
 
 CANCERS = ["BRCA", "COAD", "LUAD", "STAD"]
 HOSPITALS = ["Asterand", "Christiana Healthcare", "Indivumed", "International Genomics Consortium"]
@@ -239,29 +239,6 @@ def test_a_policy_decides_and_is_recorded(tmp_path) -> None:
         verdicts[policy.name] = only(found, "effect").verdict
         assert policy.sha256 in found.to_html()
     assert verdicts == {"strict": "fail", "lax": "pass"}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("version: 1\nname: x\nmargin: 2\n", "margin"),
-        ("version: 1\nname: x\neffect_ratio: -1\n", "effect_ratio"),
-        ("version: 1\nname: x\nminimum_groups: 1\n", "minimum_groups"),
-        ("name: [", "YAML"),
-        ("- 1\n", "object"),
-        ("version: 2\nname: x\n", "version"),
-    ],
-)
-def test_policies_that_cannot_be_read(tmp_path, text: str, message: str) -> None:
-    path = tmp_path / "policy.yaml"
-    path.write_text(text)
-    with pytest.raises(PolicyError, match=message):
-        load_policy(path)
-
-
-def test_a_policy_that_is_not_there(tmp_path) -> None:
-    with pytest.raises(PolicyError, match="no policy file"):
-        load_policy(tmp_path / "nowhere.yaml")
 
 
 # --- once wrong -----------------------------------------------------------------------------------------------------

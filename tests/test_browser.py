@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -11,16 +12,18 @@ from typing import Any
 
 import pytest
 from browser import Visit, executed, visit
-from report_samples import HOSTILE, hostile_audit, sample_audit
+from report_samples import HOSTILE, hostile_audit, large_audit, sample_audit
 
 import causalfm as cfm
 from causalfm.auditing.formatting import clean
 from causalfm.auditing.report import render_html
 from causalfm.datasets.linear_scm import linear_scm
+from causalfm.datasets.planted_shifts import planted_shift
 
 WINDOWS = [("sample", width, scheme) for width in (400, 1280) for scheme in ("light", "dark")]
-WINDOWS += [("hostile", 400, "light"), ("hostile", 1280, "dark"), ("real", 400, "dark")]
+WINDOWS += [("hostile", 400, "light"), ("hostile", 1280, "dark"), ("real", 400, "dark"), ("real", 1600, "light")]
 PAPER = 688  # CSS pixels between the margins of A4
+LETTER = 710  # and of letter
 PAGES = ["sample", "hostile", "real"]
 
 
@@ -43,6 +46,7 @@ def pages(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     """A usual report, one with a hostile name in every place, and a real audit whose columns and levels are hostile."""
     folder = tmp_path_factory.mktemp("pages")
     audits = {"sample": sample_audit(), "hostile": hostile_audit(), "real": audit_of_hostile_columns()}
+    audits |= {"large": large_audit(), "deployment": audit_of_a_deployment()}
     for name, audit in audits.items():
         (folder / f"{name}.html").write_text(render_html(audit), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in audits}
@@ -60,6 +64,12 @@ def audit_of_hostile_columns() -> Any:
     obs.index = [f"SENTINEL-ROW-{i}" for i in range(len(obs))]
     graph = cfm.CausalGraph.standard(biology=BIOLOGY, technical=[SITE], covariates=["age"], group=PATIENT)
     return cfm.audit(cfm.Cohort(cohort.X, obs, {}), graph)
+
+
+def audit_of_a_deployment() -> Any:
+    size = {"n_groups": 80, "new_groups": 30, "rows_per_group": 2, "d": 6, "n_sites": 8}
+    reference, deployment, graph, _ = planted_shift("scanner", 2.5, random_state=1, **size)
+    return cfm.audit(reference, graph, deployment=deployment)
 
 
 @pytest.mark.parametrize(("name", "width", "scheme"), WINDOWS)
@@ -92,6 +102,56 @@ def test_print(browser: Any, pages: dict[str, Path], name: str) -> None:
         )
         assert seen.page.evaluate(f"{clipped}.length") == 0
         assert seen.page.pdf(format="A4").startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(("paper", "width"), [("A4", PAPER), ("Letter", LETTER)])
+def test_pages_of_the_print(browser: Any, pages: dict[str, Path], tmp_path: Path, paper: str, width: int) -> None:
+    """A report of ten findings is a booklet; no page ends with a heading, and nothing is outside the paper."""
+    with visit(browser, pages["sample"], width=width) as seen:
+        seen.page.emulate_media(media="print")
+        assert seen.overflow() == []
+        headings = [
+            " ".join(text.split()) for text in seen.page.locator("h2, h3, h4").all_inner_texts() if text.strip()
+        ]
+        (tmp_path / "report.pdf").write_bytes(seen.page.pdf(format=paper))
+    reader = shutil.which("pdftotext")
+    if reader is None:
+        pytest.skip("pdftotext not found: apt-get install poppler-utils")
+    text = subprocess.run(
+        [reader, "-layout", str(tmp_path / "report.pdf"), "-"], capture_output=True, check=True, text=True
+    ).stdout
+    sheets = [" ".join(sheet.split()) for sheet in text.split("\f") if sheet.strip()]
+    assert 5 <= len(sheets) <= 16
+    for sheet in sheets[:-1]:
+        assert not any(sheet.endswith(heading) for heading in headings), sheet[-80:]
+    whole = " ".join(sheets)
+    assert sum(heading in whole for heading in headings) > 0.9 * len(headings)  # a heading may break over two lines
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1600, "light")])
+def test_many_hospitals_and_a_deployment(browser: Any, pages: dict[str, Path], width: int, scheme: str) -> None:
+    for name in ("large", "deployment"):
+        with visit(browser, pages[name], width=width, scheme=scheme) as seen:
+            assert seen.violations() == []
+            assert seen.overflow() == []
+            assert seen.trouble == []
+
+
+def test_headers_of_long_tables_stay_in_sight(browser: Any, pages: dict[str, Path]) -> None:
+    with visit(browser, pages["large"]) as seen:
+        box = seen.page.locator(".tall:visible").first
+        before = box.locator("thead th").first.bounding_box()
+        box.evaluate("e => e.scrollTop = 2000")
+        assert abs(box.locator("thead th").first.bounding_box()["y"] - before["y"]) < 2
+        assert box.evaluate("e => e.scrollTop") > 500
+
+
+def test_many_hospitals_print_in_a_booklet(browser: Any, pages: dict[str, Path]) -> None:
+    with visit(browser, pages["large"], width=PAPER) as seen:
+        seen.page.emulate_media(media="print")
+        assert seen.overflow() == []
+        assert seen.page.locator("table.cells").first.is_hidden()
+        assert seen.page.evaluate("document.documentElement.scrollHeight") < 60 * 1000
 
 
 def test_keyboard_reaches_everything_and_opens_it(browser: Any, pages: dict[str, Path]) -> None:
@@ -132,7 +192,7 @@ def test_screen_reader(browser: Any, pages: dict[str, Path], width: int) -> None
     for landmark in (("banner", ""), ("main", ""), ("navigation", "Sections"), ("contentinfo", "")):
         assert tree.count(landmark) == 1
     headings = [name for role, name in tree if role == "heading"]
-    assert headings[1:3] == ["Why it fails", "Findings"]
+    assert headings[1:3] == ["Why it fails", "Intended use and estimand"]
     for name in ("Question", "Factor", "Verdict", "Number", "Chance", "Margin", "Unit"):
         assert ("columnheader", name) in tree
     headers = [name for role, name in tree if role == "rowheader"]

@@ -8,6 +8,7 @@ import pytest
 
 import causalfm as cfm
 from causalfm import cli
+from causalfm.auditing import load_audit
 from causalfm.datasets.linear_scm import linear_scm
 
 
@@ -33,13 +34,17 @@ ROLES = ("--biology", "tumour", "--technical", "site", "--group", "patient")
 def test_audit_writes_its_reports_and_exits_with_the_verdict(files, tmp_path, monkeypatch, capsys) -> None:
     table = ("--obs", files / "table.csv", "--out", tmp_path / "out")
     roles = ("--biology", "tumour", "--technical", "site,scanner", "--covariates", "age", "--group", "patient")
-    code = run(monkeypatch, "audit", files / "z.npz", *table, *roles)
+    code = run(monkeypatch, "audit", files / "z.npz", *table, *roles, "--junit", tmp_path / "junit.xml")
     assert code == 1
-    written = {"report.html", "report.md", "report.json", "model-card.md"}
+    assert '<failure type="fail"' in (tmp_path / "junit.xml").read_text(encoding="utf-8")
+    written = {"report.html", "report.md", "report.json", "model-card.md", "audits.jsonl"}
     assert {p.name for p in (tmp_path / "out").iterdir()} == written
     body = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (body["verdict"], body["exit_code"]) == ("fail", 1)
     assert {f["factor"] for f in body["findings"]} == {"tumour", "site", "scanner"}
+    again = load_audit(tmp_path / "out" / "report.json")
+    assert again.to_html() == (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert again.to_markdown() == (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     out = capsys.readouterr().out
     assert out.startswith("FAIL: site")
     assert "report.html" in out

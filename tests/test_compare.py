@@ -20,6 +20,7 @@ from causalfm.auditing import METRICS, Metric
 from causalfm.auditing.boards import compare_scores
 from causalfm.auditing.comparison_words import headline
 from causalfm.auditing.contrasting import contrast_all, influence_of_difference
+from causalfm.auditing.documents import check_schema
 from causalfm.auditing.formatting import bounds
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError
@@ -474,6 +475,7 @@ def test_a_design_without_a_common_k_says_so() -> None:
 def test_json_is_strict_and_holds_no_map(compared) -> None:
     body = json.loads(compared.to_json())
     assert body["schema_version"] == "1.0"
+    check_schema(body, "comparison-1.0", "the comparison", "")
     assert body["boards"][0]["contrasts"][0]["joint_low"] is not None
     assert "maps" not in body
     assert "influence" not in compared.to_json()

@@ -26,6 +26,7 @@ NOUNS = {
     "strata",
     "positivity",
     "crosstabs",
+    "dropped_cells",
     "results",
 } | {
     "arguments",
@@ -33,6 +34,7 @@ NOUNS = {
     "clusters",
     "column_kinds",
     "dosing",
+    "fingerprinting",
     "graph",
     "graph_checks",
     "graph_records",
@@ -72,7 +74,16 @@ MEMBERS = {
     "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
     | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot", "scoreboard_plot"},
     "cli": {"cli", "command_options", "correct_command", "demo", "doctor", "extract_command"}
-    | {"evidence_command", "monitor_command", "report_command", "reports_command", "card_command", "shift_command"},
+    | {
+        "evidence_command",
+        "monitor_command",
+        "policy_command",
+        "report_command",
+        "schedulers",
+        "reports_command",
+        "card_command",
+        "shift_command",
+    },
 }
 ROWS = (
     ("nouns",),

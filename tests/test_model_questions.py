@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 import causalfm as cfm
-from causalfm.auditing.model_questions import downstream, model_questions
+from causalfm.auditing.downstream import downstream
+from causalfm.auditing.model_questions import model_questions
 from causalfm.auditing.policy import load_policy
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
@@ -66,10 +67,6 @@ def test_a_model_that_reads_the_site_fails_every_question(cohort):
     # 80 % right as found; 50 % where tumour and site are independent
     assert found["shortcut"].value == pytest.approx(0.3, abs=0.02)
     assert found["decisions"].value > 0.9
-    levels = {row["level"]: row for row in found["shortcut"].details["per level"]}
-    assert levels["b"]["recall of yes"] == pytest.approx(1.0, abs=0.02)
-    assert levels["b"]["recall of no"] == pytest.approx(0.0, abs=0.02)
-    assert levels["b"]["low"] < 0.5 < levels["b"]["high"]
 
 
 def test_predictions_answer_all_but_the_decisions(cohort):

@@ -60,3 +60,7 @@ def test_a_new_site_is_told_from_rows_as_they_are_deployed():
     trial = trial_of(COHORT, GRAPH, None, None, 0)
     plain, moved = (told_sites(trial, Attempt(c, ("linear",), False, 0)) for c in (None, CounterfactualTraining(GRAPH)))
     assert moved == plain
+
+
+def test_its_name_in_a_report_is_the_same_in_every_run():
+    assert repr(CounterfactualTraining(random_state=3)) == "CounterfactualTraining(target='marginal', random_state=3)"

@@ -9,6 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+DATA = (
+    "policy.yaml",
+    "evidence_map.yaml",
+    "schemas/audit-1.0.json",
+    "schemas/audit-1.3.json",
+    "schemas/comparison-1.0.json",
+)
+DATA += ("schemas/evidence-1.0.json", "schemas/evidence-map-1.0.json")
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +46,7 @@ def test_the_wheel_holds_each_file_exactly_once(artefacts):
     assert "causalfm/estimators/__init__.py" in names
     assert "causalfm/datasets/tcga_hipt.py" in names
     assert "causalfm/py.typed" in names
+    assert {f"causalfm/auditing/{name}" for name in DATA} <= set(names)
 
 
 def test_the_sdist_holds_each_module_once_and_no_tests(artefacts):
@@ -49,6 +58,7 @@ def test_the_sdist_holds_each_module_once_and_no_tests(artefacts):
     assert [name for name, count in homes.items() if count > 1] == []
     assert len(modules) == len([name for name in package_files() if name.endswith(".py")])
     assert {"README.md", "LICENSE", "constraints.txt", "pyproject.toml"} <= set(names)
+    assert {f"causalfm/auditing/{name}" for name in DATA} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "experiments/", ".venv/"))]
 
 

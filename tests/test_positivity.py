@@ -46,7 +46,7 @@ def test_a_sentence_over_many_levels_names_a_few_and_counts_the_rest() -> None:
     for text, most in ((found.sentence, 1000), (found.target, 250)):
         assert len(text) < most
     assert "site009 and 110 more over tumour=LUAD; tumour=LUSC (720 patients)." in found.sentence
-    assert "; site=small009: too few patients beside the other levels and 100 more. Site is" in found.sentence
+    assert "; site=small009: fewer than 3 patients in tumour=LUAD (1), tumour=LUSC (0) and 100 more." in found.sentence
 
 
 def test_no_conditioning_is_one_stratum() -> None:
@@ -65,7 +65,25 @@ def test_one_class_in_one_hospital_only() -> None:
 def test_a_level_with_too_few_patients_is_named() -> None:
     found = overlap(cohort_of({**FULL, ("LUAD", "C"): 2, ("LUSC", "C"): 2}), GRAPH, ["site"], ["tumour"])
     assert (found.verdict, found.levels) == ("cannot tell", ("A", "B"))
-    assert found.left_out[0] == "site=C: too few patients beside the other levels"
+    assert found.left_out[0] == "site=C: fewer than 3 patients in tumour=LUAD (2), tumour=LUSC (2)"
+
+
+def test_every_cell_left_out_is_listed_with_its_units_and_the_reason() -> None:
+    """C lacks LUSC, BRCA lacks A and B: nobody in these cells takes part, however many they are."""
+    cells = {**FULL, ("LUAD", "C"): 3, ("LUSC", "C"): 2, ("BRCA", "A"): 7, ("BRCA", "B"): 1, ("BRCA", "C"): 1}
+    found = overlap(cohort_of(cells), GRAPH, ["site"], ["tumour"])
+    assert found.levels == ("A", "B")
+    rows = {(row["tumour"], row["site"]): (row["patients"], row["reason"]) for row in found.cells}
+    assert rows == {
+        ("BRCA", "A"): (7, "fewer than 3 patients here at B"),
+        ("BRCA", "B"): (1, "fewer than 3 patients"),
+        ("BRCA", "C"): (1, "fewer than 3 patients"),
+        ("LUAD", "C"): (3, "C has fewer than 3 patients in tumour=LUSC"),
+        ("LUSC", "C"): (2, "fewer than 3 patients"),
+    }
+    apart = overlap(cohort_of({("LUAD", "A"): 9, ("LUSC", "B"): 9}), GRAPH, ["site"], ["tumour"])
+    assert [row["reason"] for row in apart.cells] == ["no other level has 3 patients here"] * 2
+    assert not overlap(cohort_of(FULL), GRAPH, ["site"], ["tumour"]).cells
 
 
 def test_nothing_overlaps() -> None:

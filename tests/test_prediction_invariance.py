@@ -297,7 +297,7 @@ def test_a_pass_does_not_cover_levels_left_out() -> None:
     result = ask((predictions, cohort.replace(obs=obs)), margin=0.2)
     assert result.verdict == "cannot tell"
     assert result.details["margin_bounds"][1] < 0.2
-    assert "Not compared: tumour=t0: site=third: too few patients beside the other levels" in result.sentence
+    assert "Not compared: tumour=t0: site=third: fewer than 10 patients in all (" in result.sentence
     one = ask((predictions, cohort.replace(obs=obs)), kind="sufficiency")
     assert one.details["left_out"] == ["site=third: 6 patients"]
 

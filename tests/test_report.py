@@ -94,7 +94,7 @@ def test_tables_have_captions_and_scopes(page: Page) -> None:
 def test_verdict_first_then_reasons_then_all_findings(audit: Audit, page: Page) -> None:
     words = page.words()
     failing = [f.sentence for f in audit.findings if f.verdict == "fail"]
-    marks = ["FAIL", audit.headline, "Why it fails", *failing, "Findings"]
+    marks = ["FAIL", audit.headline, "Why it fails", *failing, "Intended use and estimand", "Findings by question"]
     places = [words.index(mark) for mark in marks if mark != "FAIL"]
     assert words.index("✕ FAIL", words.index("Do the embeddings carry")) < places[0]
     assert places == sorted(places)
@@ -128,7 +128,7 @@ def test_what_to_do_has_the_same_numbers_on_the_page_in_markdown_and_in_json(aud
 
 
 def test_numbers_missing_from_the_plot_are_not_missing_from_the_page(page: Page) -> None:
-    unanswered = page.words().split("What could not be answered")[1].split("Assumptions")[0]
+    unanswered = page.words().split("What could not be answered")[2].split("Assumptions")[0]
     assert "Each hospital used one scanner" in unanswered
     assert "Re-scan some slides" in unanswered
 
@@ -143,7 +143,7 @@ def test_caveat_is_always_there_and_once(page: Page) -> None:
 def test_other_verdicts(verdict: Any, why: str | None) -> None:
     findings = [f for f in sample_findings() if f.verdict in ("pass", verdict)]
     words = Page(render_html(sample_audit(findings=tuple(findings)))).words()
-    assert f"{verdict.upper()} {len(findings) - 2 * (verdict != 'pass')} pass · 0 fail" in words
+    assert f"{len(findings)} questions: {len(findings) - 2 * (verdict != 'pass')} pass, 0 fail" in words
     assert ("Why it" in words) == (why is not None)
     assert why is None or why in words
     assert ("Every question was answered." in words) == (verdict == "pass")
@@ -175,7 +175,8 @@ def test_hostile_names_stay_text_in_markdown_and_json() -> None:
     assert all(c.isprintable() or c in "\n\u200d" for c in text)
     assert not re.search(r"(?<!\\)[\[`](?!−?\d)", text.replace("[95 %", ""))  # no link, image or code of its own
     tables = re.findall(r"(?:^\|.*\n)+", text, re.M)
-    assert [len(table.splitlines()) - 2 for table in tables] == [len(HOSTILE), *([3] * len(HOSTILE)), len(HOSTILE)]
+    cells, details, findings = len(HOSTILE), [1] * len(HOSTILE), len(HOSTILE)  # an effect's distances are shown
+    assert [len(table.splitlines()) - 2 for table in tables] == [cells, findings, *details, *([3] * len(HOSTILE))]
     for table in tables:  # as many cell borders in every row
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     assert json.loads(render_json(audit))["assumptions"] == HOSTILE
@@ -208,9 +209,11 @@ def test_json_is_strict_and_versioned(audit: Audit) -> None:
 def test_markdown_lists_every_finding(audit: Audit) -> None:
     text = render_markdown(audit)
     assert text.startswith(
-        "# Do the embeddings carry tumour, or site and scanner?\n\n**✕ FAIL** (4 pass, 4 fail, 2 cannot tell)"
+        "# Do the embeddings carry tumour, or site and scanner?\n\ncausalfm audit of a cohort of embeddings\n\n"
+        "**✕ FAIL** (4 pass, 4 fail, 2 cannot tell). At least one margin of the policy is exceeded."
     )
-    rows = [line for line in text.split("## What to do")[0].splitlines() if line.startswith("|")][2:]
+    part = text.split("## Findings by question")[1].split("###")[0]
+    rows = [line for line in part.splitlines() if line.startswith("|")][2:]
     assert len(rows) == len(audit.findings)
     assert rows[3].endswith(" the site? | site | ✕ FAIL | 0.14 [0.10, 0.19] | 0.489 | > 0.5 | patient |")
     assert "| Christiana Healthcare | 0 | 70 | 41 | 61 |" in text

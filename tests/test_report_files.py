@@ -101,6 +101,17 @@ def test_a_loaded_audit_renders_to_the_same_bytes(name, tmp_path):
     assert str(loaded.graph) == str(audit.graph)
 
 
+def test_what_is_hidden_stays_hidden(tmp_path):
+    """A report that hides small counts is read back as it was shown: marks in place of counts, no number more."""
+    audit = sample_audit(policy={"name": "small", "suppress_below": 50})
+    audit.to_json(tmp_path / "report.json")
+    text = (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert '"<50"' in text
+    assert '"hidden"' in text
+    loaded = load_audit(tmp_path / "report.json")
+    assert (loaded.to_json(), loaded.to_markdown()) == (text, audit.to_markdown())
+
+
 @pytest.mark.parametrize("name", AUDITS)
 def test_every_old_version_loads_and_loses_nothing(name):
     old = frozen(name)
@@ -113,6 +124,12 @@ def test_every_old_version_loads_and_loses_nothing(name):
     for key, value in expected.items():
         shown = {k: v for k, v in new[key].items() if k in value} if key == "graph" else new[key]
         assert shown == value, key
+
+
+def test_a_step_that_had_no_answer_gets_the_key_of_its_question():
+    body = frozen("unlabelled-1.2")
+    body["findings"][0] |= {"question": "drift of the embeddings", "verdict": "cannot tell"}
+    assert Audit.from_dict(body).findings[0].question == "drift"
 
 
 def test_upgrades_go_step_by_step_to_the_present():
@@ -204,6 +221,10 @@ BAD = {
     "an edited finding": (edited(findings=[]), "findings give 'cannot tell'"),
     "an edited graph": (edited(graph={**edited()["graph"], "edges": [["site", "Z"]]}), "graph: the record's arrows"),
     "a cycle": (edited(graph={**edited()["graph"], "arrows": "a -> b; b -> a"}), "graph: "),
+    "a policy in another type": (
+        json.loads(sample_audit().to_json()) | {"policy": {"suppress_below": "5"}},
+        "policy.suppress_below must be a whole number",
+    ),
     "a long key": (edited(**{"k" * 10_000: 1}), "unknown key 'kkk", "..."),
 }
 
@@ -259,6 +280,15 @@ def test_the_command_renders_again_and_leaves_the_json(tmp_path, monkeypatch, ca
     assert (tmp_path / "again" / "report.md").read_text(encoding="utf-8") == audit.to_markdown()
     assert {p.name for p in (tmp_path / "again").iterdir()} == {"report.html", "report.md"}
     assert source.read_bytes() == (FROZEN / "shift-1.2.json").read_bytes()
+
+
+def test_tables_of_another_shape_are_bad_input_and_no_crash(tmp_path, monkeypatch, capsys):
+    body = json.loads(sample_audit().to_json())
+    body["tables"]["site"]["groups"] = [[1]]
+    body["data"]["group_counts"] = 7
+    assert run(monkeypatch, "report", written(tmp_path, body), "--out", tmp_path / "out") == 2
+    assert "not as causalfm writes them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_refuses_what_it_cannot_read(tmp_path, monkeypatch, capsys):

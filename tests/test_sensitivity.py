@@ -423,3 +423,15 @@ def test_contrasts_are_chosen_by_name() -> None:
         found.sensitivity(level="site9")
     with pytest.raises(DataError, match="for scalar outcomes"):
         effect(cohort, GRAPH, treatment="site", confirm=False).sensitivity(level="site1")
+
+
+def test_what_is_left_of_a_scalar_has_the_confidence_that_was_asked_for():
+    left = {
+        alpha: scalar_sensitivity(**DARFUR, pair=("harmed", "not"), outcome="peace", unit="person", alpha=alpha).at(
+            0.0, 0.0
+        )
+        for alpha in (0.05, 0.01)
+    }
+    assert left[0.05]["value"] == left[0.01]["value"]
+    ratio = (left[0.01]["high"] - left[0.01]["low"]) / (left[0.05]["high"] - left[0.05]["low"])
+    assert ratio == pytest.approx(2.58 / 1.96, rel=0.01)  # quantiles of the normal, at 782 degrees of freedom

@@ -10,6 +10,7 @@ import causalfm as cfm
 from causalfm.auditing.policy import load_policy
 from causalfm.datasets.planted_shifts import planted_shift
 from causalfm.errors import DataError
+from tests.estimands import check_estimands
 from tests.test_cli import run
 
 SIZE = {"n_groups": 160, "new_groups": 60, "rows_per_group": 2, "d": 8, "n_sites": 8}
@@ -52,6 +53,10 @@ def test_every_question_is_answered_in_order(audit):
     assert (audit.data["deployment_units"], audit.data["deployment_rows_labelled"]) == (60, 120)
 
 
+def test_every_number_says_what_it_is_and_what_it_holds_for(audit):
+    check_estimands(audit)
+
+
 def test_a_technical_shift_is_named_with_its_cost(audit, scanner):
     by = found(audit)
     assert (by["drift"].verdict, by["cost"].verdict) == ("fail", "fail")
@@ -79,6 +84,8 @@ def test_reports_hold_the_shift(audit):
     body = json.loads(audit.to_json())
     assert body["schema_version"] == "1.3"
     assert body["policy"]["subgroups"] == ["age"]
+    again = type(audit).from_dict(body)
+    assert (again.to_json(), again.to_html()) == (audit.to_json(), page)
 
 
 def test_nothing_shifted_does_not_fail():
@@ -182,3 +189,18 @@ def test_bad_arguments_exit_with_2(files, tmp_path, monkeypatch, capsys, argumen
     monkeypatch.chdir(files)
     assert run(monkeypatch, "shift", "reference.npz", *arguments, *ROLES, "--out", tmp_path) == 2
     assert words in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_a_question_without_an_answer_keeps_its_key(scanner, monkeypatch):
+    """Under the name of its step nobody, neither a template nor a mapping of evidence, would know it."""
+    from causalfm.auditing import shift_findings
+
+    def thin(*asked):
+        raise DataError("too few patients")
+
+    monkeypatch.setattr(shift_findings, "drift_finding", thin)
+    reference, deployment, graph, _ = scanner
+    bare = deployment.replace(obs=deployment.obs.drop(columns="tumour"))
+    finding = cfm.audit(reference, graph, deployment=bare).findings[0]
+    assert (finding.question, finding.verdict) == ("drift", "cannot tell")
+    assert finding.title == "Drift of the embeddings"

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from causalfm import covariances
+from causalfm.covariances import squared_products
 from causalfm.invariance import unlike_covariances
 from causalfm.invariance.mean import mean_design, mean_test
 from causalfm.invariance.unlike_covariances import trace_products
@@ -131,8 +133,23 @@ def test_nothing_to_estimate_gives_one() -> None:
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     units = cohort_of(0, LUNG, own_directions(5))
     whole = excess(units)
-    monkeypatch.setattr(unlike_covariances, "GRAM_BLOCK", 7)
+    monkeypatch.setattr(covariances, "GRAM_BLOCK", 7)
     assert excess(units) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(("patients", "d"), [(12, 40), (300, 3), (300, 20)])
+def test_products_through_patients_and_through_dimensions_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, patients: int, d: int
+) -> None:
+    rng = np.random.default_rng(0)
+    residuals, onehot = rng.standard_normal((patients, d)), np.eye(5)[rng.integers(0, 4, patients)]  # the last is empty
+    expected = np.zeros((5, 5))
+    for g, h in itertools.product(range(patients), repeat=2):
+        expected[onehot[g].argmax(), onehot[h].argmax()] += (residuals[g] @ residuals[h]) ** 2
+    for block in (7, 2**20):
+        monkeypatch.setattr(covariances, "GRAM_BLOCK", block)
+        monkeypatch.setattr(covariances, "SQUARE_BYTES", 8 * 5 * d * block)
+        np.testing.assert_allclose(squared_products(residuals, onehot), expected, rtol=1e-10)
 
 
 # --- the test it mends ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from causalfm.auditing.comparing import compare
 from causalfm.auditing.comparison import Board, Comparison, Contrast, Standing
 from causalfm.auditing.comparison_metrics import METRICS, Metric
 from causalfm.auditing.documents import schema_path
+from causalfm.auditing.evidence import Evidence, EvidenceSet, collect_evidence
 from causalfm.auditing.findings import Advice, Audit, Finding
 from causalfm.auditing.loading import load_audit
 from causalfm.auditing.model_cards import model_card
@@ -18,11 +19,14 @@ __all__ = [
     "Board",
     "Comparison",
     "Contrast",
+    "Evidence",
+    "EvidenceSet",
     "Finding",
     "Metric",
     "Policy",
     "Standing",
     "audit",
+    "collect_evidence",
     "compare",
     "index_reports",
     "load_audit",

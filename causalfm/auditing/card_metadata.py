@@ -52,6 +52,12 @@ def front_matter(name: str, audits: Iterable[Audit], comparisons: Iterable[tuple
     return f"{LEFT_OUT}\n{_yaml(body)}".rstrip("\n")
 
 
+def title_of(audit: Audit) -> str:
+    """Return the question of an audit."""
+    graph = audit.graph
+    return clean(audit.title) or f"Do the embeddings carry {clean(graph.biology)}, or {listing(graph.technical)}?"
+
+
 def source_of(data: Mapping[str, Any]) -> str:
     """Return where the rows are from, as the cohort says."""
     found = data.get("info_source", data.get("reference_info_source", ""))
@@ -116,7 +122,7 @@ def _standing(comparison: Comparison, encoder: str) -> dict[str, Any]:
             value = Text(bounds(score.value, score.low, score.high, score.chance))
             name = Text(clean(f"{board.title} ({board.factor}), {board.better} is better"))
             metrics.append({"type": Text(f"causalfm-{_slug(board.metric)}"), "name": name, "value": value})
-    dataset = _dataset(source_of(comparison.data | about), fingerprint_of(about))
+    dataset = _dataset(source_of({**comparison.data, **about}), fingerprint_of(about))
     return {"task": {"type": Text(EMBEDDING)}, "dataset": dataset, "metrics": metrics}
 
 

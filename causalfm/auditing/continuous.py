@@ -9,8 +9,9 @@ from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 
 NOTE = (
-    "{} is continuous: of it the audit asks whether the embedding moves with its values, given the rest of the graph. "
-    "All other questions are asked on the graph without it, whose causes act through it."
+    "{} is continuous: of it the audit asks whether and how far the embedding moves with its values, given the rest of "
+    "the graph, and how accuracy differs between bands of it. All other questions are asked on the graph without it, "
+    "whose causes act through it."
 )
 
 

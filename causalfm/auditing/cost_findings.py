@@ -68,6 +68,7 @@ def _measured(found: MeasuredPerformance, expected: LabelFree, domains: Domains,
         n=drop.n,
         n_groups=found.n_labelled,
         unit=domains.graph.group,
+        target=f"new {domains.graph.group}s of the deployment, against new ones of the reference",
         advice="" if found.verdict == "pass" else "Do not deploy on this evidence; see why, and what to do.",
         details={
             "want": "below",
@@ -128,7 +129,7 @@ def _expected(found: LabelFree, domains: Domains, margin: float) -> Finding:
         n=found.n,
         n_groups=found.n_groups,
         unit=found.unit,
-        target=str(found.details.get("target", "")),
+        target=str(found.details.get("target", "")) or f"{found.unit}s of the deployment",
         advice="" if found.verdict == "pass" else f"Label {domains.graph.group}s of the new {domains.site}.",
         details={
             "want": "below",

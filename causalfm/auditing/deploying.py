@@ -10,11 +10,14 @@ from causalfm.auditing.advice import advice_on
 from causalfm.auditing.findings import Advice, Audit, Finding
 from causalfm.auditing.group_counts import group_counts
 from causalfm.auditing.policy import Policy
+from causalfm.auditing.policy_columns import monitored_note
 from causalfm.auditing.running import Progress, Step, data_of, provenance, run_steps
 from causalfm.auditing.shift_headline import shift_headline
 from causalfm.cohort import Cohort
+from causalfm.confidence import percent
 from causalfm.crosstabs import cross_table
 from causalfm.errors import DataError
+from causalfm.fingerprinting import fingerprints
 from causalfm.graph import CausalGraph
 from causalfm.results import CAVEAT, plain
 from causalfm.shift import Domains, as_domains
@@ -61,7 +64,6 @@ def deployment_audit(
     if progress:
         progress("scores of the model", 0, STEPS)
     domains = as_domains(reference, deployment, graph, predictions=predictions, model=model, random_state=random_state)
-    _check_subgroups(reference, deployment, policy)
     steps = deployment_steps(domains, policy)
 
     def advice(findings: list[Finding]) -> tuple[Advice, ...]:
@@ -73,12 +75,14 @@ def deployment_audit(
     findings, tried, timings = run_steps(steps, advice, progress)
     data = {f"reference_{key}": value for key, value in data_of(reference, graph).items()}
     known = domains.deployment.known
-    columns = [name for name in graph.columns if name in deployment.obs.columns]
+    columns = ((name, deployment.column(name)) for name in graph.columns if name in deployment.obs.columns)
+    embeddings, whole = fingerprints(deployment.X, columns)
     data |= {
         "deployment_rows": len(deployment),
         "deployment_units": int(domains.deployment.units.max()) + 1,
         "deployment_rows_labelled": int(known.sum()),
-        "deployment_fingerprint": deployment.fingerprint(columns),
+        "deployment_fingerprint": whole,
+        "deployment_fingerprint_of_embeddings": embeddings,
         "deployment_group_counts": group_counts(deployment, graph),
         "model": domains.model,
     }
@@ -93,20 +97,11 @@ def deployment_audit(
         graph=graph,
         policy=policy.to_dict(),
         data=data,
-        assumptions=_assumptions(domains),
+        assumptions=(*_assumptions(domains, policy), *monitored_note(findings, policy)),
         provenance=provenance(random_state, time.perf_counter() - started, {"scores of the model": scored, **timings}),
+        purpose=policy.purpose,
         title=f"Can the model of {graph.biology} go to {_sites(domains, deployment)}?",
     )
-
-
-def _check_subgroups(reference: Cohort, deployment: Cohort, policy: Policy) -> None:
-    """Refuse a policy that names a column which is not there: no answer would look like one that cannot be given."""
-    for name, cohort in (("reference", reference), ("deployment", deployment)):
-        if lacking := [column for column in policy.subgroups if column not in cohort.obs.columns]:
-            raise DataError(
-                f"policy key 'subgroups' names {', '.join(map(repr, lacking))}, and the {name} has no such column. "
-                f"Columns: {', '.join(map(str, cohort.obs.columns))}."
-            )
 
 
 def without_missing(deployment: Cohort, columns: Sequence[str], how: Literal["error", "level", "drop"]) -> Cohort:
@@ -123,25 +118,28 @@ def deployment_steps(domains: Domains, policy: Policy) -> list[Step]:
     from causalfm.auditing import reason_findings as reasons
     from causalfm.auditing import shift_findings as changes
 
-    steps: list[Step] = [
-        ("drift of the embeddings", lambda: [changes.drift_finding(domains, policy)]),
-        ("support", lambda: [changes.support_finding(domains, policy)]),
-        ("case mix", lambda: [changes.case_mix_finding(domains)]),
-        ("what it costs", lambda: cost.cost_findings(domains, policy)),
-        ("for whom", lambda: cost.subgroup_findings(domains, policy)),
+    known = bool(domains.deployment.known.any())
+    steps: list[tuple[str, str, Callable[[], list[Finding]]]] = [
+        ("drift", "drift of the embeddings", lambda: [changes.drift_finding(domains, policy)]),
+        ("support", "support", lambda: [changes.support_finding(domains, policy)]),
+        ("case mix", "case mix", lambda: [changes.case_mix_finding(domains)]),
+        ("cost" if known else "expected cost", "what it costs", lambda: cost.cost_findings(domains, policy)),
+        ("subgroups", "for whom", lambda: cost.subgroup_findings(domains, policy)),
     ]
     if len(domains.graph.technical) + len(domains.graph.covariates) > 1:
-        steps.insert(1, ("covariates and technical columns", lambda: [changes.column_finding(domains)]))
-    if domains.deployment.known.any():
+        steps.insert(
+            1, ("columns", "covariates and technical columns", lambda: [changes.column_finding(domains, policy)])
+        )
+    if known:
         steps += [
-            ("why: mechanisms", lambda: [reasons.mechanism_finding(domains, policy)]),
-            ("why: inputs or labels", lambda: [reasons.split_finding(domains, policy)]),
-            ("why: within strata", lambda: [reasons.reversal_finding(domains, policy)]),
+            ("why", "why: mechanisms", lambda: [reasons.mechanism_finding(domains, policy)]),
+            ("split", "why: inputs or labels", lambda: [reasons.split_finding(domains, policy)]),
+            ("reversal", "why: within strata", lambda: [reasons.reversal_finding(domains, policy)]),
         ]
-    return [(name, _told(name, domains, step)) for name, step in steps]
+    return [(name, _told(question, name, domains, step)) for question, name, step in steps]
 
 
-def _told(name: str, domains: Domains, step: Callable[[], list[Finding]]) -> Callable[[], list[Finding]]:
+def _told(question: str, name: str, domains: Domains, step: Callable[[], list[Finding]]) -> Callable[[], list[Finding]]:
     """Answer, or say why there is no answer: the cohorts fit, but are too small or thin for one question."""
 
     def answer() -> list[Finding]:
@@ -150,7 +148,7 @@ def _told(name: str, domains: Domains, step: Callable[[], list[Finding]]) -> Cal
         except DataError as error:
             title = f"{name[:1].upper()}{name[1:]}"
             sentence = f"Cannot tell: {error}"
-            return [Finding(name, title, domains.site, "cannot tell", sentence, unit=domains.graph.group)]
+            return [Finding(question, title, domains.site, "cannot tell", sentence, unit=domains.graph.group)]
 
     return answer
 
@@ -160,16 +158,18 @@ def _sites(domains: Domains, cohort: Cohort) -> str:
     return levels[0] if len(levels) == 1 else f"{len(levels)} levels of {domains.site}"
 
 
-def _assumptions(domains: Domains) -> tuple[str, ...]:
+def _assumptions(domains: Domains, policy: Policy) -> tuple[str, ...]:
     graph, unit = domains.graph, domains.graph.group
     labelled, n = int(domains.deployment.known.sum()), len(domains.deployment)
+    level = percent(policy.alpha)
     out = [
         CAVEAT,
         f"The declared graph is true: {graph}.",
         f"{unit.capitalize()}s are independent of each other and the unit of every interval and test. Accuracies are "
         f"means over {unit}s.",
-        "Margins were fixed before the run. Intervals are 95%; a margin is exceeded or kept only if the one-sided 95% "
-        "bound, an end of the 90% interval, says so.",
+        f"Margins are the policy's, read before the run. Intervals are {level}; a margin is exceeded or kept only if "
+        f"the one-sided {level} bound, an end of the {percent(2.0 * policy.alpha)} interval, says so.",
+        "Whether something is beyond what is usual among hospitals is judged by ranges of 95%.",
     ]
     if not labelled:
         out.append(

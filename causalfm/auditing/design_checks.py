@@ -116,6 +116,7 @@ def graph_check(cohort: Cohort, graph: CausalGraph, policy: Policy, seed: int) -
         n=len(cohort),
         n_groups=failed[0].n_groups,
         unit=graph.group,
+        target=f"one value for each {graph.group} of this cohort",
         advice=f"Add the missing arrow or common cause ('<->') between {between}, or declare what rows were selected "
         "by (selected=), and audit again.",
         details={"implied independences": _rows(found), "n_permutations": n_permutations},

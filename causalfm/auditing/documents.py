@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -100,8 +101,7 @@ def parse_json(text: str, name: str) -> Any:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         body = dict(pairs)
         if len(body) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise DataError(f"{name} has the key {_short(twice)} twice in one object: which one counts? Remove one.")
         return body
 
@@ -175,7 +175,8 @@ def check_schema(body: Any, schema: str, name: str, way_out: str) -> None:
         Naming up to three places, what is wrong there and how it should be. Values are not quoted.
     """
     problems = sorted(
-        _validator(schema).iter_errors(body), key=lambda error: [str(part) for part in error.absolute_path]
+        _validator(schema).iter_errors(body),
+        key=lambda error: [(isinstance(part, str), part) for part in error.absolute_path],
     )
     if problems:
         shown = "; ".join(dict.fromkeys(_words(problem) for problem in problems[:SHOWN]))
@@ -214,8 +215,10 @@ def _words(problem: ValidationError) -> str:
     if rule in ("enum", "const"):
         values = wanted if isinstance(wanted, list) else [wanted]
         return f"{where} must be {' or '.join(json.dumps(value, ensure_ascii=False) for value in values)}"
-    if rule == "oneOf":
-        return f"{where} must be {around.get('description', 'of another kind')}"
+    if problem.context:  # of several kinds it fits none: the deepest complaint is about the one that was meant
+        inner = max(problem.context, key=lambda error: len(error.absolute_path))
+        told = around.get("description") if inner.absolute_path == problem.absolute_path else None
+        return f"{where} must be {told}" if told else _words(inner)
     return f"{where} breaks the rule {rule}: {json.dumps(wanted, ensure_ascii=False)[:80]}"
 
 

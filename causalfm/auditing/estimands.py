@@ -50,12 +50,17 @@ def estimand(audit: Audit) -> list[tuple[str, str]]:
         out = [("What is compared", text) for text in _contrasts(audit)]
         ratio = f"the distance between classes of {graph.biology}, estimated in the same way"
         out.append(("In units of", f"{ratio}: 1 is as far as another class"))
-    whom = list(dict.fromkeys(f.target for f in audit.findings if f.target))
-    out.append(("For whom", " | ".join(whom) if whom else "No finding names a population: see the questions below."))
+    whom: dict[str, list[str]] = {}
+    for finding in audit.findings:
+        if finding.target:
+            whom.setdefault(finding.target, []).append(finding.question)
+    for target, questions in whom.items():
+        out.append((f"For whom ({listing(dict.fromkeys(questions))})", target))
     out.append(
         (
             "Independent unit",
-            f"{unit}: intervals and tests count {unit}s, not rows" + (
+            f"{unit}: intervals and tests count {unit}s, not rows"
+            + (
                 "." if is_deployment(audit) else f", and hold for these levels and new {unit}s, not for a new hospital."
             ),
         )

@@ -65,6 +65,11 @@ class Finding(Result):
     advice: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def monitored(self) -> bool:
+        """Whether the policy lets this finding decide: False for technical factors that it does not name."""
+        return self.details.get("monitored") is not False
+
     def rows(self) -> list[dict[str, Any]]:
         """Return the one row of this finding, without ``details``."""
         return [{f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "details"}]
@@ -155,8 +160,8 @@ class Audit(Result):
 
     @property
     def verdict(self) -> Verdict:
-        """Overall verdict: fail > cannot tell > pass."""
-        return worst([f.verdict for f in self.findings])
+        """Overall verdict of what the policy monitors: fail > cannot tell > pass."""
+        return worst([f.verdict for f in self.findings if f.monitored])
 
     @property
     def exit_code(self) -> int:

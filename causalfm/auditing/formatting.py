@@ -134,6 +134,12 @@ def requirement(finding: Finding) -> str:
     return DASH if math.isnan(finding.margin) else sign + number(finding.margin)
 
 
+def first_up(text: object) -> str:
+    """Begin a sentence: a first letter in capitals, the rest (names of columns) as it is."""
+    words = str(text)
+    return words[:1].upper() + words[1:]
+
+
 def listing(names: Iterable[object]) -> str:
     """Join names as in a sentence: ``"a, b and c"``."""
     words = [clean(name) for name in names]

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
 
+LISTS = {  # where an audit's data hold such counts, and whose they are
+    "group_counts": "",
+    "reference_group_counts": "Reference: ",
+    "deployment_group_counts": "Deployment: ",
+}
+
+
 def group_counts(cohort: Cohort, graph: CausalGraph) -> dict[str, list[dict[str, Any]]]:
     """Count units and rows per level; a column of numbers is described by its mean and spread instead.
 

@@ -14,6 +14,7 @@ EXCEEDED = {
     "predictions": "a model's scores",
     "decisions": "a model's decisions",
 }
+APART = ("biology", "performance")  # said in sentences of their own
 
 
 def headline(findings: list[Finding], graph: CausalGraph) -> str:
@@ -34,10 +35,17 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     if any(f.question == "graph" for f in findings):
         rest = headline([f for f in findings if f.question != "graph"], graph)
         return f"{rest} The table contradicts the declared graph: what was concluded from it is open."
+    if left := [f for f in findings if not f.monitored]:
+        rest = headline([f for f in findings if f.monitored], graph)
+        failed = list(dict.fromkeys(f.factor for f in left if f.verdict == "fail"))
+        return (
+            f"{rest} The policy does not monitor {_enumerate(failed)}, where margins are exceeded." if failed else rest
+        )
     parts = []
-    for factor in dict.fromkeys(f.factor for f in findings if f.question != "biology"):
-        mine = {f.question: f for f in findings if f.factor == factor}
+    for factor in dict.fromkeys(f.factor for f in findings if f.question not in APART):
+        mine = {f.question: f for f in findings if f.factor == factor and f.question not in APART}
         failed = [f.details.get("exceeded", EXCEEDED[q]) for q, f in mine.items() if f.verdict == "fail"]
+        failed = list(dict.fromkeys(failed))
         if not failed:
             continue
         effect, near = mine.get("effect"), mine.get("neighbourhood")
@@ -47,10 +55,16 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
         if dominates:
             words = f"{factor} dominates these embeddings"
         if effect is not None and effect.value > 0.0:
-            words += f"; its levels lie {effect.value:.1f} times as far apart as classes of {graph.biology}"
+            slope = "exceeded" in effect.details  # of a number
+            apart = "one standard deviation of it moves the embedding" if slope else "its levels lie"
+            words += (
+                f"; {apart} {effect.value:.1f} times as far {'as' if slope else 'apart as'} classes of {graph.biology}"
+            )
+            words += " lie apart" * slope
         parts.append(words + ".")
     if any(f.question == "biology" and f.verdict == "fail" for f in findings):
         parts.append(f"{graph.biology} is not carried as the policy asks.")
+    parts += [_performance(f, graph) for f in findings if f.question == "performance" and f.verdict == "fail"]
     if parts:
         return " ".join(parts)
     if all(f.verdict == "pass" for f in findings):
@@ -58,6 +72,11 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     open_ = sum(f.verdict == "cannot tell" for f in findings)
     unanswered = f"{open_} of {len(findings)} questions cannot be answered with this cohort"
     return f"No margin was shown to be exceeded, but {unanswered}."
+
+
+def _performance(finding: Finding, graph: CausalGraph) -> str:
+    worst = f"{finding.factor} {finding.details['worst level']}"
+    return f"{graph.biology} is predicted worse at {worst} than the policy allows."
 
 
 def _enumerate(words: list[str]) -> str:

@@ -74,7 +74,7 @@ class Marks:
         text = re.sub(rf"(?<![\d.,])(\d[\d,]*)( {units}\b)", count, text)
         if not any(level in text for level in self.levels):
             return text
-        clauses = re.split(r"((?<=[.;:!?])\s+)", text)
+        clauses = re.split(r"((?<=[.;!?])\s+)", text)  # a colon may stand between the name and its number
         for i, clause in enumerate(clauses):
             bare = clause
             for level in sorted(self.levels, key=len, reverse=True):
@@ -121,16 +121,18 @@ class Marks:
 
 def hide_in_finding(finding: Finding, marks: Marks) -> Finding:
     """Hide in a finding; one that rests on few units as a whole keeps its verdict and no number."""
-    texts = {name: marks.text(getattr(finding, name)) for name in ("title", "sentence", "target", "advice")}
+    texts: dict[str, Any] = {
+        name: marks.text(getattr(finding, name)) for name in ("title", "sentence", "target", "advice")
+    }
     details = marks.value(finding.details)
     if marks.small(finding.n_groups):
-        nothing = dict.fromkeys(("value", "low", "high", "chance"), NAN)
+        nothing: dict[str, Any] = dict.fromkeys(("value", "low", "high", "chance"), NAN)
         return dataclasses.replace(
             finding, **texts | {"sentence": f"Not shown: it rests on {marks.words}."}, **nothing, n=0, n_groups=0,
             details={"hidden": marks.words},
         )  # fmt: skip
-    counts = {name: marks.rounded(getattr(finding, name)) for name in ("n", "n_groups")}
-    share = {}
+    counts: dict[str, Any] = {name: marks.rounded(getattr(finding, name)) for name in ("n", "n_groups")}
+    share: dict[str, Any] = {}
     if finding.question == "overlap" and finding.n_groups and finding.value == finding.value:
         share = {"value": finding.value * counts["n_groups"] / finding.n_groups}
     return dataclasses.replace(finding, **texts, **counts, **share, details=details)
@@ -157,4 +159,3 @@ def _numeric(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return bool(value) and all(_numeric(item) for item in value)
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from causalfm.auditing.card_metadata import encoder_of, source_of
+from causalfm.auditing.card_metadata import encoder_of, source_of, title_of
 from causalfm.auditing.findings import Audit, Finding
-from causalfm.auditing.formatting import clean, interval, listing, number, requirement
+from causalfm.auditing.formatting import clean, interval, number, requirement
 from causalfm.errors import CausalFMError
 from causalfm.results import VERDICTS, plain
 
@@ -87,7 +87,9 @@ class Broken:
     reason: str
 
 
-def find_reports(folder: Path, base: Path, load: Callable[[Path], Audit]) -> tuple[list[Run], list[Broken]]:
+def find_reports(
+    folder: Path, base: Path, load: Callable[[Path], Audit], say: Callable[[str, int, int], None]
+) -> tuple[list[Run], list[Broken]]:
     """Read every ``report.json`` under a folder, at any depth; links to folders are not followed.
 
     Parameters
@@ -98,6 +100,8 @@ def find_reports(folder: Path, base: Path, load: Callable[[Path], Audit]) -> tup
         Folder of the index, which the paths are relative to.
     load
         Reads one audit and raises :class:`causalfm.errors.CausalFMError` or ``OSError`` where it cannot.
+    say
+        Called with (what is being done, steps done, steps in all).
 
     Returns
     -------
@@ -112,15 +116,14 @@ def find_reports(folder: Path, base: Path, load: Callable[[Path], Audit]) -> tup
     def refused(error: OSError) -> None:
         broken.append(Broken(_relative(Path(os.fsdecode(error.filename)), base), _reason(error)))
 
-    for here, folders, files in os.walk(folder, onerror=refused):
-        folders.sort()
-        if FILE not in (*files, *folders):
-            continue
-        path = Path(here) / FILE
+    found = [Path(here) / FILE for here, inside, files in os.walk(folder, onerror=refused) if FILE in files + inside]
+    for done, path in enumerate(found):
+        say("reading reports", done, len(found))
         try:
             runs.append(run_of(load(path), path, base))
         except (CausalFMError, OSError) as error:
             broken.append(Broken(_relative(path, base), _reason(error)))
+    say("done", len(found), len(found))
     by_path = sorted(runs, key=lambda run: run.path)
     return sorted(by_path, key=lambda run: run.made, reverse=True), sorted(broken, key=lambda one: one.path)
 
@@ -146,7 +149,7 @@ def run_of(audit: Audit, path: Path, base: Path) -> Run:
     return Run(
         path=_relative(path, base),
         page=_address(page, base) if page.is_file() else "",
-        title=clean(audit.title) or f"Do the embeddings carry {clean(graph.biology)}, or {listing(graph.technical)}?",
+        title=title_of(audit),
         kind="deployment" if deployed else "cohort",
         verdict=audit.verdict,
         tally=", ".join(f"{count} {name}" for name, count in tally.items() if count),

@@ -20,7 +20,17 @@ Body = dict[str, Any]
 UPGRADES: dict[str, tuple[str, Callable[[Body], Body]]] = {
     "1.0": ("1.1", lambda body: {**body, "advice": []}),
     "1.1": ("1.2", lambda body: {**body, "title": ""}),
-    "1.2": ("1.3", lambda body: {**body, "purpose": {}, "earlier": []}),
+    "1.2": ("1.3", lambda body: {**_named(body), "purpose": {}, "earlier": []}),
+}
+# Up to 1.2, a question about a deployment that had no answer carried the name of its step.
+STEPS = {
+    "drift of the embeddings": "drift",
+    "covariates and technical columns": "columns",
+    "what it costs": "cost",
+    "for whom": "subgroups",
+    "why: mechanisms": "why",
+    "why: inputs or labels": "split",
+    "why: within strata": "reversal",
 }
 
 
@@ -102,6 +112,11 @@ def audit_version(body: Any, name: str) -> str:
 def _parts(version: str) -> tuple[int, ...]:
     parts = version[:20].split(".")
     return tuple(map(int, parts)) if all(part.isascii() and part.isdigit() for part in parts) else ()
+
+
+def _named(body: Body) -> Body:
+    renamed = [{**one, "question": STEPS.get(one["question"], one["question"])} for one in body["findings"]]
+    return {**body, "findings": renamed}
 
 
 def _restored(body: Body, name: str) -> Audit:

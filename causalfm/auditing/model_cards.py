@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causalfm.auditing.card_metadata import UNKNOWN, encoder_of, fingerprint_of, front_matter, source_of
+from causalfm.auditing.card_metadata import UNKNOWN, encoder_of, fingerprint_of, front_matter, source_of, title_of
 from causalfm.auditing.comparison import Comparison
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import bounds, clean, listing, number
-from causalfm.auditing.report import environment
+from causalfm.auditing.suppression import published
+from causalfm.auditing.templating import environment
 from causalfm.errors import DataError
 
 
@@ -42,7 +43,7 @@ def model_card(*results: Audit | Comparison, name: str = "", encoder: str = "") 
     .. [1] Mitchell M et al. Model cards for model reporting. FAT* 2019.
     .. [2] FDA. Artificial intelligence-enabled device software functions, draft guidance of 7 January 2025, appendix E.
     """
-    audits = [result for result in results if isinstance(result, Audit)]
+    audits = [published(result) for result in results if isinstance(result, Audit)]
     compared = [(result, _encoder(result, encoder or name)) for result in results if isinstance(result, Comparison)]
     if not results or len(audits) + len(compared) < len(results):
         raise DataError("a model card is made from audits and comparisons: give at least one, and nothing else.")
@@ -80,8 +81,7 @@ def _described(position: int, audit: Audit) -> dict[str, Any]:
     return {
         "heading": f"Audit {position}",
         "audit": audit,
-        "asked": clean(audit.title)
-        or f"Do the embeddings carry {audit.graph.biology}, or {listing(audit.graph.technical)}?",
+        "asked": title_of(audit),
         "purpose": purpose,
         "level": f"{100 * (1 - float(audit.policy.get('alpha', 0.05))):g}%",
         "failed": [f for f in monitored if f.verdict == "fail"],

@@ -1,40 +1,20 @@
-"""The policy: margins and thresholds fixed before a run, in one file that a hospital can replace."""
+"""The policy: margins and thresholds declared before a run, in one file that a hospital can replace."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from causalfm.auditing.policy_file import read_entries
+from causalfm.auditing.policy_problems import keys, problems_of
 from causalfm.errors import PolicyError
 
 DEFAULT = Path(__file__).with_name("policy.yaml")
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["version", "name"],
-    "properties": {
-        "version": {"const": 1},
-        "name": {"type": "string", "minLength": 1},
-        "effect_ratio": {"type": "number", "exclusiveMinimum": 0},
-        "neighbourhood_minimum": {"type": "number", "minimum": 0, "maximum": 1},
-        "readout_excess": {"type": "number", "minimum": 0, "maximum": 1},
-        "biology_excess": {"type": "number", "minimum": 0, "maximum": 1},
-        "shortcut_premium": {"type": "number", "minimum": 0, "maximum": 1},
-        "score_gap": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-        "flip_rate": {"type": "number", "minimum": 0, "maximum": 1},
-        "performance_drop": {"type": "number", "minimum": 0, "maximum": 1},
-        "support_share": {"type": "number", "minimum": 0, "maximum": 1},
-        "subgroups": {"type": "array", "items": {"type": "string", "minLength": 1}, "uniqueItems": True},
-        "subgroup_gap": {"type": "number", "minimum": 0, "maximum": 1},
-        "minimum_groups": {"type": "integer", "minimum": 3},
-        "permutations": {"type": "integer", "minimum": 99},
-        "corrections": {"enum": ["none", "quick", "full"]},
-    },
-}
+PURPOSE = ("intended_use", "declared_by", "declared_on")
 
 
 @dataclass(frozen=True)
@@ -66,9 +46,17 @@ class Policy:
     minimum_groups
         Fewest independent units per cell.
     permutations
-        Permutations of the invariance test.
+        Permutations of the tests.
     corrections
         Whether correctors are tried where a technical factor fails: ``"none"``, ``"quick"`` or ``"full"``.
+    alpha
+        One minus the confidence of every interval, bound and test of the audit.
+    factors
+        Technical factors whose findings decide the verdict; empty for all.
+    suppress_below
+        Cells with fewer independent units are not printed; 0 prints all.
+    intended_use, declared_by, declared_on
+        What the embeddings are meant for, who declared the policy, and on which day (ISO); empty if nobody said.
     """
 
     name: str
@@ -87,19 +75,32 @@ class Policy:
     minimum_groups: int
     permutations: int
     corrections: str
+    alpha: float = 0.05
+    factors: tuple[str, ...] = ()
+    suppress_below: int = 0
+    intended_use: str = ""
+    declared_by: str = ""
+    declared_on: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the policy as plain data."""
         return dataclasses.asdict(self)
 
+    @property
+    def purpose(self) -> dict[str, str]:
+        """What was declared besides margins: ``intended_use``, ``declared_by``, ``declared_on``."""
+        return {name: getattr(self, name) for name in PURPOSE}
 
-def load_policy(path: str | Path | None = None) -> Policy:
+
+def load_policy(path: str | Path | None = None, *, sha256: str | None = None) -> Policy:
     """Read and validate a policy; what it leaves out comes from the default.
 
     Parameters
     ----------
     path
         YAML file; None for the default.
+    sha256
+        Hash that the file must have, as it was told to somebody before the run; None takes any.
 
     Returns
     -------
@@ -109,29 +110,55 @@ def load_policy(path: str | Path | None = None) -> Policy:
     Raises
     ------
     PolicyError
-        A file that is missing or no YAML, an unknown entry, a value out of range; the message names the entry.
+        A file that is missing or no YAML, unknown keys, keys given twice, values of the wrong kind or out of range, or
+        another hash. Every problem of the file is listed, with its line, the key, and a line that would be right.
     """
-    import yaml
-    from jsonschema import Draft202012Validator
-
     source = DEFAULT if path is None else Path(path)
-    if not source.is_file():
-        raise PolicyError(f"there is no policy file {source.name!r}: check the path.")
-    text = source.read_bytes()
-    try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise PolicyError(f"{source.name} is not valid YAML: compare it with the default policy.") from None
-    problems = sorted(Draft202012Validator(SCHEMA).iter_errors(values), key=str)
+    entries, problems, content = read_entries(source)
+    defaults = {} if path is None else default_values()
+    problems += problems_of(entries, defaults)
     if problems:
-        where = ".".join(map(str, problems[0].absolute_path)) or "the file"
+        raise PolicyError(_listed(source.name, problems))
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None:
+        _check_hash(source.name, found, sha256)
+    written = {key: entry.value for key, entry in entries.items()}
+    values = {**defaults, **written, "sha256": found}
+    values.pop("version")
+    for key, rule in keys().items():
+        if rule.get("type") == "number":
+            values[key] = float(values[key])
+        elif rule.get("type") == "array":
+            values[key] = tuple(values[key])
+    return Policy(**values)
+
+
+@cache
+def _default() -> tuple[tuple[str, Any], ...]:
+    return tuple((key, entry.value) for key, entry in read_entries(DEFAULT)[0].items())
+
+
+def default_values() -> dict[str, Any]:
+    """Return every key of the default policy with its value, as the file has them."""
+    return {key: list(value) if isinstance(value, list) else value for key, value in _default()}
+
+
+def _listed(name: str, problems: list[str]) -> str:
+    if len(problems) == 1:
+        return f"{name}, {problems[0]}"
+    return "\n- ".join([f"{name} has {len(problems)} problems:", *problems])
+
+
+def _check_hash(name: str, found: str, wanted: str) -> None:
+    """Refuse another policy than the one that was announced."""
+    plain = wanted.strip().lower().removeprefix("sha256:")
+    if len(plain) != 64 or set(plain) - set("0123456789abcdef"):
         raise PolicyError(
-            f"{source.name}, {where}: {problems[0].message}. Known entries: {', '.join(SCHEMA['properties'])}."
+            f"the SHA-256 asked for has {len(plain)} characters, or other ones than 0-9 and a-f: give the 64 that "
+            "'causalfm policy check FILE' prints."
         )
-    for name, value in values.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise PolicyError(f"{source.name}, {name}: {value} is not a margin: write a finite number.")
-    merged = {**yaml.safe_load(DEFAULT.read_bytes()), **values}
-    merged.pop("version")
-    merged["subgroups"] = tuple(merged["subgroups"])
-    return Policy(sha256=hashlib.sha256(text).hexdigest(), **merged)
+    if plain != found:
+        raise PolicyError(
+            f"{name} is not the policy asked for: its SHA-256 is {found}, and {plain} was given. Run with the file as "
+            "it was declared; another comment, or other line ends, are another file."
+        )

@@ -11,9 +11,11 @@ from causalfm.auditing.family import neighbourhood_family
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.reading import differing_covariates
+from causalfm.auditing.row_sample import RowSample
+from causalfm.auditing.sensitivity_words import sensitivity_record
 from causalfm.cohort import Cohort
 from causalfm.dosing import comparable_doses, is_dose
-from causalfm.estimators import effect
+from causalfm.estimators import Effect, effect
 from causalfm.estimators.effects import largest_pair
 from causalfm.graph import CausalGraph
 from causalfm.invariance import invariance_test
@@ -50,11 +52,11 @@ def overlap_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], polic
         n=len(cohort),
         n_groups=kept,
         unit=graph.group,
-        target=found.target if found.comparable else "",
+        target=found.target if found.comparable else f"all {graph.group}s of this cohort",
         advice=advice,
         details={
             "given": list(found.given),
-            "left_out": [{"left out": text} for text in found.left_out],
+            "left_out": [dict(row) for row in found.cells] or [{"reason": text} for text in found.left_out],
             "minimum_per_cell": found.minimum,
             "nested_in": found.nested_in,
             "comparable": found.comparable,
@@ -63,10 +65,19 @@ def overlap_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], polic
 
 
 def neighbourhood_finding(
-    cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, neighbours: Neighbours, seed: int
+    cohort: Cohort,
+    graph: CausalGraph,
+    factor: str,
+    policy: Policy,
+    neighbours: Neighbours,
+    seed: int,
+    sample: RowSample | None = None,
 ) -> Finding:
-    """Answer whether neighbours share the biology or the factor."""
-    found = robustness_index(cohort, graph, confounder=factor, neighbours=neighbours, random_state=seed)
+    """Answer whether neighbours share the biology or the factor; ``cohort`` are the rows of the sample, if any."""
+    if sample is None:
+        found = robustness_index(cohort, graph, confounder=factor, neighbours=neighbours, random_state=seed)
+    else:
+        found = sample.index(factor)
     title = f"Do neighbours share {graph.biology} or {factor}?"
     if "k" not in found.details:  # no part of the cohort in which this can be asked
         sentence = f"Cannot tell: {found.details['reason'].removeprefix('cannot tell: ')}."
@@ -176,35 +187,35 @@ def effect_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy
     title = f"How far does {factor} move the embedding, compared with {graph.biology}?"
     if not found.levels:
         sentence = f"Cannot tell: {found.details['reason']}"
-        return Finding("effect", title, factor, "cannot tell", sentence, n=len(cohort), unit=graph.group)
+        return Finding(
+            "effect", title, factor, "cannot tell", sentence, n=len(cohort), unit=graph.group, details={"want": "below"}
+        )
     verdict = verdict_against(ratio.low, ratio.high, policy.effect_ratio)
     if verdict == "pass" and found.overlap.left_out:
         verdict = "cannot tell"  # a pass must hold for every level
+    slope = found.overlap.continuous
     advice = f"Correct the embedding for {factor}, or train with its levels balanced; then audit again."
-    a, b, distance = largest_pair(found)
-    sensitivity = found.sensitivity()
-    if math.isnan(ratio.value):
-        reason = found.details["no_biology"] or f"the distance between classes of {graph.biology} is not told from zero"
-        seen = f"lie {joint.details['distance']:.3g} apart" if joint.value > 0 else "show no distance"
-        sentence = f"Cannot tell: {reason}. Levels of {factor} {seen}."
-    else:
-        sentence = (
-            f"Levels of {factor} lie {ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times as far apart as "
-            f"classes of {graph.biology}, {graph.group} by {graph.group} and within strata; furthest apart: {a} "
-            f"and {b}."
-        )
+    if slope:
+        advice = f"Correct the embedding for {factor}, or keep it within a narrower range; then audit again."
+    quantity = f"distance between levels / distance between classes of {graph.biology}"
+    slope_quantity = f"move by one standard deviation of {factor} / distance between classes of {graph.biology}"
+    told = found.sensitivity()
+    more: dict[str, Any] = {"exceeded": "how far the embedding moves with it"}
+    if not slope:
+        ends = {"distance": told.value, "low": told.low, "high": told.high}
+        more = {"largest pair": [{"levels": " - ".join(told.pair), **ends}]}
     return Finding(
         question="effect",
         title=title,
         factor=factor,
         verdict=verdict,
-        sentence=sentence,
+        sentence=_effect_sentence(found, graph),
         value=ratio.value,
         low=ratio.low,
         high=ratio.high,
         chance=0.0,
         margin=policy.effect_ratio,
-        quantity=f"distance between levels / distance between classes of {graph.biology}",
+        quantity=slope_quantity if slope else quantity,
         n=joint.n,
         n_groups=joint.n_groups,
         unit=joint.unit,
@@ -215,12 +226,34 @@ def effect_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy
             "per_level": list(found.levels),
             "given": found.details["given"],
             "dowhy_confirms": found.details.get("dowhy_confirms"),
-            "largest pair": f"{a} - {b}: {max(distance, 0.0):.3g}",
+            **more,
             "squared distances": [
                 _distance_row(e, of) for e, of in ((joint, factor), (found.biology, graph.biology)) if e
             ],
-            "sensitivity": sensitivity.to_dict(),
+            "sensitivity": sensitivity_record(told),
         },
+    )
+
+
+def _effect_sentence(found: Effect, graph: CausalGraph) -> str:
+    """Say how far levels lie apart, or how far one standard deviation moves the embedding."""
+    factor, ratio, joint = found.treatment, found.ratio, found.joint
+    slope = found.overlap.continuous
+    if math.isnan(ratio.value):
+        reason = found.details["no_biology"] or f"the distance between classes of {graph.biology} is not told from zero"
+        seen = "show no distance" if joint.value <= 0 else f"lie {joint.details['distance']:.3g} apart"
+        if slope:
+            seen = "show no move" if joint.value <= 0 else f"move the embedding by {joint.details['distance']:.3g}"
+        return f"Cannot tell: {reason}. {'Standard deviations' if slope else 'Levels'} of {factor} {seen}."
+    numbers = f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] times as far"
+    where = f"{graph.group} by {graph.group} and within strata"
+    if slope:
+        return (
+            f"One standard deviation of {factor} moves it {numbers} as classes of {graph.biology} lie apart, {where}."
+        )
+    a, b, _ = largest_pair(found)
+    return (
+        f"Levels of {factor} lie {numbers} apart as classes of {graph.biology}, {where}; furthest apart: {a} and {b}."
     )
 
 

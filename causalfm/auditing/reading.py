@@ -41,11 +41,12 @@ def readout_finding(
 
 def biology_finding(
     cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: Neighbours | None, seed: int
-) -> Finding:
+) -> tuple[Finding, Prediction | None]:
     """Answer whether a probe reads the biology beyond what the site gives away: one that does is enough.
 
     Whether its probabilities mean the same in every site, and what it loses at levels left out of training, is told
-    beside it, without a verdict: the margin would depend on what the probe is used for.
+    beside it, without a verdict: the margin would depend on what the probe is used for. What the logistic probe said is
+    returned too, or None: how often it is right at every level is asked of it later.
     """
     weak = f"The embedding, or this cohort, is too weak for {graph.biology}"
     blank = Finding(
@@ -59,16 +60,17 @@ def biology_finding(
     )
     finding, prediction = _answered(blank, cohort, graph, "above", policy.biology_excess, neighbours, seed)
     if prediction is None:
-        return finding
+        return finding, None
     site = graph.technical[0]
     found = probe_calibration(cohort, graph, by=site, prediction=prediction, random_state=seed)
     lost, tables = unseen_levels(cohort, graph, seed)
     rows = [_calibration_row(estimate, site) for estimate in found]
-    return dataclasses.replace(
+    told = dataclasses.replace(
         finding,
         sentence=f"{finding.sentence} {_calibration_sentence(found, site)} {lost}",
         details={**finding.details, f"calibration of the logistic probe by {site}": rows, **tables},
     )
+    return told, prediction
 
 
 def _answered(

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from causalfm.auditing import estimands, rooms
-from causalfm.auditing.findings import Audit, Finding
+from causalfm.auditing.findings import Audit
 from causalfm.auditing.formatting import clean, listing
+from causalfm.auditing.ledger_words import sentences
+from causalfm.auditing.policy_table import policy_rows
 from causalfm.auditing.report_figures import figures_of
 from causalfm.auditing.suppression import published
 from causalfm.auditing.templating import MARKS, environment
+from causalfm.confidence import DEFAULT_ALPHA, percent
 from causalfm.errors import DataError
 from causalfm.results import CAVEAT, Result
 
@@ -126,7 +129,7 @@ def write_text(text: str, path: str | Path | None) -> str:
 
 def confidence(policy: Mapping[str, Any]) -> str:
     """Write the confidence level of a policy, ``"95%"`` for ``alpha: 0.05``."""
-    return f"{100.0 * (1.0 - float(policy.get('alpha') or 0.05)):.10g}%"
+    return percent(float(policy.get("alpha") or DEFAULT_ALPHA))
 
 
 def _page(template: str, audit: Audit, **extra: Any) -> str:
@@ -136,7 +139,7 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
     if not any(CAVEAT in sentence for sentence in assumptions):
         assumptions.append(CAVEAT)
     listed = listing(audit.graph.technical)
-    deciding = [(key, finding) for key, finding in findings if is_monitored(finding)]
+    deciding = [(key, finding) for key, finding in findings if finding.monitored]
     return (
         environment(markdown=template.endswith(".md.j2"))
         .get_template(template)
@@ -153,8 +156,12 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
             kind="a deployment" if estimands.is_deployment(audit) else "a cohort of embeddings",
             deployment=estimands.is_deployment(audit),
             level=confidence(audit.policy),
-            before=earlier_runs(audit),
-            reasons=[(key, finding) for key, finding in deciding if finding.verdict == verdict != "pass"],
+            known=policy_rows(audit.policy),
+            before=sentences(audit),
+            reasons=sorted(
+                ((key, finding) for key, finding in deciding if finding.verdict == verdict != "pass"),
+                key=lambda reason: reason[1].margin != reason[1].margin,  # those with a margin first
+            ),
             unanswered=[(key, finding) for key, finding in findings if finding.verdict == "cannot tell"],
             tally={name: sum(f.verdict == name for f in audit.findings) for name in MARKS},
             questions=dict.fromkeys(f.question for f in audit.findings),
@@ -163,23 +170,3 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
             **extra,
         )
     )
-
-
-def earlier_runs(audit: Audit) -> list[str]:
-    """Say which audits of the same data came before, and what their policy said otherwise."""
-    out = []
-    for run in audit.earlier:
-        if run.get("broken"):
-            out.append(str(run["broken"]))
-            continue
-        changed = [f"{c['key']} was {c['before']}, now {c['after']}" for c in run.get("changed", ())]
-        then = f"These data were audited before, on {run.get('created', 'an unknown date')}"
-        verdict = f" (verdict: {run['verdict']})" if run.get("verdict") else ""
-        with_policy = f", with another policy: {'; '.join(changed)}." if changed else ", with the same policy."
-        out.append(f"{then}{verdict}{with_policy}")
-    return out
-
-
-def is_monitored(finding: Finding) -> bool:
-    """Tell whether a finding decides the verdict: the policy may monitor some technical factors only."""
-    return finding.details.get("monitored") is not False

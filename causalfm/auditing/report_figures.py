@@ -31,5 +31,3 @@ def figures_of(audit: Audit) -> dict[str, Any]:
         overlaps[factor] = Markup(to_svg(drawing, label=label, description=seen, ident=f"overlap {i}"))
     graph = to_svg(plot_graph(audit.graph), label="Declared causal graph", description=str(audit.graph))
     return {"findings": findings, "overlaps": overlaps, "graph": Markup(graph)}
-
-

@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.formatting import DASH, number
 from causalfm.auditing.index_records import Answer, Broken, Run, find_reports
-from causalfm.auditing.policy_changes import LOOSER, changes
-from causalfm.auditing.report import environment, write_text
+from causalfm.auditing.policy_problems import keys
+from causalfm.auditing.policy_table import WORDS, changes
+from causalfm.auditing.report import write_text
+from causalfm.auditing.templating import environment
 from causalfm.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,7 +34,9 @@ class Index:
     changed: tuple[Mapping[str, Any], ...]
 
 
-def index_reports(folder: str | Path, out: str | Path | None = None) -> Index:
+def index_reports(
+    folder: str | Path, out: str | Path | None = None, *, progress: Callable[[str, int, int], None] | None = None
+) -> Index:
     """Write an index page of every ``report.json`` under a folder.
 
     Parameters
@@ -40,6 +45,8 @@ def index_reports(folder: str | Path, out: str | Path | None = None) -> Index:
         Searched at any depth.
     out
         The page; default: ``index.html`` in the folder. Links are relative to it.
+    progress
+        Called with (what is being done, steps done, steps in all).
 
     Returns
     -------
@@ -57,7 +64,7 @@ def index_reports(folder: str | Path, out: str | Path | None = None) -> Index:
     if not source.is_dir():
         raise DataError(f"there is no folder {source.name!r}: give one with reports in it.")
     target = source / "index.html" if out is None else Path(out)
-    runs, broken = find_reports(source, target.parent, load_audit)
+    runs, broken = find_reports(source, target.parent, load_audit, progress or (lambda what, done, steps: None))
     if not runs and not broken:
         raise DataError(f"no report.json lies in {source.name!r} or below: run causalfm audit --out into it.")
     index = Index(tuple(runs), tuple(broken), tuple(changed_rules(runs)))
@@ -77,7 +84,7 @@ def changed_rules(runs: Sequence[Run]) -> list[dict[str, Any]]:
     -------
     list of dict
         One per data fingerprint: ``data``, ``about`` (the first run) and ``steps``, in order of time: ``run``,
-        ``before``, ``changed`` (see :func:`causalfm.auditing.policy_changes.changes`) and ``graph``, whether another
+        ``before``, ``changed`` (see :func:`causalfm.auditing.policy_table.changes`) and ``graph``, whether another
         graph was declared.
     """
     by_data: dict[str, list[Run]] = {}
@@ -86,15 +93,25 @@ def changed_rules(runs: Sequence[Run]) -> list[dict[str, Any]]:
             by_data.setdefault(run.data, []).append(run)
     found = []
     for data, same in by_data.items():
-        pairs = list(zip(same, same[1:], strict=False))
         steps = [
             {"run": run, "before": last, "changed": moved, "graph": run.graph != last.graph}
-            for last, run in pairs
-            if (moved := changes(last.policy, run.policy)) or run.graph != last.graph
+            for last, run in pairwise(same)
+            if (moved := _moved(last, run)) or run.graph != last.graph
         ]
         if steps:
             found.append({"data": data, "about": same[0], "runs": len(same), "steps": steps})
     return found
+
+
+def _moved(before: Run, after: Run) -> list[dict[str, Any]]:
+    """List the keys that differ; the policy's name, and who declared it for what, are no margins."""
+    return [change for change in changes(before.policy, after.policy) if change["key"] not in WORDS]
+
+
+def larger_is_looser() -> dict[str, int]:
+    """Return 1 for every key of the policy of which a larger value lets more pass, -1 where a smaller one does."""
+    signs = {"lower": 1, "higher": -1}
+    return {key: signs[rule["stricter"]] for key, rule in keys().items() if rule.get("stricter") in signs}
 
 
 def render_index(index: Index) -> str:
@@ -174,7 +191,12 @@ def _embedded(index: Index, flagged: set[str]) -> Markup:
         }
         for run in index.runs
     ]
-    body = {"runs": runs, "texts": list(texts), "policies": [json.loads(p) for p in policies], "looser": dict(LOOSER)}
+    body = {
+        "runs": runs,
+        "texts": list(texts),
+        "policies": [json.loads(p) for p in policies],
+        "looser": larger_is_looser(),
+    }
     plain = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # inside a script element only these could end it or begin a comment
     return Markup(plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from causalfm.auditing.estimands import is_deployment
 from causalfm.auditing.findings import Audit, Finding
+from causalfm.auditing.formatting import bounds
+from causalfm.auditing.group_counts import LISTS
 
 ROOMS = {  # key -> heading, in the order in which a reader who has to decide needs them
     "use": "Intended use and estimand",
@@ -46,11 +49,12 @@ OPENED = {  # details that are an answer, not its background: shown without a cl
     "reversal": ("within",),
     "decisions": ("pairs",),
 }
+SHOWN_COLUMNS = {"mechanisms": ("mechanism", "in words", "share of the drop", "low", "high", "verdict")}
 ELSEWHERE = {  # details that have a place of their own in the report
     "overlap": ("left_out",),
     "effect": ("sensitivity",),
 }
-COUNTED = ("group_counts", "reference_group_counts", "deployment_group_counts", "suppression")  # data shown with the units
+COUNTED = (*LISTS, "suppression")  # data that stand with the units
 LARGE = (60, 12)  # levels and classes: beyond, a cross table is summed up level by level, the worst first
 
 
@@ -65,17 +69,91 @@ def cards(findings: Sequence[tuple[str, Finding]]) -> dict[str, list[tuple[str, 
 def opened(finding: Finding) -> dict[str, Any]:
     """Return the details that are shown without a click; tables of accuracies begin with the worst."""
     wanted = OPENED.get(finding.question, ())
-    return {
+    shown = {
         key: worst_first(value)
         for key, value in finding.details.items()
         if any(key == name or (name.endswith(" ") and key.startswith(name)) for name in wanted)
     }
+    if finding.question == "effect" and "per_level" in shown:
+        shown = {"distances between levels": distances(finding, shown["per_level"])}
+    return {key: with_intervals(value, SHOWN_COLUMNS.get(key)) for key, value in shown.items()}
 
 
 def folded(finding: Finding) -> dict[str, Any]:
     """Return the rest of the details."""
-    shown = {"want", "monitored", *opened(finding), *ELSEWHERE.get(finding.question, ())}
+    whole = {key for key in opened(finding) if key not in SHOWN_COLUMNS}
+    shown = {"want", "monitored", *whole, *ELSEWHERE.get(finding.question, ())}
     return {key: value for key, value in finding.details.items() if key not in shown}
+
+
+def distances(finding: Finding, rows: Any) -> list[dict[str, Any]]:
+    """Say how far each level lies from the reference level, also in distances between classes; the furthest first.
+
+    Parameters
+    ----------
+    finding
+        An effect.
+    rows
+        Its ``per_level`` rows: ``level``, ``reference``, ``distance`` and its interval.
+
+    Returns
+    -------
+    list of dict
+        Rows of other columns stay as they are.
+    """
+    if not isinstance(rows, (list, tuple)) or not all("distance" in row and "reference" in row for row in rows):
+        return list(rows)
+    scale = [row.get("distance") for row in finding.details.get("squared distances", ())][1:2]
+    out = []
+    for row in sorted(rows, key=lambda row: -(row["distance"] or 0.0)):
+        low, high = (
+            math.nan if row.get(f"distance_{end}") is None else row[f"distance_{end}"] for end in ("low", "high")
+        )
+        shown = {
+            "level": row["level"],
+            "compared with": row["reference"],
+            "distance": row["distance"],
+            "low": low,
+            "high": high,
+        }
+        if scale and scale[0] and row["distance"] is not None:
+            shown["in distances between classes"] = row["distance"] / scale[0]
+        out.append(shown | {f"{row.get('unit', 'unit')}s": row.get("n_groups")})
+    return out
+
+
+def with_intervals(value: Any, only: Sequence[str] | None = None) -> Any:
+    """Write the number before the columns ``low`` and ``high`` together with them: ``"0.83 [0.59, 0.95]"``.
+
+    Parameters
+    ----------
+    value
+        A table, or anything else, which stays.
+    only
+        Columns to show; None for all.
+
+    Returns
+    -------
+    Any
+        The table with one column in place of three, with ``[interval]`` in its name.
+    """
+    if not isinstance(value, (list, tuple)) or not all(isinstance(row, Mapping) for row in value):
+        return value
+    return [_with_interval({key: row[key] for key in only or row if key in row}) for row in value]
+
+
+def _with_interval(row: Mapping[str, Any]) -> dict[str, Any]:
+    keys = list(row)
+    place = keys.index("low") if {"low", "high"} <= set(keys) else 0
+    if not place:
+        return dict(row)
+    number = keys[place - 1]
+    told = [math.nan if row[key] is None else row[key] for key in (number, "low", "high")]
+    if not all(isinstance(v, (int, float)) for v in told):
+        return dict(row)
+    shown = {f"{key} [interval]" if key == number else "level" if key == "of" else key: row[key]
+             for key in keys if key not in ("low", "high")}  # fmt: skip
+    return shown | {f"{number} [interval]": bounds(*told)}
 
 
 def worst_first(value: Any) -> Any:
@@ -96,7 +174,18 @@ def left_out(audit: Audit) -> list[dict[str, Any]]:
     for finding in audit.findings:
         if finding.question == "overlap":
             out += [{"compared": finding.factor, **row} for row in finding.details.get("left_out", ())]
+        for key in ("unseen levels", "cells that the reference lacks") if finding.question == "support" else ():
+            lacking = finding.details.get(key, ())
+            out += [{"left out": key, **(row if isinstance(row, Mapping) else {"which": row})} for row in lacking]
     return out
+
+
+def nothing_left_out(audit: Audit, prose: Any) -> str:
+    """Say what an empty list of what was left out means: nothing was, or nobody asked."""
+    asked = {f.question for f in audit.findings}
+    if is_deployment(audit):
+        return str(prose.nothing_lacking if "support" in asked else prose.lacking_unknown)
+    return str(prose.nothing_left_out)
 
 
 def by_level(table: Mapping[str, Any], minimum: int) -> list[dict[str, Any]]:
@@ -141,10 +230,9 @@ def is_large(table: Mapping[str, Any]) -> bool:
 
 def group_tables(audit: Audit) -> dict[str, Mapping[str, Any]]:
     """Return the counts of units by level: of the cohort, or of reference and deployment."""
-    keys = {"group_counts": "", "reference_group_counts": "Reference: ", "deployment_group_counts": "Deployment: "}
     return {
         f"{before}{column}": rows
-        for key, before in keys.items()
+        for key, before in LISTS.items()
         for column, rows in dict(audit.data.get(key, {})).items()
     }
 

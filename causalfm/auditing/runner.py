@@ -9,20 +9,28 @@ from typing import TYPE_CHECKING, Any, Literal
 from causalfm.arguments import check_choice, check_seed, check_type
 from causalfm.auditing import questions, reading
 from causalfm.auditing.advice import PLANS, advise
+from causalfm.auditing.assumptions import cohort_assumptions
 from causalfm.auditing.continuous import graph_of_levels, note
 from causalfm.auditing.design_checks import graph_check
+from causalfm.auditing.downstream import LINEAR, downstream, model_notes
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.headline import headline
-from causalfm.auditing.model_questions import downstream, model_notes, model_questions
+from causalfm.auditing.model_questions import model_questions
+from causalfm.auditing.performance_answers import Answers, answers_of_model, answers_of_probe
+from causalfm.auditing.performance_findings import performance_steps
 from causalfm.auditing.policy import Policy, load_policy
+from causalfm.auditing.policy_columns import check_columns, mark_monitored, monitored_note
+from causalfm.auditing.row_sample import RowSample, in_memory_if_small, row_sample
+from causalfm.auditing.row_sample import search as shared_lists
 from causalfm.auditing.running import Progress, Step, data_of, provenance, refuse_missing_units, run_steps
 from causalfm.cohort import Cohort
+from causalfm.confidence import using_alpha
 from causalfm.crosstabs import cross_table, similar_levels
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
-from causalfm.neighbours import Neighbours, knn
-from causalfm.results import CAVEAT
+from causalfm.metrics.probes import Prediction
+from causalfm.neighbours import Neighbours
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +66,9 @@ def audit(
         ``{"reference": table, "deployment": table}``.
     model
         In their place: ``(n, d) -> (n, classes)`` probabilities, a callable or a fitted estimator with
-        ``predict_proba`` (such as :class:`causalfm.training.RobustHead`). Adds which decisions would change. With a
-        deployment, and neither model nor predictions, a linear head is fitted to the cohort.
+        ``predict_proba`` (such as :class:`causalfm.training.RobustHead`). Adds which decisions would change.
+        ``"linear"``: a linear head is fitted to the cohort here, and decides about units that it has not seen. With a
+        deployment that is the default.
     policy
         Margins and thresholds; None takes the default (:func:`causalfm.auditing.load_policy`).
     missing
@@ -93,36 +102,63 @@ def audit(
     check_choice(wanted, "corrections", ("none", *PLANS))
     if missing == "level":
         refuse_missing_units(cohort, graph)
-    cohort = cohort.handle_missing(graph.columns, missing)
-    if deployment is not None:
+    cohort = in_memory_if_small(cohort.handle_missing(graph.columns, missing))
+    rest: dict[str, Any] = {"predictions": predictions, "model": model, "policy": policy, "corrections": wanted}
+    rest |= {"progress": progress, "random_state": random_state}
+    with using_alpha(policy.alpha):
+        if deployment is None:
+            check_columns(policy, graph, {"cohort": cohort})
+            return _cohort_audit(cohort, graph, started=started, **rest)
         from causalfm.auditing.deploying import deployment_audit, without_missing
 
         check_type(deployment, Cohort, "deployment", "read one with causalfm.read")
+        check_columns(policy, graph, {"reference": cohort, "deployment": deployment})
         others = [name for name in graph.columns if name != graph.biology]  # biology may be unknown there
-        return deployment_audit(
-            cohort,
-            without_missing(deployment, others, missing),
-            graph,
-            predictions=predictions,
-            model=model,
-            policy=policy,
-            corrections=wanted,
-            progress=progress,
-            random_state=random_state,
-        )
+        if isinstance(model, str) and model == LINEAR:
+            rest["model"] = None  # what it fits by itself
+        return deployment_audit(cohort, without_missing(deployment, others, missing), graph, **rest)
+
+
+def _cohort_audit(
+    cohort: Cohort,
+    graph: CausalGraph,
+    *,
+    predictions: pd.DataFrame | Mapping[str, pd.DataFrame] | None,
+    model: Any,
+    policy: Policy,
+    corrections: str,
+    progress: Progress | None,
+    random_state: int,
+    started: float,
+) -> Audit:
+    """Ask every question of one cohort; parameters as in :func:`audit`."""
     levels, continuous = graph_of_levels(cohort, graph)
     neighbours: list[Neighbours] = []
     notes: list[str] = []
-    given = downstream(cohort, graph, predictions, model)
-    steps = _steps(cohort, levels, policy, neighbours, notes, random_state)
+    sample = row_sample(cohort, levels, random_state)
+    rows = cohort if sample is None else sample.rows
+    of_all = predictions is not None or not (isinstance(model, str) and model == LINEAR)
+    scored = cohort if of_all else rows  # a head is fitted here to rows in memory
+    given = downstream(scored, graph, predictions, model, random_state)
+    probe: list[Prediction] = []
+    steps = _steps(cohort, levels, policy, neighbours, probe, notes, random_state, sample)
     for name in continuous:
-        steps += _factor_steps(cohort, graph, policy, name, neighbours, random_state)
+        steps += _factor_steps(cohort, graph, policy, name, neighbours, random_state, sample)
+
+    def answers() -> Answers | None:
+        if given is not None:
+            return answers_of_model(scored, graph, given.predictions, given.whose, refitted=given.refitted)
+        return answers_of_probe(rows, graph, probe[0]) if probe else None
+
+    answered = rows if given is None else scored
+    steps += performance_steps(answered, graph, graph.technical, policy, answers)
     if given is not None:
-        asked = model_questions(cohort, levels, list(levels.technical), policy, given, random_state)
+        asked = model_questions(scored, levels, list(levels.technical), policy, given, random_state, rows)
         steps += asked
     findings, advice, timings = run_steps(
-        steps, lambda found: advise(cohort, levels, found, wanted, random_state, continuous), progress
+        steps, lambda found: advise(rows, levels, found, corrections, random_state, continuous), progress
     )
+    findings = mark_monitored(findings, graph, policy)
     return Audit(
         findings=tuple(findings),
         headline=headline(findings, graph),
@@ -132,26 +168,41 @@ def audit(
         policy=policy.to_dict(),
         data=data_of(cohort, graph),
         assumptions=(
-            *_assumptions(graph, levels, findings, notes),
+            *cohort_assumptions(graph, levels, findings, notes, policy),
+            *monitored_note(findings, policy),
             *note(continuous),
-            *model_notes(given),
+            *model_notes(given, graph.group),
             *similar_levels(cohort, levels),
         ),
         provenance=provenance(random_state, time.perf_counter() - started, timings),
+        purpose=policy.purpose,
     )
 
 
 def _steps(
-    cohort: Cohort, graph: CausalGraph, policy: Policy, neighbours: list[Neighbours], notes: list[str], seed: int
+    cohort: Cohort,
+    graph: CausalGraph,
+    policy: Policy,
+    neighbours: list[Neighbours],
+    probe: list[Prediction],
+    notes: list[str],
+    seed: int,
+    sample: RowSample | None = None,
 ) -> list[Step]:
-    """List the steps; the neighbour pass runs once, for all metrics. What the graph survives goes to the notes."""
-    groups = cohort.factor(graph.group, private=True)
+    """List the steps; the neighbour pass runs once, for all metrics. What the graph survives goes to the notes.
+
+    What the logistic probe says of the biology is kept for the questions about its accuracy.
+    """
+    rows = cohort if sample is None else sample.rows
 
     def search() -> list[Finding]:
-        shortest = len(cohort) - int(groups.counts().max())
-        k = max(1, min(600, shortest // 4))
-        neighbours.append(knn(cohort.X, k, exclude=groups.codes, reserve=min(k, shortest - k)))
+        neighbours.append(shared_lists(cohort, graph) if sample is None else sample.neighbours)
         return []
+
+    def biology() -> list[Finding]:
+        found, prediction = reading.biology_finding(rows, graph, policy, neighbours[0], seed)
+        probe.extend([] if prediction is None else [prediction])
+        return [found if sample is None else sample.said(found)]
 
     def confront() -> list[Finding]:
         found, note = graph_check(cohort, graph, policy, seed)
@@ -161,21 +212,31 @@ def _steps(
     steps: list[Step] = [
         ("declared graph", confront),
         ("nearest neighbours", search),
-        (f"biology: {graph.biology}", lambda: [reading.biology_finding(cohort, graph, policy, neighbours[0], seed)]),
+        (f"biology: {graph.biology}", biology),
     ]
     for factor in graph.technical:
-        steps += _factor_steps(cohort, graph, policy, factor, neighbours, seed)
+        steps += _factor_steps(cohort, graph, policy, factor, neighbours, seed, sample)
     return steps
 
 
 def _factor_steps(
-    cohort: Cohort, graph: CausalGraph, policy: Policy, factor: str, neighbours: list[Neighbours], seed: int
+    cohort: Cohort,
+    graph: CausalGraph,
+    policy: Policy,
+    factor: str,
+    neighbours: list[Neighbours],
+    seed: int,
+    sample: RowSample | None = None,
 ) -> list[Step]:
     """List the steps of one technical factor; one that is nested in its parent is asked about with the parent."""
     overlap = _overlap(cohort, graph, factor, policy)
     nested = overlap.details["nested_in"]
     of = [nested, factor] if nested and graph.kind(factor, cohort) != "continuous" else [factor]
     name = " + ".join(of)
+    rows = cohort if sample is None else sample.rows
+
+    def said(found: Finding) -> Finding:
+        return found if sample is None else sample.said(found)
 
     def answer(question: str, about: str, ask: Callable[[], Finding]) -> list[Finding]:
         try:
@@ -188,11 +249,11 @@ def _factor_steps(
         return answer(
             "neighbourhood",
             factor,
-            lambda: questions.neighbourhood_finding(cohort, graph, factor, policy, neighbours[0], seed),
+            lambda: said(questions.neighbourhood_finding(rows, graph, factor, policy, neighbours[0], seed, sample)),
         )
 
     def read() -> list[Finding]:
-        return [reading.readout_finding(cohort, graph, factor, policy, neighbours[0], seed)]
+        return [said(reading.readout_finding(rows, graph, factor, policy, neighbours[0], seed))]
 
     def invariance() -> list[Finding]:
         return answer("invariance", name, lambda: questions.invariance_finding(cohort, graph, of, policy, seed))
@@ -201,7 +262,8 @@ def _factor_steps(
         return answer("effect", name, lambda: questions.effect_finding(cohort, graph, of, policy))
 
     if graph.kind(factor, cohort) == "continuous":  # no levels: neither neighbours nor probes nor contrasts
-        return [(f"{factor}: overlap", lambda: [overlap]), (f"{factor}: invariance", invariance)]
+        asked: list[Step] = [(f"{factor}: overlap", lambda: [overlap]), (f"{factor}: invariance", invariance)]
+        return [*asked, (f"{factor}: effect", size)]
     steps: list[Step] = [(f"{factor}: overlap", lambda: [overlap]), (f"{factor}: neighbourhood", neighbourhood)]
     if not nested:
         steps.append((f"{factor}: read-out", read))
@@ -218,27 +280,3 @@ def _overlap(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy) ->
         return Finding(
             "overlap", title, factor, "cannot tell", sentence, n=len(cohort), unit=graph.group, details=details
         )
-
-
-def _assumptions(graph: CausalGraph, levels: CausalGraph, findings: list[Finding], notes: list[str]) -> tuple[str, ...]:
-    unit = graph.group
-    out = [
-        CAVEAT,
-        *(f"{f.factor}: {f.details['sensitivity']['sentence']}" for f in findings if "sensitivity" in f.details),
-        f"The declared graph is true: {graph}. {' '.join(notes)}".rstrip(),
-        f"{unit.capitalize()}s are independent of each other and the unit of every interval and test; intervals are "
-        f"for these levels and new {unit}s, not for a new hospital.",
-        "Margins were fixed before the run. Intervals are 95%; a margin is exceeded or kept only if the whole "
-        "interval says so.",
-    ]
-    if any(f.details.get("given") and len(f.details["given"]) > 1 for f in findings):
-        out.append(
-            "Continuous covariates act additively and smoothly (quadratic splines); categorical ones are stratified."
-        )
-    inner = [t for t in levels.technical if levels.technical_ancestors(t)]
-    if inner:
-        out.append(
-            f"Neighbours are compared within the technical causes of {', '.join(inner)}: one that shares it might "
-            "otherwise share its cause instead."
-        )
-    return tuple(out)

@@ -14,6 +14,7 @@ from causalfm.arrows import names
 from causalfm.auditing.findings import Advice, Finding
 from causalfm.auditing.group_counts import group_counts
 from causalfm.cohort import Cohort
+from causalfm.fingerprinting import fingerprints
 from causalfm.graph import CausalGraph
 from causalfm.results import plain
 from causalfm.validation import refuse_missing
@@ -68,6 +69,7 @@ def data_of(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
     """Describe a cohort: sizes, units, fingerprint, where it is from."""
     groups = cohort.factor(graph.group, private=True)
     counts = groups.counts()
+    embeddings, whole = fingerprints(cohort.X, ((name, cohort.column(name)) for name in graph.columns))
     body = {
         "rows": len(cohort),
         "dimensions": cohort.d,
@@ -75,7 +77,8 @@ def data_of(cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
         "unit": graph.group,
         "units": groups.n_levels,
         "rows_per_unit": {"least": int(counts.min()), "mean": float(counts.mean()), "most": int(counts.max())},
-        "fingerprint": cohort.fingerprint(graph.columns),
+        "fingerprint": whole,
+        "fingerprint_of_embeddings": embeddings,
         "columns": list(graph.columns),
         "group_counts": group_counts(cohort, graph),
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.policy import Policy
+from causalfm.auditing.policy_columns import monitored
 from causalfm.results import verdict_against
 from causalfm.shift import Domains, case_mix, column_shifts, drift, support
 
@@ -44,7 +45,7 @@ def drift_finding(domains: Domains, policy: Policy) -> Finding:
         n=size.n,
         n_groups=size.n_groups,
         unit=size.unit,
-        target=str(asked.details.get("target", "")),
+        target=str(asked.details.get("target", "")) or _against(domains),
         advice="" if asked.verdict == "pass" else "Look at the columns below, then at stain and scanner.",
         details={
             "want": "below",
@@ -55,13 +56,19 @@ def drift_finding(domains: Domains, policy: Policy) -> Finding:
     )
 
 
-def column_finding(domains: Domains) -> Finding:
-    """Say which covariates and technical columns are distributed otherwise, and which levels are new."""
-    found = column_shifts(domains)
+def column_finding(domains: Domains, policy: Policy) -> Finding:
+    """Say which covariates and technical columns are distributed otherwise, and which levels are new.
+
+    Technical columns that the policy does not monitor are shown and do not decide.
+    """
+    graph = domains.graph
+    asked = [*graph.covariates, *(name for name in graph.technical if name != domains.site)]
+    deciding = [name for name in asked if monitored(name, graph, policy)]
+    found = column_shifts(domains, deciding=deciding or None)
     rows = [
         {
             "column": one.column,
-            "role": one.role,
+            "role": one.role if one.column in deciding else f"{one.role}, not monitored",
             "size": one.size.value,
             "low": one.size.low,
             "high": one.size.high,
@@ -85,7 +92,8 @@ def column_finding(domains: Domains) -> Finding:
         n=len(domains.deployment),
         n_groups=_patients(domains),
         unit=domains.graph.group,
-        details={"columns": rows, "unseen levels": unseen, **found.details},
+        details={"columns": rows, "unseen levels": unseen, **found.details}
+        | ({} if deciding else {"monitored": False}),
     )
 
 
@@ -111,6 +119,7 @@ def support_finding(domains: Domains, policy: Policy) -> Finding:
         n=outside.n,
         n_groups=outside.n_groups,
         unit=outside.unit,
+        target=_against(domains),
         advice="" if verdict == "pass" else "No number of the reference speaks for rows outside it: collect such rows.",
         details={
             "want": "below",
@@ -166,3 +175,7 @@ def case_mix_finding(domains: Domains) -> Finding:
 
 def _patients(domains: Domains) -> int:
     return int(domains.deployment.units.max()) + 1
+
+
+def _against(domains: Domains) -> str:
+    return f"{domains.graph.group}s of the deployment, against those of the reference"

@@ -32,7 +32,9 @@ def shift_headline(findings: list[Finding], domains: Domains) -> str:
         parts.append(f"Beyond what another {domains.site} of the reference would show: {', '.join(changed)}.")
     why = by.get("why")
     if why is not None and why.details.get("named"):
-        parts.append(f"The drop belongs to {' and '.join(why.details['named'])}.")
+        words = {row["mechanism"]: row["in words"] for row in why.details.get("mechanisms", ())}
+        named = [f"{words[name]}, {name}" if name in words else name for name in why.details["named"]]
+        parts.append(f"The drop comes with {' and with '.join(named)}.")
     if not parts:
         open_ = sum(f.verdict == "cannot tell" for f in findings)
         return f"{open_} of {len(findings)} questions cannot be answered with these cohorts."

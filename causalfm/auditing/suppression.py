@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from causalfm.auditing.findings import Audit
+from causalfm.auditing.group_counts import LISTS
 from causalfm.auditing.hidden_cells import TableCells, protect, told
 from causalfm.auditing.hidden_details import Marks, hide_in_advice, hide_in_finding, hide_in_missing
 from causalfm.results import plain
@@ -96,8 +97,11 @@ def _totals_shown(audit: Audit) -> tuple[int, ...]:
 def _hide_counts(audit: Audit, below: int) -> tuple[dict[str, Any], dict[str, Any], set[str], tuple[int, int]]:
     """Hide in cross tables and lists of levels; name the levels that are small; count what was hidden."""
     graph, prefix = audit.graph, "reference_" if "reference_group_counts" in audit.data else ""
-    lists = {key: {column: [dict(row) for row in rows] for column, rows in dict(audit.data[key]).items()}
-             for key in ("group_counts", "reference_group_counts", "deployment_group_counts") if key in audit.data}  # fmt: skip
+    lists = {
+        key: {column: [dict(row) for row in rows] for column, rows in dict(audit.data[key]).items()}
+        for key in LISTS
+        if key in audit.data
+    }
     own = lists.get(f"{prefix}group_counts", {})
     crossed = {name: plain(table) for name, table in audit.tables.items()}
     cells = {name: _cells(table, own.get(graph.biology), own.get(name), below) for name, table in crossed.items()}
@@ -109,16 +113,15 @@ def _hide_counts(audit: Audit, below: int) -> tuple[dict[str, Any], dict[str, An
         small += int(found.small[:-1, :-1].sum())
         hidden += int((found.hidden & ~found.small)[:-1, :-1].sum())
         crossed[name] = _shown(table, found)
-    covered = {name: cells[name] for name in cells}
     for key, columns in lists.items():
         for column, rows in columns.items():
             mask = None
-            if key == f"{prefix}group_counts" and covered:
-                if column in covered:
-                    mask = _mask(rows, crossed[column]["levels"], covered[column].hidden[-1, :-1])
+            if key == f"{prefix}group_counts" and cells:
+                if column in cells:
+                    mask = _mask(rows, crossed[column]["levels"], cells[column].hidden[-1, :-1])
                 elif column == graph.biology:
-                    first = next(iter(covered))
-                    mask = _mask(rows, crossed[first]["biology"], covered[first].hidden[:-1, -1])
+                    first = next(iter(cells))
+                    mask = _mask(rows, crossed[first]["biology"], cells[first].hidden[:-1, -1])
             new, counted, named = _hide_list(rows, mask, below)
             columns[column] = new
             levels |= named
@@ -158,7 +161,8 @@ def _protect_together(cells: dict[str, TableCells], nested: Mapping[str, str]) -
         protect(table)
     for inner, outer in nested.items():
         if inner in cells and outer in cells:
-            either = cells[inner].hidden[:-1, :-1].any(axis=1) | cells[outer].hidden[:-1, :-1].any(axis=1)
+            parts = [cells[name].hidden[:-1, :-1] for name in (inner, outer)]
+            either: np.ndarray = np.logical_or(parts[0].any(axis=1), parts[1].any(axis=1))
             cells[inner].hidden[:-1, :-1] |= either[:, None]
             if cells[inner].hidden[-1, :-1].any() or cells[outer].hidden[-1, :-1].any():
                 cells[inner].hidden[-1, :-1] = True
@@ -175,7 +179,8 @@ def _protect_together(cells: dict[str, TableCells], nested: Mapping[str, str]) -
 
 def _shown(table: Mapping[str, Any], cells: TableCells) -> dict[str, Any]:
     """Write marks in place of hidden counts; what is a function of all cells is not shown where one is hidden."""
-    inner, small = cells.hidden[:-1, :-1], cells.small[:-1, :-1]
+    inner: np.ndarray = cells.hidden[:-1, :-1]
+    small: np.ndarray = cells.small[:-1, :-1]
     if not inner.any():
         return dict(table)
     out = dict(table)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalfm.auditing.formatting import DASH, bounds, clean, interval, number, printable, requirement
+from causalfm.auditing.formatting import DASH, bounds, clean, first_up, interval, number, printable, requirement
 from causalfm.results import plain
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MARKS = {"pass": "✓", "fail": "✕", "cannot tell": "?"}
 MOST_ROWS = 300  # of a table on the page: report.json holds the rest
 FEW_ROWS = 24  # shown without scrolling
+MOST_REASONS = 5  # under the verdict: the first screen is read in half a minute
 FEW_LEVELS = 40  # rows of a table in Markdown
 
 
@@ -37,13 +38,18 @@ def environment(*, markdown: bool) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"number": number, "requirement": requirement, "label": _label, "inline": _inline}
-    environment.filters |= {"plain": plain, "without": _without}
+    environment.filters |= {"plain": plain, "without": _without, "first_up": first_up}
     # digits and brackets only: the one text of ours that Markdown's escaping would make hard to read
     environment.filters["interval"] = lambda finding: Markup(interval(finding))
     environment.filters["change"] = _change
     environment.tests |= {"table": _is_table, "pairs": lambda value: isinstance(value, Mapping)}
     environment.globals |= {"marks": MARKS, "columns": _columns, "numeric": _numeric}
-    environment.globals |= {"few_rows": FEW_ROWS, "few_levels": FEW_LEVELS, "most_rows": MOST_ROWS}
+    environment.globals |= {
+        "few_rows": FEW_ROWS,
+        "few_levels": FEW_LEVELS,
+        "most_rows": MOST_ROWS,
+        "most_reasons": MOST_REASONS,
+    }
     return environment
 
 

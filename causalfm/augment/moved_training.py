@@ -40,6 +40,9 @@ class CounterfactualTraining:
     def __init__(self, graph: CausalGraph | None = None, target: str = "marginal", random_state: int = 0) -> None:
         self.graph, self.target, self.random_state = graph, target, random_state
 
+    def __repr__(self) -> str:  # reports print it: no address in memory, which differs from run to run
+        return f"CounterfactualTraining(target={self.target!r}, random_state={self.random_state!r})"
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings."""
         return {"graph": self.graph, "target": self.target, "random_state": self.random_state}

@@ -39,7 +39,7 @@ def choose(X: Any, obsm: Mapping[str, Any], key: str | None) -> Any:
     return chosen
 
 
-def read_h5ad(path: Path, key: str | None) -> Loaded:
+def read_h5ad(path: Path, key: str | None, *, lazy: bool = False) -> Loaded:
     """Read ``obs`` and one matrix, nothing else of the file; a matrix in one piece stays a memory map."""
     import h5py
     from anndata.io import read_elem
@@ -50,7 +50,7 @@ def read_h5ad(path: Path, key: str | None) -> Loaded:
         node = choose(file.get("X"), file.get("obsm", {}), key)
         if not isinstance(node, h5py.Dataset):
             return Loaded(read_elem(node).to_numpy(), read_elem(file["obs"]), corrections_of(file))
-        return Loaded(mapped(node, path), read_elem(file["obs"]), corrections_of(file))
+        return Loaded(mapped(node, path, lazy=lazy), read_elem(file["obs"]), corrections_of(file))
 
 
 def corrections_of(root: Any) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from causalfm.formats.lazy_arrays import DatasetRows, lazy_array
+
 HEAP = b"GCOL\x01\0\0\0"  # a collection of the global heap, where HDF5 keeps text: attributes and columns
 HEAP_HEADER = 16
 
@@ -84,11 +86,14 @@ def refuse_holes(dataset: Any) -> None:
         raise ValueError("parts of the data set were never written")
 
 
-def mapped(dataset: Any, path: Path) -> np.ndarray:
-    """Return a data set as a memory map where it lies in one piece, else read it."""
+def mapped(dataset: Any, path: Path, *, lazy: bool = False) -> Any:
+    """Return a data set as a memory map where it lies in one piece; else read it, or give a Dask array if ``lazy``."""
     refuse_holes(dataset)
     offset = dataset.id.get_offset()
     plain = dataset.chunks is None and not dataset.is_virtual and not dataset.external and offset is not None
     if plain and dataset.dtype.kind == "f" and dataset.size:
         return np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+    if lazy and dataset.chunks is not None:
+        rows = DatasetRows(str(path), dataset.name, np.dtype(dataset.dtype), dataset.shape)
+        return lazy_array(rows, dataset.chunks[0])
     return np.asarray(dataset[()])

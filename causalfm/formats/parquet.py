@@ -12,7 +12,9 @@ import numpy as np
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, positions
 from causalfm.formats.corrections import NAME, into_schema, joined, of_schema
+from causalfm.formats.lazy_arrays import CHUNK
 from causalfm.formats.loaded import Loaded
+from causalfm.lazy_rows import import_dask, is_dask
 from causalfm.tables import arrow_table, atomic, existing, join_tables, reading, to_arrow, to_frame
 
 if TYPE_CHECKING:
@@ -22,13 +24,13 @@ EMBEDDING = "embedding"
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
-def read_parquet(path: Path, key: str | None) -> Loaded:
+def read_parquet(path: Path, key: str | None, *, lazy: bool = False) -> Loaded:
     """Read a file, or the parts of a folder sorted by path; folders ``site=A`` give a text column ``site``."""
     if not path.is_dir():
-        return _read_file(path)
+        return _read_file(path, lazy=lazy)
     files = parts(path)
     labels = [f"part {i} of {path.name!r}" for i in range(len(files))]  # file names can be patients
-    loaded = [_read_file(file, label) for file, label in zip(files, labels, strict=True)]
+    loaded = [_read_file(file, label, lazy=lazy) for file, label in zip(files, labels, strict=True)]
     tables = []
     for file, label, part in zip(files, labels, loaded, strict=True):
         table, values = part.obs, _partition(file.relative_to(path).parent)
@@ -66,18 +68,44 @@ def holds_embeddings(path: Path) -> bool:
     return EMBEDDING in columns or "z0" in columns
 
 
-def _read_file(path: Path, label: str | None = None) -> Loaded:
+def _read_file(path: Path, label: str | None = None, *, lazy: bool = False) -> Loaded:
     name = label or repr(path.name)
     with reading(existing(path, label), label):
+        if lazy:
+            return _outside_memory(path, name)
         table, info = arrow_table(path), of_schema(path)
-        columns = sorted((c for c in table.column_names if re.fullmatch(r"z\d+", c)), key=lambda c: int(c[1:]))
-        if EMBEDDING in table.column_names:
+        columns = _embedding_columns(table.column_names, name)
+        if columns == [EMBEDDING]:
             return Loaded(_list_column(table[EMBEDDING], name), to_frame(table.drop_columns([EMBEDDING])), info)
-        if not columns:
-            raise DataError(f"{name} has neither a list column {EMBEDDING!r} nor columns z0, z1, ...")
-        if columns != [f"z{j}" for j in range(len(columns))]:
-            raise DataError(f"{name}: the columns z0 .. z{len(columns) - 1} must be complete; {columns[-1]} is there.")
         return Loaded(table.select(columns).to_pandas().to_numpy(), to_frame(table.drop_columns(columns)), info)
+
+
+def _outside_memory(path: Path, name: str) -> Loaded:
+    """Read the table and leave the embeddings where they are."""
+    import pyarrow.parquet as pq
+
+    from causalfm.formats.lazy_parquet import lazy_parquet
+
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        names = file.schema_arrow.names
+        columns = _embedding_columns(names, name)
+        if columns == [EMBEDDING] and not _is_list(file.schema_arrow.field(EMBEDDING)):
+            held = file.schema_arrow.field(EMBEDDING).type
+            raise DataError(f"{name}: column {EMBEDDING!r} holds {held}, not one list of numbers per row.")
+        table = file.read(columns=[c for c in names if c not in set(columns)])
+    return Loaded(lazy_parquet(path, tuple(columns)), to_frame(table), of_schema(path))
+
+
+def _embedding_columns(names: list[str], label: str) -> list[str]:
+    """Return the list column, or the columns of the dimensions in order."""
+    if EMBEDDING in names:
+        return [EMBEDDING]
+    columns = sorted((c for c in names if re.fullmatch(r"z\d+", c)), key=lambda c: int(c[1:]))
+    if not columns:
+        raise DataError(f"{label} has neither a list column {EMBEDDING!r} nor columns z0, z1, ...")
+    if columns != [f"z{j}" for j in range(len(columns))]:
+        raise DataError(f"{label}: the columns z0 .. z{len(columns) - 1} must be complete; {columns[-1]} is there.")
+    return columns
 
 
 def _list_column(column: pa.ChunkedArray, name: str) -> np.ndarray:
@@ -97,7 +125,7 @@ def _list_column(column: pa.ChunkedArray, name: str) -> np.ndarray:
     return np.concatenate(chunks).reshape(len(column), -1) if len(column) else np.empty((0, 0), np.float32)
 
 
-def _is_list(column: pa.ChunkedArray) -> bool:
+def _is_list(column: pa.ChunkedArray | pa.Field) -> bool:
     import pyarrow as pa
 
     tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -120,7 +148,7 @@ def stack(arrays: list[np.ndarray], names: list[str]) -> np.ndarray:
     if len({part.dtype for part in arrays}) > 1:
         kinds = ", ".join(f"{name} {part.dtype}" for name, part in zip(names, arrays, strict=True))
         raise DataError(f"parts must have one dtype: {kinds}. Convert them to one before.")
-    return np.concatenate(arrays)
+    return import_dask().concatenate(arrays) if is_dask(arrays[0]) else np.concatenate(arrays)
 
 
 def write_parquet(cohort: Cohort, path: Path) -> None:
@@ -141,4 +169,6 @@ def write_parquet(cohort: Cohort, path: Path) -> None:
     names = table.column_names  # dictionaries and statistics of embeddings only cost time
     with atomic(path) as temporary:
         table = table.append_column(EMBEDDING, rows)
-        pq.write_table(table, temporary, use_dictionary=names, write_statistics=names, write_page_checksum=True)
+        group = max(1, CHUNK // max(1, cohort.d * cohort.X.dtype.itemsize))  # can be read apart from the others
+        settings = {"use_dictionary": names, "write_statistics": names, "write_page_checksum": True}
+        pq.write_table(table, temporary, row_group_size=group, **settings)

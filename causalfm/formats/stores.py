@@ -9,6 +9,7 @@ from typing import Any
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.formats.annotated import choose, corrections_of, storable
+from causalfm.formats.lazy_arrays import lazy_array
 from causalfm.formats.loaded import Loaded
 from causalfm.tables import atomic, reading
 
@@ -21,7 +22,7 @@ def is_store(path: Path) -> bool:
     return path.is_dir() and any((path / mark).is_file() for mark in MARKS)
 
 
-def read_zarr(path: Path, key: str | None) -> Loaded:
+def read_zarr(path: Path, key: str | None, *, lazy: bool = False) -> Loaded:
     """Read a store: embeddings from ``X`` or ``obsm[key]`` (AnnData), array ``key`` or the only 2-D one (others).
 
     The table is the group ``obs`` in AnnData's encoding, if there is one.
@@ -34,7 +35,7 @@ def read_zarr(path: Path, key: str | None) -> Loaded:
             raise ValueError("no store")
         root: Any = zarr.open(path, mode="r")
         if isinstance(root, zarr.Array):
-            return Loaded(_values(root, path))
+            return Loaded(_values(root, path, lazy=lazy))
         if OWN in root.attrs:
             _refuse_changes(root)
         annotated = root.attrs.get("encoding-type") == "anndata"
@@ -42,7 +43,7 @@ def read_zarr(path: Path, key: str | None) -> Loaded:
         obs = read_elem(root["obs"]) if "obs" in root else None
         if not isinstance(node, zarr.Array):
             return Loaded(read_elem(node).to_numpy(), obs, corrections_of(root))
-        return Loaded(_values(node, path), obs, corrections_of(root))
+        return Loaded(_values(node, path, lazy=lazy), obs, corrections_of(root))
 
 
 def _only_matrix(group: Any, key: str | None, path: Path) -> Any:
@@ -55,7 +56,7 @@ def _only_matrix(group: Any, key: str | None, path: Path) -> Any:
     return arrays[key]
 
 
-def _values(array: Any, path: Path) -> Any:
+def _values(array: Any, path: Path, *, lazy: bool) -> Any:
     """Read an array; where a chunk is not there Zarr gives the fill value and says nothing."""
     missing = missing_chunks(array)
     if missing:
@@ -64,7 +65,7 @@ def _values(array: Any, path: Path) -> Any:
             f"{array.fill_value}: copy the store again. If they hold nothing but this value, write them out "
             "(write_empty_chunks=True)."
         )
-    return array[...]
+    return lazy_array(array, (array.shards or array.chunks)[0]) if lazy else array[...]
 
 
 def missing_chunks(array: Any) -> int:

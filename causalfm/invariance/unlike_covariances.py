@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-GRAM_BLOCK = 2048  # patients per block of the Gram matrix
+from causalfm.covariances import squared_products
+
 LEAST_DF = 3.0  # an unbiased tr(S^2) takes four patients, whatever their distribution
 
 
@@ -84,10 +85,7 @@ def trace_products(residuals: np.ndarray, onehot: np.ndarray, basis: np.ndarray)
     df = np.maximum(onehot.T @ kept, 1e-9 * n)
     lengths = (residuals**2).sum(axis=1)
     trace = onehot.T @ lengths / df
-    product = np.zeros((len(n), len(n)))
-    for start in range(0, len(residuals), GRAM_BLOCK):
-        rows = slice(start, start + GRAM_BLOCK)
-        product += onehot[rows].T @ ((residuals[rows] @ residuals.T) ** 2 @ onehot)
+    product = squared_products(residuals, onehot)
     product = (product - _tied(onehot, basis) * np.outer(trace, trace)) / np.outer(df, df)
     known = df >= LEAST_DF
     f = np.where(known, df, LEAST_DF)  # Himeno and Yamada, with df + 1 patients

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from causalfm.errors import DataError
-from causalfm.lazy_rows import part_of
+from causalfm.lazy_rows import is_lazy, part_of
 from causalfm.metrics.deletion import Search
 from causalfm.metrics.design import Design
 from causalfm.neighbours import Neighbours, _unit_rows, knn
@@ -74,10 +74,12 @@ def _refuse_other_search(X: np.ndarray, design: Design, given: Neighbours) -> No
 
     The similarity of nearest neighbours must be that of ``X``, and a row more similar than a list's last must be in it.
     """
-    at, rows = (_spread(n, most) for n, most in zip((len(given.queries), given.n), CHECKED, strict=True))
+    near = np.flatnonzero(given.queries < X.edges[1]) if is_lazy(X) else np.arange(len(given.queries))  # of one chunk
+    near = near if len(near) else np.arange(1)
+    at, rows = near[_spread(len(near), CHECKED[0])], _spread(int(X.edges[1]) if is_lazy(X) else given.n, CHECKED[1])
     query = given.queries[at]
-    unit, near = (_unit_rows(X[these])[0] for these in (query, given.indices[at, 0]))
-    other = np.abs(np.einsum("ij,ij->i", unit, near) - given.similarity[at, 0]) > CLOSE
+    unit, nearest = (_unit_rows(X[these])[0] for these in (query, given.indices[at, 0]))
+    other = np.abs(np.einsum("ij,ij->i", unit, nearest) - given.similarity[at, 0]) > CLOSE
     nearer = unit @ _unit_rows(X[rows])[0].T > given.similarity[at, -1:] + CLOSE
     nearer &= design.groups[rows] != design.groups[query, None]
     listed = np.stack([np.isin(rows, one) for one in given.indices[at]])

@@ -10,6 +10,7 @@ import numpy as np
 from causalfm.metrics.balanced import Balance, Draw, complete_tables, draws_of, number_of_draws
 from causalfm.metrics.deletion import take
 from causalfm.metrics.design import Design
+from causalfm.metrics.held_rows import held_tables
 from causalfm.metrics.margin_lists import margin_changes, margins_of, margins_of_each, mean_deletion
 from causalfm.metrics.margin_scores import AT_MEDIAN, F0, TAIL, Summary, median_interval, score_columns, summary_of
 from causalfm.metrics.mixing import permuted_codes
@@ -121,9 +122,9 @@ def _all_margins(
     draws = number_of_draws(balance, len(tables))
     found: list[list[np.ndarray]] = []
     null: list[list[np.ndarray]] = []
-    for number, table in enumerate(tables):
+    for number, table, held in held_tables(X, tables, draws, balance.random_state):
         rng = np.random.default_rng([balance.random_state, number])
-        drawn = draws_of(X, design, table, draws, rng)
+        drawn = draws_of(held, design, table, draws, rng)
         found.append([])
         null.append([])
         for i, draw in enumerate(drawn):

@@ -16,6 +16,7 @@ import numpy as np
 from causalfm.metrics.balanced import Balance, Draw, Table, complete_tables, draws_of, number_of_draws
 from causalfm.metrics.deletion import Deletion, deletion_of, take
 from causalfm.metrics.design import Design, design_of
+from causalfm.metrics.held_rows import held_tables
 from causalfm.metrics.list_ratios import Ratio, met_in, ratio_interval, share
 from causalfm.metrics.scopes import table_record
 from causalfm.metrics.table_spread import Spread
@@ -150,8 +151,8 @@ def balanced_versions(
     tables, dropped = complete_tables(design, balance.fraction, balance.min_groups, balance.max_rows)
     draws = number_of_draws(balance, len(tables))
     versions = [_Version(ratio, Spread.of(tables, int(design.groups.max()) + 1)) for ratio in ratios]
-    for number, table in enumerate(tables):
-        drawn = list(draws_of(X, design, table, draws, np.random.default_rng([balance.random_state, number])))
+    for number, table, held in held_tables(X, tables, draws, balance.random_state):
+        drawn = list(draws_of(held, design, table, draws, np.random.default_rng([balance.random_state, number])))
         scored = [score(draw) for draw in drawn]
         for version in versions:
             version.add(table, _record(design, table), drawn, scored)

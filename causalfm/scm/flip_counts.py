@@ -158,14 +158,14 @@ def count_flips(
                 continue
             moved[target, rows] = True
             for at, block in _blocks(outcome, models, asked.cohort, rows, {asked.of: level}):
-                before = by.scores(np.asarray(X[at]).astype(block.dtype))  # not float16 before and float32 after
+                before = by.scores(np.asarray(X[at]).astype(block.dtype), at)  # not float16 before and float32 after
                 decided = by.decide(before)
                 for k in range(int(asked.folds.max()) + 2):
                     if k == 0 or m:
-                        after = by.scores(block[k])
+                        after = by.scores(block[k], at)
                     sums.add(target, at, k, by.decide(after) != decided, after - before)
                 for k, error in enumerate(_errors(block, signs)):
-                    drawn = by.scores((X[at] + error).astype(block.dtype))
+                    drawn = by.scores((X[at] + error).astype(block.dtype), at)
                     sums.draw(target, at, k, by.decide(drawn) != decided)
     if not moved.any():
         raise DataError(f"no row can be moved to another {asked.of}: {not_moved[0]['reason'] if not_moved else ''}")

@@ -35,8 +35,15 @@ class Scorer:
     single: bool
     columns: tuple[str, ...] = ()
 
-    def scores(self, X: np.ndarray) -> np.ndarray:
+    def scores(self, X: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:
         """Score rows ``(n, d)``: ``(n, classes)`` float64, or ``(n, 1)``.
+
+        Parameters
+        ----------
+        X
+            Rows.
+        positions
+            ``(n,)`` where they are in the cohort: nothing to a model that is the same for all rows.
 
         Raises
         ------
@@ -54,6 +61,46 @@ class Scorer:
     def decide(self, scores: np.ndarray) -> np.ndarray:
         """Class codes ``(n,)``: the largest score, or whether a single score exceeds 0."""
         return np.asarray((scores[:, 0] > 0).astype(np.int64) if self.single else scores.argmax(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutHeads:
+    """Linear heads fitted without some units each: a row is scored by the head that has not seen its unit.
+
+    Attributes
+    ----------
+    slopes, constants
+        ``(folds, d, K)`` and ``(folds, K)`` of the log odds.
+    fold
+        ``(n,)`` head of each row of the cohort.
+    classes
+        ``K`` names.
+    """
+
+    slopes: np.ndarray
+    constants: np.ndarray
+    fold: np.ndarray
+    classes: tuple[str, ...]
+
+    def probabilities(self, X: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Score rows ``(m, d)`` that stand at ``positions`` of the cohort, as they are or moved: ``(m, K)``."""
+        folds, d, n_classes = self.slopes.shape
+        every = X.astype(np.float64) @ self.slopes.transpose(1, 0, 2).reshape(d, -1)  # one pass over the rows
+        own = self.fold[positions]
+        logits = every.reshape(len(X), folds, n_classes)[np.arange(len(X)), own] + self.constants[own]
+        top = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(top / top.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutScorer(Scorer):
+    """Heads of which each scores the rows that it has not seen."""
+
+    def scores(self, X: np.ndarray, positions: np.ndarray | None = None) -> np.ndarray:
+        """Score rows; their positions say which head may."""
+        if positions is None:
+            raise DataError("held-out heads score rows of the cohort: say which.")
+        return np.asarray(self.model.probabilities(X, positions))
 
 
 def scorer_of(model: Any, X: np.ndarray, *, decisions: bool) -> Scorer:
@@ -78,6 +125,10 @@ def scorer_of(model: Any, X: np.ndarray, *, decisions: bool) -> Scorer:
     DataError
         No model, scores of another shape or kind, or scores of a row that depend on the rows beside it.
     """
+    if isinstance(model, HeldOutHeads):
+        if len(model.fold) != len(X):
+            raise DataError(f"held-out heads are those of {len(model.fold)} rows, and the cohort has {len(X)}.")
+        return HeldOutScorer(model, model.classes, False)
     first = X[: max(PROBED + 1, 2)]
     scores, columns = _call(model, first)
     names = getattr(model, "classes_", columns or None)

@@ -11,7 +11,8 @@ from causalfm.shift.costs.label_budgets import LabelBudget, label_budget
 from causalfm.shift.costs.label_free import label_free_performance
 from causalfm.shift.costs.label_free_results import LabelFree, LabelFreeEstimate
 from causalfm.shift.costs.performance import MeasuredPerformance, measured_performance
-from causalfm.shift.costs.subgroups import SubgroupPerformance, subgroup_performance
+from causalfm.shift.costs.subgroup_gaps import SubgroupPerformance
+from causalfm.shift.costs.subgroups import subgroup_performance
 from causalfm.shift.domains import Domain, Domains, as_domains
 from causalfm.shift.reasons.attributing import attribution
 from causalfm.shift.reasons.attribution_result import Attribution, Share

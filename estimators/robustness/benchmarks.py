@@ -89,7 +89,8 @@ class Sensitivity(Result):
             ends at 0.
         """
         if "error" in self.details:
-            return adjusted(self.value, self.details["error"], self.details["df"], r2_treatment, r2_outcome)
+            error, df, alpha = (self.details[name] for name in ("error", "df", "alpha"))
+            return adjusted(self.value, error, df, r2_treatment, r2_outcome, alpha=alpha)
         bias = float(self.scale * bias_factor(r2_treatment, r2_outcome))
         left = max(self.value - bias, 0.0), max(self.low - bias, 0.0), self.high + bias
         return {"bias": bias, **dict(zip(("value", "low", "high"), left, strict=True))}

@@ -100,8 +100,11 @@ def _vector(effect: Effect, times: Sequence[float]) -> Sensitivity:
     strengths = _strengths(units, influence, pair, inside)
     value = ends[0], ends[1], ends[2]
     found = with_benchmarks(named, EMBEDDING, value, scale, strengths, times, {"unit": units.unit})
+    assigned = f"{named[0]} against {named[1]}"
+    if effect.overlap.continuous:
+        assigned = f"the remaining variance of {effect.treatment}"
     sentence = (
-        f"An undeclared cause would have to explain {found.robustness_value:.0%} of both {named[0]} against {named[1]} "
+        f"An undeclared cause would have to explain {found.robustness_value:.0%} of both {assigned} "
         f"and the remaining embedding variance to account for the whole distance ({found.robustness_value_low:.0%} for "
         "its lower bound)."
     )

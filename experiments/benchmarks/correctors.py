@@ -1,18 +1,12 @@
-"""Time and memory of the correctors beside their peers, and in one pass over a memory map.
-
-``python -m experiments.benchmarks.correctors`` times fits at 5,000 x 768 beside neuroCombat, combatlearn and
-concept-erasure in one process; ``--mapped ROWS`` fits from a float32 file of ROWS x 1,536, with the time that reading
-and adding the same file up takes, and the peak of memory that is not the file.
-"""
+"""Correctors: fit and apply beside neuroCombat, combatlearn and concept-erasure; fits from mapped files."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
-import tempfile
-import time
+import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,106 +14,129 @@ import numpy as np
 import pandas as pd
 
 from causalfm.estimators import ComBat, LinearEraser
-
-LEVELS, CLASSES, REPEATS = 8, 3, 3
-
-
-def timed(call: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Least processor time of several, in seconds: other work on the machine does not count."""
-    best = np.inf
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        best = min(best, time.process_time() - start)
-    return float(best)
+from experiments.benchmarks import cohorts, limits
+from experiments.benchmarks.claim import Claim, Trial
 
 
-def beside_peers(n: int = 5_000, d: int = 768) -> dict[str, float]:
-    """Processor seconds to fit and apply, per method."""
-    import torch
-    from combatlearn.core import ComBatModel
-    from concept_erasure import LeaceEraser
+def beside_peer(folder: Path, peer: str, n: int, d: int, sites: int) -> Trial:
+    """Fit and apply at once, in the form that is the peer's."""
+    warnings.simplefilter("ignore")
+    obs = cohorts.table(n, sites=sites, rows=1, classes=3)
+    X, site, table = cohorts.embeddings(obs, d), obs["site"], obs[["site", "tumour"]]
+    biology = table["tumour"]
+    ours: dict[str, Callable[[], Any]] = {
+        "neuroCombat": lambda: ComBat().fit(X, site, biology=biology).transform_given(X, site, biology=biology),
+        "combatlearn": lambda: (
+            ComBat(prior="levels").fit(X, site, biology=biology).transform_given(X, site, biology=biology)
+        ),
+        "concept-erasure": lambda: LinearEraser().fit(X, site).transform(X),
+    }
+    theirs = {"neuroCombat": _neurocombat, "combatlearn": _combatlearn, "concept-erasure": _erasure}
+    bare = partial(_erased, X) if peer == "concept-erasure" else partial(_three_passes, X)
+    return Trial(ours[peer], bare, partial(theirs[peer], X, table))
+
+
+def _neurocombat(X: np.ndarray, table: pd.DataFrame) -> np.ndarray:
     from neuroCombat import neuroCombat
 
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((n, d)).astype(np.float32)
-    site, tumour = rng.integers(LEVELS, size=n).astype(str), rng.integers(CLASSES, size=n).astype(str)
-    table = pd.DataFrame({"site": site, "tumour": tumour})
-    x, z = torch.from_numpy(X), torch.from_numpy(np.eye(LEVELS, dtype=np.float32)[site.astype(int)])
-
-    def neuro() -> None:
-        with contextlib.redirect_stdout(io.StringIO()):
-            neuroCombat(X.T.copy(), table, "site", ["tumour"])
-
-    def learn() -> None:
-        peer = ComBatModel(method="fortin").fit(X, batch=site, discrete_covariates=table[["tumour"]])
-        peer.transform(X, batch=site, discrete_covariates=table[["tumour"]])
-
-    def leace() -> None:
-        LeaceEraser.fit(x, z)(x)
-
-    return {
-        "ComBat": timed(lambda: ComBat().fit(X, site, biology=tumour).transform(X, factor=site)),
-        "neuroCombat": timed(neuro),
-        "combatlearn": timed(learn),
-        "LinearEraser": timed(lambda: LinearEraser().fit(X, site).transform(X)),
-        "concept-erasure": timed(leace),
-    }
+    with contextlib.redirect_stdout(io.StringIO()):
+        return np.asarray(neuroCombat(X.T.copy(), table, "site", ["tumour"])["data"].T)
 
 
-def mapped(n: int, folder: Path, d: int = 1_536) -> dict[str, dict[str, float]]:
-    """Processor seconds and MiB of memory beside the file, per method."""
-    rng = np.random.default_rng(0)
-    path = folder / "rows.npy"
-    X = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, d))
-    for start in range(0, n, 10_000):
-        X[start : start + 10_000] = rng.standard_normal((min(10_000, n - start), d), dtype=np.float32) + 1.0
-    X.flush()
-    del X
-    site, tumour = rng.integers(LEVELS, size=n).astype(str), rng.integers(CLASSES, size=n).astype(str)
+def _combatlearn(X: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+    from combatlearn.core import ComBatModel
+
+    frame = pd.DataFrame(X, index=table.index)
+    given = {"batch": table["site"], "discrete_covariates": table[["tumour"]]}
+    return np.asarray(ComBatModel(method="fortin").fit(frame, **given).transform(frame, **given))
+
+
+def _erasure(X: np.ndarray, table: pd.DataFrame) -> np.ndarray:
+    import torch
+    from concept_erasure import LeaceEraser
+
+    x, z = torch.from_numpy(X), torch.from_numpy(pd.get_dummies(table["site"]).to_numpy(np.float32))
+    return np.asarray(LeaceEraser.fit(x, z)(x))
+
+
+def _three_passes(X: np.ndarray) -> None:
+    """Read for the fit; read again and write for the rows."""
+    limits.read(X)
+    limits.copy(X)
+
+
+def _erased(X: np.ndarray) -> None:
+    """Covariance for the fit; rows times a projection."""
+    limits.covariance(X)
+    limits.rows_with(X, np.eye(X.shape[1]))
+
+
+def from_a_file(folder: Path, corrector: str, cold: bool, n: int, d: int, sites: int) -> Trial:
+    """Fit from a mapped file, from the system's cache or from the disk."""
+    obs, path = cohorts.table(n, sites=sites), folder / "X.npy"
+    cohorts.embeddings(obs, d, path)
+    Corrector = {"combat": ComBat, "leace": LinearEraser}[corrector]
+
+    def ours() -> Any:
+        return Corrector().fit(np.load(path, mmap_mode="r"), obs["site"], biology=obs["tumour"])
+
+    if cold:
+        return Trial(ours, partial(limits.read_file, path), before=partial(limits.forget, path))
     X = np.load(path, mmap_mode="r")
-    calls = {
-        "read and add up": lambda: [X[i : i + 1_000].sum(axis=0) for i in range(0, n, 1_000)],
-        "ComBat": lambda: ComBat().fit(X, site, biology=tumour),
-        "LinearEraser": lambda: LinearEraser().fit(X, site, biology=tumour),
-    }
-    out = {}
-    for name, call in calls.items():
-        before = _anonymous()
-        seconds = timed(call, 1)
-        out[name] = {"seconds": seconds, "GB/s": n * d * 4 / seconds / 1e9, "MiB": _peak() - before}
-    return out
+    return Trial(ours, partial(limits.read if corrector == "combat" else limits.covariance, X))
 
 
-def _status(field: str) -> float:
-    lines = Path("/proc/self/status").read_text("utf-8").splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(field)) / 1024.0
-
-
-def _anonymous() -> float:
-    """MiB of memory now, the mapped file aside; the peak starts anew."""
-    Path("/proc/self/clear_refs").write_text("5", "utf-8")
-    return _status("RssAnon:")
-
-
-def _peak() -> float:
-    """Peak of resident memory in MiB, the pages of the file that are resident now aside."""
-    return _status("VmHWM:") - _status("RssFile:")
-
-
-def main() -> None:
-    """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mapped", type=int, default=0, metavar="ROWS")
-    rows = parser.parse_args().mapped
-    if rows:
-        with tempfile.TemporaryDirectory() as folder:
-            for name, found in mapped(rows, Path(folder)).items():
-                print(f"{name:16s}", "  ".join(f"{key} {value:.2f}" for key, value in found.items()))
-    else:
-        for name, seconds in beside_peers().items():
-            print(f"{name:16s} {seconds:.3f} s")
-
-
-if __name__ == "__main__":
-    main()
+SMALL, TINY = {"n": 5000, "d": 768, "sites": 8}, {"n": 300, "d": 8, "sites": 3}
+LARGE, FEW = {"n": 100_000, "d": 1536, "sites": 8}, {"n": 1000, "d": 8, "sites": 3}
+COLD = " that no cache holds"
+COVARIANCE = "rows multiplied with themselves, float64"
+ERASED = f"{COVARIANCE}; rows multiplied with a projection, float32"
+PASSES = "the rows read twice and written once"
+SUMS = (
+    "Sums of products with level and class and sums of squares are taken in float64, so that every number is checked, "
+    "converted, centred and multiplied, where the limit adds float32."
+)
+SHRUNK = " Empirical Bayes is solved for every dimension, and the rows are moved level by level."
+PROJECTION = (
+    "Rows are checked, sorted by level and centred in float64 before they are multiplied, and the covariance is "
+    "decomposed once, which does not grow with rows."
+)
+ENTRIES = (
+    *(
+        Claim(
+            f"correctors.{name}",
+            f"{words} fitted and applied",
+            partial(beside_peer, peer=peer),
+            SMALL,
+            TINY,
+            limit,
+            peer=peer,
+            differs="largest difference of a number",
+            why=why,
+            tolerance=1e-4,
+        )
+        for name, words, peer, limit, why in (
+            ("combat", "`ComBat`", "neuroCombat", PASSES, SUMS + SHRUNK),
+            ("combat_levels", '`ComBat(prior="levels")`', "combatlearn", PASSES, SUMS + SHRUNK),
+            ("leace", "`LinearEraser`", "concept-erasure", ERASED, PROJECTION),
+        )
+    ),
+    *(
+        Claim(
+            f"correctors.{name}",
+            f"`{words}` from a mapped file{place}",
+            partial(from_a_file, corrector=corrector, cold=cold),
+            LARGE,
+            FEW,
+            limit,
+            no_peer="the peers take arrays in memory only",
+            why=why,
+            repeats=3,
+        )
+        for name, corrector, words, place, cold, limit, why in (
+            ("combat_mapped", "combat", "ComBat().fit", "", False, "the rows read and added up, float32", SUMS),
+            ("leace_mapped", "leace", "LinearEraser().fit", "", False, COVARIANCE, PROJECTION),
+            ("combat_disk", "combat", "ComBat().fit", COLD, True, "the file read from the disk", SUMS),
+        )
+    ),
+)

@@ -1,35 +1,21 @@
-"""Time to read images from each kind of source, beside a bare loop that checks nothing.
-
-``python -m experiments.benchmarks.image_sources [--images 5000] [--side 224] [--out FILE]``
-
-The bare loop is what one would write: Pillow on the paths, ``zipfile``, ``tarfile`` or ``h5py`` on the archive, then
-``convert("RGB")``. Both read the same images in turn, 100 at a time, and the CPU time of the process counts: another
-program on the machine slows both alike, and neither is charged for it. Files are in the page cache.
-"""
+"""Images read from each kind of source, beside a bare loop that checks nothing."""
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
-import platform
-import statistics
 import tarfile
-import tempfile
-import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
-import PIL
 from PIL import Image
 
 from causalfm.extraction.sources import open_images
+from experiments.benchmarks.claim import Claim, Trial
 
-BLOCK = 100
 Read = Callable[[int], Image.Image]
 
 
@@ -82,54 +68,36 @@ def bare(kind: str, path: Path) -> Read:
     return lambda i: Image.fromarray(stack[i])
 
 
-def measure(paths: dict[str, Path], n: int) -> list[dict[str, Any]]:
-    """Return microseconds of CPU per image, ours and bare, and the ratio: medians over paired blocks."""
-    rows = []
-    for kind, path in paths.items():
-        source = open_images(path)
-        reads: dict[str, Read] = {"bare": bare(kind, path), "causalfm": source.read}
-        assert all(reads["bare"](i).tobytes() == source.read(i).tobytes() for i in (0, n - 1))
-        taken: dict[str, list[float]] = {name: [] for name in reads}
-        for at, start in enumerate(range(0, n, BLOCK)):
-            for name in sorted(reads, reverse=bool(at % 2)):
-                begin = time.process_time()
-                for i in range(start, min(start + BLOCK, n)):
-                    reads[name](i)
-                taken[name].append((time.process_time() - begin) / min(BLOCK, n - start) * 1e6)
-        ratios = [a / b for a, b in zip(taken["causalfm"], taken["bare"], strict=True)]
-        medians = {f"{name}_us": statistics.median(values) for name, values in taken.items()}
-        rows.append({"kind": kind, **medians, "ratio": statistics.median(ratios)})
-        source.close()
-    return rows
+def prepare(folder: Path, kind: str, images: int, side: int) -> Trial:
+    """Read all images of one kind of source, beside the loop that one would write; files are in the system's cache."""
+    path = write(folder, jpegs(images, side))[kind]
+    source, loop = open_images(path), bare(kind, path)
+    for i in (0, images - 1):
+        if loop(i).tobytes() != source.read(i).tobytes():
+            raise ValueError(f"image {i} is another one")
+
+    def all_of(read: Read) -> None:
+        for i in range(images):
+            read(i)
+
+    return Trial(partial(all_of, source.read), partial(all_of, loop))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark and print it."""
-    parser = argparse.ArgumentParser(description="Images read through causalfm, beside bare loops.")
-    parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--out", type=Path, help="write the numbers as JSON")
-    options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as name:
-        contents = jpegs(options.images, options.side)
-        kib = sum(map(len, contents)) / len(contents) / 2**10
-        rows = measure(write(Path(name), contents), options.images)
-    print(
-        f"{options.images} JPEG of {options.side} px, {kib:.0f} KiB each; Pillow {PIL.__version__}; CPU time per image"
+ENTRIES = tuple(
+    Claim(
+        f"images.{kind}",
+        f"JPEG tiles read from {words}",
+        partial(prepare, kind=kind),
+        {"images": 1000, "side": 224},
+        {"images": 20, "side": 32},
+        "the same in a bare Pillow loop that checks nothing",
+        no_peer="the limit is the peer: what one would write",
+        why="Size, mode and integrity are checked tile by tile.",
     )
-    for row in rows:
-        times = f"bare {row['bare_us']:5.0f} µs   causalfm {row['causalfm_us']:5.0f} µs"
-        print(f"{row['kind']:8} {times}   ratio {row['ratio']:.2f}")
-    if options.out:
-        facts = {
-            "images": options.images,
-            "side": options.side,
-            "kib": kib,
-            "machine": platform.machine(),
-            "rows": rows,
-        }
-        options.out.write_text(json.dumps({**facts, "rows": rows}, indent=2) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+    for kind, words in (
+        ("folder", "a folder"),
+        ("zip", "a zip archive"),
+        ("tar", "a tar archive"),
+        ("hdf5", "an HDF5 file of pixels, 16 in a chunk"),
+    )
+)

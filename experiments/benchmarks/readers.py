@@ -1,31 +1,16 @@
-"""Time to read a folder of slide files, beside the bare HDF5 reads that it cannot do without.
-
-``python -m experiments.benchmarks.readers [--slides 1000] [--rows 2000] [--dim 1024] [--out FILE]``
-
-The files lie in a temporary folder (``--folder`` names its parent) and in the page cache after the first pass, which
-does not count: the comparison is of the work beside the disk. A layout is ``contiguous``, or ``chunked`` as TRIDENT
-writes it: one chunk per row, uncompressed.
-"""
+"""Folders of slide files read into one cohort, beside the bare HDF5 reads that this cannot do without."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import statistics
-import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pandas as pd
 
 from causalfm.io import read
-
-LAYOUTS = ("contiguous", "chunked")
+from experiments.benchmarks.claim import Claim, Trial
 
 
 def make(folder: Path, slides: int, rows: int, dim: int, layout: str) -> pd.DataFrame:
@@ -53,78 +38,23 @@ def bare_reads(folder: Path) -> list[np.ndarray]:
     return out
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Run ``call`` once and return its wall time; what it returns is freed outside the clock."""
-    start = time.perf_counter()
-    result = call()
-    taken = time.perf_counter() - start
-    del result
-    return taken
+def prepare(folder: Path, layout: str, slides: int, rows: int, dim: int) -> Trial:
+    """Read a folder of slide files into one cohort; the files are in the system's cache."""
+    table = make(folder, slides, rows, dim, layout)
+    return Trial(lambda: read(folder, table), lambda: bare_reads(folder))
 
 
-def measure(slides: int, rows: int, dim: int, layout: str, repeats: int, parent: Path | None = None) -> dict[str, Any]:
-    """Time both in turn, so that a busy machine slows both.
-
-    Parameters
-    ----------
-    slides, rows, dim
-        Files, tiles in each, dimensions (float32).
-    layout
-        ``"contiguous"`` or ``"chunked"``.
-    repeats
-        Runs of each after one that does not count; the median counts.
-    parent
-        Where the temporary folder is made.
-
-    Returns
-    -------
-    dict
-        Seconds of both and their ratio.
-    """
-    with tempfile.TemporaryDirectory(dir=parent) as name:
-        folder = Path(name)
-        table = make(folder, slides, rows, dim, layout)
-        bare_reads(folder)
-        ours, bare = [], []
-        for _ in range(repeats):
-            ours.append(seconds(lambda: read(folder, table)))
-            bare.append(seconds(lambda: bare_reads(folder)))
-    return {
-        "slides": slides,
-        "rows": rows,
-        "dim": dim,
-        "layout": layout,
-        "gib": slides * rows * dim * 4 / 2**30,
-        "repeats": repeats,
-        "machine": platform.machine(),
-        "h5py": h5py.__version__,
-        "bare_seconds": statistics.median(bare),
-        "read_seconds": statistics.median(ours),
-        "ratio": statistics.median(ours) / statistics.median(bare),
-    }
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark and print it."""
-    parser = argparse.ArgumentParser(description="Slide files read into one cohort, beside bare HDF5 reads.")
-    parser.add_argument("--slides", type=int, default=1000)
-    parser.add_argument("--rows", type=int, default=2000)
-    parser.add_argument("--dim", type=int, default=1024)
-    parser.add_argument("--layout", choices=LAYOUTS, action="append", help="default: both")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
-    parser.add_argument("--out", type=Path, help="write the numbers as JSON")
-    options = parser.parse_args(arguments)
-    results = []
-    for layout in options.layout or LAYOUTS:
-        result = measure(options.slides, options.rows, options.dim, layout, options.repeats, options.folder)
-        results.append(result)
-        print(f"{layout}: {options.slides} slides of {options.rows} x {options.dim}, {result['gib']:.1f} GiB")
-        print(f"bare reads   {result['bare_seconds']:8.2f} s")
-        print(f"causalfm     {result['read_seconds']:8.2f} s   ratio {result['ratio']:.2f}", flush=True)
-    if options.out:
-        options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+ENTRIES = tuple(
+    Claim(
+        f"readers.{layout}",
+        f"folder of slide files, {words}, read into one cohort",
+        partial(prepare, layout=layout),
+        {"slides": 60, "rows": 2000, "dim": 1024},
+        {"slides": 3, "rows": 20, "dim": 8},
+        "the same data sets read with h5py alone",
+        no_peer="no library reads a folder of slide files into one table; the limit is what one would write",
+        why="Values are checked to be finite, coordinates and attributes are read beside the features, and all rows "
+        "are put into one array.",
+    )
+    for layout, words in (("contiguous", "contiguous"), ("chunked", "a chunk per row as TRIDENT writes them"))
+)

@@ -1,196 +1,194 @@
-"""Time and peak memory of the causal model of embeddings: fitting it, moving every row to one site, auditing with it.
-
-``python -m experiments.benchmarks.scm [--fast] [--only NAME ...] [--mapped] [--limit-gib 4] [--device D] [--out F]``
-
-The bare product is the least that a fit needs: regressors times embeddings, in float64. ``flips`` and ``gap_paths``
-fit the model 20 times again, on ``--audit-rows`` rows; the single fit on these rows is printed beside them.
-"""
+"""The causal model of embeddings: fitting it, moving every row to one site, asking it; beside ``dowhy.gcm``."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import json
-import os
-import platform
-import resource
-import sys
-import time
-from collections.abc import Callable
+import warnings
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from causalfm.cohort import Cohort
-from causalfm.graph import CausalGraph
 from causalfm.scm import EmbeddingSCM, flips, gap_paths
-from causalfm.scm.flow_training import BATCH, STEPS
-from causalfm.validation import row_blocks
+from experiments.benchmarks import cohorts, limits
+from experiments.benchmarks.claim import Claim, Trial
 
-ROWS_PER_PATIENT, AUDIT_ROWS_PER_PATIENT = 50, 10
-MECHANISMS = (
-    "additive",
-    "location-scale",
-    "optimal-transport",
-    "interaction",
-    "interaction-location-scale",
-    "random-effects",
-    "flow",
-)
-AUDITS = ("gap_paths", "gap_paths of a score", "flips")
+GRAPH = cohorts.SCANNED
+TO = {"site": "s0"}
+MECHANISMS = ("additive", "location-scale", "optimal-transport", "interaction", "random-effects")
+FOLDS = 20  # of gap_paths and flips
 
 
-def design(n: int, n_sites: int, rows_per_patient: int = ROWS_PER_PATIENT) -> tuple[pd.DataFrame, CausalGraph]:
-    """Lay out patients: two classes, sites, three scanners, ages."""
-    rng = np.random.default_rng(0)
-    patient = np.arange(n) // rows_per_patient
-    G = int(patient[-1]) + 1
-    site, tumour, scanner = np.arange(G) % n_sites, np.arange(G) // n_sites % 2, rng.integers(0, 3, G)
-    columns = {"patient": patient, "site": site[patient], "tumour": tumour[patient], "scanner": scanner[patient]}
-    obs = pd.DataFrame({name: np.char.add(name[0], codes.astype(str)) for name, codes in columns.items()})
-    obs["age"] = rng.normal(60.0, 10.0, G)[patient]
-    graph = CausalGraph.standard(biology="tumour", technical=["site", "scanner"], covariates="age", group="patient")
-    return obs.astype(dict.fromkeys(columns, object)), graph
+def fit(folder: Path, mechanism: str, n: int, d: int, sites: int, rows: int) -> Trial:
+    """Fit one mechanism to a mapped file."""
+    cohort = cohorts.cohort(n, d, folder / "X.npy", sites=sites, rows=rows)
+    return Trial(
+        lambda: EmbeddingSCM(GRAPH, mechanism).fit(cohort), partial(limits.normal_equations, cohort.X, sites + 8)
+    )
 
 
-def embeddings(obs: pd.DataFrame, d: int, path: Path | None = None) -> np.ndarray:
-    """Draw rows that depend on the site and on the patient, in memory or in a file that is mapped."""
-    rng = np.random.default_rng(1)
-    factors = [(*pd.factorize(obs[name]), size) for name, size in (("site", 0.5), ("tumour", 0.5), ("patient", 0.7))]
-    parts = [(codes, size * rng.standard_normal((len(levels), d), dtype=np.float32)) for codes, levels, size in factors]
-    shape = len(obs), d
-    X = np.empty(shape, np.float32) if path is None else np.lib.format.open_memmap(path, "w+", np.float32, shape)
-    for rows in row_blocks(X):  # the peak of the process is to be that of the model
-        block = rng.standard_normal(X[rows].shape, dtype=np.float32)
-        for codes, effects in parts:
-            block += effects[codes[rows]]
-        X[rows] = block
-    if path is None:
-        return X
-    del X
-    return np.asanyarray(np.load(path, mmap_mode="r"))
+def move(folder: Path, mechanism: str, n: int, d: int, sites: int, rows: int) -> Trial:
+    """Move every row of a mapped file to one site."""
+    cohort = cohorts.cohort(n, d, folder / "X.npy", sites=sites, rows=rows)
+    scm = EmbeddingSCM(GRAPH, mechanism).fit(cohort)
+    return Trial(lambda: scm.counterfactual(cohort, do=TO), partial(limits.copy, cohort.X))
 
 
-def measure_mechanism(name: str, cohort: Cohort, graph: CausalGraph, device: str | None) -> dict[str, Any]:
-    """Time a mechanism on one cohort; peaks are those of the whole process so far, in MiB."""
-    row: dict[str, Any] = {}
-    if name == "flow":
-        importlib.import_module("torch")  # seconds, which are not those of the fit
-        row = {"device": device or "cpu", "steps": STEPS, "rows_per_step": BATCH}
-    scm = EmbeddingSCM(graph, name, device=device if name == "flow" else None)
-    row |= {"fit_seconds": seconds(lambda: scm.fit(cohort)), "fit_peak_mib": peak_mib()}
-    level = cohort.obs["site"].iloc[0]
-    row["counterfactual_seconds"] = seconds(lambda: scm.counterfactual(cohort, do={"site": level}))
-    return row | {"peak_mib": peak_mib()}
+def beside_gcm(folder: Path, n: int, d: int, sites: int) -> Trial:
+    """Fit the additive model of class and site and move every row to one site; in dowhy a dimension is a node."""
+    warnings.simplefilter("ignore")
+    import networkx as nx
+    from dowhy import gcm
+
+    gcm.config.disable_progress_bars()
+    cohort = cohorts.cohort(n, d, sites=sites, rows=1)
+    cohort = cohort.replace(X=cohort.X.astype(np.float64))
+    names = [f"z{i}" for i in range(d)]
+    frame = cohort.obs[["site", "tumour"]].astype(str).assign(**dict(zip(names, cohort.X.T, strict=True)))
+
+    def peer() -> np.ndarray:
+        arrows = [(cause, name) for name in names for cause in ("site", "tumour")]
+        model = gcm.InvertibleStructuralCausalModel(nx.DiGraph(arrows))
+        for cause in ("site", "tumour"):
+            model.set_causal_mechanism(cause, gcm.EmpiricalDistribution())
+        for name in names:
+            model.set_causal_mechanism(name, gcm.AdditiveNoiseModel(gcm.ml.create_linear_regressor()))
+        gcm.fit(model, frame)
+        moved = gcm.counterfactual_samples(model, {"site": lambda _: "s0"}, observed_data=frame)
+        return moved[names].to_numpy(np.float64)
+
+    return Trial(
+        lambda: EmbeddingSCM(cohorts.CLASS_AND_SITE).fit(cohort).counterfactual(cohort, do=TO).X,
+        partial(limits.normal_equations, cohort.X, sites + 3),
+        peer,
+    )
 
 
-def measure_audit(name: str, cohort: Cohort, graph: CausalGraph) -> dict[str, Any]:
-    """Time an audit of the additive model, and the single fit that it repeats for each of 20 folds."""
-    scm, direction = EmbeddingSCM(graph), np.random.default_rng(2).standard_normal(cohort.d).astype(np.float32)
-    row: dict[str, Any] = {"rows": len(cohort), "one_fit_seconds": seconds(lambda: scm.fit(cohort))}
+def audit(folder: Path, question: str, n: int, d: int, sites: int, rows: int) -> Trial:
+    """Ask the additive model, which is fitted again without each fold of patients."""
+    cohort = cohorts.cohort(n, d, sites=sites, rows=rows)
+    scm, direction = EmbeddingSCM(GRAPH).fit(cohort), np.random.default_rng(2).standard_normal(d).astype(np.float32)
 
     def score(X: np.ndarray) -> np.ndarray:
         margin = X @ direction
         return np.stack([-margin, margin], axis=1)
 
-    def ask() -> object:
-        if name == "flips":
-            return flips(scm, cohort, score)
-        return gap_paths(scm, cohort, ("s0", "s1"), model=score if name.endswith("score") else None)
-
-    return row | {"seconds": seconds(ask), "peak_mib": peak_mib()}
-
-
-def bare_product(cohort: Cohort) -> None:
-    """Multiply one-hot sites with the rows."""
-    site = cohort.factor("site")
-    for rows, block in cohort.blocks():
-        np.eye(site.n_levels)[site.codes[rows]].T @ block.astype(np.float64)
-
-
-def seconds(call: Callable[[], object]) -> tuple[float, float]:
-    """Run ``call`` once and return its wall time and its processor time: on a busy machine they tell apart."""
-    wall, processor = time.perf_counter(), time.process_time()
-    call()
-    return time.perf_counter() - wall, time.process_time() - processor
-
-
-def peak_mib() -> float:
-    """Return the largest resident memory of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def lines(result: dict[str, Any], name: str) -> str:
-    """Say what was measured, seconds as wall (processor)."""
-    row = result[name]
-    shown = [f"{key[:-8]} {v[0]:.2f} ({v[1]:.2f})" for key, v in row.items() if key.endswith("_seconds")]
-    if "seconds" in row:
-        shown.append(f"all {row['seconds'][0]:.2f} ({row['seconds'][1]:.2f}) on {row['rows']} rows")
-    if "steps" in row:
-        shown.append(f"{row['steps']} steps of {row['rows_per_step']} rows on {row['device']}")
-    return f"{name:28s} {', '.join(shown)}, peak {row['peak_mib'] - result['peak_before_mib']:.0f} MiB above the start"
-
-
-def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Measure what was asked for; what is done is printed and written at once."""
-    n, d, n_sites, audit_rows = options.n, options.d, options.sites, options.audit_rows
-    if options.fast:
-        n, d, n_sites, audit_rows = 8000, 256, 8, 1000
-    obs, graph = design(n, n_sites)
-    cohort = Cohort(embeddings(obs, d, folder / "X.npy" if options.mapped else None), obs)
-    result: dict[str, Any] = {
-        "n": n,
-        "d": d,
-        "sites": n_sites,
-        "machine": platform.machine(),
-        "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-        "mapped": options.mapped,
-        "limit_gib": options.limit_gib,
-        "device": options.device or "cpu",
-        "data_mib": cohort.X.nbytes / 2**20,
-        "peak_before_mib": peak_mib(),
-        "bare_product_seconds": seconds(lambda: bare_product(cohort)),
+    asked: dict[str, Any] = {
+        "gap_paths": lambda: gap_paths(scm, cohort, ("s0", "s1"), model=score),
+        "flips": lambda: flips(scm, cohort, score),
     }
-    wall, cpu = result["bare_product_seconds"]
-    print(f"n={n} d={d} sites={n_sites}, {result['data_mib']:.0f} MiB, {result['threads']} threads; wall (processor)")
-    print(f"bare product {wall:.2f} ({cpu:.2f}), peak before {result['peak_before_mib']:.0f} MiB", flush=True)
-    few, few_graph = design(audit_rows, min(n_sites, options.audit_sites), AUDIT_ROWS_PER_PATIENT)
-    for name in options.only or (*MECHANISMS, *AUDITS):
-        if name in MECHANISMS:
-            result[name] = measure_mechanism(name, cohort, graph, options.device)
-        else:
-            result[name] = measure_audit(name, Cohort(embeddings(few, d), few), few_graph)
-        print(lines(result, name), flush=True)
-        if options.out:
-            options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return result
+
+    def bare() -> None:
+        for _ in range(FOLDS):
+            limits.normal_equations(cohort.X, sites + 8)
+
+    return Trial(asked[question], bare)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description="Fit, counterfactual and audits beside the bare product.")
-    parser.add_argument("--n", type=int, default=100_000)
-    parser.add_argument("--d", type=int, default=1536)
-    parser.add_argument("--sites", type=int, default=34)
-    parser.add_argument("--fast", action="store_true", help="n=8000, d=256, 8 sites, audits on 1000 rows: seconds")
-    parser.add_argument("--only", nargs="+", choices=[*MECHANISMS, *AUDITS], help="these alone")
-    parser.add_argument("--audit-rows", type=int, default=10_000, help="rows of flips and gap_paths")
-    parser.add_argument("--audit-sites", type=int, default=34, help="sites of flips and gap_paths, at most --sites")
-    parser.add_argument("--mapped", action="store_true", help="read the embeddings from a memory-mapped file")
-    parser.add_argument("--limit-gib", type=float, help="limit of address space (RLIMIT_AS)")
-    parser.add_argument("--device", help="of the training of the flow, such as cuda")
-    parser.add_argument("--out", type=Path, help="write the numbers as JSON, after each step")
-    options = parser.parse_args(arguments)
-    if options.limit_gib:
-        limit = int(options.limit_gib * 2**30)
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    with TemporaryDirectory() as folder:
-        run(options, Path(folder))
+def flow(folder: Path, n: int, d: int, sites: int, rows: int) -> Trial:
+    """Train the flow."""
+    cohort: Cohort = cohorts.cohort(n, d, sites=sites, rows=rows)
+    return Trial(lambda: EmbeddingSCM(GRAPH, "flow").fit(cohort), partial(limits.normal_equations, cohort.X, sites + 8))
 
 
-if __name__ == "__main__":
-    main()
+EQUATIONS = "the columns of sites, scanners, classes and age multiplied with the rows once, float64"
+LARGE = {"n": 30_000, "d": 1536, "sites": 34, "rows": 50}
+TINY = {"n": 600, "d": 8, "sites": 3, "rows": 5}
+FEW_MODELS = "dowhy.gcm has a node per number and no patients; scm.gcm compares what both can do"
+SHIFTS = ("additive", "interaction")
+PASSES = (
+    "Rows are read for the regression, for the residuals with their principal directions, and for the hash that ties "
+    "the model to its cohort; half of the least time is an eigendecomposition that does not grow with rows."
+)
+EM = " Random effects of patients are found by EM in all regressors."
+ENTRIES = (
+    Claim(
+        "scm.gcm",
+        "additive model fitted and every row moved to one site",
+        beside_gcm,
+        {"n": 20_000, "d": 64, "sites": 8},
+        {"n": 300, "d": 4, "sites": 3},
+        "the columns of sites and classes multiplied with the rows once, float64",
+        peer="dowhy",
+        differs="largest difference of a counterfactual number",
+        why="Beside the regression the model keeps the moments of residuals, a density and the support of the design; "
+        "the rows are hashed, checked and written.",
+        tolerance=1e-8,
+    ),
+    *(
+        Claim(
+            f"scm.fit.{mechanism}",
+            f"`EmbeddingSCM.fit`, {mechanism}, from a mapped file",
+            partial(fit, mechanism=mechanism),
+            LARGE,
+            TINY,
+            EQUATIONS,
+            no_peer=FEW_MODELS,
+            repeats=3,
+            why=PASSES + (EM if mechanism == "random-effects" else ""),
+        )
+        for mechanism in MECHANISMS
+    ),
+    Claim(
+        "scm.fit.flow",
+        "`EmbeddingSCM.fit`, flow, on the processor",
+        flow,
+        {"n": 5000, "d": 256, "sites": 8, "rows": 10},
+        TINY,
+        EQUATIONS,
+        no_peer=FEW_MODELS,
+        repeats=1,
+        why="A flow is trained by many small steps on some of the rows, with checkpoints on others; no single product "
+        "bounds it.",
+    ),
+    *(
+        Claim(
+            f"scm.move.{mechanism}",
+            f"`counterfactual` of every row, {mechanism}, from a mapped file",
+            partial(move, mechanism=mechanism),
+            LARGE,
+            TINY,
+            "the rows read and written once",
+            no_peer=FEW_MODELS,
+            repeats=3,
+            why="Rows are checked to lie where the model was fitted, and gathered by the change of levels; each number"
+            " is then read and written by several operations while it is in the cache"
+            + (
+                ", and spread mechanisms take the residual to the level's own scale or directions."
+                if mechanism not in SHIFTS
+                else "."
+            ),
+        )
+        for mechanism in MECHANISMS
+    ),
+    *(
+        Claim(
+            f"scm.{question}",
+            words,
+            partial(audit, question=question),
+            {"n": n, "d": 768, "sites": 5, "rows": 10},
+            TINY,
+            "that of a fit, 20 times",
+            no_peer="no library splits a gap of embeddings or counts flips",
+            why=why,
+            repeats=3,
+        )
+        for question, n, words, why in (
+            (
+                "gap_paths",
+                5000,
+                "`gap_paths` of the embedding and of a score, 20 folds",
+                "Each of the fits takes the time of scm.fit; with each, rows are moved along every order of switching "
+                "the arrows, and scored.",
+            ),
+            (
+                "flips",
+                2000,
+                "`flips` of a score, every row to every other site, 20 folds",
+                "Each of the fits takes the time of scm.fit; with each, every row is moved to every other site, and "
+                "scored there with draws of its error.",
+            ),
+        )
+    ),
+)

@@ -1,100 +1,130 @@
-"""Throughput of stain transfer on a CPU, beside torchstain and torch-staintools, one tile's own stain to one donor.
+"""Stain transfer on one thread beside torchstain and torch-staintools: a tile's own stain to one donor's.
 
-``python -m experiments.benchmarks.stain [--tiles 256] [--side 224] [--repeats 5] [--out FILE]``
-
-All estimate the stain of every tile after Macenko and move it to one donor's; causalfm reads it from every second
-pixel each way by default, and from every pixel in a row of its own. A peer that is not installed is left out:
-``pip install torchstain==1.4.1``; torch-staintools 1.0.5 is the last under MIT (1.0.7 allows academic use only) and
-pins numpy 1, so ``pip install --no-deps --target FOLDER torch-staintools==1.0.5 kornia kornia_rs`` and put FOLDER on
-PYTHONPATH. Rounds take the programs in turn; CPU seconds count, one thread.
+torch-staintools 1.0.5 is the last version under the MIT licence (1.0.7 allows academic use only). It asks for NumPy 1
+and runs with NumPy 2, so that it gets a folder of its own, which ``make benchmark`` puts on PYTHONPATH:
+``pip install --no-deps --target FOLDER torch-staintools==1.0.5 kornia==0.9.0 kornia_rs==0.2.0``.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import json
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
-from causalfm.augment import StainLibrary, StainSwap
 from causalfm.datasets import histology
+from experiments.benchmarks.claim import Claim, Trial
 
-Swap = Callable[[torch.Tensor], object]
+if TYPE_CHECKING:
+    import torch
 
-
-def peers(target: torch.Tensor) -> dict[str, Swap]:
-    """Return what is installed, fitted to the donor tile ``(1, 3, H, W)`` uint8."""
-    found: dict[str, Swap] = {}
-    if importlib.util.find_spec("torchstain"):
-        import torchstain
-
-        macenko = torchstain.normalizers.MacenkoNormalizer(backend="torch")
-        macenko.fit(target[0].float())
-        found["torchstain"] = lambda tiles: [macenko.normalize(tile.float(), stains=False) for tile in tiles]
-    if importlib.util.find_spec("torch_staintools"):
-        from torch_staintools.normalizer.factory import NormalizerBuilder
-
-        for solver in ("fista", "ls"):
-            one = NormalizerBuilder.build("macenko", concentration_solver=solver)
-            one.fit(target.float() / 255)
-            found[f"torch-staintools {solver}"] = _staintools(one)
-    return found
+LEVELS = 255.0
+AT_ONCE = 32  # tiles that torch-staintools takes
 
 
-def _staintools(normaliser: torch.nn.Module) -> Swap:
-    def call(tiles: torch.Tensor) -> object:
-        return [normaliser(block.float() / 255) for block in tiles.split(32)]
+def prepare(folder: Path, against: str, known: bool, tiles: int, side: int) -> Trial:
+    """Swap the stain of all tiles to that of the first."""
+    import torch
 
-    return call
+    from causalfm.augment import StainLibrary, StainSwap
 
-
-def measure(n_tiles: int, side: int, repeats: int) -> dict[str, float]:
-    """Return the median CPU seconds of every program for all tiles."""
-    obs = histology.cohort_table(max(n_tiles // 8, 8), 1, 0.0, 0)
+    obs = histology.cohort_table(max(tiles // 8, 8), 1, 0.0, 0)
     some = torch.from_numpy(histology.render_cohort(obs, random_state=0, size=side, n_jobs=1)).permute(0, 3, 1, 2)
-    tiles = some.repeat(n_tiles // len(some) + 1, 1, 1, 1)[:n_tiles].contiguous()
-    library = StainLibrary.fit(tiles[:1], ["donor"])
-    swap, exact = StainSwap(library), StainSwap(library, stride=1)
-    calls: dict[str, Swap] = {
-        "causalfm": lambda x: swap(x, donor="donor"),
-        "causalfm, every pixel": lambda x: exact(x, donor="donor"),
-        "causalfm, source known": lambda x: swap(x, "donor", "donor"),
-        **peers(tiles[:1]),
-    }
-    for call in calls.values():
-        call(tiles[:2])
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeats):
-        for name in sorted(calls, reverse=bool(turn % 2)):
-            begin = time.process_time()
-            calls[name](tiles)
-            taken[name].append(time.process_time() - begin)
-    return {name: statistics.median(values) for name, values in taken.items()}
+    images = some.repeat(tiles // len(some) + 1, 1, 1, 1)[:tiles].contiguous()
+    library = StainLibrary.fit(images[:1], ["donor"])
+    swap = StainSwap(library, stride=2 if known else 1)  # the peers read every pixel
+    source = "donor" if known else None
+    peer = {"": None, "torchstain": _torchstain, "torch-staintools": _staintools}[against]
+    return Trial(
+        _without_gradients(lambda: swap(images, source, donor="donor")[0]),
+        _without_gradients(partial(_bare, images)),
+        None if peer is None else _without_gradients(partial(peer(images[:1]), images)),
+        answer=_colours,
+        peer_answer=_colours,
+        apart=lambda a, b: 1.0 - float(np.corrcoef(a, b)[0, 1]),
+    )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run and print."""
-    parser = argparse.ArgumentParser(description="Throughput of stain transfer.")
-    parser.add_argument("--tiles", type=int, default=256)
-    parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="write the numbers as JSON")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    with torch.no_grad():
-        taken = measure(options.tiles, options.side, options.repeats)
-    for name, seconds in taken.items():
-        per_tile = seconds / options.tiles
-        print(f"{name:24} {per_tile * 1e3:7.2f} ms per tile   {seconds / taken['causalfm']:6.2f} x causalfm")
-    if options.out:
-        facts = {"tiles": options.tiles, "side": options.side, "repeats": options.repeats, "seconds": taken}
-        options.out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+def _bare(images: torch.Tensor) -> None:
+    """Turn every pixel to optical density, multiply it with a matrix of dyes, turn it back."""
+    import torch
+
+    change = torch.eye(3)
+    for tile in images:
+        density = -torch.log((tile.float() + 1.0) / (LEVELS + 1.0)).flatten(1)
+        torch.exp(-(change @ density)).mul_(LEVELS).to(torch.uint8)
 
 
-if __name__ == "__main__":
-    main()
+def _torchstain(donor: torch.Tensor) -> Callable[[torch.Tensor], Any]:
+    import torch
+    import torchstain
+
+    macenko = torchstain.normalizers.MacenkoNormalizer(backend="torch")
+    macenko.fit(donor[0].float())
+    return lambda images: torch.stack([macenko.normalize(tile.float(), stains=False)[0] for tile in images])
+
+
+def _staintools(donor: torch.Tensor) -> Callable[[torch.Tensor], Any]:
+    import torch
+    from torch_staintools.normalizer.factory import NormalizerBuilder
+
+    macenko = NormalizerBuilder.build("macenko", concentration_solver="ls")
+    macenko.fit(donor.float() / LEVELS)
+    return lambda images: torch.cat([macenko(block.float() / LEVELS) for block in images.split(AT_ONCE)]) * LEVELS
+
+
+def _without_gradients(call: Callable[[], Any]) -> Callable[[], Any]:
+    def quiet() -> Any:
+        import torch
+
+        with torch.no_grad():
+            return call()
+
+    return quiet
+
+
+def _colours(found: torch.Tensor) -> np.ndarray:
+    """Return red, then green, then blue of all pixels; channels lie where there are three."""
+    channel = next(axis for axis in (1, 3) if found.shape[axis] == 3)
+    return found.float().movedim(channel, 0).flatten().numpy()
+
+
+ONE = {"sizes": {"tiles": 128, "side": 224}, "fast": {"tiles": 2, "side": 64}, "threads": 1}
+LIMIT = "optical density of every pixel, one 3 x 3 product, and back, float32"
+ENTRIES = (
+    *(
+        Claim(
+            f"stain.{peer.replace('-', '_')}",
+            "stain of tiles estimated from every pixel and swapped",
+            partial(prepare, against=peer, known=False),
+            limit=LIMIT,
+            peer=peer,
+            differs="one less the correlation of all colours of all pixels (white points differ)",
+            tolerance=0.05,
+            needs=module,
+            why="The stain of a tile is estimated before it is swapped: covariances of its densities, angles in their "
+            "plane and percentiles, which take a selection among all pixels.",
+            absent=absent,
+            **ONE,
+        )
+        for peer, module, absent in (
+            ("torchstain", "torchstain", "torchstain is not installed"),
+            (
+                "torch-staintools",
+                "torch_staintools",
+                "torch-staintools is not installed: it asks for NumPy 1; `make benchmark` gives it a folder",
+            ),
+        )
+    ),
+    Claim(
+        "stain.known",
+        "stain of tiles that is known swapped",
+        partial(prepare, against="", known=True),
+        limit=LIMIT,
+        no_peer="the peers estimate the stain of every tile",
+        why="Images are checked, densities split into two dyes and a rest, and put together again in blocks of tiles.",
+        **ONE,
+    ),
+)

@@ -138,6 +138,10 @@ def measure(name: str, design: dict[str, Any], options: dict[str, Any], seed: in
     dict
         A p-value, or ``[value, low, high, truth]``, by name.
     """
+    if name == "levels":
+        from experiments.calibration.levels import level_values
+
+        return level_values(design, seed)
     if name == "shift":
         from experiments.calibration.shifts import shift_values
 

@@ -59,6 +59,7 @@
     const compare = {
       made: (a, b) => words(a.made, b.made),
       verdict: (a, b) => order[a.verdict] - order[b.verdict],
+      data: (a, b) => (a.keys.data < b.keys.data ? -1 : Number(a.keys.data > b.keys.data)), // hashes: no numbers in them
     }[state.sort] || ((a, b) => words(a.keys[state.sort], b.keys[state.sort]));
     const sign = state.down ? -1 : 1;
     return [...runs].sort((a, b) => sign * compare(a, b) || words(b.made, a.made) || words(a.path, b.path));
@@ -89,20 +90,20 @@
         make("th", { scope: "row" }, first), ...cells.map((cell) => make("td", {}, cell)))))));
 
   const link = (run) => text(run.page) ? make("a", { href: text(run.page) }, text(run.title)) : text(run.title);
-  const same = (a, b, what) => (a === b ? `same ${what}` : `another ${what}`);
+  const same = (a, b) => (a === b ? "same" : "differs");
   const facts = (a, b) => {
     const row = (name, key, told) => [a[key] !== b[key], name, text(a[key]) || "–", text(b[key]) || "–", told];
-    const plain = (name, key) => row(name, key, a[key] === b[key] ? "same" : "differs");
+    const plain = (name, key) => row(name, key, same(a[key], b[key]));
     const policies = keysThatDiffer(a, b).length;
     return [
       [false, "Audit", link(a), link(b), ""],
       [false, "File", a.path, b.path, ""],
-      [a.verdict !== b.verdict, "Verdict", a.verdict, b.verdict, same(a.verdict, b.verdict, "verdict")],
+      [a.verdict !== b.verdict, "Verdict", a.verdict, b.verdict, same(a.verdict, b.verdict)],
       [false, "Made", a.made, b.made, ""],
       plain("Encoder", "encoder"), plain("Source", "source"), plain("Size", "size"),
-      row("Data fingerprint", "data", text(a.data) ? same(a.data, b.data, "data") : "not known"),
-      row("Declared graph", "graph", same(a.graph, b.graph, "graph")),
-      [policies > 0, "Policy", policyName(a), policyName(b), policies ? `${policies} keys differ` : "same margins"],
+      row("Data fingerprint", "data", text(a.data) ? same(a.data, b.data) : "not known"),
+      plain("Declared graph", "graph"),
+      [policies > 0, "Policy", policyName(a), policyName(b), policies ? `differs in ${policies} ${policies === 1 ? "key" : "keys"}` : "same values"],
       plain("Versions", "versions"), plain("Seed", "seed"),
     ];
   };
@@ -162,7 +163,7 @@
     const [a, b] = [...state.chosen].sort((x, y) => words(x.made, y.made) || words(x.path, y.path)); // the earlier first
     const keys = keysThatDiffer(a, b);
     by("tables").replaceChildren(
-      table("The two runs", ["", "First", "Second", "Beside each other"], facts(a, b)),
+      table("The two runs", ["What", "First", "Second", "Beside each other"], facts(a, b)),
       table("Findings, with interval and margin", ["Question", "First", "Number", "Margin", "Second", "Number", "Margin", "Differs in"], findings(a, b)),
       keys.length
         ? table("Keys of the policy that differ", ["Key", "First", "Second", "The second is"], keys.map((row) => [true, ...row]))
@@ -171,13 +172,17 @@
 
   // --- state in the address -----------------------------------------------------------------------------------------
   let waiting = 0;
+  let own = ""; // the address that this script wrote last: its event must not undo what was done since
   const remember = () => {
     const params = new URLSearchParams({ sort: state.sort, down: state.down ? "1" : "0" });
     for (const id of FILTERS) if (by(id).value) params.set(id, by(id).value);
     if (by("flagged").checked) params.set("flagged", "1");
     for (const run of state.chosen) params.append("run", run.path);
     clearTimeout(waiting); // browsers refuse an address that changes with every key
-    waiting = setTimeout(() => { if (location.hash !== `#${params}`) location.replace(`#${params}`); }, 150);
+    waiting = setTimeout(() => {
+      own = new URL(`#${params}`, location.href).hash;
+      if (location.hash !== own) location.replace(own);
+    }, 150);
   };
   const recall = () => {
     if (!location.hash.startsWith("#sort=")) return; // a link to a part of the page, no state
@@ -185,7 +190,10 @@
     const known = heads.map((head) => head.dataset.sort);
     state.sort = known.includes(params.get("sort")) ? params.get("sort") : "made";
     state.down = params.get("down") === "1";
-    for (const id of FILTERS) by(id).value = params.get(id) || "";
+    for (const id of FILTERS) {
+      const value = params.get(id) || "";
+      by(id).value = by(id).type === "date" && !/^\d{4}-\d\d-\d\d$/.test(value) ? "" : value;
+    }
     by("flagged").checked = params.get("flagged") === "1";
     state.chosen = params.getAll("run").map((path) => runs.find((run) => run.path === path)).filter(Boolean).slice(0, 2);
   };
@@ -205,6 +213,7 @@
     by("count").textContent = `${count} of ${runs.length} shown.`;
     by("chosen").textContent = ["Tick two audits to compare them.", "One audit chosen: tick another.", "Two audits compared, above the table."][state.chosen.length];
     by("clear").hidden = !state.chosen.length;
+    by("go").hidden = state.chosen.length < 2;
     compared();
     remember();
   };
@@ -213,7 +222,8 @@
   by("controls").addEventListener("submit", (event) => event.preventDefault());
   by("controls").addEventListener("reset", () => setTimeout(show));
   by("clear").addEventListener("click", () => { state.chosen = []; show(); by("q").focus(); });
-  window.addEventListener("hashchange", () => { recall(); show(); });
+  by("go").addEventListener("click", () => by("compared").focus());
+  window.addEventListener("hashchange", () => { if (location.hash !== own) { recall(); show(); } });
   by("runs").caption.textContent = "Every audit found. A heading sorts by its column.";
   for (const id of ["controls", "status"]) by(id).hidden = false;
   recall();

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,7 +105,9 @@ class _Seen:
     unseen: dict[str, dict[str, int]]
 
 
-def column_shifts(domains: Domains, *, n_permutations: int = 999) -> ColumnShifts:
+def column_shifts(
+    domains: Domains, *, n_permutations: int = 999, deciding: Sequence[str] | None = None
+) -> ColumnShifts:
     """Compare covariates and technical columns between the cohorts.
 
     Parameters
@@ -114,6 +116,8 @@ def column_shifts(domains: Domains, *, n_permutations: int = 999) -> ColumnShift
         Reference and deployment.
     n_permutations
         Of the patients between the cohorts.
+    deciding
+        Columns that the verdict and the sentence are about; None for all.
 
     Returns
     -------
@@ -141,9 +145,10 @@ def column_shifts(domains: Domains, *, n_permutations: int = 999) -> ColumnShift
         _shift(domains, one, found, (p, float(a)), float(b))
         for one, (p, found), a, b in zip(seen, tests, adjusted, new_site, strict=True)
     )
-    missing = [name for name in names if name not in there]
-    verdict = worst([column.verdict for column in columns])
-    telling = [column.sentence for column in columns if column.verdict == verdict]
+    counted = names if deciding is None else [name for name in names if name in deciding]
+    missing = [name for name in counted if name not in there]
+    verdict = worst([column.verdict for column in columns if column.column in counted])
+    telling = [column.sentence for column in columns if column.verdict == verdict and column.column in counted]
     if missing and verdict != "fail":
         verdict, telling = "cannot tell", [f"The deployment has no column {', '.join(missing)}."]
     sentence = " ".join(telling) if telling else "The graph has no covariate and no technical factor beside the site."

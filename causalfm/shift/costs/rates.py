@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
@@ -11,7 +12,7 @@ from causalfm.confidence import level_in_force
 from causalfm.metrics.recall import pair_share, recall_effects
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rate:
     """A share with what its interval is made of.
 
@@ -25,12 +26,19 @@ class Rate:
         Degrees of freedom of the variance.
     n_units
         Patients.
+    units, effects
+        ``(n_units,)`` their codes, ascending, and what each adds to the share.
+    variance
+        Of the share, by patients, with that of one more who is right and one who is wrong.
     """
 
     value: float
     size: float
     df: float
     n_units: int
+    units: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), repr=False)
+    effects: np.ndarray = field(default_factory=lambda: np.zeros(0), repr=False)
+    variance: float = 0.0
 
     def interval(self, level: float | None = None) -> tuple[float, float]:
         """Return Wilson's interval with a t quantile; ``nan`` without patients."""
@@ -87,9 +95,9 @@ def rate(
     """
     if not len(hit):
         return NOTHING
-    codes = np.unique(units, return_inverse=True)[1]
+    names, codes = np.unique(units, return_inverse=True)
     cell = np.zeros(len(hit), dtype=np.int64) if cell is None else cell
-    n_cells, n_units = int(cell.max()) + 1, int(codes.max()) + 1
+    n_cells, n_units = int(cell.max()) + 1, len(names)
     share = np.full(n_cells, 1.0 / n_cells) if share is None else share
     means, effects = recall_effects(hit.astype(np.float64), cell, codes, weights, share)
     held = np.bincount(np.unique(np.stack([cell, codes]), axis=1)[0], minlength=n_cells)
@@ -102,30 +110,50 @@ def rate(
     if chance is not None:
         effect *= 1.0 + pair_share(value, chance)
     size = design / effect
-    return Rate(value, size, float(max(n_units - n_cells, 1)), n_units)
+    return Rate(value, size, float(max(n_units - n_cells, 1)), n_units, names, effects, variance + more)
 
 
-def difference(first: Rate, second: Rate, level: float | None = None) -> tuple[float, float, float]:
-    """Return first less second with the interval of two independent rates.
+def difference(
+    first: Rate, second: Rate, level: float | None = None, *, shared: bool = False
+) -> tuple[float, float, float]:
+    """Return first less second with its interval.
 
     Parameters
     ----------
     first, second
-        Rates of different patients.
+        Rates, of different patients unless ``shared``.
     level
         Confidence; None for the level in force.
+    shared
+        Some patients may be in both: they are the same where their codes are.
 
     Returns
     -------
     tuple of float
         Difference, low, high: each end takes the distance to the end of either rate that points there, so that rates
-        of 0 or 1 leave a width (Newcombe, Stat. Med. 17:873, 1998; Zou and Donner, Stat. Med. 27:1693, 2008).
+        of 0 or 1 leave a width (Newcombe, Stat. Med. 17:873, 1998; Zou and Donner, Stat. Med. 27:1693, 2008). Patients
+        in both make the two correlate (Zou, Psychol. Methods 12:399, 2007).
     """
     a, b = first.interval(level), second.interval(level)
-    value = first.value - second.value
-    low = value - float(np.hypot(first.value - a[0], b[1] - second.value))
-    high = value + float(np.hypot(a[1] - first.value, second.value - b[0]))
+    value, r = first.value - second.value, correlation(first, second) if shared else 0.0
+
+    def reach(one: float, other: float) -> float:
+        return math.sqrt(max(one**2 + other**2 - 2.0 * r * one * other, 0.0))
+
+    low = value - reach(first.value - a[0], b[1] - second.value)
+    high = value + reach(a[1] - first.value, second.value - b[0])
     return value, low, high
+
+
+def correlation(first: Rate, second: Rate) -> float:
+    """Return how two rates correlate through the patients that are in both; 0 without any.
+
+    The patients that are added to each variance differ between the two, so that rates without errors do not correlate.
+    """
+    _, here, there = np.intersect1d(first.units, second.units, assume_unique=True, return_indices=True)
+    if not len(here):
+        return 0.0
+    return float(first.effects[here] @ second.effects[there]) / math.sqrt(first.variance * second.variance)
 
 
 def predicted(value: float, size: float, df: float) -> Rate:

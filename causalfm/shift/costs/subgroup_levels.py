@@ -1,4 +1,4 @@
-"""Levels of a column in both domains: names as they are, numbers in bands."""
+"""Levels of a column in one or several cohorts: names as they are, numbers in bands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
-from causalfm.shift.domains import Domains
+from causalfm.graph import CausalGraph
 
 BANDS = 3  # of a numeric column without edges
 FEW = 6  # distinct numbers that are levels, not a scale
@@ -18,17 +18,16 @@ MOST = 50
 
 
 def levels_of(
-    domains: Domains, column: str, edges: Sequence[float] | None
+    tables: Sequence[Cohort], graph: CausalGraph, column: str, edges: Sequence[float] | None
 ) -> tuple[tuple[str, ...], list[np.ndarray], list[float]]:
-    """Return the levels, the codes of both domains' rows (-1: missing) and the edges of bands."""
-    tables = [domain.cohort for domain in (domains.reference, domains.deployment)]
+    """Return the levels, the codes of every cohort's rows (-1: missing) and the edges of bands, made from the first."""
     series = [table.column(column) for table in tables]
-    if column in domains.graph.groups:
-        raise DataError(f"{column!r} tells units apart: a subgroup needs several {domains.graph.group}s.")
+    if column in graph.groups:
+        raise DataError(f"{column!r} tells units apart: a subgroup needs several {graph.group}s.")
     numeric = all(pd.api.types.is_numeric_dtype(s) and not pd.api.types.is_bool_dtype(s) for s in series)
     if edges is None and numeric and series[0].nunique() > FEW:
         thirds = np.linspace(0.0, 1.0, BANDS + 1)[1:-1]
-        first = series[0].groupby(domains.reference.units).mean().dropna()
+        first = series[0].groupby(tables[0].factor(graph.group, private=True).codes).mean().dropna()
         edges = sorted({float(f"{cut:.3g}") for cut in np.quantile(first, thirds)})
     if edges is None:
         return *_named(series, column, tables), []
@@ -41,7 +40,7 @@ def levels_of(
     return (*names, f"{cuts[-1]:g} and over"), codes, cuts
 
 
-def _named(series: list[pd.Series], column: str, tables: list[Cohort]) -> tuple[tuple[str, ...], list[np.ndarray]]:
+def _named(series: list[pd.Series], column: str, tables: Sequence[Cohort]) -> tuple[tuple[str, ...], list[np.ndarray]]:
     there = [s.notna().to_numpy() for s in series]
     factors = [table[mask].factor(column) if mask.any() else None for table, mask in zip(tables, there, strict=True)]
     levels = tuple(sorted({level for factor in factors if factor is not None for level in factor.levels}))

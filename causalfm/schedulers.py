@@ -1,0 +1,92 @@
+"""Where the passes of a command run: in this process, in several of this machine, or on a Dask cluster."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from causalfm.errors import DataError, MissingDependencyError
+from causalfm.lazy_rows import LEAST, free_memory, size_text
+
+Scheduler = Annotated[
+    str,
+    typer.Option(help="Read embeddings outside memory, on Dask: here, local (a process per core), local:N, tcp://..."),
+]
+MemoryLimit = Annotated[str, typer.Option(help="Memory for embeddings outside memory, such as 4GiB.")]
+PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Print what would be read and held, and stop.")]
+OWN = 640 * 2**20  # bytes of a worker before it reads a row
+UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+
+def bytes_of(text: str) -> int:
+    """Turn ``4GiB`` into bytes; an empty text is a quarter of the memory that is free."""
+    if not text:
+        return free_memory()
+    found = re.fullmatch(r"([0-9.]+)\s*([KMG]i?B)?", text.strip(), flags=re.IGNORECASE)
+    try:
+        size = int(float(found[1]) * UNITS[(found[2] or "").upper()]) if found else 0
+    except ValueError:
+        size = 0
+    if size < LEAST:
+        raise typer.BadParameter(f"--memory-limit {text!r}: give at least {size_text(LEAST)}, as in 4GiB or 800MB.")
+    return size
+
+
+@contextmanager
+def scheduled(where: str, limit: int) -> Iterator[int]:
+    """Put a Dask cluster in force; yields its processes.
+
+    Parameters
+    ----------
+    where
+        ``"here"`` or empty, ``"local"``, ``"local:N"``, or the address of a scheduler.
+    limit
+        Bytes of embeddings that all processes of this machine may hold together; each also takes about half a GiB for
+        Python and its libraries.
+
+    Raises
+    ------
+    MissingDependencyError
+        ``distributed`` is not installed.
+    DataError
+        A scheduler that does not answer.
+    """
+    if where in ("", "here"):
+        yield 1
+        return
+    try:
+        import distributed
+    except ImportError:
+        raise MissingDependencyError("--scheduler needs Dask: pip install 'causalfm[scale]'") from None
+    if re.fullmatch(r"local(:[1-9][0-9]*)?", where):
+        workers = int(where.partition(":")[2] or _cores())
+        settings = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+        share = OWN + max(LEAST, limit // (workers + 1))  # the process that collects holds sums and lists
+        with (
+            distributed.LocalCluster(host="127.0.0.1", memory_limit=share, **settings) as cluster,
+            distributed.Client(cluster),
+        ):
+            yield workers
+        return
+    if not re.match(r"(tcp|tls|ucx)://", where):
+        raise typer.BadParameter(
+            f"--scheduler {where!r}: give here, local, local:N or an address such as tcp://host:8786."
+        )
+    try:
+        client = distributed.Client(where, timeout="10s")
+    except OSError:
+        raise DataError(
+            "no Dask scheduler answers at the address of --scheduler: start it, or check the port."
+        ) from None
+    with client:
+        yield max(1, len(client.nthreads()))
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

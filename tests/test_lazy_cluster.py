@@ -1,0 +1,77 @@
+"""Several processes give the bits of one, also if one of them is killed on the way."""
+
+import os
+import signal
+import threading
+import time
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from causalfm.errors import DataError
+from causalfm.lazy_rows import LazyRows
+from causalfm.level_moments import LevelMoments
+from causalfm.moments import cell_sums
+from causalfm.neighbours import knn
+from causalfm.row_tasks import cluster, map_blocks, spans
+from causalfm.schedulers import bytes_of, scheduled
+
+N, D = 6000, 16
+
+
+def slow_sum(block, codes, wait):
+    time.sleep(wait)
+    return block.sum(axis=0, dtype=np.float64), int(codes.sum()), os.getpid()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(N, D)).astype(np.float32), rng.integers(0, 40, N)
+
+
+def test_workers_change_no_bit_and_one_may_be_killed(rows):
+    X, codes = rows
+    regressors = np.column_stack([np.ones(N), X[:, 0].astype(float)])
+    lazy = LazyRows(da.from_array(X, chunks=(700, -1), name=False))
+
+    def answers(Z):
+        moments = LevelMoments.empty(np.zeros(D), 40, 2, "full")
+        moments.add(Z, codes, regressors, np.full(N, 0.5))
+        found = knn(Z, 4, exclude=codes, queries=50)
+        return cell_sums(Z, codes, 40, block_bytes=8 * D * 300).total, moments.fingerprint(), found.indices
+
+    want = answers(X)
+    with scheduled("local:2", 2**30) as workers:
+        assert workers == 2
+        assert cluster() is not None
+        for a, b in zip(want, answers(lazy), strict=True):
+            np.testing.assert_array_equal(a, b)
+        lazy.memo.clear()
+        found = []
+        pids = list(cluster().run(os.getpid).values())
+        for i, (_, answer) in enumerate(map_blocks(lazy, spans(N, 300), slow_sum, aligned=(codes,), shared=(0.1,))):
+            found.append(answer)
+            if i == 1:
+                threading.Thread(target=os.kill, args=(pids[0], signal.SIGKILL)).start()
+        assert pids[0] not in {pid for *_, pid in found[12:]}
+        np.testing.assert_array_equal(
+            [total for total, *_ in found], [X[a].sum(axis=0, dtype=np.float64) for a in spans(N, 300)]
+        )
+        assert sum(count for _, count, _ in found) == codes.sum()
+    assert cluster() is None
+
+
+def test_schedulers_and_limits_are_read():
+    assert bytes_of("4GiB") == 4 * 2**30
+    assert bytes_of("800MB") == 800 * 10**6
+    for wrong in ("4 parsecs", "1KiB", "-3GiB", "1.2.3GB"):
+        with pytest.raises(Exception, match="memory-limit"):
+            bytes_of(wrong)
+    with pytest.raises(Exception, match="--scheduler"), scheduled("everywhere", 2**30):
+        pass
+    with scheduled("here", 0) as workers:
+        assert workers == 1
+    with pytest.raises(DataError, match="no Dask scheduler"), scheduled("tcp://127.0.0.1:9", 2**30):
+        pass
