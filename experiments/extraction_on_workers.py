@@ -4,8 +4,8 @@
 [--batch-size 16] [--encoder efficientnet-lite0] [--repeats 3] [--out FILE]``
 
 All run in turn, so that a busy machine slows all. Workers are there and have loaded the encoder before the clock
-starts; tasks, waiting shards and their order are in. The first turn does not count. One thread for every process: else one
-process uses what the others use together. Shards are flushed to the disk of ``TMPDIR``.
+starts; tasks, waiting shards and their order are in. The first turn does not count. Give every process one thread, else
+one process uses what the others use together. Shards are flushed to the disk of ``TMPDIR``.
 """
 
 from __future__ import annotations
