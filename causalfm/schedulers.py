@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from causalfm.errors import DataError, MissingDependencyError
+from causalfm.clusters import ADDRESS, LOCAL, client_of
 from causalfm.lazy_rows import LEAST, free_memory, size_text
 
 Scheduler = Annotated[
@@ -58,31 +58,14 @@ def scheduled(where: str, limit: int) -> Iterator[int]:
     if where in ("", "here"):
         yield 1
         return
-    try:
-        import distributed
-    except ImportError:
-        raise MissingDependencyError("--scheduler needs Dask: pip install 'causalfm[scale]'") from None
-    if re.fullmatch(r"local(:[1-9][0-9]*)?", where):
-        workers = int(where.partition(":")[2] or _cores())
-        settings = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-        share = OWN + max(LEAST, limit // (workers + 1))  # the process that collects holds sums and lists
-        with (
-            distributed.LocalCluster(host="127.0.0.1", memory_limit=share, **settings) as cluster,
-            distributed.Client(cluster),
-        ):
-            yield workers
-        return
-    if not re.match(r"(tcp|tls|ucx)://", where):
+    local = LOCAL.fullmatch(where)
+    if not local and not ADDRESS.fullmatch(where):
         raise typer.BadParameter(
             f"--scheduler {where!r}: give here, local, local:N or an address such as tcp://host:8786."
         )
-    try:
-        client = distributed.Client(where, timeout="10s")
-    except OSError:
-        raise DataError(
-            "no Dask scheduler answers at the address of --scheduler: start it, or check the port."
-        ) from None
-    with client:
+    workers = int(local[1] or _cores()) if local else 0
+    share = OWN + max(LEAST, limit // (workers + 1)) if local else None
+    with client_of(f"local:{workers}" if local else where, memory_limit=share) as client, client.as_current():
         yield max(1, len(client.nthreads()))
 
 

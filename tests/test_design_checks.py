@@ -101,7 +101,8 @@ def test_a_continuous_factor_is_answered_with_its_self_check() -> None:
     assert shown["size at 5%"]["value"] == expected.size
     assert shown["in units of"] == "the distance between classes of tumour per standard deviation of thickness"
     assert "are compared over site=site0" in finding(audit, "overlap", "thickness").sentence
-    assert [f.question for f in audit.findings if f.factor == "thickness"] == ["overlap", "invariance"]
+    asked = [f.question for f in audit.findings if f.factor == "thickness"]
+    assert asked == ["overlap", "invariance", "effect", "performance"]
     assert list(audit.tables) == ["site"]
     assert audit.graph is graph
     assert any(sentence.startswith("thickness is continuous: of it the audit asks") for sentence in audit.assumptions)
@@ -115,7 +116,9 @@ def test_a_continuous_factor_that_moves_the_embedding_fails() -> None:
     graph = cfm.CausalGraph.standard(biology="tumour", technical=["site", "thickness"], group="patient")
     audit = cfm.audit(thick(2.0), graph)
     assert finding(audit, "invariance", "thickness").verdict == "fail"
-    assert "thickness exceeds the policy's margin for how far the embedding moves with it." in audit.headline
+    assert (
+        "thickness exceeds the policy's margin for how far the embedding moves with it; one standard" in audit.headline
+    )
     assert audit.verdict == "fail"
 
 

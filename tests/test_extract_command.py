@@ -77,7 +77,7 @@ def test_ctrl_c_says_how_to_go_on(tiles, tmp_path, monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cfm.extraction.pipeline, "embed_batches", interrupted)
+    monkeypatch.setattr(cfm.extraction.shards, "embed_batches", interrupted)
     code = run(monkeypatch, "extract", tiles / "amibr_midog21_patches_Aperio_CS2.zip", *LITE0, "--out", tmp_path / "o")
     assert code == 130
     assert "the same command goes on" in capsys.readouterr().err
@@ -91,6 +91,8 @@ def test_ctrl_c_says_how_to_go_on(tiles, tmp_path, monkeypatch, capsys):
         ((*LITE0, "--device", "abacus"), "no torch device"),
         ((*LITE0, "--on-error", "skip"), "'record'"),
         ((*LITE0, "--obs", "nowhere.csv"), "nowhere.csv"),
+        ((*LITE0, "--scheduler", "slurm"), "tcp://host:port"),
+        ((*LITE0, "--scheduler", "local", "--workers", 2), "reads its own images"),
     ],
 )
 def test_bad_input_exits_with_2(arguments, message, tiles, tmp_path, monkeypatch, capsys):

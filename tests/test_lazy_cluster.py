@@ -3,11 +3,11 @@
 import os
 import signal
 import threading
-import time
 
 import dask.array as da
 import numpy as np
 import pytest
+from cluster_tasks import slow_sum
 
 from causalfm.errors import DataError
 from causalfm.lazy_rows import LazyRows
@@ -18,11 +18,6 @@ from causalfm.row_tasks import cluster, map_blocks, spans
 from causalfm.schedulers import bytes_of, scheduled
 
 N, D = 6000, 16
-
-
-def slow_sum(block, codes, wait):
-    time.sleep(wait)
-    return block.sum(axis=0, dtype=np.float64), int(codes.sum()), os.getpid()
 
 
 @pytest.fixture(scope="module")

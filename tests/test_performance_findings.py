@@ -1,10 +1,12 @@
 """How well the biology is predicted at every level, in every class and subgroup: statistics and findings."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import causalfm as cfm
 from causalfm.auditing import load_policy
@@ -18,7 +20,7 @@ from causalfm.scm import EmbeddingSCM, flips
 from causalfm.shift.costs.level_performance import class_scores, labelled, level_scores
 from causalfm.shift.costs.rates import correlation, difference, rate
 from causalfm.shift.heads import held_out_heads
-from experiments.calibration.levels import DESIGNS, level_values
+from experiments.calibration.levels import DESIGNS, PAGE, PROBED, level_values
 from tests.estimands import check_estimands
 
 POLICY = load_policy()
@@ -184,6 +186,18 @@ def test_a_level_is_seldom_named_worse_where_none_is(name):
     assert sum(one["a level named worse"] for one in found) <= 9
     assert sum(one["shortfalls, all levels"] for one in found) >= 50
     assert sum(one["accuracies, all levels"] for one in found) >= 50
+
+
+def test_the_committed_calibration_is_within_its_bands():
+    table = pd.read_csv(Path(__file__).parents[1] / PAGE.with_suffix(".csv")).set_index("design")
+    assert set(table.index) == {*DESIGNS, *PROBED}
+    nulls = table.drop(index=[name for name, design in DESIGNS.items() if "fall" in design])
+    assert (nulls["a level named worse"] <= stats.binom.ppf(0.999, nulls["cohorts"], 0.05) / nulls["cohorts"]).all()
+    for name in ("shortfalls, all levels", "accuracies, all levels", "worst, its interval"):
+        told = table[table[name].notna()]
+        least = stats.binom.ppf(0.001, told["cohorts"], 0.95) / told["cohorts"]
+        assert (told[name] >= least).all(), name
+    assert table.loc["one hospital 30 points worse", "a level named worse"] > 0.9
 
 
 # a linear head that is fitted here -----------------------------------------------------------------------------------

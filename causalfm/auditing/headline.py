@@ -52,10 +52,10 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
         small = effect is not None and effect.high < 1.0
         dominates = (effect is not None and effect.low > 1.0) or (near is not None and near.high < 0.5 and not small)
         words = f"{factor} exceeds the policy's margin for {_enumerate(failed)}"
-        if dominates:
+        slope = effect is not None and "exceeded" in effect.details  # of a number
+        if dominates and not slope:
             words = f"{factor} dominates these embeddings"
         if effect is not None and effect.value > 0.0:
-            slope = "exceeded" in effect.details  # of a number
             apart = "one standard deviation of it moves the embedding" if slope else "its levels lie"
             words += (
                 f"; {apart} {effect.value:.1f} times as far {'as' if slope else 'apart as'} classes of {graph.biology}"

@@ -98,7 +98,7 @@ def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Polic
         return Finding("performance", title, factor, "cannot tell", sentence, unit=unit, details=details)
     worst = max(judged, key=lambda s: furthest_off(max(s.shortfall[0], 0.0), s.shortfall[1], np.inf))
     low, high = max(s.shortfall[1] for s in judged), max(s.upper for s in judged)
-    verdict = verdict_against(low, high, policy.subgroup_gap)
+    verdict = verdict_against(low, high, policy.subgroup_gap)  # a pass needs every level's own bound, not a joint one
     if verdict == "pass" and open_:
         verdict = "cannot tell"  # a pass must hold for every level
     words = worst_words(worst, judged, factor, graph)
@@ -112,8 +112,8 @@ def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Polic
         verdict=verdict,
         sentence=sentence,
         value=worst.shortfall[0],
-        low=low,
-        high=high,
+        low=worst.shortfall[1],
+        high=worst.shortfall[2],
         chance=0.0,
         margin=policy.subgroup_gap,
         quantity=f"balanced accuracy at the other levels of {factor} less that at the worst level",
@@ -126,6 +126,7 @@ def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Polic
             **details,
             "worst": words,
             "worst level": worst.level,
+            "bounds of the verdict, over all levels": [low, high],
             "shown to be worse": [s.level for s in shown_worse(judged)],
         },
     )

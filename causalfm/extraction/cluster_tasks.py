@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from causalfm.extraction.sources import ImageSource
 
 TOKEN = "token"  # of the run that holds the folder's lock, beside the shards that wait
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 PATIENCE = 3.0  # seconds until a file of another machine must have come into sight
 
 
@@ -163,11 +165,27 @@ def _loaded(recipe: Recipe) -> Encoder:
 
             if recipe.threads is not None:
                 torch.set_num_threads(recipe.threads)
+            if recipe.device == "cpu":
+                _keep_memory()
             _cache.clear()
             spec: EncoderSpec = _unpickled(recipe.spec, f"the network of {recipe.name!r}")
             options: dict[str, Any] = {"precision": recipe.precision, "weights": recipe.weights}
             _cache[recipe.fingerprint] = load_encoder(spec, device=recipe.device, compile=recipe.compile, **options)
         return _cache[recipe.fingerprint]
+
+
+def _keep_memory() -> None:
+    """Let the C library keep what one layer gives back for the next, as it does by itself outside of Dask.
+
+    Dask's workers have it returned to the system at once (``MALLOC_TRIM_THRESHOLD_``), and the page faults that follow
+    take as much processor time as the network.
+    """
+    import ctypes
+
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 2**25)
+        mallopt(M_TRIM_THRESHOLD, 2**30)
 
 
 def _unpickled(content: bytes, what: str) -> Any:
