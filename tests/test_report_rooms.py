@@ -18,6 +18,7 @@ from report_samples import HOSTILE, large_audit, one_finding, sample_audit
 from test_report import Page
 
 import causalfm as cfm
+from causalfm.auditing.estimands import estimand
 from causalfm.auditing.findings import Advice, Audit, Finding
 from causalfm.auditing.formatting import clean, interval, number, requirement
 from causalfm.auditing.policy import load_policy
@@ -361,3 +362,12 @@ def test_group_counts_name_what_is_not_known_and_no_extreme() -> None:
     assert sum(row["units"] for row in found["site"]) == 12
     assert [row["units"] for row in found["age"]] == [12]
     assert str(obs["age"].max())[:5] not in found["age"][0]["level"]
+
+
+def test_the_estimand_names_the_levels_that_are_compared() -> None:
+    """A hospital without overlap is in the tables of the audit and in none of its contrasts."""
+    tables = {"site": {"biology": ["a"], "levels": ["s0", "s1", "s2"], "groups": [[5, 5, 0]]}}
+    effect = one_finding(details={"per_level": [{"reference": "s0", "level": "s1"}]})
+    audit = dataclasses.replace(sample_audit(), tables=tables, findings=(effect,))
+    said = dict(estimand(audit))["What is compared"]
+    assert "(s0 and s1)" in said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import listing
@@ -90,7 +90,10 @@ def _contrasts(audit: Audit) -> list[str]:
 
 
 def _levels(audit: Audit, finding: Finding) -> str:
-    levels = audit.tables.get(finding.factor, {}).get("levels", ())
+    """Name the levels that are compared: those of the contrasts, or all where there is none."""
+    rows = [row for row in finding.details.get("per_level", ()) if isinstance(row, Mapping)]
+    compared = {str(row[key]) for row in rows for key in ("reference", "level") if key in row}
+    levels = [x for x in audit.tables.get(finding.factor, {}).get("levels", ()) if not compared or x in compared]
     return f" ({listing(levels)})" if 0 < len(levels) <= MOST_NAMED else f" ({len(levels)} levels)" if levels else ""
 
 
