@@ -52,6 +52,8 @@ BODIES: dict[str, tuple[str, ...]] = {
     "permutations: " + "9" * 5000: ("permutations", "no plain number"),
     "permutations: 99\nalpha: 0.001": ("permutations: 99", "alpha (0.001)", "permutations: 999"),
     "suppress_below: 2": ("suppress_below: 2", "is 1", "suppress_below: 3"),  # "<2" beside 0 means 1
+    "suppress_below: 4": ("suppress_below: 4", "holds 3", "suppress_below: 5"),  # not left out: 3
+    "minimum_groups: 7\nsuppress_below: 8": ("holds 7", "suppress_below: 9"),
     "suppress_below: -1": ("suppress_below: '-1'", "0 to 100,000", "suppress_below: 5"),
     "flip_rate: 0.2\nflip_rate: 0.4": ("flip_rate stands in lines 3 and 4", "keep one"),
     "name: q": ("name stands in lines 2 and 3",),

@@ -66,6 +66,11 @@ def _together(values: Mapping[str, Any]) -> list[str]:
             f"suppress_below: {below} hides nothing: a count that is marked as fewer than 2, and is not 0, is 1. Write "
             "0 to print all, or at least: suppress_below: 3"
         ]
+    if below == values["minimum_groups"] + 1:
+        return [
+            f"suppress_below: {below} tells some counts: a cell that is hidden, and not left out for fewer than "
+            f"minimum_groups ({below - 1}), holds {below - 1}. Write at least: suppress_below: {below + 1}"
+        ]
     if (permutations + 1) * alpha < 1.0 - 1e-9:
         least = math.ceil(1.0 / alpha - 1e-9) - 1
         return [
