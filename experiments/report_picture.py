@@ -13,7 +13,7 @@ WIDTH, LONGEST = 1060, 1400  # CSS pixels
 
 
 def main() -> None:
-    """Photograph a report down to the end of its table of findings, or to the longest that is still one screen."""
+    """Photograph a report down to the end of its causal graph, or to the longest that is still one screen."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("report", type=Path)
     parser.add_argument("picture", type=Path)
@@ -27,7 +27,7 @@ def main() -> None:
     with sync_playwright() as playwright:
         page = playwright.chromium.launch(executable_path=chromium).new_page(viewport={"width": WIDTH, "height": 900})
         page.goto(args.report.resolve().as_uri())
-        end = page.locator("#figures").evaluate("heading => heading.getBoundingClientRect().top")
+        end = page.locator("#units").evaluate("heading => heading.getBoundingClientRect().top")
         area = {"x": 0, "y": 0, "width": WIDTH, "height": min(int(end), LONGEST)}
         page.screenshot(path=args.picture, clip=area, full_page=True)
     picture = Image.open(args.picture).convert("RGB")
