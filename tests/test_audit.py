@@ -65,7 +65,8 @@ def test_one_class_in_one_hospital_only_cannot_tell_and_names_the_rest(tcga: Coh
     audit = cfm.audit(tcga[alone.to_numpy()], TCGA)
     overlap = only(audit, "overlap")
     assert overlap.verdict == "cannot tell"
-    assert "project_id=TCGA-LUAD: cases Asterand" in overlap.sentence
+    assert "project_id=TCGA-LUAD" in overlap.sentence.split("is compared between")[0]
+    assert any(row["project_id"] == "TCGA-LUAD" and row["center"] == "Asterand" for row in overlap.details["left_out"])
     assert "is compared between" in overlap.sentence
     rest = overlap.sentence.split("is compared between")[1]
     assert "LUAD" not in rest

@@ -204,7 +204,7 @@ def test_case_mix_is_no_miscalibration_and_a_shift_is() -> None:
 
 def test_the_report_names_the_site_and_says_what_it_cannot_judge() -> None:
     cohort = cohort_of(0, shift=1.5, tumours=(0.5, 1.0, 0.5, 0.5))
-    found = reading.biology_finding(cohort, GRAPH, load_policy(), None, 0)
+    found = reading.biology_finding(cohort, GRAPH, load_policy(), None, 0)[0]
     rows = {row["site"]: row for row in found.details["calibration of the logistic probe by site"]}
     assert "of 4 levels of site (1 could not be judged), most in C: yes" in found.sentence
     assert re.search(r"yes \d\d points too high \[\+\d+, \+\d+\]", found.sentence)
@@ -212,9 +212,9 @@ def test_the_report_names_the_site_and_says_what_it_cannot_judge() -> None:
     assert rows["B"]["note"] == "left out, of training too: too few patients of a class (no: 0 patient)"
     assert (rows["A"]["note"], rows["A"]["patients"]) == ("", 60)
     assert 0.1 < rows["A"]["temperature"] < 10
-    still = reading.biology_finding(cohort_of(0, tumours=(0.5, 1.0, 0.5, 0.5)), GRAPH, load_policy(), None, 0)
+    still = reading.biology_finding(cohort_of(0, tumours=(0.5, 1.0, 0.5, 0.5)), GRAPH, load_policy(), None, 0)[0]
     assert "not shown to be off in any of 3 levels of site (1 more could not be judged)" in still.sentence
-    tiny = reading.biology_finding(cohort_of(1, each=12), GRAPH, load_policy(), None, 0)
+    tiny = reading.biology_finding(cohort_of(1, each=12), GRAPH, load_policy(), None, 0)[0]
     assert "cannot be told: too few patients of two classes" in tiny.sentence
 
 
@@ -244,7 +244,7 @@ def test_a_class_that_most_sites_lack_is_left_out_and_named() -> None:
 
 def test_a_probe_that_reads_nothing_is_not_called_calibrated() -> None:
     cohort = cohort_of(0, effect=0.0, each=30)
-    found = reading.biology_finding(cohort, GRAPH, load_policy(), None, 0)
+    found = reading.biology_finding(cohort, GRAPH, load_policy(), None, 0)[0]
     assert "cannot be told: the logistic probe does not read tumour" in found.sentence
     row = found.details["calibration of the logistic probe by site"][0]
     assert row["temperature"] > 20

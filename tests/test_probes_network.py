@@ -154,7 +154,7 @@ def test_verdicts_over_three_probes(case: str, monkeypatch) -> None:
     monkeypatch.setattr(reading, "score", score)
     policy = load_policy()
     assert reading.readout_finding(cohort, GRAPH, "site", policy, None, 0).verdict == hidden
-    found = reading.biology_finding(cohort, GRAPH, policy, None, 0)
+    found = reading.biology_finding(cohort, GRAPH, policy, None, 0)[0]
     assert found.verdict == carried
     if case != "no context":
         assert (found.low, found.high) == pytest.approx(tuple(max(b[i] for b in bounds) for i in (1, 2)))

@@ -257,7 +257,7 @@ def test_lopsided_cells_are_left_out_and_named():
     c = cfm.Cohort(np.random.default_rng(0).normal(size=(180, 4)), obs)
     found = cfm.effect(c, graph(), treatment="site", confirm=False).overlap
     assert found.levels == ("A", "B")
-    assert "site=C: too few patients" in found.sentence
+    assert "site=C: fewer than 3 patients in tumour=x (1)" in found.sentence
     assert "tumour=y" in found.sentence
 
 

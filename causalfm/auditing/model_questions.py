@@ -27,7 +27,7 @@ def model_questions(
     policy: Policy,
     given: Downstream,
     seed: int,
-    rows: Cohort,
+    rows: Cohort | None = None,
 ) -> list[Step]:
     """List what is asked of the model for each categorical technical factor.
 
@@ -40,7 +40,7 @@ def model_questions(
     policy, given, seed
         Margins, the model, seed of folds and permutations.
     rows
-        Those whose decisions are asked at other levels: all, or a sample of a cohort outside memory.
+        Those whose decisions are asked at other levels, where that is a sample of a cohort outside memory; None: all.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def model_questions(
         out.append((f"{factor}: shortcut", _told("shortcut", factor, graph, given, _premium, *asked)))
         out.append((f"{factor}: predictions", _told("predictions", factor, graph, given, _scores, *asked)))
         if given.model is not None:
-            moved = rows, *asked[1:], scm
+            moved = cohort if rows is None else rows, *asked[1:], scm
             out.append((f"{factor}: decisions", _told("decisions", factor, graph, given, _decisions, *moved)))
     return out
 

@@ -7,12 +7,14 @@ patient, the published index also of queries drawn from all rows and searched am
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from causalfm.auditing.findings import Finding
+from causalfm.auditing.running import Step
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.lazy_rows import is_lazy
@@ -81,6 +83,14 @@ class RowSample:
             return finding
         details = {**finding.details, "rows asked": self.note}
         return dataclasses.replace(finding, sentence=f"{finding.sentence} {self.note}", details=details)
+
+    def told(self, steps: Sequence[Step]) -> list[Step]:
+        """Add to the answers of questions what they were asked of."""
+
+        def answer(step: Callable[[], list[Finding]]) -> list[Finding]:
+            return [self.said(finding) for finding in step()]
+
+        return [(name, partial(answer, step)) for name, step in steps]
 
 
 def in_memory_if_small(cohort: Cohort) -> Cohort:

@@ -151,7 +151,8 @@ def _cohort_audit(
         return answers_of_probe(rows, graph, probe[0]) if probe else None
 
     answered = rows if given is None else scored
-    steps += performance_steps(answered, graph, graph.technical, policy, answers)
+    performance = performance_steps(answered, graph, graph.technical, policy, answers)
+    steps += performance if sample is None or answered is cohort else sample.told(performance)
     if given is not None:
         asked = model_questions(scored, levels, list(levels.technical), policy, given, random_state, rows)
         steps += asked
