@@ -36,8 +36,8 @@ def cross_table(cohort: Cohort, graph: CausalGraph, factor: str) -> Mapping[str,
     groups = cohort.factor(graph.group, private=True)
     shape = (biology.n_levels, technical.n_levels)
     rows = table(biology.codes, technical.codes, shape)
-    cells = np.unique(np.stack([biology.codes, technical.codes, groups.codes]), axis=1)
-    units = table(cells[0], cells[1], shape)
+    cells = np.unique(groups.codes * np.prod(shape) + biology.codes * shape[1] + technical.codes)  # of each unit
+    units = np.bincount(cells % np.prod(shape), minlength=int(np.prod(shape))).reshape(shape)
     v, corrected = cramers_v(units)
     return {
         "biology": list(biology.levels),

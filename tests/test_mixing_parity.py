@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from mixing_samples import GRAPH, clustered, cohort_of
+from scipy.optimize import brentq
 from sklearn.neighbors import NearestNeighbors
 
 from causalfm.metrics import (
@@ -97,6 +98,36 @@ def test_lisi_of_ties(scib) -> None:
     np.testing.assert_allclose(ours, 121 / 61)  # five of the own and six of the other level, equally heavy
     theirs = scib.lisi_knn(results(indices=indices, distances=distances), np.arange(12) % 2)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_lisi_where_all_neighbours_are_about_equally_far(scib) -> None:
+    """They take exp(-beta d) in single precision, which is 0 beyond 87: true of most rows in hundreds of dimensions."""
+    results = importlib.import_module("scib_metrics.nearest_neighbors").NeighborsResults
+    rng, n, k = np.random.default_rng(0), 40, 12
+    distances = np.hstack([np.zeros((n, 1)), 0.9 + 0.02 * np.sort(rng.random((n, k - 1)), axis=1)]).astype(np.float32)
+    indices = np.array([[i, *rng.permutation([j for j in range(n) if j != i])[: k - 1]] for i in range(n)])
+    codes = np.arange(n) % 4
+
+    def exact(near: np.ndarray, found: np.ndarray) -> float:
+        def weights(beta: float) -> np.ndarray:
+            w = np.exp(-beta * (near - near.min()))
+            return w / w.sum()
+
+        def excess(log_beta: float) -> float:
+            w = weights(np.exp(log_beta))
+            return float(-(w * np.log(np.maximum(w, 1e-300))).sum() - np.log(k // 3))
+
+        beta = np.exp(brentq(excess, 0.0, 12.0, xtol=1e-13))
+        assert beta * near.min() > 87
+        return float(1 / (np.bincount(codes[found], weights(beta)) ** 2).sum())
+
+    want = [exact(row[1:].astype(np.float64), found[1:]) for row, found in zip(distances, indices, strict=True)]
+    np.testing.assert_allclose(lisi(distances, indices, np.arange(n), codes), want, atol=1e-6)
+    theirs = np.asarray(scib.lisi_knn(results(indices=indices, distances=distances), codes))
+    assert np.abs(theirs - want).max() > 0.3
+    nearer = np.hstack([distances[:, :1], distances[:, 1:] - distances[:, 1:2] + 1e-4])  # changes no weight
+    again = scib.lisi_knn(results(indices=indices, distances=nearer.astype(np.float32)), codes)
+    np.testing.assert_allclose(again, want, atol=1e-2)
 
 
 def test_kbet(scib, cohort, lists) -> None:

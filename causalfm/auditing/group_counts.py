@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from causalfm.cohort import Cohort
+from causalfm.cohort import Cohort, Factor
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
-
+UNKNOWN = "not known"
 LISTS = {  # where an audit's data hold such counts, and whose they are
     "group_counts": "",
     "reference_group_counts": "Reference: ",
@@ -33,22 +34,30 @@ def group_counts(cohort: Cohort, graph: CausalGraph) -> dict[str, list[dict[str,
         One list of records ``level``, ``units``, ``rows`` per column; rows without a value stand under "not known". A
         unit that was seen at several levels counts at each.
     """
-    units = pd.Series(cohort.factor(graph.group, private=True).codes)
+    units = cohort.factor(graph.group, private=True)
     out = {}
     for name in (graph.biology, *graph.technical, *graph.covariates):
         if name not in cohort.obs.columns:
             continue
-        column = cohort.column(name).reset_index(drop=True)
-        known = column.notna()
+        column = cohort.column(name)
         if graph.kind(name, cohort) == "continuous":
-            named = pd.Series(_spread(column[known]), index=column.index)
+            codes, levels = column.isna().to_numpy().astype(np.int64), [_spread(column.dropna()), UNKNOWN]
         else:
-            named = column.astype(str)
-        found = pd.DataFrame({"level": named.where(known, "not known"), "unit": units}).groupby("level", sort=True)
-        out[name] = [
-            {"level": str(level), "units": int(rows.nunique()), "rows": len(rows)} for level, rows in found["unit"]
-        ]
+            codes, known = pd.factorize(column)
+            codes, levels = np.where(codes < 0, len(known), codes), [*map(str, known), UNKNOWN]
+        out[name] = _counted(codes, levels, units)
     return out
+
+
+def _counted(codes: np.ndarray, levels: list[str], units: Factor) -> list[dict[str, Any]]:
+    """Count units and rows of the levels that occur, by name; those that read the same are one."""
+    names, merged = np.unique(np.array(levels, dtype=object), return_inverse=True)
+    codes = merged[codes]
+    rows = np.bincount(codes, minlength=len(names))
+    held = np.bincount(np.unique(codes * units.n_levels + units.codes) // units.n_levels, minlength=len(names))
+    return [
+        {"level": str(names[i]), "units": int(held[i]), "rows": int(rows[i])} for i in np.flatnonzero(rows)
+    ]
 
 
 def _spread(values: pd.Series) -> str:

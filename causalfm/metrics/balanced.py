@@ -146,12 +146,14 @@ def _table(
 def _cells(design: Design) -> dict[tuple[int, int, int], Cell]:
     """Return the rows of each group in each stratum x biology x confounder cell."""
     columns = design.within, design.biology, design.confounder, design.groups
-    order = np.lexsort(columns[::-1])
-    keys = np.stack([column[order] for column in columns], axis=1)
-    starts = np.flatnonzero(np.any(np.diff(keys, axis=0, prepend=-1), axis=1))
+    shape = tuple(int(column.max()) + 1 for column in columns)
+    key = np.ravel_multi_index(columns, shape)  # one number a row: tables may be long
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    starts = np.flatnonzero(np.diff(key, prepend=-1))
     cells: dict[tuple[int, int, int], dict[int, np.ndarray]] = {}
     for start, rows in zip(starts, np.split(order, starts[1:]), strict=True):
-        stratum, a, b, group = (int(v) for v in keys[start])
+        stratum, a, b, group = (int(v) for v in np.unravel_index(key[start], shape))
         cells.setdefault((stratum, a, b), {})[group] = rows
     return dict(cells)
 

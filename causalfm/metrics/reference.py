@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.metrics.balanced import Balance, Draw, Table, complete_tables, draws_of, number_of_draws
+from causalfm.metrics.balanced import Balance, Cell, Draw, Table, complete_tables, draws_of, number_of_draws
 from causalfm.metrics.deletion import Deletion, deletion_of, take
 from causalfm.metrics.design import Design, design_of
 from causalfm.metrics.held_rows import held_tables
@@ -192,7 +192,7 @@ class _Version:
     def estimate(self, design: Design, settings: dict[str, Any]) -> Estimate:
         cells = [cell for table in self.tables for cell in table.cells]
         used = np.array(sorted({group for cell in cells for group in cell}), dtype=np.int64)
-        n = len({int(row) for cell in cells for rows in cell.values() for row in rows})
+        n = _distinct(cells, len(design.groups))
         details: dict[str, Any] = {"biology": design.biology_name, "confounder": design.confounder_name}
         details |= {"tables": self.records} | settings | {"dropped": [*settings["dropped"], *self.dropped]}
         if not self.records:
@@ -209,6 +209,15 @@ class _Version:
         low, high, details["interval"] = ratio_interval(value, influence, self.ratio, largest_share, design.unit)
         chance = float(np.mean(self.chances))
         return Estimate(self.ratio.name, value, low, high, chance, n, len(used), design.unit, details, influence)
+
+
+def _distinct(cells: Sequence[Cell], n: int) -> int:
+    """Return how many of ``n`` rows are in some cell; a cell may be part of many tables."""
+    met = np.zeros(n, dtype=bool)
+    for cell in {id(cell): cell for cell in cells}.values():
+        for rows in cell.values():
+            met[rows] = True
+    return int(met.sum())
 
 
 def _search(X: np.ndarray, groups: np.ndarray, k: int, queries: np.ndarray | None, reserve: int) -> Neighbours:
