@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-D, CHUNK_ROWS, SEED = 1024, 8192, 20260101
+D, CHUNK_BYTES, SEED = 1024, 2**25, 20260101
 SITES, SCANNERS = 8, 3
 PATIENTS = 2000  # of every size: what grows is the rows of each, as with whole slides
 
@@ -44,33 +44,34 @@ def table_of(n: int) -> pd.DataFrame:
     )
 
 
-def effects() -> dict[str, np.ndarray]:
-    """Mean vectors of the levels and of the patients."""
+def effects(d: int) -> dict[str, np.ndarray]:
+    """Mean vectors ``(levels, d)`` of the levels and of the patients."""
     rng = np.random.default_rng([SEED, 1])
     size = {"site": (SITES, 0.6), "scanner": (SCANNERS, 0.4), "tumour": (2, 1.2), "patient": (PATIENTS, 1.0)}
-    return {name: rng.normal(scale=s / math.sqrt(D), size=(k, D)).astype(np.float32) for name, (k, s) in size.items()}
+    return {name: rng.normal(scale=s / math.sqrt(d), size=(k, d)).astype(np.float32) for name, (k, s) in size.items()}
 
 
-def write_cohort(folder: Path, gib: float) -> Path:
+def write_cohort(folder: Path, gib: float, d: int = D) -> Path:
     """Write ``gib`` GiB of float32 rows as Zarr and their table as parquet; go on where an earlier run stopped."""
     import zarr
 
-    n = round(gib * 2**30 / (4 * D) / CHUNK_ROWS) * CHUNK_ROWS
-    path = folder / f"cohort-{gib:g}.zarr"
+    step = CHUNK_BYTES // (4 * d)
+    n = round(gib * 2**30 / (4 * d) / step) * step
+    path = folder / f"cohort-{gib:g}-{d}.zarr"
     table = table_of(n)
     folder.mkdir(parents=True, exist_ok=True)
     table.to_parquet(path.with_suffix(".parquet"), index=False)
     if (path / "zarr.json").is_file():
         store = zarr.open_array(path, mode="r+")
     else:
-        store = zarr.create_array(path, shape=(n, D), chunks=(CHUNK_ROWS, D), dtype="float32", compressors=None)
-    mean, codes = effects(), {name: table[name].cat.codes.to_numpy() for name in table}
-    for chunk in range(n // CHUNK_ROWS):
+        store = zarr.create_array(path, shape=(n, d), chunks=(step, d), dtype="float32", compressors=None)
+    mean, codes = effects(d), {name: table[name].cat.codes.to_numpy() for name in table}
+    for chunk in range(n // step):
         if (path / "c" / str(chunk) / "0").is_file():
             continue
-        rows = slice(chunk * CHUNK_ROWS, (chunk + 1) * CHUNK_ROWS)
-        noise = np.random.default_rng([SEED, 2, chunk]).standard_normal((CHUNK_ROWS, D), dtype=np.float32)
-        noise *= np.float32(1.5 / math.sqrt(D))
+        rows = slice(chunk * step, (chunk + 1) * step)
+        noise = np.random.default_rng([SEED, 2, chunk]).standard_normal((step, d), dtype=np.float32)
+        noise *= np.float32(1.5 / math.sqrt(d))
         for name, code in codes.items():
             noise += mean[name][code[rows]]
         store[rows] = noise + np.float32(0.05)
