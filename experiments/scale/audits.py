@@ -1,0 +1,71 @@
+"""The command that a user types, on cohorts of growing size and with growing numbers of processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalfm.lazy_rows import size_text
+from experiments.scale.cohorts import COLUMNS, D, table_path, write_cohort
+from experiments.scale.watching import watched
+
+CHANGING = ("created", "seconds", "timings")  # of a report, from run to run
+
+
+def audit_once(path: Path, limit: int, scheduler: str, out: Path) -> dict[str, Any]:
+    """Audit a cohort with ``causalfm audit`` in a process of its own.
+
+    Raises
+    ------
+    RuntimeError
+        A crash; the exit status of a verdict is none.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    command = ["causalfm.cli", "audit", str(path), "--obs", str(table_path(path)), *COLUMNS, "--out", str(out)]
+    took = watched([*command, "--memory-limit", size_text(limit).replace(" ", ""), "--scheduler", scheduler], out / "log")
+    if took.status not in (0, 1, 3):
+        raise RuntimeError(f"causalfm audit ended with {took.status}: {(out / 'log').read_text()[-2000:]}")
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return {
+        "rows": report["data"]["rows"],
+        "gib": size / 2**30,
+        "limit_gib": limit / 2**30,
+        "scheduler": scheduler,
+        **took.to_dict(),
+        "verdict": report["verdict"],
+        "timings": report["provenance"]["timings"],
+        "plan": [line for line in (out / "log").read_text(encoding="utf-8").splitlines() if line.startswith("Plan:")],
+        "findings": report["findings"],
+    }
+
+
+def sizes(folder: Path, gibs: Sequence[float], limit: int, d: int = D) -> list[dict[str, Any]]:
+    """Audit cohorts of several sizes under one limit."""
+    found = []
+    for gib in gibs:
+        path = write_cohort(folder, gib, d)
+        found.append(audit_once(path, limit, "here", folder / f"audit-{gib:g}-{d}"))
+        print({k: v for k, v in found[-1].items() if k not in ("findings", "timings")}, flush=True)
+    return found
+
+
+def workers(folder: Path, gib: float, limit: int, counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Audit one cohort in one process and with several; say whether a single number differs."""
+    path, found = write_cohort(folder, gib), []
+    for scheduler in ("here", *(f"local:{count}" for count in counts)):
+        run = audit_once(path, limit, scheduler, folder / f"audit-{gib:g}-{scheduler.replace(':', '-')}")
+        run["same"] = run["findings"] == (found[0] if found else run)["findings"]
+        found.append(run)
+        print({k: v for k, v in run.items() if k not in ("findings", "timings")}, flush=True)
+    return found
+
+
+def exponent(runs: Sequence[dict[str, Any]], key: str) -> float:
+    """Return the slope of the logarithm of what was measured on that of the rows."""
+    n, values = (np.log([run[name] for run in runs]) for name in ("rows", key))
+    return float(np.polyfit(n, values, 1)[0])
