@@ -53,6 +53,7 @@ class LazyRows:
         self.ndim = array.ndim
         self.edges = np.append(0, np.cumsum(array.chunks[0])).astype(np.int64) if array.ndim else np.zeros(1, np.int64)
         self.memo: dict[Any, Any] = {}  # what was found in a pass over all rows, which do not change
+        self.bytes_read = 0  # of its array so far, here or on workers
         self._held: OrderedDict[int, np.ndarray] = OrderedDict()
         if 2 * self.chunk_bytes > self.limit:
             raise DataError(
@@ -91,7 +92,9 @@ class LazyRows:
     def __getitem__(self, index: Any) -> np.ndarray:
         """Read rows, or rows and columns, as a NumPy array that may be a view: never write to it."""
         if isinstance(index, tuple):
-            return np.asarray(_computed(self.array[index]))
+            found = np.asarray(_computed(self.array[index]))
+            self.bytes_read += found.nbytes
+            return found
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
             return self._between(start, max(start, stop)) if step == 1 else self._at(np.arange(start, stop, step))
@@ -173,6 +176,7 @@ class LazyRows:
             self._held.popitem(last=False)
         block = np.asarray(_computed(self.array[int(self.edges[number]) : int(self.edges[number + 1])]))
         block.flags.writeable = False
+        self.bytes_read += block.nbytes
         self._held[number] = block
         return block
 

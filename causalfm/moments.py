@@ -93,7 +93,7 @@ def _total(X: np.ndarray | LazyRows, codes: np.ndarray, n_cells: int, blocks: li
 
 def _remembered(X: LazyRows, codes: np.ndarray, n_cells: int, blocks: list[slice]) -> np.ndarray:
     """Return the sums from the last pass that asked for the same, if they are small enough to be kept."""
-    if 8 * n_cells * X.shape[1] > X.limit // 8:
+    if not remembered(X, n_cells):
         return _total(X, codes, n_cells, blocks)
     key = "cell sums", n_cells, hashlib.sha256(np.ascontiguousarray(codes, dtype=np.int64).data).digest()
     if key not in X.memo:
@@ -101,6 +101,11 @@ def _remembered(X: LazyRows, codes: np.ndarray, n_cells: int, blocks: list[slice
             del X.memo[old]
         X.memo[key] = _total(X, codes, n_cells, blocks)
     return np.array(X.memo[key])
+
+
+def remembered(X: LazyRows, n_cells: int) -> bool:
+    """Whether sums of so many cells are kept, so that the next question about them needs no pass."""
+    return 8 * n_cells * X.shape[1] <= X.limit // 8
 
 
 def weighted_products(

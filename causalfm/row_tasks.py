@@ -87,7 +87,9 @@ def _submitted(client: Any, X: LazyRows, group: list[slice], function: Any, part
 
     start, stop = group[0].start, group[-1].stop
     cuts = [slice(rows.start - start, rows.stop - start) for rows in group]
-    task = delayed(_of_group, pure=False)(function, X.array[start:stop], cuts, parts, constants)
+    rows = X.array[start:stop]
+    X.bytes_read += rows.nbytes
+    task = delayed(_of_group, pure=False)(function, rows, cuts, parts, constants)
     return client.compute(task)
 
 

@@ -16,9 +16,11 @@ Scheduler = Annotated[
     str,
     typer.Option(help="Read embeddings outside memory, on Dask: here, local (a process per core), local:N, tcp://..."),
 ]
-MemoryLimit = Annotated[str, typer.Option(help="Memory for embeddings outside memory, such as 4GiB.")]
+MemoryLimit = Annotated[
+    str, typer.Option(help="Memory of this command and its processes, such as 4GiB: embeddings stay outside.")
+]
 PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Print what would be read and held, and stop.")]
-OWN = 640 * 2**20  # bytes of a worker before it reads a row
+OWN = 640 * 2**20  # bytes of a process before it reads a row
 UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -36,6 +38,31 @@ def bytes_of(text: str) -> int:
     return size
 
 
+def limit_of_rows(where: str, limit: int) -> int:
+    """Return what a limit leaves for embeddings and the table, once each process of this machine has what it needs.
+
+    Parameters
+    ----------
+    where
+        As of :func:`scheduled`.
+    limit
+        Bytes of all processes of this machine.
+
+    Raises
+    ------
+    typer.BadParameter
+        Too little is left.
+    """
+    processes = 1 + _local_workers(where)
+    least = processes * (OWN + LEAST)
+    if limit < least:
+        raise typer.BadParameter(
+            f"--memory-limit {size_text(limit)}: {processes} process{'es' * (processes > 1)} of this machine take "
+            f"{size_text(OWN)} each before reading a row. Give at least {size_text(least)}, or fewer processes."
+        )
+    return limit - processes * OWN
+
+
 @contextmanager
 def scheduled(where: str, limit: int) -> Iterator[int]:
     """Put a Dask cluster in force; yields its processes.
@@ -45,8 +72,7 @@ def scheduled(where: str, limit: int) -> Iterator[int]:
     where
         ``"here"`` or empty, ``"local"``, ``"local:N"``, or the address of a scheduler.
     limit
-        Bytes of embeddings that all processes of this machine may hold together; each also takes about half a GiB for
-        Python and its libraries.
+        Bytes for rows in all processes of this machine together, as :func:`limit_of_rows` gives them.
 
     Raises
     ------
@@ -58,15 +84,26 @@ def scheduled(where: str, limit: int) -> Iterator[int]:
     if where in ("", "here"):
         yield 1
         return
+    workers = _local_workers(where)
+    share = OWN + max(LEAST, limit // (workers + 1)) if workers else None
+    with client_of(f"local:{workers}" if workers else where, memory_limit=share) as client, client.as_current():
+        yield max(1, len(client.nthreads()))
+
+
+def _local_workers(where: str) -> int:
+    """Return how many processes of this machine are asked for beside this one.
+
+    Raises
+    ------
+    typer.BadParameter
+        No scheduler has such a name.
+    """
     local = LOCAL.fullmatch(where)
-    if not local and not ADDRESS.fullmatch(where):
+    if where not in ("", "here") and not local and not ADDRESS.fullmatch(where):
         raise typer.BadParameter(
             f"--scheduler {where!r}: give here, local, local:N or an address such as tcp://host:8786."
         )
-    workers = int(local[1] or _cores()) if local else 0
-    share = OWN + max(LEAST, limit // (workers + 1)) if local else None
-    with client_of(f"local:{workers}" if local else where, memory_limit=share) as client, client.as_current():
-        yield max(1, len(client.nthreads()))
+    return int(local[1] or _cores()) if local else 0
 
 
 def _cores() -> int:

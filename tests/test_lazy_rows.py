@@ -190,15 +190,29 @@ def test_a_small_cohort_outside_memory_is_audited_as_any_other(cohort):
 
 
 def test_the_plan_says_what_is_read(cohort, graph):
-    lazy = Cohort(LazyRows(cut(cohort.X, "uneven"), LEAST), cohort.obs)
+    lazy = Cohort(LazyRows(cut(cohort.X, "uneven"), 2**28), cohort.obs)
     plan = plan_audit(lazy, graph, model=True, workers=2)
     assert plan.read == cohort.X.nbytes * sum(p.times for p in plan.passes)
     assert f"{len(cohort):,} rows" in plan.lines()[0]
     plan.refuse_what_does_not_fit()
+    with pytest.raises(DataError, match="rows drawn and the sums by unit take"):
+        type(plan)(**{**plan.__dict__, "held": 2**28}).refuse_what_does_not_fit()
     with pytest.raises(DataError, match="sums by unit take"):
-        type(plan)(**{**plan.__dict__, "sums": LEAST}).refuse_what_does_not_fit()
+        type(plan)(**{**plan.__dict__, "sums": 2**28}).refuse_what_does_not_fit()
     with pytest.raises(DataError, match="lazy=True"):
         plan_audit(cohort, graph)
+
+
+@pytest.mark.parametrize("head", [None, lambda Z: np.column_stack([Z[:, 0] > 0, Z[:, 0] <= 0]) * 0.8 + 0.1])
+def test_the_plan_counts_the_passes(monkeypatch, graph, head):
+    monkeypatch.setattr(row_sample, "ROWS", 240)
+    monkeypatch.setattr(row_sample, "QUERIES", 50)
+    made, _ = linear_scm(n_groups=48, rows_per_group=40, d=D, n_sites=3, n_scanners=2, site_effect=0.6, scanner_effect=0.4)
+    lazy = made.replace(X=da.from_array(made.X.astype(np.float32), chunks=(60, -1)))
+    plan = plan_audit(lazy, graph, model=head is not None)
+    before = lazy.X.bytes_read
+    cfm.audit(lazy, graph, model=head)
+    assert (lazy.X.bytes_read - before) / lazy.X.nbytes == pytest.approx(sum(p.times for p in plan.passes), abs=0.5)
 
 
 def test_what_cannot_be_read_is_refused_with_a_way_out(cohort):

@@ -12,6 +12,7 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.lazy_rows import LazyRows, is_lazy, size_text
+from causalfm.moments import remembered
 
 PROBED = 3  # chunks read and multiplied, to learn how fast that is here
 
@@ -36,7 +37,7 @@ class AuditPlan:
     size, held, sums
         Bytes of all rows; of rows, queries and blocks held at once; of the sums by unit, which must fit.
     limit
-        Bytes that may be held.
+        Bytes that may be held of embeddings and sums.
     rows, queries, n
         Rows drawn for questions that need rows at random; queries among all rows; all rows.
     seconds
@@ -69,24 +70,30 @@ class AuditPlan:
             f"({size_text(self.read)} read), by {self.workers} process{'es' if self.workers > 1 else ''}:",
             *table,
             f"Held at once: up to {size_text(self.held)} of embeddings and {size_text(self.sums)} of sums by unit; the "
-            f"limit is {size_text(self.limit)}. The table of the rows comes on top.",
+            f"limit leaves {size_text(self.limit)} for them.",
             f"Neighbours, probes and clusters: {self.rows:,} rows drawn by unit; published index: {self.queries:,} "
             "queries among all rows, exact for each. Tests, effects and models: all rows.",
             f"Estimated time of the passes: {_duration(self.seconds)}, from reading and multiplying {PROBED} chunks.",
         ]
 
     def refuse_what_does_not_fit(self) -> None:
-        """Refuse an audit whose sums by unit do not fit.
+        """Refuse an audit whose sums by unit, or whose rows drawn, do not fit.
 
         Raises
         ------
         DataError
             With the sizes.
         """
+        left = f"the memory limit leaves {size_text(self.limit)} for them"
         if self.sums > self.limit // 2:
             raise DataError(
-                f"the sums by unit take {size_text(self.sums)} and the memory limit is {size_text(self.limit)}: raise "
-                "the limit, or average rows first (cohort.aggregate)."
+                f"the sums by unit take {size_text(self.sums)} and {left}: raise the limit, or average rows first "
+                "(cohort.aggregate)."
+            )
+        if self.held + self.sums > self.limit:
+            raise DataError(
+                f"the rows drawn and the sums by unit take {size_text(self.held + self.sums)} and {left}: raise it. "
+                "How many are drawn does not depend on the memory, so that the numbers do not."
             )
 
 
@@ -113,21 +120,21 @@ def plan_audit(cohort: Cohort, graph: CausalGraph, *, model: bool = False, worke
     units = cohort.factor(graph.group, private=True).n_levels
     classes = 1 + cohort.factor(graph.biology).n_levels
     n, d, queries = len(cohort), cohort.d, min(QUERIES, len(cohort))
-    rows = max(1, min(ROWS, n, X.limit // 8 // (d * X.dtype.itemsize)))
-    passes = _passes(len(graph.technical), queries * d, model)
+    rows, sums = min(ROWS, n), 8 * units * d * classes
+    passes = _passes(len(graph.technical), queries * d, model, once=remembered(X, units * (classes - 1)))
     block = 64 * 2**20 + 2 * X.chunk_bytes
     lists = 12 * 4 * LONGEST * queries + 4 * queries * 2**13
     read, products = _speeds(X)
     seconds = sum(p.times * (X.nbytes / read + n * p.products / products) for p in passes) / workers
     held = rows * d * 12 + block + lists
-    return AuditPlan(passes, X.nbytes, held, 8 * units * d * classes, X.limit, rows, queries, n, seconds, workers)
+    return AuditPlan(passes, X.nbytes, held, sums, X.limit, rows, queries, n, seconds, workers)
 
 
-def _passes(factors: int, products: int, model: bool) -> tuple[Pass, ...]:
+def _passes(factors: int, products: int, model: bool, *, once: bool) -> tuple[Pass, ...]:
     return (
         Pass("fingerprint of the rows", 1),
         Pass("rows drawn by unit", 1),
-        Pass("sums by unit, for all tests and effects", 2),
+        Pass("sums by unit, for all tests and effects", 1 if once else 2 * factors),
         Pass("queries among all rows", 2, products),
         Pass("balanced tables of the reference index", factors),
         *((Pass("scores of the model", 1), Pass("model of the embedding", 4)) if model else ()),

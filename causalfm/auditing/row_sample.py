@@ -94,8 +94,14 @@ class RowSample:
 
 
 def in_memory_if_small(cohort: Cohort) -> Cohort:
-    """Read a cohort outside memory of which all rows would be drawn: its answers are then those of any other."""
-    small = is_lazy(cohort.X) and len(cohort) <= ROWS and cohort.X.nbytes <= cohort.X.limit // 8
+    """Read a cohort outside memory of which all rows would be drawn: its answers are then those of any other.
+
+    Raises
+    ------
+    DataError
+        They do not fit the memory limit. It never changes which rows are asked, so that no number depends on it.
+    """
+    small = is_lazy(cohort.X) and len(cohort) <= ROWS
     return Cohort._of_finite(np.asarray(cohort.X), cohort.obs, cohort.info) if small else cohort
 
 
@@ -103,9 +109,8 @@ def row_sample(cohort: Cohort, graph: CausalGraph, seed: int) -> RowSample | Non
     """Draw rows of a cohort outside memory by unit; None for a cohort in memory, all rows of which are asked."""
     if not is_lazy(cohort.X):
         return None
-    most = max(1, min(ROWS, cohort.X.limit // 8 // (cohort.d * cohort.X.dtype.itemsize)))
     groups = cohort.factor(graph.group, private=True).codes
-    rows = sample_rows(np.arange(len(cohort)), groups, most, seed)
+    rows = sample_rows(np.arange(len(cohort)), groups, ROWS, seed)
     part = Cohort(cohort.X[rows], cohort.obs.iloc[rows], cohort.info)
     return RowSample(cohort, part, graph, seed)
 

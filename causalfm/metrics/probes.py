@@ -254,9 +254,9 @@ def sample_rows(rows: np.ndarray, groups: np.ndarray, max_rows: int, random_stat
         return np.sort(rows)
     rng = np.random.default_rng(random_state)
     order = np.lexsort((rng.random(len(rows)), groups))
-    starts = np.r_[True, np.diff(groups[order]) != 0]
-    rank = np.arange(len(rows)) - np.maximum.accumulate(np.where(starts, np.arange(len(rows)), 0))
-    kept = rows[order[rank < max(1, max_rows // int(starts.sum()))]]
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    rank = np.arange(len(rows)) - np.repeat(starts, np.diff(starts, append=len(rows)))
+    kept = rows[order[rank < max(1, max_rows // len(starts))]]
     return np.sort(kept if len(kept) <= max_rows else rng.choice(kept, max_rows, replace=False))
 
 
