@@ -43,7 +43,7 @@ from causalfm.monitor_command import monitor
 from causalfm.policy_command import policy as policy_commands
 from causalfm.report_command import report
 from causalfm.reports_command import reports
-from causalfm.schedulers import MemoryLimit, PlanOnly, Scheduler, bytes_of, scheduled
+from causalfm.schedulers import MemoryLimit, PlanOnly, Scheduler, bytes_of, limit_of_rows, scheduled
 from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def audit(
     read_ledger(out)  # one that cannot be read must not cost the run
     model = head_of(head)
     files = path if len(path) > 1 else path[0]
-    limit = bytes_of(memory_limit) if scheduler or memory_limit or plan_only else None
+    outside = bool(scheduler or memory_limit or plan_only)
+    limit = limit_of_rows(scheduler, bytes_of(memory_limit)) if outside else None
     with scheduled(scheduler, limit or 0) as workers:
         cohort = cohort_of(files, obs, key, keep, declared, limit)
         if limit is not None:

@@ -79,17 +79,18 @@ def cohort_of(
 ) -> Cohort:
     """Read a cohort and keep the levels asked for; messages show levels of the graph's factors only.
 
-    With a limit in bytes the embeddings stay outside memory.
+    With a limit in bytes the embeddings stay outside memory, and what the table takes is not theirs.
     """
     from causalfm.arrows import names
     from causalfm.io import read
+    from causalfm.schedulers import beside_table
     from causalfm.selection import select_levels
 
     cohort = read(path, obs or None, key=key, lazy=memory_limit is not None, memory_limit=memory_limit)
-    if not keep:
-        return cohort
-    ids = {*graph.groups, *names(graph.specimen)}
-    return select_levels(cohort, pairs(keep), public=set(graph.measured) - ids)
+    if keep:
+        ids = {*graph.groups, *names(graph.specimen)}
+        cohort = select_levels(cohort, pairs(keep), public=set(graph.measured) - ids)
+    return cohort if memory_limit is None else beside_table(cohort)
 
 
 def tell_plan(cohort: Cohort, graph: CausalGraph, *, model: bool, workers: int) -> None:

@@ -200,11 +200,10 @@ def _with_table(loaded: Loaded, own: list[pd.DataFrame], given: pd.DataFrame | N
     """Return the table, given or the files' own; a given one must not contradict theirs."""
     if given is None:
         return join_tables(own), loaded
-    ids = [str(i) for table in own for i in table.index]
-    numbered = isinstance(given.index, pd.RangeIndex) or all(isinstance(t.index, pd.RangeIndex) for t in own)
-    theirs = given.index.map(str).tolist()
-    if not numbered and len(set(ids)) == len(ids) and sorted(ids) == sorted(theirs):
-        _refuse_order(ids, theirs, "the index")
+    if not isinstance(given.index, pd.RangeIndex) and not all(isinstance(t.index, pd.RangeIndex) for t in own):
+        ids, theirs = [str(i) for table in own for i in table.index], given.index.map(str).tolist()
+        if len(set(ids)) == len(ids) and sorted(ids) == sorted(theirs):
+            _refuse_order(ids, theirs, "the index")
     if "fingerprint" not in loaded.info:
         return given, loaded
     if "sample_id" in given:

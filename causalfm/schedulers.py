@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from causalfm.clusters import ADDRESS, LOCAL, client_of
-from causalfm.lazy_rows import LEAST, free_memory, size_text
+from causalfm.errors import DataError
+from causalfm.lazy_rows import LEAST, LazyRows, free_memory, is_lazy, size_text
+
+if TYPE_CHECKING:
+    from causalfm.cohort import Cohort
 
 Scheduler = Annotated[
     str,
@@ -20,6 +24,7 @@ MemoryLimit = Annotated[
     str, typer.Option(help="Memory of this command and its processes, such as 4GiB: embeddings stay outside.")
 ]
 PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Print what would be read and held, and stop.")]
+ROW = 64  # bytes of a row of the table while questions are asked of its columns
 OWN = 640 * 2**20  # bytes of a process before it reads a row
 UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -61,6 +66,28 @@ def limit_of_rows(where: str, limit: int) -> int:
             f"{size_text(OWN)} each before reading a row. Give at least {size_text(least)}, or fewer processes."
         )
     return limit - processes * OWN
+
+
+def beside_table(cohort: Cohort) -> Cohort:
+    """Take from the limit of rows outside memory what their table takes.
+
+    Raises
+    ------
+    DataError
+        Too little is left.
+    """
+    from causalfm.cohort import Cohort
+
+    if not is_lazy(cohort.X):  # all of them were read: a few kept levels
+        return cohort
+    table = int(cohort.obs.memory_usage(deep=True).sum()) + ROW * len(cohort)
+    if cohort.X.limit - table < LEAST:
+        raise DataError(
+            f"the table of {len(cohort):,} rows takes about {size_text(table)} and the memory limit leaves "
+            f"{size_text(cohort.X.limit)} for it and the embeddings: raise the limit, leave out columns that the graph "
+            "does not name, or average rows first (cohort.aggregate)."
+        )
+    return Cohort._of_finite(LazyRows(cohort.X.array, cohort.X.limit - table), cohort.obs, cohort.info)
 
 
 @contextmanager

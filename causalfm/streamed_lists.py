@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,14 +50,24 @@ def streamed_lists(
         rows, best, where = queries[part], *(array[part] for array in (similarity, indices))
         asked = unit_rows(X[rows])[0], groups[rows], width, unit_rows, top
         wrong: list[int] = []
-        found = map_blocks(X, spans(len(X), CANDIDATES), _nearest, aligned=(groups,), shared=asked)
-        for block, (values, columns, no_direction) in found:
-            wrong += [i + block.start for i in no_direction]
-            _merge(best, where, values, columns + block.start)
+        for stage in _stages(spans(len(X), CANDIDATES)):
+            worst = best[:, -1].copy()  # what comes later must be nearer: of equals the first rows stay
+            found = map_blocks(X, stage, _nearest, aligned=(groups,), shared=(*asked, worst))
+            for block, (values, columns, no_direction) in found:
+                wrong += [i + block.start for i in no_direction]
+                _merge(best, where, values, columns + block.start)
         if part.start == 0 and wrong:
             return similarity, indices, wrong
     indices[similarity == -np.inf] = -1
     return similarity, indices, bad
+
+
+def _stages(blocks: list[slice]) -> Iterator[list[slice]]:
+    """Yield runs of blocks, each as long as all before it: what is known after one spares work in the next."""
+    start, stop = 0, 1
+    while start < len(blocks):
+        yield blocks[start:stop]
+        start, stop = stop, 2 * stop
 
 
 def _nearest(
@@ -68,15 +78,21 @@ def _nearest(
     width: int,
     unit_rows: UnitRows,
     top: Top,
+    worst: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Return similarities and columns of the nearest candidates of one block, and which of these have no direction."""
+    """Return similarities and columns of the nearest candidates of one block, and which of these have no direction.
+
+    Of a query's list, known so far, ``worst (m,)`` is the last similarity; as many candidates are returned as the query
+    with most has beyond its own.
+    """
     import torch
 
     scaled, norms = unit_rows(block)
     bad = np.flatnonzero(~((norms > 0) & np.isfinite(norms))).tolist()
     products = torch.mm(torch.from_numpy(query), torch.from_numpy(scaled).T)
     products.masked_fill_(torch.from_numpy(query_groups[:, None] == groups), -torch.inf)
-    values, columns = top(products, width)
+    beyond = int((products > torch.from_numpy(worst)[:, None]).sum(1).max())
+    values, columns = top(products, max(1, min(width, beyond)))
     return values.numpy(), columns.numpy(), bad
 
 

@@ -207,7 +207,9 @@ def test_the_plan_says_what_is_read(cohort, graph):
 def test_the_plan_counts_the_passes(monkeypatch, graph, head):
     monkeypatch.setattr(row_sample, "ROWS", 240)
     monkeypatch.setattr(row_sample, "QUERIES", 50)
-    made, _ = linear_scm(n_groups=48, rows_per_group=40, d=D, n_sites=3, n_scanners=2, site_effect=0.6, scanner_effect=0.4)
+    made, _ = linear_scm(
+        n_groups=48, rows_per_group=40, d=D, n_sites=3, n_scanners=2, site_effect=0.6, scanner_effect=0.4
+    )
     lazy = made.replace(X=da.from_array(made.X.astype(np.float32), chunks=(60, -1)))
     plan = plan_audit(lazy, graph, model=head is not None)
     before = lazy.X.bytes_read

@@ -55,9 +55,7 @@ def _counted(codes: np.ndarray, levels: list[str], units: Factor) -> list[dict[s
     codes = merged[codes]
     rows = np.bincount(codes, minlength=len(names))
     held = np.bincount(np.unique(codes * units.n_levels + units.codes) // units.n_levels, minlength=len(names))
-    return [
-        {"level": str(names[i]), "units": int(held[i]), "rows": int(rows[i])} for i in np.flatnonzero(rows)
-    ]
+    return [{"level": str(names[i]), "units": int(held[i]), "rows": int(rows[i])} for i in np.flatnonzero(rows)]
 
 
 def _spread(values: pd.Series) -> str:

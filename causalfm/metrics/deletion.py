@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
+from causalfm.metrics.joint_cells import ByCell
 from causalfm.neighbours import Neighbours
 
 BLOCK = 2**16  # list entries worked on at once: a few MiB, which caches hold
@@ -73,7 +74,7 @@ def deletion_of(
     channels: Channels,
     search: Search,
     n_units: int,
-    factors: np.ndarray | None = None,
+    factors: ByCell | None = None,
 ) -> tuple[np.ndarray, Deletion | None]:
     """Return the sums over the first ``k`` neighbours, ``(c,)``, and what each unit's absence changes in them.
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from causalfm.metrics.deletion import Channels, Deletion, blocks, deletion_of, take
 from causalfm.metrics.design import interval_of, t_quantile, variance_of
+from causalfm.metrics.joint_cells import ByCell
 from causalfm.metrics.typed import expected_sums
 from causalfm.metrics.typed_lists import TypedLists
 from causalfm.neighbours import Neighbours
@@ -82,9 +83,7 @@ class ListSums:
     largest_share: LargestShare
 
 
-def list_sums(
-    lists: TypedLists, channels: Channels, expected: np.ndarray, factors: np.ndarray | None = None
-) -> ListSums:
+def list_sums(lists: TypedLists, channels: Channels, expected: np.ndarray, factors: ByCell | None = None) -> ListSums:
     """Add up channels over the first k neighbours of all queries; ``factors`` as in :func:`deletion_of`."""
     groups, n_units = lists.layout.design.groups, len(lists.layout.strata)
     totals, deletion = deletion_of(lists.found, groups, lists.k, channels, lists.search, n_units, factors)
@@ -102,7 +101,7 @@ def met_in(
     k: int,
     channels: Channels,
     n_units: int,
-    factors: np.ndarray | None = None,
+    factors: ByCell | None = None,
 ) -> np.ndarray:
     """Return the sums over the entries in which each unit is met, as query or as neighbour, ``(n_units, c)``."""
     total = np.zeros(())

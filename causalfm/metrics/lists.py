@@ -10,6 +10,7 @@ from causalfm.errors import DataError
 from causalfm.lazy_rows import is_lazy, part_of
 from causalfm.metrics.deletion import Search
 from causalfm.metrics.design import Design
+from causalfm.metrics.joint_cells import joint_codes
 from causalfm.neighbours import Neighbours, _unit_rows, knn
 
 CHECKED = 64, 1024  # queries and candidates on which a given search is checked: milliseconds
@@ -119,9 +120,9 @@ def scored_rows(design: Design, k: int) -> np.ndarray:
 
 def candidates_by_stratum(design: Design) -> np.ndarray:
     """Return, for each stratum, its entries less those of its largest group: the candidates of its worst query."""
-    pairs, counts = np.unique(np.stack([design.within, design.groups]), axis=1, return_counts=True)
+    cell, (stratum, _) = joint_codes(design.within, design.groups)
     largest = np.zeros(int(design.within.max()) + 1, dtype=np.int64)
-    np.maximum.at(largest, pairs[0], counts)
+    np.maximum.at(largest, stratum, np.bincount(cell))
     return np.asarray(np.bincount(design.within) - largest)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalfm.arguments import check_seed
+from causalfm.metrics.joint_cells import ByCell, joint_codes
 from causalfm.metrics.list_ratios import ListSums, Ratio, expected_of, list_sums, quotient, ratio_estimate, share
 from causalfm.metrics.list_report import described
 from causalfm.metrics.reference import reference_index
@@ -153,18 +154,20 @@ def robustness_index(
     return ratio_estimate(lists, INDEX, sums, details | extra)
 
 
-def _inverse_availability(lists: TypedLists) -> np.ndarray:
+def _inverse_availability(lists: TypedLists) -> ByCell:
     """Return the factors of each entry's SO and OS counts, ``(n, 2)``: 1 / (candidates of the type x rows of its cell).
 
     0 for entries that lack candidates of a type: they can only ever have the other.
     """
-    design, available = lists.layout.design, lists.available[:, [SO, OS]].astype(np.float64)
-    cells = np.stack([design.within, design.biology, design.confounder])
-    cell = np.unique(cells, axis=1, return_inverse=True)[1].reshape(-1)
+    design, available = lists.layout.design, lists.available.values[:, [SO, OS]].astype(np.float64)
+    first = np.zeros(len(available), dtype=np.int64)  # some row of each cell
+    first[lists.available.cell] = np.arange(len(lists.available.cell))
+    wider = joint_codes(design.within[first], design.biology[first], design.confounder[first])[0]
+    rows = np.bincount(wider, np.bincount(lists.available.cell, minlength=len(first)))
     both = np.all(available > 0, axis=1)
     factors = np.zeros_like(available)
-    factors[both] = 1 / (available * np.bincount(cell)[cell][:, None])[both]
-    return factors
+    factors[both] = 1 / (available * rows[wider][:, None])[both]
+    return ByCell(factors, lists.available.cell)
 
 
 def _weighted(lists: TypedLists, sums: ListSums) -> Estimate:

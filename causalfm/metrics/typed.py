@@ -12,6 +12,7 @@ import numpy as np
 from causalfm.arguments import check_whole
 from causalfm.errors import DataError
 from causalfm.metrics.deletion import Channels, blocks
+from causalfm.metrics.joint_cells import ByCell, joint_codes
 from causalfm.neighbours import Neighbours
 
 SS, SO, OS, OO = range(4)
@@ -128,7 +129,7 @@ def kind_channels(
 
 def candidates(
     biology: np.ndarray, confounder: np.ndarray, groups: np.ndarray, within: np.ndarray | None = None
-) -> np.ndarray:
+) -> ByCell:
     """Count, for each row, the rows outside its group and inside its stratum by type, ``(n, 4)``.
 
     Parameters
@@ -138,18 +139,21 @@ def candidates(
     within
         ``(n,)`` codes of the strata in which neighbours are looked for; None: everywhere.
     """
-    scope = np.zeros(len(groups), dtype=np.int64) if within is None else within
+    columns = (biology, confounder, groups) if within is None else (biology, confounder, groups, within)
+    cell, (a, b, group, *rest) = joint_codes(*columns)
+    rows = np.bincount(cell, minlength=len(a))
+    scope = rest[0] if rest else np.zeros_like(a)
 
     def outside(*codes: np.ndarray) -> np.ndarray:
-        return np.asarray(_shared(scope, *codes) - _shared(scope, groups, *codes))
+        return _shared(rows, scope, *codes) - _shared(rows, scope, group, *codes)
 
-    both = outside(biology, confounder)
-    so, os = outside(biology) - both, outside(confounder) - both
-    return np.stack([both, so, os, outside() - both - so - os], axis=1)
+    both = outside(a, b)
+    so, os = outside(a) - both, outside(b) - both
+    return ByCell(np.stack([both, so, os, outside() - both - so - os], axis=1), cell)
 
 
 def expected_sums(
-    weights: np.ndarray | float, queries: np.ndarray, available: np.ndarray, kinds: Sequence[int]
+    weights: np.ndarray | float, queries: np.ndarray, available: ByCell, kinds: Sequence[int]
 ) -> np.ndarray:
     """Return the weight of each type that noise would give, summed over queries, up to the list length.
 
@@ -203,9 +207,9 @@ def vote_accuracy(neighbours: Neighbours, labels: np.ndarray, ks: Sequence[int])
     return np.asarray(np.mean([correct[truth == label].mean(0) for label in np.unique(truth)], axis=0))
 
 
-def _shared(*codes: np.ndarray) -> np.ndarray:
-    """Count, for each row, the rows that share all these codes with it (itself included)."""
+def _shared(rows: np.ndarray, *codes: np.ndarray) -> np.ndarray:
+    """Count, for each cell of so many rows, the rows of all cells that share these codes with it (its own included)."""
     joint = codes[0]
     for code in codes[1:]:
         joint = np.unique(joint * (int(code.max()) + 1) + code, return_inverse=True)[1]
-    return np.asarray(np.bincount(joint)[joint])
+    return np.asarray(np.bincount(joint, rows)[joint]).astype(np.int64)

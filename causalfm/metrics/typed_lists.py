@@ -12,6 +12,7 @@ from causalfm.arguments import check_type, check_whole
 from causalfm.errors import DataError
 from causalfm.metrics.deletion import Search, take
 from causalfm.metrics.design import Design, design_cells, design_of
+from causalfm.metrics.joint_cells import ByCell
 from causalfm.metrics.lists import candidates_by_stratum, longer_lists, neighbour_lists, shortest_list
 from causalfm.metrics.scopes import TABLES, comparable_strata, only_entries, paired_tables
 from causalfm.metrics.typed import candidates, neighbour_kinds, vote_accuracy
@@ -58,8 +59,9 @@ class Layout:
     @property
     def size(self) -> tuple[int, int]:
         """Rows and groups that have entries."""
-        rows = np.arange(len(self.design.groups)) if self.design.rows is None else self.design.rows
-        return len(np.unique(rows)), len(np.unique(self.design.groups))
+        rows, groups = self.design.rows, self.design.groups
+        n_groups = np.count_nonzero(np.bincount(groups)) if len(groups) else 0
+        return len(groups) if rows is None else len(np.unique(rows)), n_groups
 
     def estimate(
         self,
@@ -113,7 +115,7 @@ class TypedLists:
     search: Search
     k_choice: str
     kinds: np.ndarray = field(repr=False)
-    available: np.ndarray = field(repr=False)
+    available: ByCell = field(repr=False)
 
     @property
     def settings(self) -> dict[str, Any]:

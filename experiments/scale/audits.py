@@ -26,7 +26,9 @@ def audit_once(path: Path, limit: int, scheduler: str, out: Path) -> dict[str, A
     """
     out.mkdir(parents=True, exist_ok=True)
     command = ["causalfm.cli", "audit", str(path), "--obs", str(table_path(path)), *COLUMNS, "--out", str(out)]
-    took = watched([*command, "--memory-limit", size_text(limit).replace(" ", ""), "--scheduler", scheduler], out / "log")
+    took = watched(
+        [*command, "--memory-limit", size_text(limit).replace(" ", ""), "--scheduler", scheduler], out / "log"
+    )
     if took.status not in (0, 1, 3):
         raise RuntimeError(f"causalfm audit ended with {took.status}: {(out / 'log').read_text()[-2000:]}")
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))

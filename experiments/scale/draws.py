@@ -1,4 +1,4 @@
-"""What drawing rows adds to an interval: cohorts drawn anew, asked of all rows and of the rows that an audit would draw.
+"""What drawing rows adds to an interval: cohorts drawn anew, asked of all rows and of those that an audit draws.
 
 The number that an interval must hold is the mean of the same question over all cohorts. Queries among all rows ask the
 same question as all rows do; rows drawn ask it of thinner cohorts, so their number may be another, and is shown.

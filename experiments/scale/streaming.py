@@ -1,4 +1,4 @@
-"""What streams over all rows, timed part by part in a process of its own: does time grow as the rows do?"""
+"""What streams over all rows, timed part by part in a process of its own: time should grow as the rows do."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ def streaming(folder: Path, gibs: Sequence[float], limit: int, d: int = D) -> di
     runs = []
     for gib in gibs:
         path, out = write_cohort(folder, gib, d), folder / f"streaming-{gib:g}.json"
-        took = watched(["experiments.scale", "child", str(path), "--limit", str(limit), "--out", str(out)], folder / "log")
+        took = watched(
+            ["experiments.scale", "child", str(path), "--limit", str(limit), "--out", str(out)], folder / "log"
+        )
         if took.status:
             raise RuntimeError((folder / "log").read_text()[-2000:])
         runs.append({**json.loads(out.read_text(encoding="utf-8")), "peak_gib": took.peak_gib})

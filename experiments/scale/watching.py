@@ -64,7 +64,9 @@ def watched(arguments: Sequence[str], log: Path) -> Watched:
         stop.set()
         looking.join()
     worked = used.ru_utime + used.ru_stime  # of children too: they were waited for
-    return Watched(child.returncode, seconds, worked, used.ru_maxrss / 2**20, max(most[0] / 2**30, used.ru_maxrss / 2**20))
+    return Watched(
+        child.returncode, seconds, worked, used.ru_maxrss / 2**20, max(most[0] / 2**30, used.ru_maxrss / 2**20)
+    )
 
 
 def _look(pid: int, most: list[int], stop: threading.Event) -> None:
