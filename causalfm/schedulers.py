@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -87,7 +87,8 @@ def beside_table(cohort: Cohort) -> Cohort:
             f"{size_text(cohort.X.limit)} for it and the embeddings: raise the limit, leave out columns that the graph "
             "does not name, or average rows first (cohort.aggregate)."
         )
-    return Cohort._of_finite(LazyRows(cohort.X.array, cohort.X.limit - table), cohort.obs, cohort.info)
+    X: Any = LazyRows(cohort.X.array, cohort.X.limit - table)
+    return Cohort._of_finite(X, cohort.obs, cohort.info)
 
 
 @contextmanager

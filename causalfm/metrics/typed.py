@@ -145,7 +145,7 @@ def candidates(
     scope = rest[0] if rest else np.zeros_like(a)
 
     def outside(*codes: np.ndarray) -> np.ndarray:
-        return _shared(rows, scope, *codes) - _shared(rows, scope, group, *codes)
+        return np.asarray(_shared(rows, scope, *codes) - _shared(rows, scope, group, *codes))
 
     both = outside(a, b)
     so, os = outside(a) - both, outside(b) - both

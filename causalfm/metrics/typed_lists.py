@@ -60,7 +60,7 @@ class Layout:
     def size(self) -> tuple[int, int]:
         """Rows and groups that have entries."""
         rows, groups = self.design.rows, self.design.groups
-        n_groups = np.count_nonzero(np.bincount(groups)) if len(groups) else 0
+        n_groups = int(np.count_nonzero(np.bincount(groups))) if len(groups) else 0
         return len(groups) if rows is None else len(np.unique(rows)), n_groups
 
     def estimate(
