@@ -123,7 +123,8 @@ def plan_audit(cohort: Cohort, graph: CausalGraph, *, model: bool = False, worke
     rows, sums = min(ROWS, n), 8 * units * d * classes
     passes = _passes(len(graph.technical), queries * d, model, once=remembered(X, units * (classes - 1)))
     block = 64 * 2**20 + 2 * X.chunk_bytes
-    lists = 12 * 4 * LONGEST * queries + 4 * queries * 2**13
+    lists = 12 * 4 * LONGEST * queries + 4 * queries * 2**13  # of queries among all rows
+    lists += rows * (4 * rows + 12 * 4 * LONGEST)  # of the rows drawn, and all their similarities
     read, products = _speeds(X)
     seconds = sum(p.times * (X.nbytes / read + n * p.products / products) for p in passes) / workers
     held = rows * d * 12 + block + lists
