@@ -1,0 +1,269 @@
+"""One file over https: resumed where it stopped, from hosts that were named, with room for it on the disk."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from causalfm.errors import DataError
+from causalfm.formats.member_names import leaves
+
+Progress = Callable[[str, int, int], None]
+
+CHUNK = 2**20
+ATTEMPTS, PAUSE, TIMEOUT = 5, 2.0, 60.0  # the pause doubles after each attempt; seconds
+RESERVE = 2**28  # bytes that stay free on the disk
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DENIED, GONE, UNSATISFIABLE = (401, 403), (404, 410), 416
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file that a source offers.
+
+    Attributes
+    ----------
+    name
+        Where it goes below the folder, with ``/``.
+    url
+        https; plain http to this machine only.
+    size
+        Bytes, or None where the source does not say.
+    checksum
+        ``"md5:..."`` or ``"sha256:..."`` as published, or None.
+    hosts
+        Hosts beside that of the address which may take over by redirection; ``".example.org"`` means all below it.
+    """
+
+    name: str
+    url: str
+    size: int | None = None
+    checksum: str | None = None
+    hosts: tuple[str, ...] = ()
+
+
+class CutError(Exception):
+    """The connection ended before the file did, or the server was busy: worth another attempt."""
+
+
+class NothingLeftError(Exception):
+    """The server says that a file does not go on where we want to go on."""
+
+
+def fetch(remote: RemoteFile, folder: Path, progress: Progress | None = None) -> Path:
+    """Fetch a file to a name beside its place, which :func:`causalfm.datasets.collecting.collect` checks and moves.
+
+    What arrived before a cut is kept as ``.NAME.part`` and continued, if the server confirms that the file is the same.
+
+    Parameters
+    ----------
+    remote
+        What to fetch.
+    folder
+        Where ``remote.name`` is placed.
+    progress
+        Called with (name, bytes there, bytes in all or 0).
+
+    Returns
+    -------
+    Path
+        The ``.part`` file, complete.
+
+    Raises
+    ------
+    DataError
+        A name that leads out of the folder; an address that is not https, or a redirection to a host that was not
+        named; access refused; another size than published; a full disk; a connection that fails five times.
+    """
+    part = part_of(folder, remote.name)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+        try:
+            _receive(remote, part, progress)
+            return part
+        except CutError as error:
+            reason = str(error)
+    raise DataError(
+        f"{remote.name}: {reason}, after {ATTEMPTS} attempts. What has arrived is kept: the same call goes on from "
+        "there."
+    )
+
+
+def part_of(folder: Path, name: str) -> Path:
+    """Return where a file is while it arrives; names that lead out of the folder are refused."""
+    if not name or leaves(name):
+        raise DataError("the source lists a file whose name leads out of the folder: nothing is fetched from it.")
+    path = folder / name
+    return path.with_name(f".{path.name}.part")
+
+
+def mark_of(part: Path) -> Path:
+    """Return where it is written of which version a ``.part`` file is the beginning."""
+    return part.with_suffix(".mark")
+
+
+def read_text(url: str, hosts: tuple[str, ...] = (), limit: int = 2**25) -> str:
+    """Return a small text, such as the listing of a record.
+
+    Raises
+    ------
+    DataError
+        No answer, an answer that is not UTF-8, or one of more than ``limit`` bytes.
+    """
+    try:
+        with _open(url, hosts, {}) as answer:
+            content: bytes = answer.read(limit + 1)
+    except (CutError, http.client.HTTPException, OSError) as error:
+        raise DataError(f"{_host(url)} does not answer ({type(error).__name__}): is there a network?") from None
+    if len(content) > limit:
+        raise DataError(f"{_host(url)} answers with more than {limit} bytes, where a short list was expected.")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{_host(url)} answers with something that is no UTF-8 text.") from None
+
+
+def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
+    """Refuse to begin what the disk cannot hold.
+
+    Raises
+    ------
+    DataError
+        With the bytes that are needed and free.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed + RESERVE > free:
+        raise DataError(
+            f"{what} needs {in_words(needed)} and the disk has {in_words(free)} free, of which {in_words(RESERVE)} "
+            "stay "
+            "free: choose another folder, or ask for fewer parts."
+        )
+
+
+def in_words(size: int) -> str:
+    """Write a number of bytes as people read it."""
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    power = min(len(units) - 1, (len(str(max(size, 1))) - 1) // 3)
+    return f"{size / 1000**power:.3g} {units[power]}"
+
+
+def _receive(remote: RemoteFile, part: Path, progress: Progress | None) -> None:
+    mark = mark_of(part)
+    done = part.stat().st_size if part.is_file() else 0
+    seen = mark.read_text("utf-8") if done and mark.is_file() else ""
+    asked = {"Range": f"bytes={done}-", "If-Range": seen} if done and seen else {}
+    try:
+        with _open(remote.url, remote.hosts, asked) as answer:
+            if answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
+                done = 0  # another file than the one that was begun, or a server that sends files as a whole only
+            total = _total(answer, done, remote)
+            refuse_full_disk(part.parent, max(0, (total or remote.size or 0) - done), remote.name)
+            mark.write_text(_validator(answer), "utf-8")
+            done = _write(answer, part, done, total, lambda n: progress and progress(remote.name, n, total or 0))
+    except NothingLeftError as error:
+        if str(error) == f"bytes */{done}":
+            return  # it was complete, and the process ended before it was checked
+        part.unlink()
+        raise CutError("the file that was begun is another one now") from None
+    except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        raise CutError(f"the connection broke ({type(error).__name__})") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(
+                f"{remote.name}: the disk is full. What has arrived is kept: make room, and the same call goes on."
+            ) from None
+        raise
+    if total is not None and done < total:
+        raise CutError(f"the connection ended after {done} of {total} bytes")
+
+
+def _write(answer: Any, part: Path, done: int, total: int | None, told: Callable[[int], Any]) -> int:
+    with part.open("r+b" if done else "wb") as file:
+        file.seek(done)
+        file.truncate()
+        while content := answer.read(CHUNK):
+            done += len(content)
+            if total is not None and done > total:
+                raise DataError("the server sends more bytes than it announced: nothing of this is used.")
+            file.write(content)
+            told(done)
+    return done
+
+
+def _total(answer: Any, done: int, remote: RemoteFile) -> int | None:
+    length = answer.headers.get("Content-Length")
+    total = None if length is None else done + int(length)
+    if total is not None and remote.size is not None and total != remote.size:
+        raise DataError(
+            f"{remote.name}: the server offers {total} bytes, and {remote.size} were published: the file was "
+            "exchanged, or "
+            "the answer is an error page."
+        )
+    return remote.size if total is None else total
+
+
+def _validator(answer: Any) -> str:
+    """Return what tells this file from a later one of the same address: a strong ETag, else the time of change."""
+    tag = answer.headers.get("ETag", "")
+    return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
+
+
+def _open(url: str, hosts: tuple[str, ...], headers: dict[str, str]) -> Any:
+    _refuse_address(url)
+    request = urllib.request.Request(url, headers={"User-Agent": "causalfm", "Accept-Encoding": "identity", **headers})
+    opener = urllib.request.build_opener(_Redirects((_host(url), *hosts)))
+    try:
+        return opener.open(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code in DENIED:
+                raise DataError(
+                    f"{_host(url)} refuses access (HTTP {error.code}): the file needs a login or an application."
+                ) from None
+            if error.code == UNSATISFIABLE:
+                raise NothingLeftError(error.headers.get("Content-Range", "")) from None
+            if error.code in GONE:
+                raise DataError(f"{_host(url)} has no such file any more (HTTP {error.code}): see the card.") from None
+            raise CutError(f"{_host(url)} answers with HTTP {error.code}") from None
+    except urllib.error.URLError as error:
+        raise CutError(f"{_host(url)} cannot be reached ({type(error.reason).__name__})") from None
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirections to named hosts only: an address that was taken over must not choose where data come from."""
+
+    def __init__(self, hosts: tuple[str, ...]) -> None:
+        self.hosts = hosts
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        _refuse_address(newurl)
+        host = _host(newurl)
+        if not any(host == name or (name.startswith(".") and host.endswith(name)) for name in self.hosts):
+            raise DataError(
+                f"{_host(req.full_url)} sends on to {host}, a host that was not named: if you trust it, allow it with "
+                f"hosts=({host!r},)."
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _refuse_address(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        raise DataError(f"an address of {parts.scheme or 'no scheme'} is not fetched: files come over https only.")
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.netloc if parts.hostname in LOOPBACK else parts.hostname or ""  # ports tell servers of a test apart
