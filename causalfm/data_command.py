@@ -65,7 +65,7 @@ class _Told:
         self.last: tuple[str, int] | None = None
 
     def __call__(self, name: str, done: int, total: int) -> None:
-        from causalfm.datasets.fetching import in_words
+        from causalfm.datasets.disk_room import in_words
 
         tenth = 10 * done // total if total else 0
         if (name, tenth) != self.last:

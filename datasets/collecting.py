@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from causalfm.datasets.checksum_lock import digests, is_as_locked, read_lock, write_lock
-from causalfm.datasets.fetching import Progress, RemoteFile, fetch, mark_of, part_of, refuse_full_disk
+from causalfm.datasets.checksum_lock import LOCK, digests, is_as_locked, read_lock, write_lock
+from causalfm.datasets.disk_room import refuse_full_disk
+from causalfm.datasets.fetching import Progress, RemoteFile, fetch, mark_of, part_of
 from causalfm.errors import DataError
 from causalfm.formats.durable import settle, settle_name
 
@@ -53,8 +54,8 @@ def collect(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if len({remote.name for remote in files}) < len(files):
-        raise DataError("the source lists two files of one name: nothing is fetched.")
+    if len({part_of(folder, remote.name) for remote in files} | {part_of(folder, LOCK)}) <= len(files):
+        raise DataError(f"the source lists two files of one name, or a {LOCK}: nothing is fetched.")
     lock = {**read_lock(folder), **about}
     missing = []
     for remote in files:

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import http.client
-import shutil
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from causalfm.datasets.disk_room import refuse_full_disk
+from causalfm.datasets.web_answers import CutError, NothingLeftError, opened
 from causalfm.errors import DataError
 from causalfm.formats.member_names import leaves
 
 Progress = Callable[[str, int, int], None]
 
 CHUNK = 2**20
-ATTEMPTS, PAUSE, TIMEOUT = 5, 2.0, 60.0  # the pause doubles after each attempt; seconds
-RESERVE = 2**28  # bytes that stay free on the disk
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-DENIED, GONE, UNSATISFIABLE = (401, 403), (404, 410), 416
+ATTEMPTS, PAUSE = 5, 2.0  # seconds, doubled after each attempt
 
 
 @dataclass(frozen=True)
@@ -49,14 +45,6 @@ class RemoteFile:
     size: int | None = None
     checksum: str | None = None
     hosts: tuple[str, ...] = ()
-
-
-class CutError(Exception):
-    """The connection ended before the file did, or the server was busy: worth another attempt."""
-
-
-class NothingLeftError(Exception):
-    """The server says that a file does not go on where we want to go on."""
 
 
 def fetch(remote: RemoteFile, folder: Path, progress: Progress | None = None) -> Path:
@@ -114,58 +102,13 @@ def mark_of(part: Path) -> Path:
     return part.with_suffix(".mark")
 
 
-def read_text(url: str, hosts: tuple[str, ...] = (), limit: int = 2**25) -> str:
-    """Return a small text, such as the listing of a record.
-
-    Raises
-    ------
-    DataError
-        No answer, an answer that is not UTF-8, or one of more than ``limit`` bytes.
-    """
-    try:
-        with _open(url, hosts, {}) as answer:
-            content: bytes = answer.read(limit + 1)
-    except (CutError, http.client.HTTPException, OSError) as error:
-        raise DataError(f"{_host(url)} does not answer ({type(error).__name__}): is there a network?") from None
-    if len(content) > limit:
-        raise DataError(f"{_host(url)} answers with more than {limit} bytes, where a short list was expected.")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        raise DataError(f"{_host(url)} answers with something that is no UTF-8 text.") from None
-
-
-def refuse_full_disk(folder: Path, needed: int, what: str) -> None:
-    """Refuse to begin what the disk cannot hold.
-
-    Raises
-    ------
-    DataError
-        With the bytes that are needed and free.
-    """
-    free = shutil.disk_usage(folder).free
-    if needed + RESERVE > free:
-        raise DataError(
-            f"{what} needs {in_words(needed)} and the disk has {in_words(free)} free, of which {in_words(RESERVE)} "
-            "stay "
-            "free: choose another folder, or ask for fewer parts."
-        )
-
-
-def in_words(size: int) -> str:
-    """Write a number of bytes as people read it."""
-    units = ("bytes", "kB", "MB", "GB", "TB")
-    power = min(len(units) - 1, (len(str(max(size, 1))) - 1) // 3)
-    return f"{size / 1000**power:.3g} {units[power]}"
-
-
 def _receive(remote: RemoteFile, part: Path, progress: Progress | None) -> None:
     mark = mark_of(part)
     done = part.stat().st_size if part.is_file() else 0
     seen = mark.read_text("utf-8") if done and mark.is_file() else ""
     asked = {"Range": f"bytes={done}-", "If-Range": seen} if done and seen else {}
     try:
-        with _open(remote.url, remote.hosts, asked) as answer:
+        with opened(remote.url, remote.hosts, asked) as answer:
             if answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
                 done = 0  # another file than the one that was begun, or a server that sends files as a whole only
             total = _total(answer, done, remote)
@@ -190,7 +133,13 @@ def _receive(remote: RemoteFile, part: Path, progress: Progress | None) -> None:
 
 
 def _write(answer: Any, part: Path, done: int, total: int | None, told: Callable[[int], Any]) -> int:
-    with part.open("r+b" if done else "wb") as file:
+    with part.open("r+b" if part.exists() else "wb") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError(
+                f"another download is writing {part.name}: wait for it, or choose another folder."
+            ) from None
         file.seek(done)
         file.truncate()
         while content := answer.read(CHUNK):
@@ -218,52 +167,3 @@ def _validator(answer: Any) -> str:
     """Return what tells this file from a later one of the same address: a strong ETag, else the time of change."""
     tag = answer.headers.get("ETag", "")
     return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
-
-
-def _open(url: str, hosts: tuple[str, ...], headers: dict[str, str]) -> Any:
-    _refuse_address(url)
-    request = urllib.request.Request(url, headers={"User-Agent": "causalfm", "Accept-Encoding": "identity", **headers})
-    opener = urllib.request.build_opener(_Redirects((_host(url), *hosts)))
-    try:
-        return opener.open(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code in DENIED:
-                raise DataError(
-                    f"{_host(url)} refuses access (HTTP {error.code}): the file needs a login or an application."
-                ) from None
-            if error.code == UNSATISFIABLE:
-                raise NothingLeftError(error.headers.get("Content-Range", "")) from None
-            if error.code in GONE:
-                raise DataError(f"{_host(url)} has no such file any more (HTTP {error.code}): see the card.") from None
-            raise CutError(f"{_host(url)} answers with HTTP {error.code}") from None
-    except urllib.error.URLError as error:
-        raise CutError(f"{_host(url)} cannot be reached ({type(error.reason).__name__})") from None
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirections to named hosts only: an address that was taken over must not choose where data come from."""
-
-    def __init__(self, hosts: tuple[str, ...]) -> None:
-        self.hosts = hosts
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        _refuse_address(newurl)
-        host = _host(newurl)
-        if not any(host == name or (name.startswith(".") and host.endswith(name)) for name in self.hosts):
-            raise DataError(
-                f"{_host(req.full_url)} sends on to {host}, a host that was not named: if you trust it, allow it with "
-                f"hosts=({host!r},)."
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _refuse_address(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-        raise DataError(f"an address of {parts.scheme or 'no scheme'} is not fetched: files come over https only.")
-
-
-def _host(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.netloc if parts.hostname in LOOPBACK else parts.hostname or ""  # ports tell servers of a test apart

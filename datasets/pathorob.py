@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,15 +13,15 @@ from causalfm.cohort import Cohort
 from causalfm.datasets.collecting import collect
 from causalfm.datasets.fetching import Progress, RemoteFile
 from causalfm.datasets.hugging_face import hub_files, hub_get
+from causalfm.datasets.parquet_patches import ParquetPatches, open_parquet
 from causalfm.datasets.public_set import PublicSet, agree, chosen
 from causalfm.datasets.set_tables import existing_file, existing_folder, refuse_gaps, refuse_repeated, table_of
-from causalfm.datasets.stored_images import StoredImages, picture
 from causalfm.errors import DataError, positions
 from causalfm.graph import CausalGraph
-from causalfm.tables import reading, to_frame
+from causalfm.tables import reading
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 Name = Literal["camelyon", "tcga", "tolkach_esca"]
 
@@ -41,6 +40,15 @@ REVISIONS = {
     "tcga": "6e1dbd4306ebee9759b32503914523e84bddabd0",
     "tolkach_esca": "c42219a2c168c5995e44487f5747bdacaf4bc2da",
 }
+RAW = "https://raw.githubusercontent.com/bifold-pathomics/PathoROB/6583cf0b0d902c8cc032308262fa3a3befdc0687"
+DESIGNS = {  # tables of designs in PathoROB's repository, with the SHA-256 that a public script gives for that commit
+    "camelyon": ("camelyon.csv", "9cad199ae0329b685cdcd5187812b406d533a737c3b58d4eca79c46d95b749ef"),
+    "tcga": ("tcga_4x4.csv", "1a50d09177001907c5793a7e89ccf1b3640bd55704cb9aae0d3bb33a4bcfca5c"),
+    "tolkach_esca": (
+        "tolkach_esca_reduced.csv",
+        "da183b32e05ed6d7c791c8a949952597f230d1e9f4a334bbac82e5622388d142",
+    ),
+}
 KEYS = ("slide_id", "patch_id")
 STORED = (*KEYS, "medical_center")  # what PathoROB's own scripts read from the parquet files beside the image
 DESIGN = ("subset", *STORED[:2], "biological_class", "medical_center")
@@ -54,23 +62,6 @@ def graph() -> CausalGraph:
     classes a centre contributes was fixed by the sampling, hence ``medical_center <-> biological_class``.
     """
     return CausalGraph.standard(biology="biological_class", technical=["medical_center"], group="patient")
-
-
-class ParquetPatches(StoredImages):
-    """Patches that lie in the column ``image`` of parquet files; a row group is held at a time."""
-
-    def __init__(self, files: Sequence[Path], places: np.ndarray, obs: pd.DataFrame) -> None:
-        super().__init__(obs)
-        self.files = list(files)
-        self.places = places  # (n, 3): file, row group, row in it
-
-    def _take(self, rows: np.ndarray) -> None:
-        self.places = self.places[rows]
-
-    def _read(self, i: int) -> Image.Image:
-        file, group, row = map(int, self.places[i])
-        column = self._block((file, group), partial(_images, self.files[file], group))
-        return picture(column[row].as_py())
 
 
 def images(folder: str | Path, name: Name) -> ParquetPatches:
@@ -94,18 +85,11 @@ def images(folder: str | Path, name: Name) -> ParquetPatches:
         No parquet file, missing columns, missing values, patches that are there twice.
     """
     files = _parquet(existing_folder(folder, SET.title), _known(name))
-    tables, places = [], []
-    for number, path in enumerate(files):
-        table, sizes = _read_without_images(path)
-        tables.append(table)
-        groups = np.repeat(np.arange(len(sizes)), sizes)
-        rows = np.concatenate([np.arange(size) for size in sizes])
-        places.append(np.column_stack([np.full(len(table), number), groups, rows]))
-    obs = pd.concat(tables, ignore_index=True)
-    refuse_gaps(obs, STORED, f"the parquet files of {name}")
-    refuse_repeated(obs, KEYS, f"the parquet files of {name}")
-    obs = obs.assign(patient=_patients(obs, name))
-    return ParquetPatches(files, np.concatenate(places), obs)
+    patches = open_parquet(files, STORED)
+    refuse_gaps(patches.obs, STORED, f"the parquet files of {name}")
+    refuse_repeated(patches.obs, KEYS, f"the parquet files of {name}")
+    patches.obs = patches.obs.assign(patient=_patients(patches.obs, name))
+    return patches
 
 
 def design(cohort: Cohort, metadata: str | Path, *, subset: str | None = None) -> Cohort:
@@ -187,8 +171,9 @@ def download(
     accept: str | None = None,
     progress: Progress | None = None,
     endpoint: str | None = None,
+    raw: str = RAW,
 ) -> list[Path]:
-    """Fetch the parquet files of the pinned commits; each set into a folder of its own.
+    """Fetch the parquet files and a table of designs at pinned commits; each set into a folder of its own.
 
     Parameters
     ----------
@@ -201,8 +186,8 @@ def download(
         alone (CC0) needs none.
     progress
         Called with (file, bytes there, bytes in all).
-    endpoint
-        Address of the hub.
+    endpoint, raw
+        Addresses of the hub and of PathoROB's repository.
 
     Raises
     ------
@@ -219,6 +204,9 @@ def download(
         about = {**SET.about(), "repository": repository, "revision": revision}
         get = hub_get(repository, revision, endpoint=endpoint)
         found += collect(files, Path(folder) / part, about=about, get=get, progress=progress)
+        name, sha256 = DESIGNS[part]
+        table = RemoteFile(f"metadata/{name}", f"{raw}/data/metadata/{name}", checksum=f"sha256:{sha256}")
+        found += collect([table], Path(folder) / part, about=about, progress=progress)
     return found
 
 
@@ -235,26 +223,6 @@ def _parquet(folder: Path, name: str) -> list[Path]:
     raise DataError(
         f"the folder holds no parquet file of {name}: 'causalfm data get pathorob FOLDER' puts them into {name}/data/."
     )
-
-
-def _read_without_images(path: Path) -> tuple[pd.DataFrame, list[int]]:
-    import pyarrow.parquet as pq
-
-    with reading(path), pq.ParquetFile(path) as file:
-        names = [name for name in file.schema_arrow.names if name != "image"]
-        has_images = "image" in file.schema_arrow.names
-        table = to_frame(file.read(columns=names))
-        sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-    if not has_images:
-        raise DataError(f"{path.name!r} has no column 'image': is it a metadata table? Columns: {', '.join(names)}.")
-    return table_of(path, STORED, table), sizes
-
-
-def _images(path: Path, group: int) -> object:
-    import pyarrow.parquet as pq
-
-    with reading(path), pq.ParquetFile(path) as file:
-        return file.read_row_group(group, columns=["image"]).column("image").combine_chunks().field("bytes")
 
 
 def _design(metadata: str | Path, subset: str | None) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from causalfm.datasets.collecting import collect
 from causalfm.datasets.fetching import Progress
 from causalfm.datasets.public_set import PublicSet
 from causalfm.datasets.set_tables import existing_folder
-from causalfm.datasets.unpacking import unpack
+from causalfm.datasets.unpacking import unpack_new
 from causalfm.datasets.zenodo import API, record_files
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
@@ -116,7 +116,7 @@ def download(
         Address of Zenodo.
     """
     found = collect(record_files(RECORD, [ARCHIVE], api=api), folder, about=SET.about(), progress=progress)
-    return unpack(found[0], Path(folder), limit=MOST)
+    return unpack_new(found, Path(folder), limit=MOST)
 
 
 def _refuse_incomplete(table: pd.DataFrame) -> None:

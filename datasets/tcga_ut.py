@@ -12,7 +12,7 @@ from causalfm.datasets.collecting import collect
 from causalfm.datasets.fetching import Progress
 from causalfm.datasets.public_set import PublicSet, agree, chosen
 from causalfm.datasets.set_tables import existing_folder
-from causalfm.datasets.unpacking import unpack
+from causalfm.datasets.unpacking import unpack_new
 from causalfm.datasets.zenodo import API, record_files
 from causalfm.errors import DataError, positions
 from causalfm.graph import CausalGraph
@@ -139,4 +139,4 @@ def download(
     files = [f for f in record_files(RECORD, names, api=api) if f.name.endswith(".zip")]
     root = Path(folder)
     archives = collect(files, root, about=SET.about(), progress=progress)
-    return [top for path in archives if not (root / path.stem).exists() for top in unpack(path, root, limit=MOST)]
+    return unpack_new(archives, root, limit=MOST)

@@ -6,12 +6,13 @@ import shutil
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from uuid import uuid4
 
-from causalfm.datasets.fetching import in_words, refuse_full_disk
+from causalfm.datasets.checksum_lock import read_lock, write_lock
+from causalfm.datasets.disk_room import in_words, refuse_full_disk
 from causalfm.errors import DataError
 from causalfm.formats.durable import settle_name
 from causalfm.formats.member_names import leaves
@@ -27,6 +28,32 @@ class _Member(NamedTuple):
     plain: bool  # a file, neither link nor device
     folder: bool
     content: Any  # callable that opens it
+
+
+def unpack_new(archives: Sequence[Path], folder: Path, *, limit: int) -> list[Path]:
+    """Unpack the archives of a folder that were not unpacked yet; the lock remembers which, by their SHA-256.
+
+    Parameters
+    ----------
+    archives
+        That :func:`causalfm.datasets.collecting.collect` brought into ``folder``.
+    folder, limit
+        As in :func:`unpack`, for each archive.
+
+    Returns
+    -------
+    list of Path
+        The uppermost entries that appeared now.
+    """
+    found: list[Path] = []
+    for archive in archives:
+        lock = read_lock(folder)
+        content = lock["files"][archive.relative_to(folder).as_posix()]["sha256"]
+        if content in lock.get("unpacked", []):
+            continue
+        found += unpack(archive, folder, limit=limit)
+        write_lock(folder, {**lock, "unpacked": [*lock.get("unpacked", []), content]})
+    return found
 
 
 def unpack(archive: Path, folder: Path, *, limit: int) -> list[Path]:

@@ -10,7 +10,7 @@ from causalfm.datasets.collecting import collect
 from causalfm.datasets.fetching import Progress, RemoteFile
 from causalfm.datasets.public_set import PublicSet
 from causalfm.datasets.set_tables import as_text, existing_file, existing_folder, refuse_gaps, refuse_repeated, table_of
-from causalfm.datasets.unpacking import unpack
+from causalfm.datasets.unpacking import unpack_new
 from causalfm.errors import DataError, positions
 from causalfm.graph import CausalGraph
 
@@ -103,11 +103,11 @@ def download(
     Raises
     ------
     DataError
-        See :func:`causalfm.datasets.collecting.collect` and :func:`causalfm.datasets.unpacking.unpack`.
+        See :func:`causalfm.datasets.collecting.collect` and :func:`causalfm.datasets.unpacking.unpack_new`.
     """
     archive = RemoteFile(ARCHIVE.name, ARCHIVE.url, ARCHIVE.size, ARCHIVE.checksum, hosts)
     found = collect([archive], folder, about=SET.about(), progress=progress)
-    return unpack(found[0], Path(folder), limit=MOST)
+    return unpack_new(found, Path(folder), limit=MOST)
 
 
 def _coded(table: pd.DataFrame, column: str, names: dict[int, str]) -> pd.Series:

@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Collection
 
-from causalfm.datasets.fetching import RemoteFile, read_text
+from causalfm.datasets.fetching import RemoteFile
+from causalfm.datasets.web_answers import read_text
 from causalfm.errors import DataError
 
 API = "https://zenodo.org/api"

@@ -8,10 +8,10 @@ from collections import namedtuple
 import pytest
 from file_server import serving
 
-from causalfm.datasets import fetching
+from causalfm.datasets import disk_room, fetching
 from causalfm.datasets.checksum_lock import LOCK, changed, read_lock
 from causalfm.datasets.collecting import collect
-from causalfm.datasets.fetching import RemoteFile, fetch, in_words
+from causalfm.datasets.fetching import RemoteFile, fetch
 from causalfm.datasets.hugging_face import hub_files, hub_get, newest_commit
 from causalfm.datasets.zenodo import record_files
 from causalfm.errors import DataError
@@ -129,7 +129,7 @@ def test_a_file_of_unknown_origin_is_neither_used_nor_lost(site, tmp_path):
 def test_a_full_disk_is_noticed_before_and_during(site, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     with monkeypatch.context() as patched:
-        patched.setattr(shutil, "disk_usage", lambda _: usage(1, 1, fetching.RESERVE + 9000))
+        patched.setattr(shutil, "disk_usage", lambda _: usage(1, 1, disk_room.RESERVE + 9000))
         with pytest.raises(DataError, match=r"needs 10.2 kB and the disk has"):
             bring(site, tmp_path, size=len(CONTENT))
     assert site.asked == []
@@ -168,6 +168,13 @@ def test_names_that_leave_the_folder_are_refused(site, tmp_path, name):
     assert site.asked == []
 
 
+def test_listings_that_name_a_file_twice_or_the_lock_are_refused(site, tmp_path):
+    twice = [RemoteFile(name, site.add("/x.bin", CONTENT)) for name in ("a", "a")]
+    for files in (twice, [RemoteFile(LOCK, twice[0].url)]):
+        with pytest.raises(DataError, match=r"two files of one name, or a causalfm-lock.json"):
+            collect(files, tmp_path, about=ABOUT)
+
+
 def test_another_size_than_published_is_refused_at_once(site, tmp_path):
     with pytest.raises(DataError, match="offers 10240 bytes, and 10000 were published"):
         bring(site, tmp_path, size=10000)
@@ -204,4 +211,9 @@ def test_the_hub_is_asked_at_one_commit(site, tmp_path):
 
 
 def test_sizes_are_written_as_people_read_them():
-    assert [in_words(n) for n in (0, 999, 1000, 10_658_709_504)] == ["0 bytes", "999 bytes", "1 kB", "10.7 GB"]
+    assert [disk_room.in_words(n) for n in (0, 999, 1000, 10_658_709_504)] == [
+        "0 bytes",
+        "999 bytes",
+        "1 kB",
+        "10.7 GB",
+    ]

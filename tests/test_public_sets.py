@@ -1,5 +1,6 @@
 """Loaders of public data sets, on miniatures in the true layout: what they read, declare, and refuse."""
 
+import hashlib
 import json
 import pickle
 import sys
@@ -23,12 +24,14 @@ from causalfm.datasets import (
     plism,
     public_sets,
     scorpion,
+    tcga_hipt,
     tcga_ut,
     wilds_camelyon17,
 )
 from causalfm.datasets.public_set import agree
 from causalfm.errors import DataError
 from causalfm.extraction import open_images
+from experiments import data_page
 
 
 def seen(images):
@@ -63,6 +66,14 @@ def test_pathorob_goes_straight_into_extract(tmp_path):
     patches = pathorob.images(miniatures.pathorob(tmp_path), "camelyon")
     cohort = cfm.extract(patches, "efficientnet-lite0", weights="random", batch_size=12)
     assert cohort.obs["biological_class"].tolist() == patches.obs["biological_class"].tolist()
+
+
+def test_where_takes_no_column_or_level_that_is_not_there(tmp_path):
+    patches = pathorob.images(miniatures.pathorob(tmp_path), "camelyon")
+    with pytest.raises(DataError, match=r"no column 'scanner': choose from subset, slide_id"):
+        patches.where(scanner="AT2")
+    with pytest.raises(DataError, match=r"no image is left"):
+        patches.where(medical_center="RUMC").where(slide_id="test_035", biological_class="normal").where(patch_id=[])
 
 
 def test_pathorob_designs_and_features(tmp_path):
@@ -300,6 +311,13 @@ def test_chest_tables_that_do_not_fit_are_named(tmp_path):
         mimic_cxr.images(tmp_path)
 
 
+def test_codes_of_tcga_meet_one_project_and_have_one_institution(data_dir):
+    table = tcga_hipt.load(data_dir).obs.dropna(subset=["center"])
+    by_code = table.groupby("tss")[["project_id", "center"]].nunique()
+    assert len(by_code) == 543
+    assert by_code.max().tolist() == [1, 1]  # what the card says of sites=None, and what it offers as sites=
+
+
 def test_terms_are_accepted_in_words():
     for module in (tcga_ut, abide, pathorob):
         with pytest.raises(DataError, match="say so with accept="):
@@ -329,7 +347,8 @@ def zipped(folder, path):
 def test_archives_of_zenodo_arrive_ready_to_load(site, tmp_path):
     content = zipped(miniatures.scorpion(tmp_path / "s"), tmp_path / "s.zip")
     site.zenodo(scorpion.RECORD, **{scorpion.ARCHIVE: content})
-    scorpion.download(tmp_path / "a", api=site.url)
+    assert len(scorpion.download(tmp_path / "a", api=site.url)) == 1
+    assert scorpion.download(tmp_path / "a", api=site.url) == [], "neither fetched nor unpacked again"
     assert len(scorpion.images(tmp_path / "a")) == 20
     lungs = miniatures.tcga_ut(tmp_path / "t")
     for cancer in ("Lung_adenocarcinoma", "Lung_squamous_cell_carcinoma"):
@@ -358,7 +377,13 @@ def test_the_hub_sets_arrive_at_pinned_or_locked_commits(site, tmp_path, monkeyp
     miniatures.pathorob(tmp_path / "p")
     files = {f"data__{p.name}": p.read_bytes() for p in sorted((tmp_path / "p" / "camelyon" / "data").iterdir())}
     site.hub("bifold-pathomics/PathoROB-camelyon", pathorob.REVISIONS["camelyon"], **files, **{"README.md": b"words"})
-    pathorob.download(tmp_path / "a", parts=["camelyon"], endpoint=site.url)
+    table = miniatures.patches_of_pathorob().to_csv(index=False).encode()
+    site.add("/data/metadata/camelyon.csv", table)
+    where = {"endpoint": site.url, "raw": site.url}
+    with pytest.raises(DataError, match=r"metadata/camelyon.csv: the sha256 of what arrived"):
+        pathorob.download(tmp_path / "a", parts=["camelyon"], **where)
+    monkeypatch.setitem(pathorob.DESIGNS, "camelyon", ("camelyon.csv", hashlib.sha256(table).hexdigest()))
+    pathorob.download(tmp_path / "a", parts=["camelyon"], **where)
     assert len(pathorob.images(tmp_path / "a", "camelyon")) == 12
     with pytest.raises(DataError, match="say so with accept="):
         pathorob.download(tmp_path / "a", endpoint=site.url)
@@ -425,3 +450,13 @@ def test_the_command_line_lists_refuses_and_checks(tmp_path, monkeypatch, capsys
     (tmp_path / "a" / scorpion.ARCHIVE).write_bytes(b"")
     code, text = run("check", tmp_path / "a")
     assert (code, "SCORPION_dataset.zip: missing, or not as recorded" in text) == (2, True)
+
+
+def test_the_page_on_data_is_what_the_loaders_and_cards_say():
+    assert data_page.PAGE.read_text("utf-8") == data_page.page()
+    for name in public_sets.NAMES:
+        card = (data_page.CARDS / f"{name}.md").read_text("utf-8")
+        credentialed = public_sets.module_of(name).SET.apply_at
+        missing = [title for title in data_page.SECTIONS if f"**{title}.**" not in card]
+        assert missing == [], f"{name}.md lacks {missing}"
+        assert not credentialed or credentialed.removeprefix("https://") in card
