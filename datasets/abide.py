@@ -158,7 +158,7 @@ def _participants(
     table = table_of(path, COLUMNS)[list(COLUMNS)]
     refuse_repeated(table, ["SUB_ID"], path.name)
     known = tuple(sorted(table["SITE_ID"].astype(str).unique()))
-    table = table[table["SITE_ID"].astype(str).isin(chosen(None if sites is None else list(sites), known))]
+    table = table[table["SITE_ID"].astype(str).isin(chosen(sites, known))]
     left_out = {"without a preprocessed series": int((table["FILE_ID"] == NO_FILE).sum())}
     table = table[table["FILE_ID"] != NO_FILE]
     if max_motion is not None:
@@ -214,7 +214,8 @@ def _connectivity(series: np.ndarray) -> np.ndarray:
     upper = correlation[np.triu_indices(len(correlation), 1)]
     if (np.abs(upper) >= 1).any():
         raise DataError("two regions have the same series: Fisher's z of a correlation of 1 is infinite.")
-    return np.arctanh(upper)
+    z: np.ndarray = np.arctanh(upper)
+    return z
 
 
 def _described(table: pd.DataFrame) -> pd.DataFrame:

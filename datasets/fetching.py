@@ -165,5 +165,5 @@ def _total(answer: Any, done: int, remote: RemoteFile) -> int | None:
 
 def _validator(answer: Any) -> str:
     """Return what tells this file from a later one of the same address: a strong ETag, else the time of change."""
-    tag = answer.headers.get("ETag", "")
-    return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
+    tag = str(answer.headers.get("ETag", ""))
+    return tag if tag.startswith('"') else str(answer.headers.get("Last-Modified", ""))

@@ -116,7 +116,7 @@ def images(
     check_whole(side, "side", 8)
     domains = _domains(existing_file(root, DOMAINS, SET.name))
     for column, wanted in (("tumour", tumours), ("origin", origins)):
-        keep = chosen(None if wanted is None else list(wanted), tuple(sorted(domains[column].unique())))
+        keep = chosen(wanted, tuple(sorted(domains[column].unique())))
         domains = domains[domains[column].isin(keep)]
     cells = _cells(_database(existing_file(root, DATABASE, SET.name)))
     obs = cells.merge(domains, on="case", how="inner", validate="many_to_one")
@@ -160,7 +160,7 @@ def download(
     root = Path(folder)
     collect(tables, root, about=SET.about(), progress=progress)
     domains = _domains(root / DOMAINS)
-    keep = chosen(None if parts is None else list(parts), tuple(sorted(domains["tumour"].unique())))
+    keep = chosen(parts, tuple(sorted(domains["tumour"].unique())))
     wanted = {f"{int(case):03d}.tiff" for case in domains["case"][domains["tumour"].isin(keep)]}
     with reading(root / LISTING):
         listed = {name: number for number, name in _LISTED.findall((root / LISTING).read_text("utf-8"))}

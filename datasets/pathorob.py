@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,6 @@ from causalfm.datasets.set_tables import existing_file, existing_folder, refuse_
 from causalfm.errors import DataError, positions
 from causalfm.graph import CausalGraph
 from causalfm.tables import reading
-
-if TYPE_CHECKING:
-    pass
 
 Name = Literal["camelyon", "tcga", "tolkach_esca"]
 
@@ -151,14 +148,14 @@ def load(features: str | Path, metadata: str | Path, name: Name, *, subset: str 
     """
     table = _design(metadata, subset)
     folder = existing_folder(features, "PathoROB's features")
-    rows: dict[int, np.ndarray] = {}
+    rows: dict[Any, np.ndarray] = {}
     for centre, part in table.groupby("medical_center", sort=False):
         file = existing_file(folder, f"{str(centre).replace(' ', '_')}.npz", "pathorob")
         ids = part["slide_id"].astype(str) + "-" + part["patch_id"].astype(str)
         with reading(file), file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             if absent := part.index[~ids.isin(arrays.files)].tolist():
                 raise DataError(f"{file.name!r} has no embedding for {positions(absent)} of the table.")
-            rows |= {int(i): np.asarray(arrays[key], dtype=np.float32).reshape(-1) for i, key in ids.items()}
+            rows |= {i: np.asarray(arrays[key], dtype=np.float32).reshape(-1) for i, key in ids.items()}
     obs = table.assign(patient=_patients(table, _known(name)))
     info = {"dataset": f"PathoROB {name}", "licence": SET.licence, "source": SET.source}
     return Cohort(np.stack([rows[i] for i in range(len(obs))]), obs, info)

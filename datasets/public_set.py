@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from causalfm.errors import DataError
@@ -81,7 +82,7 @@ def agree(data: PublicSet, accept: str | None) -> None:
         )
 
 
-def chosen(parts: list[str] | tuple[str, ...] | None, known: tuple[str, ...]) -> tuple[str, ...]:
+def chosen(parts: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
     """Return the parts asked for, or all.
 
     Raises

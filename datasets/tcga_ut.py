@@ -85,7 +85,7 @@ def images(
         )
     files = [
         path
-        for cancer in chosen(None if cancers is None else list(cancers), tuple(there))
+        for cancer in chosen(cancers, tuple(there))
         for path in sorted((root / cancer / str(resolution)).glob("*/*.jpg"))
     ]
     found = [_SLIDE.fullmatch(path.parent.name) for path in files]
