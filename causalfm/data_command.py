@@ -46,16 +46,18 @@ def get(
 @app.command()
 def check(folder: Annotated[Path, typer.Argument(help="Folder that 'causalfm data get' filled.")]) -> None:
     """Compare the files of a folder with the checksums recorded in it. Exit code 0: unchanged, 2: not."""
-    from causalfm.datasets.checksum_lock import LOCK, changed
+    from causalfm.datasets.checksum_lock import LOCK, changed, read_lock
 
     locks = sorted(folder.rglob(LOCK)) if folder.is_dir() else []
     if not locks:
         raise DataError(f"there is no {LOCK} in the folder: nothing was fetched into it by causalfm.")
-    odd = [name for lock in locks for name in changed(lock.parent)]
+    total = sum(len(read_lock(lock.parent)["files"]) for lock in locks)
+    odd = sum(len(changed(lock.parent)) for lock in locks)
     if odd:
-        more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
-        raise DataError(f"{odd[0]}{more}: missing, or not as recorded. 'causalfm data get' fetches them again.")
-    typer.echo("Every file is as it was recorded.")
+        raise DataError(
+            f"{odd} of {total} files are missing or not as recorded: 'causalfm data get' fetches them again."
+        )
+    typer.echo(f"{total} files are as they were recorded.")
 
 
 class _Told:

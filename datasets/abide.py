@@ -14,7 +14,15 @@ from causalfm.cohort import Cohort
 from causalfm.datasets.collecting import collect
 from causalfm.datasets.fetching import Progress, RemoteFile
 from causalfm.datasets.public_set import PublicSet, agree, chosen
-from causalfm.datasets.set_tables import as_text, existing_file, existing_folder, refuse_gaps, refuse_repeated, table_of
+from causalfm.datasets.set_tables import (
+    as_text,
+    existing_file,
+    existing_folder,
+    refuse_gaps,
+    refuse_odd_names,
+    refuse_repeated,
+    table_of,
+)
 from causalfm.errors import DataError, positions
 from causalfm.graph import CausalGraph
 from causalfm.tables import reading
@@ -148,7 +156,10 @@ def download(
     table, _ = _participants(root / PHENOTYPES, parts, None)
     way = f"Outputs/{pipeline}/{strategy}/{atlas}"
     names = [f"{way}/{name}_{atlas}.1D" for name in table["FILE_ID"]]
-    return collect([RemoteFile(n, f"{base}/{n}") for n in names], root, about=SET.about(), progress=progress)
+    files = [
+        RemoteFile(name, f"{base}/{name}", label=f"series {i + 1} of {len(names)}") for i, name in enumerate(names)
+    ]
+    return collect(files, root, about=SET.about(), progress=progress)
 
 
 def _participants(
@@ -167,6 +178,7 @@ def _participants(
         table = table[~moved]
     if table.empty:
         raise DataError("no participant is left after this selection: widen it.")
+    refuse_odd_names(table["FILE_ID"], "[0-9A-Za-z_]+", path.name)
     refuse_gaps(table.reset_index(drop=True), [c for c in COLUMNS if c != "func_mean_fd"], path.name)
     return table.reset_index(drop=True), left_out
 

@@ -89,7 +89,7 @@ def _adopted(remote: RemoteFile, path: Path) -> dict[str, Any]:
     found = digests(path, {"sha256", kind}) if kind else {}
     if not kind or found[kind] != published:
         what = f"with another {kind} than the source publishes" if kind else "without a record of where it came from"
-        raise DataError(f"{remote.name} is in the folder already, {what}: move it away, or choose another folder.")
+        raise DataError(f"{remote.said} is in the folder already, {what}: move it away, or choose another folder.")
     return _facts(remote, path, found["sha256"])
 
 
@@ -103,7 +103,7 @@ def _checked(remote: RemoteFile, path: Path, locked: dict[str, Any] | None) -> d
         if found[algorithm] != expected:
             path.unlink()
             raise DataError(
-                f"{remote.name}: the {algorithm} of what arrived is {found[algorithm]}, and {expected} {who}. It was "
+                f"{remote.said}: the {algorithm} of what arrived is {found[algorithm]}, and {expected} {who}. It was "
                 "damaged on the way, or the source was exchanged: it is not kept. Try again; if it stays so, ask the "
                 "source."
             )

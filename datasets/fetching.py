@@ -38,6 +38,8 @@ class RemoteFile:
         ``"md5:..."`` or ``"sha256:..."`` as published, or None.
     hosts
         Hosts beside that of the address which may take over by redirection; ``".example.org"`` means all below it.
+    label
+        What to call the file where its name is a participant: a position, such as ``"series 3 of 40"``.
     """
 
     name: str
@@ -45,6 +47,12 @@ class RemoteFile:
     size: int | None = None
     checksum: str | None = None
     hosts: tuple[str, ...] = ()
+    label: str = ""
+
+    @property
+    def said(self) -> str:
+        """What messages call the file."""
+        return self.label or self.name
 
 
 def fetch(remote: RemoteFile, folder: Path, progress: Progress | None = None) -> Path:
@@ -84,7 +92,7 @@ def fetch(remote: RemoteFile, folder: Path, progress: Progress | None = None) ->
         except CutError as error:
             reason = str(error)
     raise DataError(
-        f"{remote.name}: {reason}, after {ATTEMPTS} attempts. What has arrived is kept: the same call goes on from "
+        f"{remote.said}: {reason}, after {ATTEMPTS} attempts. What has arrived is kept: the same call goes on from "
         "there."
     )
 
@@ -112,9 +120,9 @@ def _receive(remote: RemoteFile, part: Path, progress: Progress | None) -> None:
             if answer.status != 206 or not answer.headers.get("Content-Range", "").startswith(f"bytes {done}-"):
                 done = 0  # another file than the one that was begun, or a server that sends files as a whole only
             total = _total(answer, done, remote)
-            refuse_full_disk(part.parent, max(0, (total or remote.size or 0) - done), remote.name)
+            refuse_full_disk(part.parent, max(0, (total or remote.size or 0) - done), remote.said)
             mark.write_text(_validator(answer), "utf-8")
-            done = _write(answer, part, done, total, lambda n: progress and progress(remote.name, n, total or 0))
+            done = _write(answer, part, done, total, lambda n: progress and progress(remote.said, n, total or 0))
     except NothingLeftError as error:
         if str(error) == f"bytes */{done}":
             return  # it was complete, and the process ended before it was checked
@@ -125,7 +133,7 @@ def _receive(remote: RemoteFile, part: Path, progress: Progress | None) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(
-                f"{remote.name}: the disk is full. What has arrived is kept: make room, and the same call goes on."
+                f"{remote.said}: the disk is full. What has arrived is kept: make room, and the same call goes on."
             ) from None
         raise
     if total is not None and done < total:
@@ -138,7 +146,7 @@ def _write(answer: Any, part: Path, done: int, total: int | None, told: Callable
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise DataError(
-                f"another download is writing {part.name}: wait for it, or choose another folder."
+                "another download is writing the same file: wait for it, or choose another folder."
             ) from None
         file.seek(done)
         file.truncate()
@@ -156,7 +164,7 @@ def _total(answer: Any, done: int, remote: RemoteFile) -> int | None:
     total = None if length is None else done + int(length)
     if total is not None and remote.size is not None and total != remote.size:
         raise DataError(
-            f"{remote.name}: the server offers {total} bytes, and {remote.size} were published: the file was "
+            f"{remote.said}: the server offers {total} bytes, and {remote.size} were published: the file was "
             "exchanged, or "
             "the answer is an error page."
         )

@@ -121,12 +121,11 @@ def images(
     cells = _cells(_database(existing_file(root, DATABASE, SET.name)))
     obs = cells.merge(domains, on="case", how="inner", validate="many_to_one")
     place = root / "images" if (root / "images").is_dir() else root
-    if absent := [name for name in sorted(obs["file"].unique()) if not (place / name).is_file()]:
-        raise DataError(
-            f"{len(absent)} regions are not in the folder (the first is {absent[0]}): fetch them, or select tumours= "
-            "that are "
-            "there."
-        )
+    there = {name: (place / name).is_file() for name in obs["file"].unique()}
+    if not all(there.values()):
+        lost = obs[~obs["file"].map(there)].groupby("tumour")["file"].nunique()
+        counts = ", ".join(f"{count} of {tumour}" for tumour, count in lost.items())
+        raise DataError(f"regions are not in the folder ({counts}): fetch them, or select tumours= that are complete.")
     return Figures(place.absolute(), side, obs.astype({"case": object}))
 
 
@@ -164,9 +163,12 @@ def download(
     wanted = {f"{int(case):03d}.tiff" for case in domains["case"][domains["tumour"].isin(keep)]}
     with reading(root / LISTING):
         listed = {name: number for number, name in _LISTED.findall((root / LISTING).read_text("utf-8"))}
-    if absent := sorted(wanted - set(listed)):
-        raise DataError(f"{LISTING} lists no address for {len(absent)} regions, the first {absent[0]}: see the card.")
-    files = [RemoteFile(name, f"{figshare}/{listed[name]}", hosts=hosts) for name in sorted(wanted)]
+    if absent := wanted - set(listed):
+        raise DataError(f"{LISTING} lists no address for {len(absent)} regions: see the card.")
+    files = [
+        RemoteFile(name, f"{figshare}/{listed[name]}", hosts=hosts, label=f"region {i + 1} of {len(wanted)}")
+        for i, name in enumerate(sorted(wanted))
+    ]
     return collect(files, root, about=SET.about(), progress=progress)
 
 

@@ -8,7 +8,14 @@ import pandas as pd
 
 from causalfm.datasets.chest_findings import FINDINGS, findings_graph, in_words, only_frontal, refuse_absent
 from causalfm.datasets.public_set import PublicSet, agree
-from causalfm.datasets.set_tables import as_text, existing_folder, refuse_gaps, refuse_repeated, table_of
+from causalfm.datasets.set_tables import (
+    as_text,
+    existing_folder,
+    refuse_gaps,
+    refuse_odd_names,
+    refuse_repeated,
+    table_of,
+)
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 
@@ -62,6 +69,8 @@ def images(folder: str | Path, *, frontal: bool = True) -> pd.DataFrame:
     labels = table_of(_file(root, LABELS), (*KEYS, *FINDINGS))
     refuse_gaps(metadata, ("dicom_id", *KEYS), METADATA)
     refuse_repeated(metadata, ["dicom_id"], METADATA)
+    for column, pattern in (("dicom_id", "[0-9A-Za-z-]+"), *((key, r"\d+") for key in KEYS)):
+        refuse_odd_names(as_text(metadata[column]), pattern, METADATA)
     refuse_repeated(labels, ["study_id"], LABELS)
     words = pd.concat([labels[["study_id"]], in_words(labels, LABELS)], axis=1)
     table = only_frontal(metadata[list(COLUMNS)], "ViewPosition", frontal)

@@ -78,7 +78,7 @@ def agree(data: PublicSet, accept: str | None) -> None:
         raise DataError(
             f"{data.title} comes under {data.licence} ({data.terms}), which restricts its use. If you have read and "
             "accept "
-            f"it, say so with accept={data.licence!r}."
+            f"it, say so: accept={data.licence!r}, or --accept {data.licence!r} on the command line."
         )
 
 

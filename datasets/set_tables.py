@@ -105,6 +105,22 @@ def refuse_gaps(table: pd.DataFrame, columns: Sequence[str], name: str) -> None:
             raise DataError(f"{name}: column {column!r} is empty in {len(where)} rows ({positions(where)}).")
 
 
+def refuse_odd_names(column: pd.Series, pattern: str, name: str) -> None:
+    """Refuse values that are not of the form that files of this set are named by: they become parts of paths.
+
+    Raises
+    ------
+    DataError
+        The column and the positions of the rows, without the values.
+    """
+    where = np.flatnonzero(~column.astype(str).str.fullmatch(pattern)).tolist()
+    if where:
+        raise DataError(
+            f"{name}: column {column.name!r} has {len(where)} values that name no file of this set "
+            f"({positions(where)})."
+        )
+
+
 def as_text(column: pd.Series) -> pd.Series:
     """Return a column as plain text, numbers without a decimal point: it holds names, not quantities."""
     values = [f"{v:.0f}" if isinstance(v, float) and v.is_integer() else str(v) for v in column]

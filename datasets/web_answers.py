@@ -35,7 +35,8 @@ def read_text(url: str, hosts: tuple[str, ...] = (), limit: int = 2**25) -> str:
         with opened(url, hosts, {}) as answer:
             content: bytes = answer.read(limit + 1)
     except (CutError, http.client.HTTPException, OSError) as error:
-        raise DataError(f"{host_of(url)} does not answer ({type(error).__name__}): is there a network?") from None
+        reason = str(error) if isinstance(error, CutError) else f"{host_of(url)} broke off ({type(error).__name__})"
+        raise DataError(f"{reason}: is there a network?") from None
     if len(content) > limit:
         raise DataError(f"{host_of(url)} answers with more than {limit} bytes, where a short list was expected.")
     try:

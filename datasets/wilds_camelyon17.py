@@ -9,7 +9,15 @@ import pandas as pd
 from causalfm.datasets.collecting import collect
 from causalfm.datasets.fetching import Progress, RemoteFile
 from causalfm.datasets.public_set import PublicSet
-from causalfm.datasets.set_tables import as_text, existing_file, existing_folder, refuse_gaps, refuse_repeated, table_of
+from causalfm.datasets.set_tables import (
+    as_text,
+    existing_file,
+    existing_folder,
+    refuse_gaps,
+    refuse_odd_names,
+    refuse_repeated,
+    table_of,
+)
 from causalfm.datasets.unpacking import unpack_new
 from causalfm.errors import DataError, positions
 from causalfm.graph import CausalGraph
@@ -67,6 +75,8 @@ def images(folder: str | Path) -> pd.DataFrame:
     refuse_gaps(table, COLUMNS, METADATA)
     for column in ("node", "x_coord", "y_coord", "center", "slide"):
         table[column] = as_text(table[column])
+        refuse_odd_names(table[column], r"\d+", METADATA)
+    refuse_odd_names(as_text(table["patient"]), r"\d+", METADATA)
     table["patient"] = as_text(table["patient"]).str.zfill(3)
     refuse_repeated(table, ("patient", "node", "x_coord", "y_coord"), METADATA)
     held_out = table["center"].map({str(k): v for k, v in HELD_OUT.items()})

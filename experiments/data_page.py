@@ -32,7 +32,8 @@ audit = cfm.audit(cohort, scorpion.graph())
 
 `images(folder)` gives what `cfm.extract` takes, with the table of the images: a manifest of paths, or the images inside
 the files of the set. `load(folder)` gives a cohort where the set comes as numbers, or where the authors' own scripts
-have extracted features. `graph()` gives the roles; what is not measured is said in the card.
+have extracted features. `graph()` gives the roles; what is not measured is said in the card. Where the same tissue was
+seen by several scanners (PLISM, SCORPION), `cfm.metrics.paired_similarity` and `paired_retrieval` compare the views.
 
 """
 

@@ -148,7 +148,7 @@ def abide(folder, n=6, regions=5, layout="Outputs/cpac/nofilt_noglobal/rois_cc20
         site = ("PITT", "NYU")[i % 2]
         name = f"{'Pitt' if site == 'PITT' else site}_{51000 + i:07d}"
         who = f"{i + 1},{i + 2},{51000 + i},{i},{51000 + i}"
-        lines.append(f"{who},{site},{name},{1 + i // 3},1,{12 + i}.5,{1 + i % 2},0.{i}")
+        lines.append(f"{who},{site},{name},{1 + i // 3 % 2},1,{12 + i}.5,{1 + i % 2},0.{i}")
         series = rng.standard_normal((20, regions))
         body = "\t".join(f"#{j + 1}" for j in range(regions)) + "\n"
         body += "\n".join("\t".join(f"{v:.6f}" for v in row) for row in series)

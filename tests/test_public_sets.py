@@ -131,6 +131,7 @@ def test_camelyon17(tmp_path):
         ("3329,21792,1", "3328,21792,1", r"2 rows repeat the patient and node and x_coord and y_coord .*rows 0, 1"),
         ("3329,21792,1", "3329,21792,7", r"column 'tumor' has codes beside \[0, 1\] \(row 1\)"),
         ("1,004,", "1,,", r"column 'patient' is empty in 1 rows \(row 1\)"),
+        ("1,004,", "1,../../004,", r"column 'patient' has 1 values that name no file of this set \(row 1\)"),
     ):
         (tmp_path / "metadata.csv").write_text(text.replace(old, new))
         with pytest.raises(DataError, match=words):
@@ -201,7 +202,7 @@ def test_midogpp(tmp_path):
     with pytest.raises(DataError, match=r"parts has no 'canine lymphoma'"):
         midogpp.images(tmp_path, tumours=["canine lymphoma"])
     (tmp_path / "350.tiff").unlink()
-    with pytest.raises(DataError, match=r"1 regions are not in the folder \(the first is 350.tiff\)"):
+    with pytest.raises(DataError, match=r"regions are not in the folder \(1 of human neuroendocrine tumor\)"):
         midogpp.images(tmp_path)
     database = json.loads((tmp_path / "MIDOG++.json").read_text())
     database["images"][0]["file_name"] = "../../etc/passwd"
@@ -263,6 +264,9 @@ def test_abide_says_which_series_it_cannot_use(tmp_path):
     with pytest.raises(DataError, match=r"1 of 6 participants have no series \(row 1 of those selected\)"):
         abide.load(tmp_path)
     text = (tmp_path / abide.PHENOTYPES).read_text()
+    (tmp_path / abide.PHENOTYPES).write_text(text.replace("NYU_0051001", "../NYU_0051001"))
+    with pytest.raises(DataError, match=r"column 'FILE_ID' has 1 values that name no file of this set"):
+        abide.load(tmp_path)
     (tmp_path / abide.PHENOTYPES).write_text(text.replace("51001,1,51001", "51000,1,51001"))
     with pytest.raises(DataError, match=r"2 rows repeat the SUB_ID of another \(rows 1, 2\)"):
         abide.load(tmp_path)
@@ -320,7 +324,7 @@ def test_codes_of_tcga_meet_one_project_and_have_one_institution(data_dir):
 
 def test_terms_are_accepted_in_words():
     for module in (tcga_ut, abide, pathorob):
-        with pytest.raises(DataError, match="say so with accept="):
+        with pytest.raises(DataError, match="say so: accept="):
             agree(module.SET, "yes")
         agree(module.SET, module.SET.licence.upper())
     for module in (mimic_cxr, chexpert):
@@ -385,7 +389,7 @@ def test_the_hub_sets_arrive_at_pinned_or_locked_commits(site, tmp_path, monkeyp
     monkeypatch.setitem(pathorob.DESIGNS, "camelyon", ("camelyon.csv", hashlib.sha256(table).hexdigest()))
     pathorob.download(tmp_path / "a", parts=["camelyon"], **where)
     assert len(pathorob.images(tmp_path / "a", "camelyon")) == 12
-    with pytest.raises(DataError, match="say so with accept="):
+    with pytest.raises(DataError, match="say so: accept="):
         pathorob.download(tmp_path / "a", endpoint=site.url)
     (tmp_path / "h").mkdir()
     slides = {p.name: p.read_bytes() for p in sorted(miniatures.plism(tmp_path / "h").iterdir())}
@@ -419,7 +423,9 @@ def test_abide_comes_participant_by_participant(site, tmp_path):
     for path in whole.rglob("*"):
         if path.is_file():
             site.add(f"/{path.relative_to(whole).as_posix()}", path.read_bytes())
-    abide.download(tmp_path / "a", parts=["NYU"], accept="non-commercial research use", base=site.url)
+    seen, terms = [], {"accept": "non-commercial research use", "base": site.url}
+    abide.download(tmp_path / "a", parts=["NYU"], progress=lambda *p: seen.append(p[0]), **terms)
+    assert set(seen) == {abide.PHENOTYPES, *(f"series {i} of 3" for i in (1, 2, 3))}, "names of files are participants"
     assert len(abide.load(tmp_path / "a", sites=["NYU"])) == 3
 
 
@@ -449,7 +455,7 @@ def test_the_command_line_lists_refuses_and_checks(tmp_path, monkeypatch, capsys
     assert run("check", tmp_path / "a")[0] == 0
     (tmp_path / "a" / scorpion.ARCHIVE).write_bytes(b"")
     code, text = run("check", tmp_path / "a")
-    assert (code, "SCORPION_dataset.zip: missing, or not as recorded" in text) == (2, True)
+    assert (code, "1 of 1 files are missing or not as recorded" in text) == (2, True)
 
 
 def test_the_page_on_data_is_what_the_loaders_and_cards_say():
