@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import http.client
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,8 +93,7 @@ def fetch(remote: RemoteFile, folder: Path, progress: Progress | None = None) ->
         except CutError as error:
             reason = str(error)
     raise DataError(
-        f"{remote.said}: {reason}, after {ATTEMPTS} attempts. What has arrived is kept: the same call goes on from "
-        "there."
+        f"{remote.said}: {reason}, after {ATTEMPTS} attempts. What has arrived is kept: the same call goes on."
     )
 
 
@@ -121,14 +121,13 @@ def _receive(remote: RemoteFile, part: Path, progress: Progress | None) -> None:
                 done = 0  # another file than the one that was begun, or a server that sends files as a whole only
             total = _total(answer, done, remote)
             refuse_full_disk(part.parent, max(0, (total or remote.size or 0) - done), remote.said)
-            mark.write_text(_validator(answer), "utf-8")
             done = _write(answer, part, done, total, lambda n: progress and progress(remote.said, n, total or 0))
     except NothingLeftError as error:
         if str(error) == f"bytes */{done}":
             return  # it was complete, and the process ended before it was checked
         part.unlink()
         raise CutError("the file that was begun is another one now") from None
-    except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError) as error:
         raise CutError(f"the connection broke ({type(error).__name__})") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -150,6 +149,7 @@ def _write(answer: Any, part: Path, done: int, total: int | None, told: Callable
             ) from None
         file.seek(done)
         file.truncate()
+        mark_of(part).write_text(_validator(answer), "utf-8")  # never beside bytes of another version
         while content := answer.read(CHUNK):
             done += len(content)
             if total is not None and done > total:
@@ -165,9 +165,11 @@ def _total(answer: Any, done: int, remote: RemoteFile) -> int | None:
     if total is not None and remote.size is not None and total != remote.size:
         raise DataError(
             f"{remote.said}: the server offers {total} bytes, and {remote.size} were published: the file was "
-            "exchanged, or "
-            "the answer is an error page."
+            "exchanged, or the answer is an error page."
         )
+    chunked = "chunked" in answer.headers.get("Transfer-Encoding", "")  # ends with a mark of its own
+    if total is None and remote.size is None and remote.checksum is None and not chunked:
+        raise DataError(f"{remote.said}: the server does not say how long it is, so that a cut would not be noticed.")
     return remote.size if total is None else total
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,7 @@ def _get(
 def _hub() -> Any:
     try:
         import huggingface_hub
+        import huggingface_hub.errors
     except ImportError:
         raise MissingDependencyError(
             "huggingface_hub is not installed: pip install 'causalfm[encoders]', or fetch the files by hand."
@@ -97,27 +99,20 @@ def _hub() -> Any:
     return huggingface_hub
 
 
-class _said:
-    """Turns the hub client's errors into ours."""
-
-    def __init__(self, repository: str) -> None:
-        self.repository = repository
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        from huggingface_hub import errors
-
-        spoken: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str], ...] = (
-            (errors.GatedRepoError, "needs a login with accepted terms: open its page, accept, then 'hf auth login'"),
-            (errors.RepositoryNotFoundError, "is not there, or needs a login: 'hf auth login'"),
-            (errors.RevisionNotFoundError, "has no such revision"),
-            (
-                (errors.HfHubHTTPError, OSError),
-                "cannot be reached or refuses: is there a network, and room on the disk?",
-            ),
-        )
+@contextmanager
+def _said(repository: str) -> Iterator[None]:
+    """Turn the errors of the hub's client into ours."""
+    errors = _hub().errors
+    spoken = (
+        (errors.GatedRepoError, "needs a login with accepted terms: open its page, accept, then 'hf auth login'"),
+        (errors.RepositoryNotFoundError, "is not there, or needs a login: 'hf auth login'"),
+        (errors.RevisionNotFoundError, "has no such revision"),
+        ((errors.HfHubHTTPError, OSError), "cannot be reached or refuses: is there a network, and room on the disk?"),
+    )
+    try:
+        yield
+    except Exception as error:
         for kinds, words in spoken:
             if isinstance(error, kinds):
-                raise DataError(f"{self.repository} on the Hugging Face hub {words}.") from None
+                raise DataError(f"{repository} on the Hugging Face hub {words}.") from None
+        raise

@@ -17,6 +17,7 @@ class Site:
         self.codes = []  # HTTP codes of the next answers, before anything else
         self.cuts = []
         self.ranges = True
+        self.lengths = True
         self.asked = []  # (method, path, range)
         self.headers = {}  # path: more headers
         self.url = ""
@@ -86,7 +87,10 @@ def serving():
                 self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             for name, value in {"ETag": tag, **site.headers.get(path, {})}.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content) - start))
+            if site.lengths:
+                self.send_header("Content-Length", str(len(content) - start))
+            else:
+                self.close_connection = True
             self.end_headers()
             if body:
                 cut = site.cuts.pop(0) if site.cuts else len(content)

@@ -180,6 +180,13 @@ def test_another_size_than_published_is_refused_at_once(site, tmp_path):
         bring(site, tmp_path, size=10000)
 
 
+def test_a_file_of_unknown_length_needs_a_checksum(site, tmp_path):
+    site.lengths = False
+    with pytest.raises(DataError, match=r"a/x.bin: the server does not say how long it is"):
+        bring(site, tmp_path)
+    assert bring(site, tmp_path, checksum=f"sha256:{SHA}")[0].read_bytes() == CONTENT
+
+
 def test_zenodo_lists_files_with_md5(site, tmp_path):
     site.zenodo(7, **{"b.zip": b"b", "a.zip": CONTENT})
     files = record_files(7, api=site.url)
