@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated
 
@@ -33,13 +34,19 @@ def get(
     folder: Annotated[Path, typer.Argument(help="Folder for the files; what is there and unchanged is kept.")],
     parts: Annotated[str, typer.Option(help="Parts wanted, separated by commas; default: all.")] = "",
     accept: Annotated[str, typer.Option(help="The licence, spelt as the list gives it, where it binds you.")] = "",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Host that the source may send on to; repeat for more.")
+    ] = None,
 ) -> None:
     """Fetch a set, or go on with it. Exit code 0: done and checked, 2: refused or failed."""
     from causalfm.datasets.public_sets import module_of
 
     module = module_of(name)
     typer.echo(f"{module.SET.title}, {module.SET.licence}: {module.SET.terms}")
-    module.download(folder, parts=split(parts) or None, accept=accept or None, progress=_Told())
+    if allow_host and "hosts" not in inspect.signature(module.download).parameters:
+        raise DataError(f"the source of {name} sends on to no other host: leave out --allow-host.")
+    more = {"hosts": tuple(allow_host)} if allow_host else {}
+    module.download(folder, parts=split(parts) or None, accept=accept or None, progress=_Told(), **more)
     typer.echo(f"Done: {folder.resolve()}. Roles, traps and layout: datasets/{name}.md")
 
 

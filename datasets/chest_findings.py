@@ -72,9 +72,8 @@ def only_frontal(table: pd.DataFrame, view: str, frontal: bool) -> pd.DataFrame:
     return table[table[view].isin(["AP", "PA"])].reset_index(drop=True) if frontal else table
 
 
-def refuse_absent(paths: list[Path], of: str) -> None:
+def refuse_absent(paths: pd.Series, of: str) -> None:
     """Refuse a list of images of which none is there: the folder is another one than the tables."""
-    if paths and not any(path.is_file() for path in paths[:100]):
-        raise DataError(
-            f"none of the first {min(100, len(paths))} images of {of} is there: pass the folder that holds them."
-        )
+    first = [Path(path) for path in paths[:100]]
+    if first and not any(path.is_file() for path in first):
+        raise DataError(f"none of the first {len(first)} images of {of} is there: pass the folder that holds them.")

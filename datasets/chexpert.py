@@ -68,11 +68,11 @@ def images(folder: str | Path, *, table: str = "train.csv", frontal: bool = True
     way = kept["Path"].astype(str).str.extract(_WAY)
     if odd := way.index[way[0].isna()].tolist():
         raise DataError(f"{table}: {len(odd)} paths are not VERSION/train/patientN/studyN/FILE.jpg ({positions(odd)}).")
-    paths = [root.absolute() / relative for relative in way[0]]
+    paths = f"{root.absolute()}/" + way[0]
     refuse_absent(paths, SET.title)
     out = pd.DataFrame(
         {
-            "path": list(map(str, paths)),
+            "path": paths.astype(object),
             "patient": way[1].astype(object),
             "study": (way[1] + "/" + way[2]).astype(object),
             "view": (kept["AP/PA"] if frontal else kept["AP/PA"].fillna("lateral")).astype(object),

@@ -134,7 +134,7 @@ def download(
     *,
     parts: Sequence[str] | None = None,
     accept: str | None = None,
-    hosts: tuple[str, ...] = HOSTS,
+    hosts: tuple[str, ...] = (),
     progress: Progress | None = None,
     tables: Sequence[RemoteFile] = TABLES,
     figshare: str = FIGSHARE,
@@ -150,7 +150,7 @@ def download(
     accept
         Not needed: public domain.
     hosts
-        Hosts that figshare may send on to.
+        Further hosts that figshare may send on to.
     progress
         Called with (file, bytes there, bytes in all).
     tables, figshare
@@ -166,7 +166,7 @@ def download(
     if absent := wanted - set(listed):
         raise DataError(f"{LISTING} lists no address for {len(absent)} regions: see the card.")
     files = [
-        RemoteFile(name, f"{figshare}/{listed[name]}", hosts=hosts, label=f"region {i + 1} of {len(wanted)}")
+        RemoteFile(name, f"{figshare}/{listed[name]}", hosts=(*HOSTS, *hosts), label=f"region {i + 1} of {len(wanted)}")
         for i, name in enumerate(sorted(wanted))
     ]
     return collect(files, root, about=SET.about(), progress=progress)

@@ -82,6 +82,18 @@ def agree(data: PublicSet, accept: str | None) -> None:
         )
 
 
+def refuse_parts(data: PublicSet, parts: Sequence[str] | None) -> None:
+    """Refuse parts of a set that comes as a whole.
+
+    Raises
+    ------
+    DataError
+        Any part.
+    """
+    if parts is not None:
+        raise DataError(f"{data.title} is one archive and comes as a whole: leave out parts.")
+
+
 def chosen(parts: Sequence[str] | None, known: tuple[str, ...]) -> tuple[str, ...]:
     """Return the parts asked for, or all.
 

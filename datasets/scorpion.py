@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from causalfm.datasets.collecting import collect
 from causalfm.datasets.fetching import Progress
-from causalfm.datasets.public_set import PublicSet
+from causalfm.datasets.public_set import PublicSet, refuse_parts
 from causalfm.datasets.set_tables import existing_folder
 from causalfm.datasets.unpacking import unpack_new
 from causalfm.datasets.zenodo import API, record_files
@@ -97,7 +97,7 @@ def images(folder: str | Path, *, tissue: Mapping[str, str] | None = None) -> pd
 def download(
     folder: str | Path,
     *,
-    parts: None = None,
+    parts: Sequence[str] | None = None,
     accept: str | None = None,
     progress: Progress | None = None,
     api: str = API,
@@ -108,13 +108,16 @@ def download(
     ----------
     folder
         Where ``SCORPION_dataset/`` goes.
-    parts, accept
-        Not needed: one archive; CC BY asks to name the authors, no more.
+    parts
+        Refused: the set is one archive.
+    accept
+        Not needed: CC BY asks to name the authors, no more.
     progress
         Called with (file, bytes there, bytes in all).
     api
         Address of Zenodo.
     """
+    refuse_parts(SET, parts)
     found = collect(record_files(RECORD, [ARCHIVE], api=api), folder, about=SET.about(), progress=progress)
     return unpack_new(found, Path(folder), limit=MOST)
 

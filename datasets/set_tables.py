@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -113,8 +114,9 @@ def refuse_odd_names(column: pd.Series, pattern: str, name: str) -> None:
     DataError
         The column and the positions of the rows, without the values.
     """
-    where = np.flatnonzero(~column.astype(str).str.fullmatch(pattern)).tolist()
-    if where:
+    odd = [value for value in column.unique() if not re.fullmatch(pattern, str(value))]
+    if odd:
+        where = np.flatnonzero(column.isin(odd)).tolist()
         raise DataError(
             f"{name}: column {column.name!r} has {len(where)} values that name no file of this set "
             f"({positions(where)})."
@@ -123,5 +125,7 @@ def refuse_odd_names(column: pd.Series, pattern: str, name: str) -> None:
 
 def as_text(column: pd.Series) -> pd.Series:
     """Return a column as plain text, numbers without a decimal point: it holds names, not quantities."""
+    if pd.api.types.is_integer_dtype(column):
+        return column.astype(str).astype(object)
     values = [f"{v:.0f}" if isinstance(v, float) and v.is_integer() else str(v) for v in column]
     return pd.Series(np.asarray(values, dtype=object), index=column.index, name=column.name)

@@ -74,7 +74,7 @@ def images(
         Unknown cancers or resolutions, no patches, folders that are not named by a TCGA slide, codes without
         institution.
     """
-    root = existing_folder(folder, SET.title)
+    root = existing_folder(folder, SET.title).absolute()
     if str(resolution) not in RESOLUTIONS:
         raise DataError(f"resolution={resolution!r}: choose 0 (the finest) to {RESOLUTIONS[-1]}.")
     there = sorted(p.name for p in root.iterdir() if (p / str(resolution)).is_dir())
@@ -101,7 +101,7 @@ def images(
         raise DataError(f"sites names no institution for the code {', '.join(absent)}: complete the mapping.")
     return pd.DataFrame(
         {
-            "path": [str(path.absolute()) for path in files],
+            "path": [str(path) for path in files],
             "cancer": [path.parents[2].name for path in files],
             "slide": [path.parent.name for path in files],
             "patient": [match[1] for match in found if match],

@@ -98,7 +98,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if not any(host == name or (name.startswith(".") and host.endswith(name)) for name in self.hosts):
             raise DataError(
                 f"{host_of(req.full_url)} sends on to {host}, a host that was not named: if you trust it, allow it "
-                f"with hosts=({host!r},)."
+                f"with hosts=({host!r},), or --allow-host {host} on the command line."
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -441,6 +441,10 @@ def test_the_command_line_lists_refuses_and_checks(tmp_path, monkeypatch, capsys
     assert all(f"{name}: " in text for name in public_sets.NAMES)
     assert "technical scanner, stain" in text
     assert run("get", "tcga_ut", tmp_path)[0] == 2
+    code, text = run("get", "scorpion", tmp_path, "--parts", "slide_1")
+    assert (code, "comes as a whole" in text) == (2, True)
+    code, text = run("get", "scorpion", tmp_path, "--allow-host", "example.org")
+    assert (code, "leave out --allow-host" in text) == (2, True)
     code, text = run("get", "mimic", tmp_path)
     assert (code, "choose from pathorob" in text) == (2, True)
     code, text = run("check", tmp_path)
