@@ -43,7 +43,8 @@ TAIL = """
 `causalfm data get NAME FOLDER`, or `download(folder)` in the module of the set.
 
 - Only https, only from the hosts that the loader names; a redirection to another host is refused, and `hosts=` or
-  `--allow-host` allows it. Files of the Hugging Face hub come through its own client, with your login where one is needed.
+  `--allow-host` allows it. Files of the Hugging Face hub come through its own client, with your login where one is
+  needed.
 - A download that was cut goes on where it stopped, if the server confirms that the file is the same. A file appears
   under its name when it is whole and checked.
 - A checksum that the source publishes is compared at arrival. Where none is published, the SHA-256 of the first
