@@ -36,6 +36,7 @@ from causalfm.command_options import (
     tell_plan,
 )
 from causalfm.correct_command import correct
+from causalfm.data_command import app as data
 from causalfm.errors import CausalFMError
 from causalfm.evidence_command import app as evidence
 from causalfm.extract_command import extract
@@ -195,6 +196,7 @@ def doctor() -> None:
     raise typer.Exit(int(any(c.verdict == "fail" and c.details["required"] for c in checks)))
 
 
+app.add_typer(data, name="data")
 app.add_typer(evidence, name="evidence")
 app.command()(extract)
 app.command()(report)

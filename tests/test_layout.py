@@ -82,6 +82,7 @@ MEMBERS = {
         "schedulers",
         "reports_command",
         "card_command",
+        "data_command",
         "shift_command",
     },
 }

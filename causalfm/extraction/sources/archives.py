@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 from causalfm.errors import DataError
 from causalfm.extraction.sources.decoding import Decoding, UnreadableError, decode
 from causalfm.extraction.sources.protocol import Source
+from causalfm.formats.member_names import leaves
 from causalfm.formats.slide_tables import file_positions
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def refuse_members(names: Sequence[str], links: Sequence[int], where: str) -> No
             f"{where} holds {len(links)} links, devices or sparse files ({member_positions(links)}), which are never "
             "followed: pack the files themselves."
         )
-    leaving = [i for i, name in enumerate(names) if _leaves(name)]
+    leaving = [i for i, name in enumerate(names) if leaves(name)]
     if leaving:
         raise DataError(
             f"{where} holds {len(leaving)} members with absolute paths or '..' ({member_positions(leaving)}): "
@@ -219,12 +220,6 @@ def refuse_members(names: Sequence[str], links: Sequence[int], where: str) -> No
         raise DataError(
             f"{where} holds {len(twice)} members with the name of another ({member_positions(twice)}): rename them."
         )
-
-
-def _leaves(name: str) -> bool:
-    windows = PureWindowsPath(name)
-    parts = (*PurePosixPath(name).parts, *windows.parts)
-    return name.startswith(("/", "\\")) or bool(windows.drive) or ".." in parts or "\0" in name
 
 
 def member_positions(where: Sequence[int]) -> str:

@@ -50,7 +50,7 @@ def joined(source: ImageSource, table: pd.DataFrame | str | os.PathLike[str]) ->
     frame = table if isinstance(table, pd.DataFrame) else read_table(existing(table))
     check_table(frame)
     frame = join_tables([frame]).copy()
-    if source.obs is None:
+    if source.obs is None or getattr(source, "info", {}).get("kind") == "items":
         if len(frame) != len(source):
             raise DataError(
                 f"the table has {len(frame)} rows and there are {len(source)} images, which have no names: they are "

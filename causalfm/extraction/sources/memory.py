@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from causalfm.errors import DataError
 from causalfm.extraction.sources.decoding import Decoding, UnreadableError, to_rgb
@@ -53,14 +54,15 @@ class ItemSource(Source):
     """Anything with ``len`` and ``[i]`` that gives Pillow images or uint8 arrays, alone or first in a tuple.
 
     An array is ``(h, w, 3)``, a torch tensor ``(3, h, w)`` as torchvision makes it; both uint8, RGB. Attributes of the
-    data set are its own matter: the fingerprint knows its type, its length and eight of its items, these only where
-    two looks at the first one are equal (random augmentations are not); of a plain list it knows all.
+    data set are its own matter, but for ``obs``: a DataFrame with a row per item describes them. The fingerprint knows
+    its type, its length and eight of its items, these only where two looks at the first one are equal (random
+    augmentations are not); of a plain list it knows all.
     """
 
     kind = "items"
 
     def __init__(self, items: Any, rules: Decoding) -> None:
-        super().__init__(_numbered(len(items)), rules)
+        super().__init__(_numbered(len(items)), rules, _table_of(items))
         self.items = items
         self._skipped = 0
 
@@ -90,6 +92,16 @@ class ItemSource(Source):
             return f"{picture.mode} {picture.size} {hashlib.sha256(picture.tobytes()).hexdigest()}"
         except Exception as error:  # a bad item, or whatever the user's data set raises: said when its row is read
             return type(error).__name__
+
+
+def _table_of(items: Any) -> pd.DataFrame | None:
+    """Return the table that a data set carries, one row per item, if it does."""
+    table = getattr(items, "obs", None)
+    if not isinstance(table, pd.DataFrame):
+        return None
+    if len(table) != len(items):
+        raise DataError(f"the data set has {len(items)} items, and its obs has {len(table)} rows: one row per item.")
+    return table
 
 
 def as_picture(item: Any) -> Image.Image:
