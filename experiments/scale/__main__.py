@@ -4,6 +4,7 @@
     sizes      audit them with the command line under one limit: memory and time against the number of rows
     workers    audit one in this process and with 1, 2 and 4 others: the same numbers? how much sooner?
     equality   the same questions in memory and outside it
+    moments    ten million rows: sums by patient, beside what the rates let expect
     draws      by simulation, what drawing rows adds to an interval
     streaming  what streams over all rows, part by part: exponents
 
@@ -20,14 +21,14 @@ from typing import Any
 
 from causalfm.auditing.report import write_text
 from experiments.benchmarks.machine import facts
-from experiments.scale import audits, draws, equality, streaming
+from experiments.scale import audits, draws, equality, moments, streaming
 from experiments.scale.cohorts import D, write_cohort
 
 
 def main() -> None:
     """Run one of the commands above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=(*MEASURES, "write", "page", "child"))
+    parser.add_argument("what", choices=(*MEASURES, "write", "page", "child", "moments-child"))
     parser.add_argument("folder", type=Path, nargs="?", default=Path("scale-cohorts"))
     parser.add_argument("--gib", type=float, nargs="+", default=[1.0])
     parser.add_argument("--dimensions", type=int, default=D)
@@ -37,6 +38,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "child":
         streaming.child(given.folder, given.limit, given.out)
+    elif given.what == "moments-child":
+        moments.child(given.folder, given.limit, given.out)
     elif given.what == "write":
         for gib in given.gib:
             print(write_cohort(given.folder, gib, given.dimensions))
@@ -57,6 +60,9 @@ def keep(path: Path, name: str, found: Any) -> None:
 
 MEASURES = {
     "sizes": lambda given: audits.sizes(given.folder, given.gib, given.limit, given.dimensions),
+    "moments": lambda given: moments.moments(
+        given.folder, given.gib[0], given.limit, json.loads(given.out.read_text("utf-8"))["streaming"]["found"]
+    ),
     "draws": lambda _: draws.draws(),
     "workers": lambda given: audits.workers(given.folder, given.gib[0], given.limit, given.workers),
     "equality": lambda given: equality.equality(given.folder, given.gib[0], given.limit),
