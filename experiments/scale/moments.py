@@ -11,7 +11,7 @@ import numpy as np
 
 from causalfm.lazy_rows import LazyRows
 from causalfm.moments import cell_sums
-from experiments.scale.cohorts import D, PATIENTS, table_of, write_cohort
+from experiments.scale.cohorts import PATIENTS, D, table_of, write_cohort
 from experiments.scale.paper import predicted, seconds_per_gib
 from experiments.scale.watching import watched
 

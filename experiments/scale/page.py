@@ -23,7 +23,7 @@ def page(body: dict[str, Any]) -> str:
     lines = [
         "# Data larger than memory, measured",
         "",
-        "Written by `python -m experiments.scale page` from `scale.json`; do not edit. How it works: [scale](scale.md).",
+        "Written by `python -m experiments.scale page` from `scale.json`; do not edit. What it is: [scale](scale.md).",
         "",
         _machine(next(iter(body.values()))["about"]),
         "",
@@ -66,12 +66,12 @@ def _sizes(runs: list[dict[str, Any]]) -> list[str]:
     return [
         f"## `causalfm audit --memory-limit {runs[0]['limit_gib']:g}GiB`",
         "",
-        "Generated cohorts in Zarr with two technical factors, the command that a user types, one process. Memory is the "
-        "largest resident set as the system counted it, Python and all libraries included.",
+        "Generated cohorts in Zarr with two technical factors, the command that a user types, one process. Memory is "
+        "the largest resident set as the system counted it, Python and all libraries included.",
         "",
         *_table(["rows", "GiB of embeddings", "memory, GiB", "seconds", "seconds of the processors"], rows),
         "",
-        f"From the smallest to the largest memory grew by {per_row:.0f} bytes for each row, which is the table and what "
+        f"From the smallest to the largest memory grew by {per_row:.0f} bytes for each row: the table and what "
         f"questions make of its columns; a row of embeddings has {runs[0]['gib'] * 2**30 / runs[0]['rows']:,.0f}. "
         f"The exponent of time in the rows is {exponent(runs, 'seconds'):.2f}, of processor time "
         f"{exponent(runs, 'processor_seconds'):.2f}: questions of rows drawn take the same time at any size.",
@@ -97,8 +97,8 @@ def _workers(runs: list[dict[str, Any]]) -> list[str]:
     return [
         "## Several processes",
         "",
-        f"One cohort of {here['gib']:.3g} GiB ({here['rows']:,} rows), limit {here['limit_gib']:g} GiB for all processes "
-        "together. The machine has as many cores as said above: more processes than cores gain nothing. Every number of "
+        f"One cohort of {here['gib']:.3g} GiB ({here['rows']:,} rows), limit {here['limit_gib']:g} GiB for all "
+        "processes together. More processes than cores gain nothing: the machine is named above. Every number of "
         "every finding is compared with the run in one process.",
         "",
         *_table(["scheduler", "seconds", "times faster", "per worker", "memory of all, GiB", "the same numbers"], rows),
@@ -112,8 +112,8 @@ def _equality(found: dict[str, Any]) -> list[str]:
     return [
         "## Outside memory and in memory",
         "",
-        f"{found['gib']:.3g} GiB ({found['rows']:,} rows), the same question of both: the largest relative difference of "
-        "all numbers of the answer.",
+        f"{found['gib']:.3g} GiB ({found['rows']:,} rows), the same question of both: the largest relative difference "
+        "of all numbers of the answer.",
         "",
         *_table(["question", "difference"], rows),
     ]
@@ -121,7 +121,7 @@ def _equality(found: dict[str, Any]) -> list[str]:
 
 def _streaming(found: dict[str, Any]) -> list[str]:
     runs = found["runs"]
-    rows = []
+    rows, sizes = [], ", ".join(f"{run['gib']:.3g}" for run in runs)
     for name in runs[0]["parts"]:
         spent = [run["parts"][name] for run in runs]
         rate = runs[-1]["gib"] / spent[-1]["seconds"]
@@ -131,7 +131,7 @@ def _streaming(found: dict[str, Any]) -> list[str]:
     return [
         "## What streams",
         "",
-        f"{', '.join(f'{run['gib']:.3g}' for run in runs)} GiB; each part is a pass or several over the rows.",
+        f"{sizes} GiB; each part is a pass or several over the rows.",
         "",
         *_table(["part", "seconds at each size", "exponent", "of processor time", "GiB a second, largest"], rows),
     ]
@@ -141,8 +141,8 @@ def _moments(found: dict[str, Any]) -> list[str]:
     return [
         "## Ten million rows",
         "",
-        f"Sums by patient of {found['rows']:,} rows of {found['d']:,} dimensions ({found['gib']:.3g} GiB, read from disk): "
-        f"{found['seconds']:.0f} s, {found['predicted']:.0f} s expected from the rates above "
+        f"Sums by patient of {found['rows']:,} rows of {found['d']:,} dimensions ({found['gib']:.3g} GiB, read from "
+        f"disk): {found['seconds']:.0f} s, {found['predicted']:.0f} s expected from the rates above "
         f"(ratio {found['seconds'] / found['predicted']:.2f}), memory {found['peak_gib']:.2f} GiB.",
     ]
 
@@ -166,8 +166,8 @@ def _draws(found: dict[str, Any]) -> list[str]:
         "## What drawing rows adds to an interval",
         "",
         f"{design['cohorts']} cohorts drawn anew ({design['n_groups']} patients of {design['rows_per_group']} rows, "
-        f"{design['n_sites']} sites), each asked of all rows and as an audit of a large cohort asks. Coverage is of the "
-        "mean over the cohorts; 95 % is wanted.",
+        f"{design['n_sites']} sites), each asked of all rows and as an audit of a large cohort asks. Coverage is "
+        "of the mean over the cohorts; 95 % is wanted.",
         "",
         *_table(["question", "asked of", "mean", "standard deviation", "half of the interval", "coverage"], rows),
     ]
@@ -195,9 +195,9 @@ def _paper(streaming: dict[str, Any], runs: list[dict[str, Any]]) -> list[str]:
     return [
         "## On paper",
         "",
-        f"From the rates above, rows of 1,536 dimensions in single precision, {TILES_OF_A_PATIENT:,} tiles of a patient. "
-        "Every audit needs its table in the memory of one machine; beyond what that holds, average tiles to slides first "
-        "(`cohort.aggregate`), which is one pass.",
+        f"From the rates above, rows of 1,536 dimensions in single precision, {TILES_OF_A_PATIENT:,} tiles of a "
+        "patient. Every audit needs its table in the memory of one machine; beyond what that holds, average tiles to "
+        "slides first (`cohort.aggregate`), which is one pass.",
         "",
         *_table(head, rows),
     ]
