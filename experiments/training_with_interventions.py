@@ -123,11 +123,11 @@ class Seed:
         return dict(zip(MEASURES, [*mixed, float((solid["HE-1"] != solid["HE-3"]).mean())], strict=False))
 
 
-def measure(seeds: int, arms: list[str], state: Path, patients: int, epochs: int) -> pd.DataFrame:
-    """Return one row per seed and arm, from files where they were measured before."""
+def measure(seeds: int, arms: list[str], state: Path, patients: int, epochs: int, *, first: int = 0) -> pd.DataFrame:
+    """Return one row per seed (from ``first`` on) and arm, from files where they were measured before."""
     script, rows = load_script(), []
     state.mkdir(parents=True, exist_ok=True)
-    for seed in range(seeds):
+    for seed in range(first, first + seeds):
         tissue = None
         for arm in arms:
             file = state / f"{patients}-{epochs}-{seed}-{arm.replace(' ', '-')}.json"
@@ -139,11 +139,16 @@ def measure(seeds: int, arms: list[str], state: Path, patients: int, epochs: int
     return pd.DataFrame(rows)
 
 
+def t_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean and the ends of its 95 % t interval over seeds."""
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
 def interval(values: np.ndarray) -> str:
     """Return mean and 95 % t interval over seeds, in points."""
-    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    mean = values.mean()
-    return f"{100 * mean:.0f} ({100 * (mean - half):.0f} to {100 * (mean + half):.0f})"
+    mean, low, high = (100 * end for end in t_interval(values))
+    return f"{mean:.0f} ({low:.0f} to {high:.0f})"
 
 
 def tables(found: pd.DataFrame) -> str:
