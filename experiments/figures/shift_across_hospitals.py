@@ -127,7 +127,7 @@ def checks(result: Result) -> list[Check]:
 def draw(result: Result) -> Any:
     """Draw real against predicted losses, the gain over the guess, and the coverage."""
     found, (_, deployments) = table(result), _chosen(result)
-    figure, axes = panels(3, height=2.5, width_ratios=[1.5, 1.0, 1.0])
+    figure, axes = panels(3, height=2.7, width_ratios=[1.4, 1.0, 1.0])
     _losses(axes[0], deployments)
     names = list(found["estimator"])
     for row, one in enumerate(found.to_dict("records")):
@@ -161,7 +161,9 @@ def _losses(ax: Any, deployments: pd.DataFrame) -> None:
         ylabel="real loss of accuracy (percentage points)",
         ylim=limits,
     )
-    ax.legend(loc="lower right", handletextpad=0.2, borderaxespad=0.2)
+    ax.legend(
+        loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, handletextpad=0.2, columnspacing=1.0, borderaxespad=0.2
+    )
 
 
 FIGURE = PaperFigure(

@@ -1,8 +1,8 @@
 """Trained where stain gives the tumour away: accuracy at the opposite hospital, with and without StainSwap.
 
 ``python -m experiments.figures.shortcut [--fast]``: rendered tissue, networks fine-tuned as on
-``docs/train_with_interventions.md``. The full version trains for ten seeds (about 8 minutes of processor time) and is held
-against that page's table on the seeds of both; the fast one trains twice on less tissue, and has no interval.
+``docs/train_with_interventions.md``. The full version trains for ten seeds (about 8 minutes of processor time) and is
+held against that page's table on the seeds of both; the fast one trains twice on less tissue, and has no interval.
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def claim(result: Result) -> str:
     times = f"{sizes['seeds']} trainings" if sizes["seeds"] > 1 else "one training (no interval)"
     return (
         f"Where {100 * AGREE:.0f} % of the patients have the stain that goes with their tumour, training on tiles "
-        f"whose stain is drawn independently (StainSwap) changed accuracy at a hospital with the opposite habit by {gain} "
-        f"percentage points, at the hospital of training by {cost}; tissue called otherwise in the other stain went "
-        f"from {flips[0]} to {flips[1]} % ({times}, paired over seeds)."
+        f"whose stain is drawn independently (StainSwap) changed accuracy at a hospital with the opposite habit by "
+        f"{gain} percentage points, at the hospital of training by {cost}; tissue called otherwise in the other stain "
+        f"went from {flips[0]} to {flips[1]} % ({times}, paired over seeds)."
     )
 
 
