@@ -12,7 +12,13 @@ from pathlib import Path
 from experiments.figures.files import write
 from experiments.figures.paper import PaperFigure, Unavailable, plain
 
-NAMES: tuple[str, ...] = ()  # modules of this folder, in the order of the paper
+NAMES = (  # modules of this folder, in the order of the paper
+    "chance_levels",
+    "false_positives",
+    "counterfactual_fidelity",
+    "estimator_bias_coverage",
+    "corrector_front",
+)
 OUT = Path("figures")
 FAILED, SKIPPED = 1, 77  # exit codes: a claim does not hold; data or software are missing
 
