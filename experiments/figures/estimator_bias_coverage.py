@@ -207,24 +207,40 @@ HUES = dict(
 )
 
 
+# Where names of the upper lines stand: panel, place in the panel, alignment.
+NAMES = (
+    (0, PLAIN, 0.60, 0.84, "right"),
+    (0, TILES, 0.98, 0.03, "right"),
+    (0, OURS, 0.02, 0.32, "left"),
+    (1, PLAIN, 0.98, 0.12, "right"),
+    (1, TILES, 0.02, 0.40, "left"),
+    (1, OURS, 0.98, 0.80, "right"),
+)
+SHORT = {"20 patients": "20", "60 patients": "60", "60 patients, variance by site": "60, variance\nby site"}
+SHORT |= {"300 patients": "300"}
+
+
 def draw(result: Result) -> Any:
     """Above the fresh cohorts by strength of confounding, below the study."""
-    figure, axes = style.panels(2, 2, height=4.6)
+    figure, axes = style.panels(2, 2, height=4.4)
     for ax, name in zip(axes, ("bias", "coverage"), strict=False):
-        ends = [_line(ax, _fresh(result, method), name, COLOURS[method], method) for method in COLOURS]
-        ax.set(xlabel="confounding (0: same patients at both hospitals)")
-        style.name_lines(ax, ends)
+        for method in COLOURS:
+            _line(ax, _fresh(result, method), name, COLOURS[method])
+        ax.set(xlabel="confounding (0: both hospitals see the same patients)")
+    for panel, method, x, y, side in NAMES:
+        axes[panel].text(x, y, method, color=COLOURS[method], ha=side, transform=axes[panel].transAxes)
     truth = result["fresh"][0]["truth"]
-    axes[0].axhline(0.0, color=style.GREY, lw=0.5, ls=":")
-    axes[0].set(title="Bias", ylabel=f"bias (units of $Z$; truth {truth:+.2f})")
-    _band(axes[1])
-    axes[1].set(title="Coverage", ylabel="intervals that hold the truth", ylim=(0.0, 1.03))
+    axes[0].set(title="Two hospitals", ylabel=f"bias (truth {truth:+.2f})")
+    axes[1].set(title="The same: coverage", ylabel="intervals that hold the truth", ylim=(0.0, 1.03))
     for ax, name in zip(axes[2:], ("bias", "coverage"), strict=True):
         _study(ax, result["study"], name)
-    axes[2].axhline(0.0, color=style.GREY, lw=0.5, ls=":")
-    axes[2].set(title="Bias in the study, scalar effect", ylabel="bias (standard errors)")
-    _band(axes[3])
-    axes[3].set(title="Coverage in the study, scalar effect", ylabel="intervals that hold the truth")
+        ax.set(xlabel="patients")
+    axes[2].set(title="Calibration study", ylabel="bias (standard errors)")
+    axes[3].set(title="The same: coverage", ylabel="intervals that hold the truth")
+    for ax in axes[::2]:
+        ax.axhline(0.0, color=style.GREY, lw=0.5, ls=":")
+    for ax in axes[1::2]:
+        _band(ax)
     figure.legend(*axes[2].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return figure
 
@@ -233,7 +249,7 @@ def _band(ax: Any) -> None:
     ax.axhspan(*COVERAGE, color="#e4e7ea", lw=0)
 
 
-def _line(ax: Any, rows: list[dict[str, Any]], name: str, colour: str, label: str) -> tuple[float, float, str, str]:
+def _line(ax: Any, rows: list[dict[str, Any]], name: str, colour: str) -> None:
     x = [row["confounding"] for row in rows]
     shares = np.array([row["covered"] / row["cohorts"] for row in rows])
     y = shares if name == "coverage" else np.array([row["bias"] for row in rows])
@@ -242,7 +258,6 @@ def _line(ax: Any, rows: list[dict[str, Any]], name: str, colour: str, label: st
     ax.plot(x, y, "o-", color=colour)
     for at, value, half in zip(x, y, 1.96 * error, strict=True):
         style.interval(ax, at, value - half, value + half, colour=colour, upright=True)
-    return x[-1], float(y[-1]), label, colour
 
 
 def _study(ax: Any, rows: list[dict[str, Any]], name: str) -> None:
@@ -256,7 +271,7 @@ def _study(ax: Any, rows: list[dict[str, Any]], name: str) -> None:
         for at, value, half in zip(x, y, halves, strict=True):
             style.interval(ax, at, value - half, value + half, colour=HUES[method], upright=True)
         ax.plot(x, y, MARKS[method], color=HUES[method], ls="", ms=3.4, mew=0.8, label=method)
-    ax.set_xticks(range(len(designs)), [design.replace(", ", ",\n") for design in designs])
+    ax.set_xticks(range(len(designs)), [SHORT[design] for design in designs])
     ax.tick_params(axis="x", length=0)
 
 

@@ -73,7 +73,7 @@ def table(result: Result) -> pd.DataFrame:
             {
                 "design": row["design"],
                 "test": (METHODS | OTHERS)[row["test"]],
-                "rejected at 5 %": row["share"],
+                "rejected at 5%": row["share"],
                 "cohorts": row["cohorts"],
                 "rejected, fresh cohorts": again["rejected"] / again["cohorts"] if again else np.nan,
                 "fresh cohorts": again["cohorts"] if again else 0,
@@ -129,7 +129,7 @@ def claim(result: Result) -> str:
     """Say how often each way of testing is wrong."""
     ours, plain, tiles = (_shares(result, test) for test in METHODS)
     return (
-        f"On {len(ours)} designs without a hospital effect, a test at 5 % that takes tiles for independent finds one "
+        f"On {len(ours)} designs without a hospital effect, a test at 5% that takes tiles for independent finds one "
         f"in {_span(tiles)} of cohorts; permuting patients without studentisation in {_span(plain)}; permuting "
         f"patients within their biology with a studentised statistic in {_span(ours)}."
     )
@@ -158,7 +158,7 @@ def draw(result: Result) -> Any:
         for row in result["fresh"]:
             share, place = row["rejected"] / row["cohorts"], designs.index(row["design"]) + 0.3
             ax.plot(share, place, SHAPES[row["test"]], mfc="none", mec=COLOURS[row["test"]], ms=2.6, mew=0.5, zorder=3)
-        ax.set(xlim=(-0.02 * limit, limit), xlabel="rejected at 5 % (share of cohorts)")
+        ax.set(xlim=(-0.02 * limit, limit), xlabel="rejected at 5% (share of cohorts)")
     axes[0].set_yticks(range(len(designs)), designs)
     axes[0].set(ylim=(len(designs) - 0.4, -0.6), title="No hospital effect on the mean in any cohort")
     axes[1].set_title("The same about the nominal level")
