@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import subprocess
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from experiments.benchmarks.machine import ROOT, code_digest, version
 LIBRARIES = ("causalfm", "numpy", "scipy", "pandas", "scikit-learn", "torch", "matplotlib", "econml", "combatlearn")
 
 
+@functools.cache
 def environment() -> dict[str, Any]:
     """Return commit (``""`` outside a repository), digest of the library's sources, versions and day."""
     return {

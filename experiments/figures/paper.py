@@ -15,6 +15,7 @@ from causalfm.errors import DataError
 
 Result = dict[str, Any]
 Data = Literal["simulated", "rendered", "real"]
+DOCS = Path(__file__).parents[2] / "docs"
 MARKS = ("tcga_hipt_metadata.csv.gz",)  # of the folder of real data
 
 
@@ -137,3 +138,8 @@ def data_folder(*files: str) -> Path:
     if missing:
         raise Unavailable(f"real data not found: {', '.join(missing)} is not in the folder that CAUSALFM_DATA names")
     return folder
+
+
+def committed(name: str) -> pd.DataFrame:
+    """Read a table of aggregates that a long study left in the documentation, for instance ``calibration.csv``."""
+    return pd.read_csv(DOCS / name)
