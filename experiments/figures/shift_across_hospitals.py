@@ -17,12 +17,12 @@ from scipy import stats
 from causalfm.datasets import tcga_hipt
 from experiments.figures.command import main
 from experiments.figures.forest import estimate, name_rows, words
-from experiments.figures.paper import Check, PaperFigure, Result, data_folder, records
+from experiments.figures.paper import Check, PaperFigure, Result, committed, data_folder, records
 from experiments.figures.style import BLUE, GREEN, GREY, LINE, VERMILION, panels
 from experiments.shift_across_hospitals.page import SITE_LEVEL, compared, summary
 from experiments.shift_across_hospitals.study import CHOSEN, MARGIN, TASKS, cohort_of, deployed_at
 
-TABLE = Path(__file__).parents[2] / "docs" / "shift_across_hospitals.csv"
+TABLE = "shift_across_hospitals.csv"
 AGAIN = (("kidney", "Harvard"), ("lung", "Indivumed"), ("four cancers", "Indivumed"))  # the first in the fast version
 EQUAL = ["estimate", "predicted", "low", "high", "accuracy", "reference"]
 TOLERANCE = 2e-3  # of accuracies, 0 to 1: other processors and libraries
@@ -39,14 +39,14 @@ def compute(fast: bool, seed: int) -> Result:
     Unavailable
         The slides are not here.
     """
-    folder, rows = data_folder(tcga_hipt.METADATA, tcga_hipt.EMBEDDINGS), pd.read_csv(TABLE)
+    folder, rows = data_folder(tcga_hipt.METADATA, tcga_hipt.EMBEDDINGS), committed(TABLE)
     again = [_anew(folder, rows, *where) for where in AGAIN[: 1 if fast else None]]
     sizes = {
         "deployments": len(rows[["task", "hospital"]].drop_duplicates()),
         "hospitals": int(rows["hospital"].nunique()),
         "deployed anew": len(again),
     }
-    source = f"docs/{TABLE.name}; deployed anew at {len(again)} of its hospitals to hold it against"
+    source = f"docs/{TABLE}; deployed anew at {len(again)} of its hospitals to hold it against"
     return {"source": source, "sizes": sizes, "margin": MARGIN, "rows": records(rows), "anew": again}
 
 

@@ -16,9 +16,9 @@ import pandas as pd
 
 from experiments.figures.command import main
 from experiments.figures.forest import estimate, name_rows, words
-from experiments.figures.paper import Check, PaperFigure, Result, Unavailable, records
+from experiments.figures.paper import Check, PaperFigure, Result, Unavailable, committed, records
 from experiments.figures.style import BLUE, GREY, VERMILION, panels
-from experiments.training_with_interventions import AGREE, DOCS, measure, t_interval
+from experiments.training_with_interventions import AGREE, measure, t_interval
 
 PLAIN, SWAP = "as it comes", "StainSwap"
 ARMS = {  # in the picture
@@ -65,7 +65,7 @@ def compute(fast: bool, seed: int) -> Result:
 def _beside_committed(found: pd.DataFrame) -> list[dict[str, Any]]:
     """Mean accuracy at the opposite hospital over the seeds of the documentation's table, there and here."""
     keys = ["seed", "arm"]
-    both = pd.read_csv(DOCS / "train_with_interventions.csv").merge(found, on=keys, suffixes=(" committed", ""))
+    both = committed("train_with_interventions.csv").merge(found, on=keys, suffixes=(" committed", ""))
     columns = [f"{OPPOSITE} committed", OPPOSITE]
     return records(both.groupby("arm", sort=False)[columns].mean().assign(seeds=both["seed"].nunique()).reset_index())
 

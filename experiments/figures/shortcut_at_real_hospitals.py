@@ -7,7 +7,6 @@ writes. This run trains on the first of them again, and holds what it finds agai
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,10 +17,10 @@ from experiments.balanced_augmentation.hospitals import load_pool
 from experiments.balanced_augmentation.methods import METHODS
 from experiments.figures.command import main
 from experiments.figures.forest import estimate, name_rows, words
-from experiments.figures.paper import Check, PaperFigure, Result, data_folder, records
+from experiments.figures.paper import Check, PaperFigure, Result, committed, data_folder, records
 from experiments.figures.style import BLUE, GREY, VERMILION, panels
 
-TABLE = Path(__file__).parents[2] / "docs" / "augmentation_study.csv"
+TABLE = "augmentation_study.csv"
 C = 0.01  # the classifier fixed before the study
 PARTLY, FULLY = "75/25", "full"
 PLAIN, REWEIGHTED, AUGMENTED = "no correction", "reweighting", "augmentation, additive"
@@ -48,7 +47,7 @@ def compute(fast: bool, seed: int) -> Result:
     Unavailable
         The slides are not here.
     """
-    pool, rows = load_pool(data_folder(tcga_hipt.METADATA, tcga_hipt.EMBEDDINGS)), pd.read_csv(TABLE)
+    pool, rows = load_pool(data_folder(tcga_hipt.METADATA, tcga_hipt.EMBEDDINGS)), committed(TABLE)
     rows = rows[(rows["C"] == C) & rows["method"].isin(NAMES)]
     methods = {name: METHODS[name] for name in AGAIN}
     per_class, keys = int(rows["per_class"].iloc[0]), ["training", "method", "measure"]
@@ -60,7 +59,7 @@ def compute(fast: bool, seed: int) -> Result:
     both = rows[kept].merge(again[[*keys, "refused", "value"]], on=keys, suffixes=("", " again"))
     sizes = {"patients": int(rows["patients"].iloc[0]), "training sets": int(rows["splits"].iloc[0])}
     return {
-        "source": f"docs/{TABLE.name}; {SPLITS[fast]} of its training sets used again to hold it against",
+        "source": f"docs/{TABLE}; {SPLITS[fast]} of its training sets used again to hold it against",
         "sizes": sizes | {"training patients per class": per_class, "training sets used again": SPLITS[fast]},
         "rows": records(rows.drop(columns=["C", "splits", "per_class", "patients"])),
         "again": records(both.fillna({"refused": "", "refused again": ""})),
