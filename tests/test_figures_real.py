@@ -182,8 +182,8 @@ def accuracies(pool, split, X, y, weight):
 def test_corrections_by_hand_regain_what_the_shortcut_takes(made, data_dir):
     """Reweighting from counts; augmentation as every patient once at each hospital, moved by least squares."""
     found, pool = made(shortcut_at_real_hospitals)[2]["numbers"], load_pool(data_dir)
-    by_hand = {name: [] for name in shortcut_at_real_hospitals.AGAIN}
-    for number in range(found["sizes"]["training sets used again"]):
+    by_hand = {name: [] for name in shortcut_at_real_hospitals.FAST}
+    for number in range(found["sizes"]["run anew"]):
         split = draw_split(pool, "75/25", 12, 0, number)
         X, y, h = (v[split.train] for v in (pool.cohort.X.astype(float), pool.label, pool.hospital))
         by_hand["no correction"].append(accuracies(pool, split, X, y, np.ones(len(y))))
@@ -193,11 +193,11 @@ def test_corrections_by_hand_regain_what_the_shortcut_takes(made, data_dir):
         both = np.vstack([X - h[:, None] * shift, X + (1 - h)[:, None] * shift])
         halves = np.full(2 * len(y), 0.5)
         by_hand["augmentation, additive"].append(accuracies(pool, split, both, np.tile(y, 2), halves))
-    again = {(r["method"], r["measure"]): r["value again"] for r in found["again"] if r["training"] == "75/25"}
+    anew = {(r["method"], r["measure"]): r["value anew"] for r in found["anew"] if r["training"] == "75/25"}
     for name, values in by_hand.items():
         for value, measure in zip(np.mean(values, axis=0), ("agreeing", "conflicting"), strict=True):
-            assert again[name, measure] == pytest.approx(value, abs=0.02), (name, measure)
-    plain, weighted, augmented = (np.mean(by_hand[name], axis=0) for name in shortcut_at_real_hospitals.AGAIN)
+            assert anew[name, measure] == pytest.approx(value, abs=0.02), (name, measure)
+    plain, weighted, augmented = (np.mean(by_hand[name], axis=0) for name in shortcut_at_real_hospitals.FAST)
     assert augmented[1] > plain[1] + 0.15
     assert augmented.mean() > plain.mean() + 0.02
     assert augmented.mean() == pytest.approx(weighted.mean(), abs=0.04)
@@ -205,7 +205,7 @@ def test_corrections_by_hand_regain_what_the_shortcut_takes(made, data_dir):
 
 def test_the_gain_of_stainswap_is_scipys_paired_interval():
     rows = pd.read_csv(DOCS / "train_with_interventions.csv")
-    result = {"rows": records(rows), "committed": [], "sizes": {"seeds": 5}}
+    result = {"rows": records(rows), "committed": [], "sizes": {"seeds": 5}, "trained": "networks"}
     wide = rows.pivot(index="seed", columns="arm", values="opposite hospital")
     gain = stats.ttest_rel(wide["StainSwap"], wide["as it comes"]).confidence_interval()
     assert f"by +33 ({100 * gain.low:+.0f} to {100 * gain.high:+.0f}) percentage points" in shortcut.claim(result)
@@ -254,7 +254,7 @@ def take_the_gain(numbers):
 
 
 def train_otherwise(numbers):
-    numbers["again"][0]["value again"] = 0.99
+    numbers["anew"][0]["value anew"] = 0.99
 
 
 def turn_the_contrasts(numbers):

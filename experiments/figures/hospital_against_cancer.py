@@ -1,7 +1,7 @@
 """What the hospital causes in a pathology encoder's embeddings, beside what the cancer type causes: TCGA slides.
 
-``python -m experiments.figures.hospital_against_cancer [--fast]``: the study of ``experiments.tcga_effects``, computed
-anew. The fast version takes one estimator and fewer draws; the estimates of the first are the same.
+``python -m experiments.figures.hospital_against_cancer [--fast] [--out FOLDER] [--seed N]``: the study of
+``experiments.tcga_effects``. The fast version takes one estimator and fewer draws; its estimates are the same.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ def _shares(ax: Any, result: Result) -> None:
         percent = {name: 100 * row[name] for name in ("value", "low", "high")}
         estimate(ax, at, percent, FACTORS[row["of"]], marker=VARIANTS[row["variant"]][0])
     patients = result["sizes"]["patients"]
-    names = [f"{name.replace(', ', chr(10))}\n({patients[name]} patients)" for name in SUBSETS]
+    hospitals = {name: len(levels) for name, levels in result["levels"].items()}  # one of the set may be left out
+    names = [f"{_short(name)}\n{hospitals[name]} hospitals\n{patients[name]} patients" for name in SUBSETS]
     name_rows(ax, names, label="caused share of the variance between patients (%)")
     ax.set_xlim(0, None)
     first = found[(found["set"] == next(iter(SUBSETS))) & (found["variant"] == MAIN)].set_index("of")["value"]
@@ -145,11 +146,15 @@ def _attempts(ax: Any, result: Result) -> None:
         ends = {"value": row["after"], "low": row["low"], "high": row["high"]}
         relative = {name: end / row["before"] for name, end in ends.items()}
         estimate(ax, names.index(row["name"]) + 0.2 * (which - 1), relative, INK, marker=SET_MARKS[which], filled=False)
-    name_rows(ax, names, label="distance between hospitals after the attempt (estimate = 1)", line=0.0)
+    name_rows(ax, names, label="distance between hospitals (estimate = 1)", line=0.0)
     ax.axvline(1.0, color=VERMILION, lw=LINE, ls=":", zorder=0)
     for name, mark in zip(SUBSETS, SET_MARKS, strict=True):
-        ax.plot([], [], mark, color=INK, mfc="white", ls="", label=name)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=2, handletextpad=0.2, columnspacing=1.0)
+        ax.plot([], [], mark, color=INK, mfc="white", ls="", label=_short(name))
+    ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=3, handletextpad=0.2, columnspacing=1.0)
+
+
+def _short(name: str) -> str:
+    return name.split(",")[0]
 
 
 FIGURE = PaperFigure(
