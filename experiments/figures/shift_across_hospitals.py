@@ -175,14 +175,10 @@ def _losses(ax: Any, deployments: pd.DataFrame) -> None:
             label = f"{task}, {int(here.sum())} hospitals" if trusted else None
             ax.plot(at[some], real[some], mark, mfc=face, label=label, **style)
     ax.plot([], [], "o", color=GREY, mfc="white", mew=0.6, ms=3, label="prediction withheld")
-    ax.set(
-        xlabel="predicted loss of accuracy (percentage points)",
-        ylabel="real loss of accuracy (percentage points)",
-        ylim=limits,
-    )
-    ax.legend(
-        loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, handletextpad=0.2, columnspacing=1.0, borderaxespad=0.2
-    )
+    top = limits[1] + 0.25 * (limits[1] - limits[0])  # room for the names
+    ax.set(xlabel="predicted loss of accuracy (percentage points)", ylabel="real loss of accuracy (percentage points)")
+    ax.set_ylim(limits[0], top)
+    ax.legend(loc="upper left", ncols=2, handletextpad=0.2, columnspacing=1.0, borderaxespad=0.1)
 
 
 FIGURE = PaperFigure(

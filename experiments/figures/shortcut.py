@@ -1,8 +1,8 @@
 """Trained where stain gives the tumour away: accuracy at the opposite hospital, with and without StainSwap.
 
 ``python -m experiments.figures.shortcut [--fast] [--out FOLDER] [--seed N]``: rendered tissue, networks fine-tuned as
-on ``docs/train_with_interventions.md``, over ten seeds (about 8 minutes of processor time), and held against that page's
-table on the seeds of both. The fast version fits a linear head on the frozen encoder, once, and has no interval.
+on ``docs/train_with_interventions.md``, over ten seeds (about 8 minutes of processor time), and held against its table
+on the seeds of both. The fast version fits a linear head on the frozen encoder, once, and has no interval.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def claim(result: Result) -> str:
     times = f"{sizes['seeds']} trainings" if sizes["seeds"] > 1 else "one training (no interval)"
     return (
         f"Where {100 * AGREE:.0f} % of the patients have the stain that goes with their tumour, training "
-        f"{result['trained']} on tiles whose stain is drawn independently (StainSwap) changed accuracy at a "
-        f"hospital with the opposite habit by {gain} percentage points, at the hospital of training by {cost}; tissue called otherwise in the other stain "
-        f"went from {flips[0]} to {flips[1]} % ({times}, paired over seeds)."
+        f"{result['trained']} on tiles whose stain is drawn independently (StainSwap) changed accuracy at a hospital "
+        f"with the opposite habit by {gain} percentage points, at the hospital of training by {cost}; tissue called "
+        f"otherwise in the other stain went from {flips[0]} to {flips[1]} % ({times}, paired over seeds)."
     )
 
 
@@ -161,6 +161,7 @@ def draw(result: Result) -> Any:
         (axes[2], "gain at the opposite hospital\n(percentage points)", 0.0),
     ):
         name_rows(ax, [ARMS[arm] for arm in arms], label=text, line=line)
+    axes[0].set_xlim(left=0)
     for measure_, colour, shift, up in ((OWN, GREY, -0.16, 7), (OPPOSITE, BLUE, 0.16, -8)):
         at = 100 * float(wide[measure_][PLAIN].mean()), shift
         text = "hospital of training" if measure_ == OWN else "opposite hospital"
