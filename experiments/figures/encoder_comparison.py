@@ -48,7 +48,7 @@ def compute(fast: bool, seed: int) -> Result:
         "source": "computed by this run",
         "sizes": {"rows": found.data["rows"], "patients": found.data["units"], "encoders": len(found.encoders)},
         "k": ks[0] if ks else None,
-        "titles": {board.metric: board.title for board in found.boards},
+        "titles": {board.metric: board.title.replace(", 2 x 2", " of 2 x 2") for board in found.boards},
         "scores": records(found.to_frame()[about]),
         "contrasts": records(found.contrasts()),
     }
@@ -106,12 +106,15 @@ def claim(result: Result) -> str:
     ]
     losses = [set(_sides(result, "color", other)[other]) for other in ("lite0", "shell")]
     worse = [title for title in result["titles"].values() if all(title in loss for loss in losses)]
+    unread = [row["low"] <= row["chance"] for row in result["scores"] if row["metric"] == "biology_readout"]
+    biology = " None is shown to tell the kind of mitosis better than chance." if unread and all(unread) else ""
+    below = [row["high"] < row["chance"] for row in result["scores"] if row["metric"] == INDICES[0]]
     return (
         f"On the same {sizes['rows']} mitotic figures of {sizes['patients']} patients under three scanners, SHELL (an "
         f"encoder trained on H&E) against EfficientNet-Lite0 (ImageNet) is {'; '.join(said)}. Colour statistics are "
-        f"shown to be worse than both by {listing(worse) if worse else 'none'}. Intervals are over patients and hold "
-        "for all pairs of a measure together. Scanners were used on different patients: scanner and case mix are not "
-        "strictly separable."
+        f"shown to be worse than both by {listing(worse) if worse else 'none'}. By the robustness index "
+        f"{sum(below)} of {len(below)} lie below chance.{biology} Intervals are over patients and hold for all pairs of a measure "
+        "together. Scanners were used on different patients: scanner and case mix are not strictly separable."
     )
 
 
@@ -124,6 +127,9 @@ def checks(result: Result) -> list[Check]:
                 one = difference(result, metric, a, b)
                 name = f"{result['titles'][metric]}: colour statistics are worse than {ENCODERS[b][0]}"
                 out.append(Check(name, shown(result, metric, a, b) == b, _words(one)))
+    index = [row for row in result["scores"] if row["metric"] == INDICES[0]]
+    below = sum(row["high"] < row["chance"] for row in index)
+    out.append(Check("the robustness index of every encoder is below chance", below == len(index), f"{below}"))
     units = {row["n_groups"] for row in result["scores"]}
     patients = result["sizes"]["patients"]
     detail = f"{', '.join(map(str, sorted(units)))} of {patients}"
