@@ -112,9 +112,10 @@ def claim(result: Result) -> str:
     return (
         f"On the same {sizes['rows']} mitotic figures of {sizes['patients']} patients under three scanners, SHELL (an "
         f"encoder trained on H&E) against EfficientNet-Lite0 (ImageNet) is {'; '.join(said)}. Colour statistics are "
-        f"shown to be worse than both by {listing(worse) if worse else 'none'}. By the robustness index "
-        f"{sum(below)} of {len(below)} lie below chance.{biology} Intervals are over patients and hold for all pairs of a measure "
-        "together. Scanners were used on different patients: scanner and case mix are not strictly separable."
+        f"shown to be worse than both by {listing(worse) if worse else 'none'}. By the robustness index (k = "
+        f"{result['k']}) {sum(below)} of {len(below)} lie below chance.{biology} Intervals are over patients and hold "
+        "for all pairs of a measure together. Scanners were used on different patients: scanner and case mix are not "
+        "strictly separable."
     )
 
 
@@ -129,7 +130,9 @@ def checks(result: Result) -> list[Check]:
                 out.append(Check(name, shown(result, metric, a, b) == b, _words(one)))
     index = [row for row in result["scores"] if row["metric"] == INDICES[0]]
     below = sum(row["high"] < row["chance"] for row in index)
-    out.append(Check("the robustness index of every encoder is below chance", below == len(index), f"{below}"))
+    out.append(
+        Check("the robustness index of every encoder is below chance", below == len(index), f"{below} of {len(index)}")
+    )
     units = {row["n_groups"] for row in result["scores"]}
     patients = result["sizes"]["patients"]
     detail = f"{', '.join(map(str, sorted(units)))} of {patients}"
