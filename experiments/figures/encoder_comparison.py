@@ -48,7 +48,9 @@ def compute(fast: bool, seed: int) -> Result:
         "source": "computed by this run",
         "sizes": {"rows": found.data["rows"], "patients": found.data["units"], "encoders": len(found.encoders)},
         "k": ks[0] if ks else None,
-        "titles": {board.metric: board.title.replace(", 2 x 2", " of 2 x 2") for board in found.boards},
+        "titles": {
+            board.metric: board.title.replace(", 2 x 2 reference", " (2 x 2 reference)") for board in found.boards
+        },
         "scores": records(found.to_frame()[about]),
         "contrasts": records(found.contrasts()),
     }

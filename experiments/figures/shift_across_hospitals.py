@@ -111,8 +111,8 @@ def claim(result: Result) -> str:
     return (
         f"Over {sizes['deployments']} deployments at {sizes['hospitals']} hospitals, the accuracy predicted without "
         f"any label missed the real one by {100 * one['mean error']:.1f} percentage points on average, the guess that "
-        f"a hospital is like those held out by {100 * guess['mean error']:.1f}; the gain is {gain}, hospitals as "
-        f"units. The 95 % prediction intervals held {one['covered']} of {one['deployments']}; of the others {worse} "
+        f"a hospital is like those held out by {100 * guess['mean error']:.1f}; the gain is {gain} points, hospitals "
+        f"as units. The 95 % prediction intervals held {one['covered']} of {one['deployments']}; of the others {worse} "
         f"lost more than predicted. A verdict at a margin of {100 * result['margin']:.0f} points was given "
         f"{len(told)} times, and the labels agreed {right} times."
     )
@@ -172,7 +172,7 @@ def _losses(ax: Any, deployments: pd.DataFrame) -> None:
         style = {"color": colour, "mew": 0.6, "ms": 3, "zorder": 2}
         for trusted, face in ((True, colour), (False, "white")):
             some = here & (deployments["trusted"] == trusted)
-            label = f"{task}, {int(here.sum())} hospitals" if trusted else None
+            label = f"{task} ({int(here.sum())})" if trusted else None
             ax.plot(at[some], real[some], mark, mfc=face, label=label, **style)
     ax.plot([], [], "o", color=GREY, mfc="white", mew=0.6, ms=3, label="prediction withheld")
     top = limits[1] + 0.25 * (limits[1] - limits[0])  # room for the names

@@ -23,7 +23,7 @@ from experiments.figures.style import BLUE, GREY, VERMILION, panels
 TABLE = "augmentation_study.csv"
 C = 0.01  # the classifier fixed before the study
 PARTLY, FULLY = "75/25", "full"
-TITLE = "hospital goes with cancer in 3 of 4"
+TITLE = "three quarters agree"
 PLAIN, REWEIGHTED, AUGMENTED = "no correction", "reweighting", "augmentation, additive"
 NAMES = {
     PLAIN: "no correction",
@@ -130,7 +130,7 @@ def draw(result: Result) -> Any:
     figure, axes = panels(3, height=2.5, sharey=True, width_ratios=[1.2, 0.9, 1.2])
     for ax, training, title in (
         (axes[0], PARTLY, TITLE),
-        (axes[2], FULLY, "hospital and cancer are one"),
+        (axes[2], FULLY, "all agree: hospital and cancer are one"),
     ):
         _both(ax, result, training)
         ax.set_title(title)
