@@ -58,7 +58,7 @@ def check_picture(folder: Path) -> None:
     root = ElementTree.fromstring(svg)
     assert root.tag.endswith("}svg")
     assert not root.findall(".//{http://purl.org/dc/elements/1.1/}date")
-    sizes = [float(size) for size in re.findall(r"font(?:-size)?:(?: \w+)? ([\d.]+)px", svg)]
+    sizes = [float(size) for size in re.findall(r"font(?:-size)?: [^;\"]*?([\d.]+)px", svg)]
     assert sizes
     assert min(sizes) >= SMALLEST
     width, height = (float(root.attrib[side].removesuffix("pt")) / 72.0 for side in ("width", "height"))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from figure_files import check_files, check_tex
+from matplotlib.figure import Figure
 from scipy import stats
 
 from causalfm.datasets import linear_scm as simulator
@@ -91,14 +92,10 @@ def test_the_same_numbers_give_the_same_bytes(made, tmp_path):
         assert path.read_bytes() == (tmp_path / figure.name / path.name).read_bytes(), path.name
 
 
-@pytest.mark.parametrize("module", [chance_levels, false_positives])
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(module, monkeypatch):
-    if module is chance_levels:
-        cells = chance_levels.designs()[::20]
-        monkeypatch.setattr(module, "designs", lambda: [dict(cell) for cell in cells for _ in range(4)])
-    else:
-        monkeypatch.setattr(module, "FAST", module.FAST[:1])
-    first, again, other = (module.compute(True, seed) for seed in (5, 5, 6))
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(monkeypatch):
+    cell = chance_levels.designs()[0]
+    monkeypatch.setattr(chance_levels, "designs", lambda: [dict(cell)])
+    first, again, other = (chance_levels.compute(True, seed) for seed in (5, 5, 6))
     assert first == again
     assert first != other
 
@@ -176,9 +173,12 @@ def test_counterfactual_errors_are_those_of_rows_held_against_their_truth():
     parts = []
     for level in question.levels:
         truth = views["all"].under(study.histology.intervene(rows.obs, **{question.factor: level}))
-        moved = scm.counterfactual(rows, {question.factor: level})
+        moved = np.array(rows.X)
+        for (scanner, stain), at in truth.obs.reset_index().groupby(["scanner", "stain"]).indices.items():
+            do = {"site": level, "scanner": scanner, "stain": stain}
+            moved[at] = scm.counterfactual(rows[at], do).X
         other = (rows.obs[question.factor] != level).to_numpy()
-        errors = [((truth.X - X) ** 2).sum(axis=1)[other] for X in (moved.X, rows.X)]
+        errors = [((truth.X - X) ** 2).sum(axis=1)[other] for X in (moved, rows.X)]
         parts.append(pd.DataFrame({"patient": rows.obs["patient"][other], "error": errors[0], "change": errors[1]}))
     means = pd.concat(parts).groupby("patient")[["error", "change"]].mean().mean()
     table = counterfactual_fidelity.table(result).set_index("method")["relative error"]
@@ -272,9 +272,7 @@ def dummy(name="dummy", *, holds=True, value=1.5, missing=False):
         return {"sizes": {"n": 3}, "source": "made up", "value": value}
 
     def draw(result):
-        figure, axes = style.panels(width=style.ONE_COLUMN)
-        axes[0].plot([0, 1], [0, result["value"]])
-        return figure
+        return Figure(figsize=(style.ONE_COLUMN, 1.0))
 
     table = pd.DataFrame({"50 % & a_b": ["x_1 & {y}", r"\cmd #3 $z$"], "value": [value, np.nan]})
     checks = [Check("one", holds, "detail"), Check("two", True, "detail")]

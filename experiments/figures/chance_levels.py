@@ -97,7 +97,7 @@ def noise(counts: np.ndarray, rng: np.random.Generator) -> Cohort:
 
 def compute(fast: bool, seed: int) -> Result:
     """Derive chance on every design, and simulate it; fast: simulate every fourth, with fewer cohorts."""
-    cohorts, every, cells = (8, 4, designs()) if fast else (60, 1, designs())
+    cohorts, every, cells = (8, 4, designs()) if fast else (30, 1, designs())
     for number, cell in enumerate(cells):
         rng = np.random.default_rng([FIRST_SEED, seed, number])
         simulated = number % every == 0

@@ -136,13 +136,13 @@ def claim(result: Result) -> str:
     """Say what correctors take away and what it gains."""
     facts, sizes = _facts(result), result["sizes"]
     before, after = (f"{part.min():.2f} to {part.max():.2f}" for part in (facts["before"], facts["after"]))
-    where = f", all in the cohort of {' and '.join(facts['where'])}" if len(facts["where"]) == 1 else ""
+    where = f", always in {facts['where'][0]!r}" if len(facts["where"]) == 1 else ""
     return (
-        f"In {sizes['cohorts']} TCGA cohorts {sizes['correctors']} correctors bring the accuracy with which a linear "
-        f"probe tells the hospital from {before} to {after}, none to chance; accuracy for the cancer type at hospitals "
-        f"that neither corrector nor probe saw rises for certain in {len(facts['gains'])} of {len(facts['sure'])} "
-        f"cases{where}; the corrector that leaves the least of the hospital is the best classifier in {facts['same']} "
-        f"of {facts['cohorts']} cohorts."
+        f"In {sizes['cohorts']} TCGA cohorts {sizes['correctors']} correctors lower the accuracy with which a linear "
+        f"probe tells the hospital (before: {before}; after: {after}), none to chance; a gain in accuracy for the "
+        f"cancer type at hospitals that neither corrector nor probe saw is told from 0 in {len(facts['gains'])} of "
+        f"{len(facts['sure'])} cases{where}; the corrector that leaves the least of the hospital is the best "
+        f"classifier in {facts['same']} of {facts['cohorts']} cohorts."
     )
 
 
@@ -155,7 +155,7 @@ def draw(result: Result) -> Any:
         part = wide.loc[name]
         _panel(ax, part)
         ax.set(title=name, xlabel="hospital left (accuracy, linear probe)", xlim=(0.15, 1.03))
-    axes[0].set_ylabel("cancer type at unseen hospitals\n(balanced accuracy)")
+    axes[0].set_ylabel("cancer type at unseen hospitals\n(accuracy)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
@@ -163,7 +163,9 @@ def draw(result: Result) -> Any:
 def _panel(ax: Any, part: pd.DataFrame) -> None:
     base = part.loc[NONE, ("value", UP)]
     ax.axhline(base, color=style.GREY, lw=0.5, ls=":")
-    ax.axvline(part.loc[NONE, ("chance", ACROSS)], color=style.GREY, lw=0.5, ls=":")
+    chance = part.loc[NONE, ("chance", ACROSS)]
+    ax.axvline(chance, color=style.GREY, lw=0.5, ls=":")
+    ax.text(chance + 0.01, 0.02, "chance", color=style.GREY, transform=ax.get_xaxis_transform())
     places = {}
     for name, row in part.iterrows():
         marker, colour = STYLES[str(name)]

@@ -45,7 +45,7 @@ def standardised(cohort: Cohort, design: dict[str, Any]) -> tuple[float, float, 
 
 def compute(fast: bool, seed: int) -> Result:
     """Draw cohorts at every strength of confounding, repeat one design of the study, and read the study."""
-    cohorts, strengths = (40, STRENGTHS[::2]) if fast else (1000, STRENGTHS)
+    cohorts, strengths = (40, STRENGTHS[::2]) if fast else (400, STRENGTHS)
     first = FIRST_SEED + 1_000_000 * seed
     lines = []
     for number, strength in enumerate(STRENGTHS):
@@ -134,7 +134,7 @@ def _library(result: Result) -> list[dict[str, Any]]:
 
 
 def checks(result: Result) -> list[Check]:
-    """Hold bias against zero and coverage against 95 %."""
+    """Hold bias against zero and coverage against 95%."""
     n = len(result["fresh"]) + 1
     limit = float(stats.norm.ppf(1.0 - LEVEL / n / 2.0))
     unbiased = [abs(row["bias"]) <= limit * row["error"] for row in of_method(result, OURS) + of_method(result, TILES)]
@@ -181,7 +181,7 @@ def claim(result: Result) -> str:
     shares = [row["share"] for row in _library(result)]
     return (
         f"With strong confounding ({naive['confounding']:g}) a difference of means is off by {naive['bias']:+.2f} "
-        f"(truth {naive['truth']:+.2f}) and its 95 % intervals hold the truth in "
+        f"(truth {naive['truth']:+.2f}) and its 95% intervals hold the truth in "
         f"{naive['covered'] / naive['cohorts']:.0%} of cohorts; a regression that takes tiles for independent has no "
         f"bias and holds in {tiles['covered'] / tiles['cohorts']:.0%}; standardisation over patients holds in "
         f"{min(ours):.0%} to {max(ours):.0%} at every strength, and the four estimators of the library in "

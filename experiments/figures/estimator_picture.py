@@ -31,7 +31,7 @@ NAMES = (
     (0, TILES, 0.98, 0.03, "right"),
     (0, OURS, 0.98, 0.29, "right"),
     (1, PLAIN, 0.02, 0.10, "left"),
-    (1, TILES, 0.02, 0.44, "left"),
+    (1, TILES, 0.08, 0.44, "left"),
     (1, OURS, 0.98, 0.80, "right"),
 )
 SHORT = {"20 patients": "20", "60 patients": "60", "60 patients, variance by site": "60, variance\nby site"}

@@ -33,7 +33,7 @@ def compute(fast: bool, seed: int) -> Result:
     from experiments.calibration.measures import measure
 
     every = NULLS | UNEVEN
-    cohorts, designs = (40, FAST) if fast else (200, tuple(every))
+    cohorts, designs = (40, FAST) if fast else (100, tuple(every))
     fresh = []
     for number, name in enumerate(every):
         if name not in designs:

@@ -40,6 +40,9 @@ def written(folder: Path, docs: Path) -> str:
     if not found:
         raise DataError(f"no results in {folder.name!r}: run python -m experiments.figures first")
     parts = [HEAD, _index([_read(path) for path in found])]
+    missing = [name for name in NAMES if folder / name not in found]
+    if missing:
+        parts.append(f"Not made yet: {', '.join(missing)}.\n")
     for path in found:
         about = _read(path)
         if about["fast"]:
