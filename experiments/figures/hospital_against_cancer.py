@@ -48,8 +48,8 @@ def compute(fast: bool, seed: int) -> Result:
     found: Result = plain(
         {
             "source": "computed by this run",
-            "sizes": {"sets": len(cases), "patients": {case.name: case.main.joint.n_groups for case in cases}}
-            | {"draws per attempt": draws},
+            "sizes": {"sets": len(cases), "draws per attempt": draws},
+            "patients": {case.name: case.main.joint.n_groups for case in cases},
             "levels": {case.name: list(case.main.overlap.levels) for case in cases},
             "shares": shares(cases).to_dict("records"),
             "attempts": [{"set": case.name, **row} for case in cases for row in case.refutation.rows()],
@@ -125,7 +125,7 @@ def _shares(ax: Any, result: Result) -> None:
         at = list(SUBSETS).index(row["set"]) + 0.17 * (here.index(row["variant"]) - (len(here) - 1) / 2)
         percent = {name: 100 * row[name] for name in ("value", "low", "high")}
         estimate(ax, at, percent, FACTORS[row["of"]], marker=VARIANTS[row["variant"]][0])
-    patients = result["sizes"]["patients"]
+    patients = result["patients"]
     hospitals = {name: len(levels) for name, levels in result["levels"].items()}  # one of the set may be left out
     names = [f"{_short(name)}\n{hospitals[name]} hospitals\n{patients[name]} patients" for name in SUBSETS]
     name_rows(ax, names, label="caused share of the variance between patients (%)")
