@@ -11,13 +11,14 @@ export CAUSALFM_DATA
 # Tests run in as many processes as there are processors, but four (each holds 1 to 2 GB), with one thread each.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test calibrate benchmark clean
+.PHONY: help demo test calibrate benchmark figures clean
 
 help:
 	@echo "make demo       render a cohort, encode it, audit it; the report is in demo-report/"
 	@echo "make test       ruff, mypy and the tests"
 	@echo "make calibrate  the calibration study (hours; goes on where it was cut), then docs/calibration.md"
 	@echo "make benchmark  every claim of speed beside its peer and its limit (half an hour), then docs/benchmarks.md"
+	@echo "make figures    the figures of the paper with their tables and claims, in figures/, then docs/figures.md"
 	@echo "make clean      remove .venv and what was made"
 
 demo: $(VENV)/.demo
@@ -35,6 +36,10 @@ calibrate: $(VENV)/.dev
 
 benchmark: $(VENV)/.dev $(VENV)/peers
 	PYTHONPATH=$(VENV)/peers $(BIN)/python -m experiments.benchmarks
+
+figures: $(VENV)/.dev
+	$(BIN)/python -m experiments.figures
+	$(BIN)/python -m experiments.figures.page
 
 clean:
 	rm -rf $(VENV) demo-report build dist .mypy_cache .ruff_cache .pytest_cache

@@ -223,9 +223,9 @@ def study(
     """
     obs = histology.cohort_table(tissues // 2, 2, 0.6, random_state)
     obs["tissue"] = obs.index
-    views = encoded_views(
-        obs, folder / f"views-{tissues}-{size}-{random_state}", random_state=random_state, size=size, encode=encode
-    )
+    kept, factors = folder / f"views-{tissues}-{size}-{random_state}", {q.factor for q in asked}
+    factors |= {"stain", "scanner"} if with_limits else set()
+    views = encoded_views(obs, kept, random_state=random_state, size=size, encode=encode, factors=factors)
     test = held_out(obs)
     training, seen = views.seen[~test], views.seen[test]
     models = {name: EmbeddingSCM(GRAPH, name, assume="additive").fit(training) for name in MECHANISMS}

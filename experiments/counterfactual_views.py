@@ -5,7 +5,7 @@ Encoded views are kept in a folder, one file per 20 patients, so that a run that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,13 +44,22 @@ class Views:
         return Cohort(self.embeddings[self.table.loc[keys].to_numpy()], obs)
 
 
-def wanted_views(obs: pd.DataFrame) -> pd.DataFrame:
-    """List the distinct views of each tissue: as seen, and under do() of each site, stain and scanner.
+LEVELS = {
+    "site": tuple(histology.SITES),
+    "stain": tuple(histology.STAINS),
+    "scanner": ("Argus 2", "Meridian", UNSEEN_SCANNER),
+}
+
+
+def wanted_views(obs: pd.DataFrame, factors: Collection[str] = tuple(LEVELS)) -> pd.DataFrame:
+    """List the distinct views of each tissue: as seen, and under do() of each level of the factors.
 
     Parameters
     ----------
     obs
         Table of ``cohort_table``.
+    factors
+        Of site, stain and scanner, those that are set.
 
     Returns
     -------
@@ -58,9 +67,7 @@ def wanted_views(obs: pd.DataFrame) -> pd.DataFrame:
         Rows of ``obs`` with other causes, repeated index.
     """
     worlds = [obs]
-    worlds += [histology.intervene(obs, site=level) for level in histology.SITES]
-    worlds += [histology.intervene(obs, stain=level) for level in histology.STAINS]
-    worlds += [histology.intervene(obs, scanner=level) for level in ("Argus 2", "Meridian", UNSEEN_SCANNER)]
+    worlds += [histology.intervene(obs, **{f: level}) for f in LEVELS if f in factors for level in LEVELS[f]]
     every = pd.concat(worlds)
     repeated = every.assign(tissue=every.index).duplicated(["tissue", *CAUSES])
     return every[~repeated.to_numpy()]
@@ -73,6 +80,7 @@ def encoded_views(
     random_state: int,
     size: int = 224,
     encode: Callable[[np.ndarray], np.ndarray] | None = None,
+    factors: Collection[str] = tuple(LEVELS),
     say: Callable[[str], None] = print,
 ) -> Views:
     """Render and encode all views, or read those that an earlier run left.
@@ -87,6 +95,8 @@ def encoded_views(
         Of the renderer.
     encode
         Images ``(n, size, size, 3)`` to embeddings; EfficientNet-Lite0 unless given.
+    factors
+        As of :func:`wanted_views`.
     say
         Told of progress.
 
@@ -102,7 +112,7 @@ def encoded_views(
             return encode_images(images, "efficientnet-lite0", device="cpu")
 
     folder.mkdir(parents=True, exist_ok=True)
-    views, blocks = wanted_views(obs), []
+    views, blocks = wanted_views(obs, factors), []
     patients = views["patient"].unique()
     for start in range(0, len(patients), PATIENTS_PER_FILE):
         part = views[views["patient"].isin(patients[start : start + PATIENTS_PER_FILE])]

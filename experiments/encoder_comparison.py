@@ -9,6 +9,7 @@ versions that are comparable between designs (2 x 2 tables, distances relative t
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -36,9 +37,10 @@ SUBSETS = {
 }
 
 
-def compare_encoders(folder: Path) -> cfm.Comparison:
-    """Compare the three encoders of AMi-Br on the MIDOG21 patches."""
-    return cfm.compare({name: amibr.load(folder, name) for name in amibr.ENCODERS}, SCANNERS)
+def compare_encoders(folder: Path, *, metrics: Sequence[str] | None = None, random_state: int = 0) -> cfm.Comparison:
+    """Compare the three encoders of AMi-Br on the MIDOG21 patches, by all measures or those named."""
+    cohorts = {name: amibr.load(folder, name) for name in amibr.ENCODERS}
+    return cfm.compare(cohorts, SCANNERS, metrics=metrics, random_state=random_state)
 
 
 def subset_table(folder: Path) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -84,11 +85,7 @@ class Seed:
         self.obs, self.held = script.hospital(patients, AGREE, s), script.hospital(24, 0.5, s + 1)
         self.test = script.hospital(32, AGREE, s + 2)
         self.images, self.seen = script.tiles(self.obs, s), script.tiles(self.held, s + 1)
-        self.judged = {name: self._stained(self.test, name, s + 2) for name in ("HE-1", "HE-3")}
-        self._other: torch.Tensor | None = None
-
-    def _stained(self, obs: pd.DataFrame, stain: str, seed: int) -> torch.Tensor:
-        return torch.as_tensor(self.script.tiles(histology.intervene(obs, stain=stain), seed))
+        self.judged = both_stains(script, self.test, s + 2)
 
     def twice(self) -> tuple[torch.Tensor, pd.DataFrame]:
         """Training tissue in both stains: the interventions that nobody has to guess."""
@@ -109,25 +106,41 @@ class Seed:
         model = self.script.train(
             images, obs, made, monitor, self.seen, strength=strength, epochs=steps, seed=self.seed
         )
-        return self.judge(model) | {"robustness index": monitor.history[-1].robustness_index}
+        return judge(self._calls(model), self.test, self.judged) | {
+            "robustness index": monitor.history[-1].robustness_index
+        }
 
-    def judge(self, model: torch.nn.Module) -> dict[str, float]:
-        """Accuracy at the three hospitals, and the share of tissue called otherwise in the other stain."""
-        with torch.no_grad():
-            solid = {s: (model(self.script.scaled(x)).argmax(1) == 1).numpy() for s, x in self.judged.items()}
-        truth = (self.test["tumour"] == "solid").to_numpy()
-        agreeing = np.where(truth, solid["HE-3"], solid["HE-1"]) == truth
-        opposite = np.where(truth, solid["HE-1"], solid["HE-3"]) == truth
-        a, o = float(agreeing.mean()), float(opposite.mean())
-        mixed = [q * a + (1 - q) * o for q in (AGREE, 1 - AGREE, 0.5)]
-        return dict(zip(MEASURES, [*mixed, float((solid["HE-1"] != solid["HE-3"]).mean())], strict=False))
+    def _calls(self, model: torch.nn.Module) -> Callable[[torch.Tensor], np.ndarray]:
+        def calls(images: torch.Tensor) -> np.ndarray:
+            with torch.no_grad():
+                return (model(self.script.scaled(images)).argmax(1) == 1).numpy()
+
+        return calls
 
 
-def measure(seeds: int, arms: list[str], state: Path, patients: int, epochs: int) -> pd.DataFrame:
-    """Return one row per seed and arm, from files where they were measured before."""
+def both_stains(script: ModuleType, obs: pd.DataFrame, seed: int) -> dict[str, torch.Tensor]:
+    """Render the same tissue in either stain."""
+    return {name: script.tiles(histology.intervene(obs, stain=name), seed) for name in ("HE-1", "HE-3")}
+
+
+def judge(
+    calls: Callable[[torch.Tensor], np.ndarray], obs: pd.DataFrame, images: Mapping[str, torch.Tensor]
+) -> dict[str, float]:
+    """Judge what calls tissue solid: accuracy at the three hospitals, share called otherwise in the other stain."""
+    solid = {stain: calls(x) for stain, x in images.items()}
+    truth = (obs["tumour"] == "solid").to_numpy()
+    agreeing = np.where(truth, solid["HE-3"], solid["HE-1"]) == truth
+    opposite = np.where(truth, solid["HE-1"], solid["HE-3"]) == truth
+    a, o = float(agreeing.mean()), float(opposite.mean())
+    mixed = [q * a + (1 - q) * o for q in (AGREE, 1 - AGREE, 0.5)]
+    return dict(zip(MEASURES, [*mixed, float((solid["HE-1"] != solid["HE-3"]).mean())], strict=False))
+
+
+def measure(seeds: int, arms: list[str], state: Path, patients: int, epochs: int, *, first: int = 0) -> pd.DataFrame:
+    """Return one row per seed (from ``first`` on) and arm, from files where they were measured before."""
     script, rows = load_script(), []
     state.mkdir(parents=True, exist_ok=True)
-    for seed in range(seeds):
+    for seed in range(first, first + seeds):
         tissue = None
         for arm in arms:
             file = state / f"{patients}-{epochs}-{seed}-{arm.replace(' ', '-')}.json"
@@ -139,11 +152,16 @@ def measure(seeds: int, arms: list[str], state: Path, patients: int, epochs: int
     return pd.DataFrame(rows)
 
 
+def t_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean and the ends of its 95 % t interval over seeds."""
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
 def interval(values: np.ndarray) -> str:
     """Return mean and 95 % t interval over seeds, in points."""
-    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    mean = values.mean()
-    return f"{100 * mean:.0f} ({100 * (mean - half):.0f} to {100 * (mean + half):.0f})"
+    mean, low, high = (100 * end for end in t_interval(values))
+    return f"{mean:.0f} ({low:.0f} to {high:.0f})"
 
 
 def tables(found: pd.DataFrame) -> str:

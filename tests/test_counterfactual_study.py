@@ -21,7 +21,8 @@ def refuse(images):
 def test_the_study_runs_goes_on_and_prints_its_numbers(tmp_path):
     table, facts = study(96, tmp_path, size=64, encode=block_means, asked=QUESTIONS[2:3], with_limits=False)
     obs = cohort_table(48, 2, 0.6, 0)
-    again = encoded_views(obs, tmp_path / "views-96-64-0", random_state=0, size=64, encode=refuse)
+    kept = {"random_state": 0, "size": 64, "factors": ["stain"]}
+    again = encoded_views(obs, tmp_path / "views-96-64-0", **kept, encode=refuse)
     assert len(again.embeddings) == facts["views"]
     errors = page.overall(table, "stain", "relative_error")["value"]
     assert errors["do nothing"] == 1.0

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def cohort(data_dir):
-    return study._cohort(data_dir, study.TASKS["kidney"])
+    return study.cohort_of(data_dir, study.TASKS["kidney"])
 
 
 @pytest.fixture(scope="module")

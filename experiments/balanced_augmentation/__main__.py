@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ import pandas as pd
 
 from experiments.balanced_augmentation.hospitals import AGREEMENT, HOSPITALS, Pool, Split, draw_split, load_pool
 from experiments.balanced_augmentation.jackknife import MEASURES, interval
-from experiments.balanced_augmentation.methods import METHODS
+from experiments.balanced_augmentation.methods import METHODS, Method
 from experiments.balanced_augmentation.shared_effects import shared_effects
 
 SEED = 0
@@ -35,14 +35,16 @@ TITLES = {
 }
 
 
-def one_split(pool: Pool, split: Split, number: int, Cs: Sequence[float], state: Path | None) -> Outcome:
+def one_split(
+    pool: Pool, split: Split, number: int, Cs: Sequence[float], state: Path | None, methods: Mapping[str, Method]
+) -> Outcome:
     """Return each method's correctness ``(len(Cs), tested)`` or its refusal; kept under the training set's own name."""
     name = hashlib.sha256(pool.cohort.X[split.train].tobytes() + repr(list(Cs)).encode()).hexdigest()[:16]
     file, out = None if state is None else state / f"{name}.npz", {}
     if file is not None and file.is_file():
         with np.load(file, allow_pickle=False) as found:
-            out = {m: found[m] if found[m].ndim else str(found[m]) for m in METHODS if m in found}
-    missing = {m: method for m, method in METHODS.items() if m not in out}
+            out = {m: found[m] if found[m].ndim else str(found[m]) for m in methods if m in found}
+    missing = {m: method for m, method in methods.items() if m not in out}
     for m, method in missing.items():
         rows = method(pool, split, number)
         right = pool.label[split.test]
@@ -54,23 +56,31 @@ def one_split(pool: Pool, split: Split, number: int, Cs: Sequence[float], state:
 
 
 def one_training(
-    pool: Pool, training: str, splits: int, per_class: int, Cs: Sequence[float], state: Path | None = None
+    pool: Pool,
+    training: str,
+    splits: int,
+    per_class: int,
+    Cs: Sequence[float],
+    state: Path | None = None,
+    *,
+    methods: Mapping[str, Method] = METHODS,
+    seed: int = SEED,
 ) -> pd.DataFrame:
-    """Return one row per classifier, method and measure, with the paired difference to no correction."""
+    """Return one row per classifier, method and measure, with the paired difference to the first, no correction."""
     cell = pool.cell[pool.lung]  # lung comes first
     n = len(cell)
-    correct, used = {m: np.full((len(Cs), splits, n), np.nan) for m in METHODS}, np.zeros((splits, n), dtype=bool)
+    correct, used = {m: np.full((len(Cs), splits, n), np.nan) for m in methods}, np.zeros((splits, n), dtype=bool)
     refusals: dict[str, str] = {}
     for b in range(splits):
-        split = draw_split(pool, training, per_class, SEED, b)
+        split = draw_split(pool, training, per_class, seed, b)
         used[b, split.train] = True
-        for m, value in one_split(pool, split, b, Cs, state).items():
+        for m, value in one_split(pool, split, b, Cs, state, methods).items():
             if isinstance(value, str):
                 refusals[m] = value
             else:
                 correct[m][:, b, split.test] = value
-    rows, first = [], next(iter(METHODS))
-    for (k, C), m, measure in itertools.product(enumerate(Cs), METHODS, MEASURES):
+    rows, first = [], next(iter(methods))
+    for (k, C), m, measure in itertools.product(enumerate(Cs), methods, MEASURES):
         row = {"C": C, "training": training, "method": m, "measure": measure, "refused": refusals.get(m, "")}
         if m not in refusals:
             own = interval(correct[m][k], used, cell, MEASURES[measure])

@@ -78,12 +78,12 @@ def _panel(part: pd.DataFrame, ax: Any) -> None:
         ax.plot([x.leak, x.value], [y.leak, y.value], lw=0.8, ls=":", **faint)
         _mark(ax, [x.leak], [y.leak], name, False, zorder=2)
         _mark(ax, [x.value], [y.value], name, True, zorder=3)
-    front = _front({name: (scores.loc[(ACROSS, name)].value, scores.loc[(UP, name)].value) for name in names})
-    ax.plot(*zip(*front, strict=True), color=GREY, lw=1.2, zorder=0)
+    best = front({name: (scores.loc[(ACROSS, name)].value, scores.loc[(UP, name)].value) for name in names})
+    ax.plot(*zip(*best, strict=True), color=GREY, lw=1.2, zorder=0)
     ax.set_xlim(0.0, 1.02)
 
 
-def _front(places: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
+def front(places: dict[str, tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the points that no other beats in both numbers: less of the hospital, a better classifier."""
     kept: list[tuple[float, float]] = []
     for x, y in sorted(places.values(), key=lambda place: (place[0], -place[1])):

@@ -50,7 +50,7 @@ def study(data: Path, tasks: Sequence[str], records: Path, say: Callable[[str], 
     for task in tasks:
         path = records / f"{task.replace(' ', '-')}.jsonl"
         done = _done(path)
-        cohort = _cohort(data, TASKS[task])
+        cohort = cohort_of(data, TASKS[task])
         for hospital in _hospitals(cohort):
             if hospital not in done:
                 found = deployed_at(cohort, hospital)
@@ -75,7 +75,8 @@ def _done(path: Path) -> dict[str, list[dict[str, Any]]]:
     return out
 
 
-def _cohort(data: Path, cancers: Sequence[str]) -> Cohort:
+def cohort_of(data: Path, cancers: Sequence[str]) -> Cohort:
+    """Read the slides of a task whose hospital is known."""
     cohort = tcga_hipt.load(data, cancers=list(cancers))
     return cohort[cohort.obs["center"].notna().to_numpy()]
 

@@ -56,12 +56,22 @@ def with_stage(cohort: cfm.Cohort) -> cfm.Cohort:
     return cohort.replace(obs=cohort.obs.assign(**{STAGE: stage.str.upper().astype(object)}))
 
 
-def examine(folder: Path, name: str) -> Case:
-    """Estimate, probe and try to overturn the effect of the hospital in one set."""
+def load_set(folder: Path, name: str) -> cfm.Cohort:
+    """Read the slides of one set."""
     cancers, hospitals = SUBSETS[name]
-    cohort = with_stage(tcga_hipt.load(folder, cancers=cancers, hospitals=hospitals))
+    return with_stage(tcga_hipt.load(folder, cancers=cancers, hospitals=hospitals))
+
+
+def main_effect(cohort: cfm.Cohort) -> cfm.Effect:
+    """Estimate the effect of the hospital by standardisation over the cancer types."""
+    return cfm.effect(cohort, graph(), treatment="center")
+
+
+def examine(folder: Path, name: str, *, random_state: int = 0) -> Case:
+    """Estimate, probe and try to overturn the effect of the hospital in one set."""
+    cohort = load_set(folder, name)
     ask = {"treatment": "center"}
-    main = cfm.effect(cohort, graph(), **ask)
+    main = main_effect(cohort)
     variants = [Variant("standardised", main), Variant("AIPW", cfm.effect(cohort, graph(), estimator="aipw", **ask))]
     controls, lost = [], []
     if cohort.obs[list(FACTS)].notna().all(axis=1).mean() > 0.9:
@@ -77,7 +87,7 @@ def examine(folder: Path, name: str) -> Case:
     if adjusted.overlap.levels == main.overlap.levels:  # else it is about other hospitals
         variants.append(Variant("standardised, stage too", adjusted))
         lost.append((STAGE, len(cohort) - len(staged)))
-    refutation = main.refute(n_draws=N_DRAWS)
+    refutation = main.refute(n_draws=N_DRAWS, random_state=random_state)
     return Case(name, tuple(variants), main.sensitivity(), refutation, tuple(controls), tuple(lost))
 
 

@@ -1,0 +1,98 @@
+"""Make figures from the command line: compute, try the claim, write, say what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.figures.files import write
+from experiments.figures.paper import PaperFigure, Unavailable, plain
+
+NAMES = (  # modules of this folder, in the order of the paper
+    "chance_levels",
+    "false_positives",
+    "counterfactual_fidelity",
+    "estimator_bias_coverage",
+    "corrector_front",
+    "shortcut",
+    "shortcut_at_real_hospitals",
+    "hospital_against_cancer",
+    "shift_across_hospitals",
+    "encoder_comparison",
+)
+OUT = Path("figures")
+FAILED, SKIPPED = 1, 77  # exit codes: a claim does not hold; data or software are missing
+
+
+def make(figure: PaperFigure, folder: Path, *, fast: bool = False, seed: int | None = None) -> bool:
+    """Compute a figure, write its files, and say whether its claim holds.
+
+    Raises
+    ------
+    Unavailable
+        Data or software that it needs are missing; nothing is written.
+    """
+    begun = time.perf_counter()
+    used = figure.seed if seed is None else seed
+    result = plain(figure.compute(fast, used), figure.name)
+    write(figure, result, folder, fast=fast, seed=used)
+    print(f"{figure.name} ({time.perf_counter() - begun:.0f} s): {figure.claim(result)}")
+    for check in figure.checks(result):
+        print(f"  {'holds' if check.holds else 'DOES NOT HOLD'}: {check.name} ({check.detail})", flush=True)
+    return figure.holds(result)
+
+
+def main(figures: Sequence[PaperFigure], arguments: list[str] | None = None) -> int:
+    """Make the figures given, by the options of the command line.
+
+    Returns
+    -------
+    int
+        0; 1 where a claim does not hold; 77 where every figure was skipped.
+    """
+    parser = argparse.ArgumentParser(description="Figures of the paper: numbers, table, picture and claim of each.")
+    parser.add_argument("--fast", action="store_true", help="small sizes, seconds each; claims are tried all the same")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the files (default: figures/)")
+    parser.add_argument("--seed", type=int, help="default: the figure's own, fixed before its first run")
+    if len(figures) != 1:
+        parser.add_argument("--only", action="append", default=[], metavar="NAME", help="may be given several times")
+    options = parser.parse_args(arguments)
+    if len(figures) != 1:
+        try:
+            figures = chosen(figures, options.only)
+        except ValueError as error:
+            parser.error(str(error))
+    held, skipped = True, 0
+    for figure in figures:
+        try:
+            held &= make(figure, options.out, fast=options.fast, seed=options.seed)
+        except Unavailable as reason:
+            skipped += 1
+            print(f"{figure.name}: skipped, nothing written: {reason}", flush=True)
+    return FAILED if not held else SKIPPED if skipped == len(figures) else 0
+
+
+def load_all() -> list[PaperFigure]:
+    """Import every figure of the paper."""
+    return [importlib.import_module(f"experiments.figures.{name}").FIGURE for name in NAMES]
+
+
+def chosen(figures: Sequence[PaperFigure], names: Sequence[str]) -> list[PaperFigure]:
+    """Return the figures of these names, or all if there are none.
+
+    Raises
+    ------
+    ValueError
+        A name that no figure has.
+    """
+    known = {figure.name: figure for figure in figures}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"no figure is named {name!r}{hint}. There are: {', '.join(known)}")
+    return [known[name] for name in known if not names or name in names]
