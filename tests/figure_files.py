@@ -1,5 +1,6 @@
 """What the files of a figure of the paper must be, whatever it shows."""
 
+import itertools
 import json
 import re
 import shutil
@@ -70,3 +71,29 @@ def check_picture(folder: Path) -> None:
     if shutil.which("pdfinfo"):
         said = subprocess.run(["pdfinfo", folder / "figure.pdf"], capture_output=True, text=True, check=True).stdout
         assert re.search(r"Pages:\s+1\n", said)
+
+
+def check_text(drawn) -> None:
+    """Hold every word of a drawn figure to the page: none cut off, no two on top of each other."""
+    drawn.draw_without_rendering()
+    boxes = [(text.get_text(), text.get_window_extent()) for text in words_of(drawn)]
+    page = drawn.bbox
+    for words, box in boxes:
+        assert page.x0 - 1 <= box.x0 <= box.x1 <= page.x1 + 1, f"{words!r} is cut off"
+        assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, f"{words!r} is cut off"
+    for (words, a), (others, b) in itertools.combinations(boxes, 2):
+        assert not a.overlaps(b), f"{words!r} lies on {others!r}"
+
+
+def words_of(drawn) -> list:
+    """Return the text that is drawn: matplotlib keeps ticks beyond the limits of an axis, and draws none of them."""
+    from matplotlib.axis import Tick
+    from matplotlib.text import Text
+
+    ticks = {id(label) for tick in drawn.findobj(Tick) for label in (tick.label1, tick.label2)}
+    found = [text for text in drawn.findobj(Text) if id(text) not in ticks]
+    for ax in drawn.axes:
+        for axis, limits, at in ((ax.xaxis, ax.get_xlim(), 0), (ax.yaxis, ax.get_ylim(), 1)):
+            labels = axis.get_ticklabels()
+            found += [one for one in labels if min(limits) <= one.get_position()[at] <= max(limits)]
+    return [text for text in found if text.get_visible() and text.get_text().strip()]

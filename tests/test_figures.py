@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from figure_files import check_files, check_tex
+from figure_files import check_files, check_tex, check_text
 from matplotlib.figure import Figure
 from scipy import stats
 
@@ -83,6 +83,8 @@ def test_files_are_sound_and_the_claim_holds(made):
     assert about["numbers"] == result
     assert about["fast"] is True
     assert about["claim"] == figure.claim(result)
+    with style.paper_style():
+        check_text(figure.draw(result))
 
 
 def test_the_same_numbers_give_the_same_bytes(made, tmp_path):
@@ -356,7 +358,7 @@ def test_names_of_lines_never_touch():
         figure, (ax,) = style.panels(width=style.ONE_COLUMN)
         ax.set(xlim=(0, 1), ylim=(0, 1))
         style.name_lines(ax, [(1.0, y, f"line {y}", "k") for y in (0.5, 0.501, 0.9, 0.499)])
-        figure.canvas.draw()
+        figure.draw_without_rendering()
         boxes = [text.get_window_extent() for text in ax.texts]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 

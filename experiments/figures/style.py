@@ -115,7 +115,7 @@ def name_lines(ax: Any, ends: Sequence[tuple[float, float, str, str]], *, gap: f
     gap
         Least distance of two names, points.
     """
-    ax.figure.canvas.draw()  # the layout decides how long a unit is
+    ax.figure.draw_without_rendering()  # the layout decides how long a unit is
     points = 72.0 / ax.figure.dpi
     placed = sorted((ax.transData.transform((x, y))[1] * points, x, y, name, colour) for x, y, name, colour in ends)
     heights: list[float] = []
