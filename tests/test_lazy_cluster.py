@@ -15,7 +15,7 @@ from causalfm.level_moments import LevelMoments
 from causalfm.moments import cell_sums
 from causalfm.neighbours import knn
 from causalfm.row_tasks import cluster, map_blocks, spans
-from causalfm.schedulers import bytes_of, scheduled
+from causalfm.schedulers import bytes_of, limit_of_rows, scheduled
 
 N, D = 6000, 16
 
@@ -70,3 +70,33 @@ def test_schedulers_and_limits_are_read():
         assert workers == 1
     with pytest.raises(DataError, match="no Dask scheduler"), scheduled("tcp://127.0.0.1:9", 2**30):
         pass
+
+
+def test_the_command_gives_the_same_findings_with_any_number_of_processes(tmp_path, monkeypatch, capsys):
+    import json
+
+    from causalfm.auditing import row_sample
+    from causalfm.cli import main
+    from causalfm.datasets.linear_scm import linear_scm
+    from causalfm.io import write
+
+    monkeypatch.setattr(row_sample, "ROWS", 160)
+    monkeypatch.setattr(row_sample, "QUERIES", 40)
+    made, _ = linear_scm(n_groups=40, rows_per_group=(8, 12), d=8, n_sites=2, site_effect=0.6)
+    write(made.replace(X=made.X.astype(np.float32)), tmp_path / "cohort.zarr")
+    found = []
+    for scheduler in ("here", "local:2"):
+        out = tmp_path / scheduler.replace(":", "-")
+        roles = ["--biology", "tumour", "--technical", "site", "--group", "patient"]
+        limits = ["--memory-limit", "4GiB", "--scheduler", scheduler, "--out", str(out)]
+        with monkeypatch.context() as given:
+            given.setattr("sys.argv", ["causalfm", "audit", str(tmp_path / "cohort.zarr"), *roles, *limits])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        assert ended.value.code in (0, 1, 3)
+        assert f"by {1 + (scheduler != 'here')} process" in capsys.readouterr().out
+        found.append(json.loads((out / "report.json").read_text("utf-8"))["findings"])
+    assert found[0] == found[1]
+    assert any("160 of" in finding["sentence"] for finding in found[0])
+    with pytest.raises(Exception, match="3 processes of this machine take 640 MiB each"):
+        limit_of_rows("local:2", 2**30)
