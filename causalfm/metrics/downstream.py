@@ -36,6 +36,11 @@ def apd(accuracies: np.ndarray) -> float:
     accuracies
         ``(steps, repeats)`` balanced accuracies, the first row without association.
 
+    Returns
+    -------
+    float
+        -1 to above 0; exactly 0 where accuracies stay the same.
+
     Raises
     ------
     DataError
@@ -66,6 +71,11 @@ def nipd(accuracies: np.ndarray, cramers_v: np.ndarray, chance: float) -> float:
         ``(steps,)`` strictly increasing from 0 to 1.
     chance
         What a guess scores, 1 / classes.
+
+    Returns
+    -------
+    float
+        0: no loss; -1: at chance from the first association on.
 
     Raises
     ------
