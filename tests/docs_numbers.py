@@ -2,8 +2,7 @@
 
 A paragraph with such a number says where it is from, ``<!-- from: correctors.csv, MeanAligner -->``: a file beside the
 page (or a path from the root), and words that its lines must hold. Numbers that are choices and no results (margins,
-defaults, settings of a study) are listed: ``<!-- set: 95 .05 -->``. A mark that stands alone belongs to the paragraph or
-table before it.
+defaults, settings of a study) are listed: ``<!-- set: 95 .05 -->``. A mark standing alone belongs to what is before it.
 """
 
 import re

@@ -66,7 +66,8 @@ def lacking(thing):
         return []  # those of a sibling, by a link
     if inspect.isclass(thing):
         made_by = inspect.getdoc(getattr(thing, "fit", None)) or ""
-        return [] if has or "Parameters\n---" in made_by or PROTOCOL in vars(thing) else ["Parameters or Attributes"]
+        plain = PROTOCOL in vars(thing) or issubclass(thing, Exception)
+        return [] if has or "Parameters\n---" in made_by or (plain and text) else ["Parameters or Attributes"]
     signature = inspect.signature(thing)
     needed = ["Parameters"] if signature.parameters else []
     if signature.return_annotation not in (None, "None"):

@@ -76,3 +76,18 @@ def test_the_container_file_says_what_it_does():
     assert all("--no-index" in words and "-c /constraints.txt" in words for words in installs)
     copied = [words.split()[0] for verb, words in lines if verb == "COPY" and "--from" not in words]
     assert copied == ["wheelhouse", "constraints.txt"]
+
+
+def test_pip_knows_what_hospitals_are_told_to_type():
+    """Their options are pip's, and their versions are those of the constraints."""
+    from pip._internal.commands import create_command
+
+    text = re.sub(r"\\\n\s*", " ", (DOCS / "hospital.md").read_text("utf-8"))
+    lines = re.findall(r"^(?:causalfm-env/bin/)?pip (install|download) (.*)$", text, re.M)
+    assert len(lines) >= 4
+    pins = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    for verb, words in lines:
+        options, named = create_command(verb).parse_args(words.split())
+        assert options.no_index == ("--no-index" in words)
+        for requirement in named:
+            assert "==" not in requirement or requirement in pins, f"{requirement} is not what our tests ran"
