@@ -22,7 +22,7 @@ extensions = [
     "api_pages",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "concepts", "**/sg_execution_times.rst", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "concepts/**", "**/sg_execution_times.rst", "sg_execution_times.rst"]
 suppress_warnings = ["ref.python"]  # names of attributes are no links: several classes have a "kind"
 nitpicky = False  # types in signatures are those of numpy, pandas and torch, whose inventories need a network
 
@@ -30,6 +30,8 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence", "deflist"]
 
 autodoc_typehints_format = "short"
+autodoc_typehints = "description"  # beside what a parameter means; signatures stay short
+autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = False
@@ -58,6 +60,7 @@ html_css_files = ["wide_tables.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
+    "header_links_before_dropdown": 7,
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
     "show_prev_next": False,

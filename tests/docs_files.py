@@ -31,7 +31,7 @@ def write_files(folder: Path) -> Path:
 def cohorts(folder: Path) -> None:
     """Embeddings with a table beside, and two cohorts that hold their table."""
     cohort, _ = linear_scm(
-        n_groups=32, rows_per_group=2, d=6, n_sites=2, n_scanners=2, site_effect=1.0, biology_effect=2.0
+        n_groups=24, rows_per_group=2, d=6, n_sites=2, n_scanners=2, site_effect=1.0, biology_effect=2.0
     )
     obs = cohort.obs.replace({"site": SITES, "scanner": SCANNERS})
     cfm.write(cohort.replace(obs=obs.iloc[:, :0]), folder / "embeddings.npz")
