@@ -31,16 +31,16 @@ def write_files(folder: Path) -> Path:
 def cohorts(folder: Path) -> None:
     """Embeddings with a table beside, and two cohorts that hold their table."""
     cohort, _ = linear_scm(
-        n_groups=24, rows_per_group=2, d=6, n_sites=2, n_scanners=2, site_effect=1.0, biology_effect=2.0
+        n_groups=24, rows_per_group=2, d=4, n_sites=2, n_scanners=2, site_effect=1.0, biology_effect=2.0
     )
     obs = cohort.obs.replace({"site": SITES, "scanner": SCANNERS})
     cfm.write(cohort.replace(obs=obs.iloc[:, :0]), folder / "embeddings.npz")
     obs.to_csv(folder / "table.csv", index=False)
-    reference, new, graph, _ = planted_shift("nothing", n_groups=72, new_groups=24, rows_per_group=1, d=6, n_sites=6)
+    reference, new, graph, _ = planted_shift("nothing", n_groups=60, new_groups=16, rows_per_group=1, d=4, n_sites=3)
     for name, found in (("reference", reference), ("first_weeks", reference), ("deployed", new), ("new", new)):
         cfm.write(found, folder / f"{name}.npz")
     (folder / "daily").mkdir()
-    cfm.write(new[:12], folder / "daily" / "2026-11-23.parquet")
+    cfm.write(new[:8], folder / "daily" / "2026-11-23.parquet")
     train_head(reference, graph, penalty="erm", steps=20).save(folder / "head.safetensors")
     Monitor.fit(reference, graph).save(folder / "monitor.safetensors")
 

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 def apd(accuracies: np.ndarray) -> float:
     """Average performance drop: mean relative change of accuracy against the training set without association.
 
-    ``mean_i mean_{s >= 1} accuracy_si / accuracy_0i - 1``: ratios within repeats, then their mean. Negative is worse.
-
     Parameters
     ----------
     accuracies
@@ -39,7 +37,7 @@ def apd(accuracies: np.ndarray) -> float:
     Returns
     -------
     float
-        -1 to above 0; exactly 0 where accuracies stay the same.
+        ``mean_i mean_{s >= 1} accuracy_si / accuracy_0i - 1``: ratios within repeats, then their mean. Negative: worse.
 
     Raises
     ------
@@ -60,9 +58,6 @@ def apd(accuracies: np.ndarray) -> float:
 def nipd(accuracies: np.ndarray, cramers_v: np.ndarray, chance: float) -> float:
     """Normalised integrated performance degradation over Cramér's V.
 
-    Area under ``(mean accuracy(V) - mean accuracy(0)) / (mean accuracy(0) - chance)`` by trapezoids; means over repeats
-    first. A linear fall from the first accuracy to chance gives -0.5.
-
     Parameters
     ----------
     accuracies
@@ -75,7 +70,8 @@ def nipd(accuracies: np.ndarray, cramers_v: np.ndarray, chance: float) -> float:
     Returns
     -------
     float
-        0: no loss; -1: at chance from the first association on.
+        Area under ``(mean accuracy(V) - mean accuracy(0)) / (mean accuracy(0) - chance)`` by trapezoids; means over
+        repeats first. A linear fall from the first accuracy to chance gives -0.5.
 
     Raises
     ------
