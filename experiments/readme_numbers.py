@@ -26,10 +26,15 @@ def plain(estimate: Estimate) -> dict[str, float]:
     return {name: round(float(getattr(estimate, name)), 4) for name in ("value", "low", "high", "chance")}
 
 
+def four_by_four(data: Path) -> tuple[cfm.Cohort, cfm.CausalGraph]:
+    """Load the cohort, and declare its graph."""
+    graph = cfm.CausalGraph.standard(biology="project_id", technical="center", group="case")
+    return tcga_hipt.load(data, cancers=CANCERS, hospitals=HOSPITALS), graph
+
+
 def measure(data: Path) -> dict[str, Any]:
     """Measure everything."""
-    cohort = tcga_hipt.load(data, cancers=CANCERS, hospitals=HOSPITALS)
-    graph = cfm.CausalGraph.standard(biology="project_id", technical="center", group="case")
+    cohort, graph = four_by_four(data)
     found = cfm.effect(cohort, graph, treatment="center")
     index = cfm.metrics.robustness_index(cohort, graph, k=K)
     moved = cfm.EmbeddingSCM(graph, "additive").fit(cohort).counterfactual(cohort, do={"center": TARGET})

@@ -5,6 +5,9 @@ import json
 import pytest
 from docs_numbers import DOCS, ROOT, is_there, marks, paragraphs, results, unsourced
 
+import causalfm as cfm
+from experiments import readme_numbers
+
 # Written by their scripts as a whole, most of them compared with their tables by a test of their own.
 GENERATED = {
     "augmentation_study",
@@ -49,6 +52,14 @@ def test_a_number_that_its_source_does_not_hold_is_noticed(tmp_path):
     assert [line.partition(":")[0] for line in unsourced(page)] == ["12"]
     page.write_text("The index is .15. <!-- from: readme_numbers.json, robustness -->\n")
     assert len(unsourced(page)) == 1
+
+
+def test_a_number_of_the_readme_comes_out_again(data_dir):
+    cohort, graph = readme_numbers.four_by_four(data_dir)
+    held = json.loads(readme_numbers.OUT.read_text("utf-8"))
+    assert held["cohort"] == {"slides": len(cohort), "patients": cohort.factor("case").n_levels}
+    again = cfm.metrics.robustness_index(cohort, graph, k=readme_numbers.K, standardised=False)
+    assert readme_numbers.plain(again) | {"k": readme_numbers.K} == held["robustness index"]
 
 
 def test_numbers_are_compared_as_they_are_shown():
