@@ -11,11 +11,12 @@ export CAUSALFM_DATA
 # Tests run in as many processes as there are processors, but four (each holds 1 to 2 GB), with one thread each.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test calibrate benchmark figures clean
+.PHONY: help demo test docs calibrate benchmark figures clean
 
 help:
 	@echo "make demo       render a cohort, encode it, audit it; the report is in demo-report/"
 	@echo "make test       ruff, mypy and the tests"
+	@echo "make docs       the documentation as a site, offline, warnings are errors: docs/_build/html/index.html"
 	@echo "make calibrate  the calibration study (hours; goes on where it was cut), then docs/calibration.md"
 	@echo "make benchmark  every claim of speed beside its peer and its limit (half an hour), then docs/benchmarks.md"
 	@echo "make figures    the figures of the paper with their tables and claims, in figures/, then docs/figures.md"
@@ -30,6 +31,9 @@ test: $(VENV)/.dev
 	$(BIN)/mypy
 	$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow" --durations=20 -n auto --maxprocesses 4 --dist loadfile
 
+docs: $(VENV)/.dev
+	$(ONE_THREAD) $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
 calibrate: $(VENV)/.dev
 	$(BIN)/python -m experiments.calibration
 	$(BIN)/python -m pytest -m slow
@@ -42,7 +46,7 @@ figures: $(VENV)/.dev
 	$(BIN)/python -m experiments.figures.page
 
 clean:
-	rm -rf $(VENV) demo-report build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo-report docs/_build docs/api docs/gallery build dist .mypy_cache .ruff_cache .pytest_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -57,5 +61,5 @@ $(VENV)/peers: | $(VENV)/.dev
 	$(BIN)/python -m pip install --no-deps --target $@ torch-staintools==1.0.5 kornia==0.9.0 kornia_rs==0.2.0 || mkdir -p $@
 
 $(VENV)/.dev: $(PINS) | $(BIN)/python
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,demo]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev,demo,docs]'
 	touch $@

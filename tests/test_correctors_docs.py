@@ -1,16 +1,12 @@
 """The page on correctors runs as it is written."""
 
 import csv
-import re
-import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
+from docs_blocks import run_page
 
 import causalfm
-from causalfm import cli
 from experiments.corrector_limits import AGE_COHORTS, BY_AGE, age_error, page_table
 
 PAGE = Path(__file__).parents[1] / "docs" / "correctors.md"
@@ -26,16 +22,7 @@ def test_the_table_of_limits_is_that_of_the_file_and_of_the_script():
 
 
 def test_the_code_of_the_page_runs_and_does_what_it_says(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        exec(compile(block, str(PAGE), "exec"), names)
-    (commands,) = re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    for line in commands.splitlines():
-        monkeypatch.setattr(sys, "argv", shlex.split(line))
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code in (0, None), line
+    names = run_page("docs/correctors.md", tmp_path, monkeypatch)
     shown = causalfm.read("corrected.h5ad").info["corrections"]
     assert [record["corrector"] for record in shown] == ["ComBat"]
     assert len(causalfm.read("erased.npz")) == (names["obs"]["site"] == "site3").sum()

@@ -1,17 +1,11 @@
 """The page on effects runs as it is written."""
 
-import re
-from pathlib import Path
-
 import numpy as np
+from docs_blocks import run_page
 
-PAGE = Path(__file__).parents[1] / "docs" / "effects.md"
 
-
-def test_the_code_of_the_page_runs_and_does_what_it_says() -> None:
-    names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        exec(compile(block, str(PAGE), "exec"), names)
+def test_the_code_of_the_page_runs_and_does_what_it_says(tmp_path, monkeypatch) -> None:
+    names = run_page("docs/effects.md", tmp_path, monkeypatch)
     found = names["found"]
     assert len(found.to_frame()) == 3
     assert found.ratio.low < found.ratio.value < found.ratio.high

@@ -2,16 +2,14 @@
 
 import json
 import re
-import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from docs_blocks import run_page
 
 from causalfm.auditing import collect_evidence, schema_path
 from causalfm.auditing.evidence_map import DEFAULT
 from experiments import evidence_page
-from tests.test_cli import run
 
 FROZEN = Path(__file__).with_name("published") / "reports"
 PAGE = (Path(__file__).parents[1] / "docs" / "evidence.md").read_text(encoding="utf-8")
@@ -30,24 +28,9 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
         shutil.copy(FROZEN / f"{frozen}.json", tmp_path / folder / f"{name}.json")
     shutil.copy(DEFAULT, tmp_path / "my_map.yaml")
-    monkeypatch.chdir(tmp_path)
-    lines = [line for block in blocks("bash") for line in block.splitlines()]
-    assert len(lines) == 7
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        if words[0] == "causalfm":
-            assert run(monkeypatch, *words[1:]) == 0, line
-            continue
-        assert words[0] == "python"
-        command, _, target = line.partition(" > ")
-        command = command.replace("python ", f"{shlex.quote(sys.executable)} -W ignore ", 1)
-        done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
-        if target:
-            Path(target).write_text(done.stdout, encoding="utf-8")
+    run_page("docs/evidence.md", tmp_path, monkeypatch)
     assert Path("evidence-1.0.json").read_text().strip() == schema_path("evidence-1.0").read_text().strip()
     assert Path("again/report.html").exists()
-    for block in blocks("python"):
-        exec(compile(block, "docs/evidence.md", "exec"), {})
 
 
 def test_the_tables_and_the_example_are_those_of_now():

@@ -1,18 +1,11 @@
 """The page on the causal model runs as it is written."""
 
-import re
-from pathlib import Path
-
 import numpy as np
-
-PAGE = Path(__file__).parents[1] / "docs" / "scm.md"
+from docs_blocks import run_page
 
 
 def test_the_code_of_the_page_runs_and_does_what_it_says(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        exec(compile(block, str(PAGE), "exec"), names)
+    names = run_page("docs/scm.md", tmp_path, monkeypatch)
     cohort, moved = names["cohort"], names["moved"]
     assert set(moved.obs["scanner"]) == {"scanner1"}
     assert moved.obs["patient"].equals(cohort.obs["patient"])

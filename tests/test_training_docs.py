@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+from docs_blocks import run_page
 
 import causalfm as cfm
 from causalfm.training.head_steps import ADVERSARIES, PENALTIES
@@ -13,10 +14,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "training.md").read_text("utf-8")
 
 
-def test_the_code_of_the_page_runs_and_does_what_it_says(capsys):
-    names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
-        exec(compile(block, "docs/training.md", "exec"), names)
+def test_the_code_of_the_page_runs_and_does_what_it_says(capsys, tmp_path, monkeypatch):
+    names = run_page("docs/training.md", tmp_path, monkeypatch)
     printed = capsys.readouterr().out
     assert "conditional ('tumour',)" in printed
     test = names["test"]

@@ -35,6 +35,11 @@ def schema_path(name: str) -> Path:
     name
         For instance ``"audit-1.3"``, ``"comparison-1.0"`` or ``"evidence-1.0"``.
 
+    Returns
+    -------
+    pathlib.Path
+        A JSON file of the package.
+
     Raises
     ------
     DataError

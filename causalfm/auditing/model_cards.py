@@ -40,8 +40,8 @@ def model_card(*results: Audit | Comparison, name: str = "", encoder: str = "") 
 
     References
     ----------
-    .. [1] Mitchell M et al. Model cards for model reporting. FAT* 2019.
-    .. [2] FDA. Artificial intelligence-enabled device software functions, draft guidance of 7 January 2025, appendix E.
+    Mitchell et al., Model cards for model reporting, FAT* 2019. U.S. Food and Drug Administration, Artificial
+    intelligence-enabled device software functions, draft guidance of 7 January 2025, appendix E.
     """
     audits = [published(result) for result in results if isinstance(result, Audit)]
     compared = [(result, _encoder(result, encoder or name)) for result in results if isinstance(result, Comparison)]

@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 def apd(accuracies: np.ndarray) -> float:
     """Average performance drop: mean relative change of accuracy against the training set without association.
 
-    ``mean_i mean_{s >= 1} accuracy_si / accuracy_0i - 1``: ratios within repeats, then their mean. Negative is worse.
-
     Parameters
     ----------
     accuracies
         ``(steps, repeats)`` balanced accuracies, the first row without association.
+
+    Returns
+    -------
+    float
+        ``mean_i mean_{s >= 1} accuracy_si / accuracy_0i - 1``: ratios within repeats, then their mean. Negative: worse.
 
     Raises
     ------
@@ -55,9 +58,6 @@ def apd(accuracies: np.ndarray) -> float:
 def nipd(accuracies: np.ndarray, cramers_v: np.ndarray, chance: float) -> float:
     """Normalised integrated performance degradation over Cramér's V.
 
-    Area under ``(mean accuracy(V) - mean accuracy(0)) / (mean accuracy(0) - chance)`` by trapezoids; means over repeats
-    first. A linear fall from the first accuracy to chance gives -0.5.
-
     Parameters
     ----------
     accuracies
@@ -66,6 +66,12 @@ def nipd(accuracies: np.ndarray, cramers_v: np.ndarray, chance: float) -> float:
         ``(steps,)`` strictly increasing from 0 to 1.
     chance
         What a guess scores, 1 / classes.
+
+    Returns
+    -------
+    float
+        Area under ``(mean accuracy(V) - mean accuracy(0)) / (mean accuracy(0) - chance)`` by trapezoids; means over
+        repeats first. A linear fall from the first accuracy to chance gives -0.5.
 
     Raises
     ------

@@ -114,7 +114,7 @@ def croma(
 
     References
     ----------
-    croma 1.0.1, arXiv:2607.25497.
+    Grisi, van der Laak, Litjens, arXiv:2607.25497 (croma 1.0.1).
     """
     check_seed(random_state)
     check_whole(m, "m", 1, why="neighbours of each type")

@@ -93,6 +93,11 @@ def silhouette_pass(
     random_state
         Seed of the sample and of the permutations behind ``chance``.
 
+    Returns
+    -------
+    SilhouettePass
+        To be given to the silhouette metrics, so that they need no pass of their own.
+
     Raises
     ------
     DataError

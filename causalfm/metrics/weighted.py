@@ -131,7 +131,7 @@ def mari(
 
     References
     ----------
-    croma 1.0.1, arXiv:2607.25497.
+    Grisi, van der Laak, Litjens, arXiv:2607.25497 (croma 1.0.1).
     """
     check_seed(random_state)
     if tau is not None:
