@@ -49,13 +49,20 @@ def questions(drawn: np.ndarray) -> dict[str, Callable[[Cohort], Any]]:
     def test(of: str, method: str) -> Callable[[Cohort], Any]:
         return lambda c: cfm.invariance_test(c, GRAPH, of=of, method=method, n_permutations=199).to_dict()
 
+    def effect(of: str) -> Callable[[Cohort], Any]:
+        def ask(c: Cohort) -> Any:
+            found = cfm.effect(c, GRAPH, treatment=of)
+            return [found.to_frame().to_dict("list"), *(e.to_dict() for e in (found.joint, found.ratio, found.share))]
+
+        return ask
+
     return {
         "fingerprint": lambda c: c.fingerprint(GRAPH.columns),
         "invariance of the site, means": test("site", "mean"),
         "invariance of the scanner, means": test("scanner", "mean"),
         "invariance of the site, kernel (MMD)": test("site", "mmd"),
-        "effect of the site": lambda c: cfm.effect(c, GRAPH, treatment="site").to_dict(),
-        "effect of the scanner": lambda c: cfm.effect(c, GRAPH, treatment="scanner").to_dict(),
+        "effect of the site": effect("site"),
+        "effect of the scanner": effect("scanner"),
         "counterfactuals of the model": moved,
         "rows corrected by ComBat": lambda c: corrected(c, ComBat()),
         "rows corrected by LEACE": lambda c: corrected(c, LinearEraser()),
