@@ -25,7 +25,6 @@ REASONS = (
     "needs an optional package",
     "takes minutes",
 )
-NOT_YET = ("docs/scale.md",)  # its blocks name data that do not fit into memory, and are not marked yet
 VERDICTS = ("audit", "shift", "monitor")  # commands whose exit code is the verdict
 SHOWN = ("text", "markdown", "docker", "{literalinclude}", "{include}", "{toctree}")
 FENCE = re.compile(r"^(?P<mark><!-- not run: [^\n]*-->\n)?```(?P<language>[^\n]*)\n(?P<code>.*?)^```$", re.M | re.S)
@@ -45,7 +44,7 @@ class Block:
 def pages() -> list[str]:
     """Return the README and the pages of the documentation; records of decisions show no commands."""
     found = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md"))]
-    return ["README.md", "CONTRIBUTING.md", *(page for page in found if page not in NOT_YET)]
+    return ["README.md", "CONTRIBUTING.md", *found]
 
 
 def blocks(page: str) -> list[Block]:

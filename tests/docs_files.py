@@ -36,6 +36,8 @@ def cohorts(folder: Path) -> None:
     obs = cohort.obs.replace({"site": SITES, "scanner": SCANNERS})
     cfm.write(cohort.replace(obs=obs.iloc[:, :0]), folder / "embeddings.npz")
     obs.to_csv(folder / "table.csv", index=False)
+    obs.to_parquet(folder / "rows.parquet", index=False)
+    zarr.create_array(folder / "cohort.zarr", data=cohort.X.astype(np.float32), chunks=(20, cohort.d))
     reference, new, graph, _ = planted_shift("nothing", n_groups=60, new_groups=16, rows_per_group=1, d=4, n_sites=3)
     for name, found in (("reference", reference), ("first_weeks", reference), ("deployed", new), ("new", new)):
         cfm.write(found, folder / f"{name}.npz")
