@@ -27,7 +27,7 @@ ARMS = {  # in the picture
     PLAIN: "no augmentation",
     "HED jitter": "HED jitter",
     SWAP: "StainSwap",
-    "truly stained both ways": "stained both ways (ceiling)",
+    "truly stained both ways": "truly stained both ways",
 }
 OWN, OPPOSITE = "shortcut hospital", "opposite hospital"
 SIZES: dict[bool, dict[str, int]] = {  # by fast
