@@ -118,7 +118,8 @@ def _tiles(path: Path, region: str) -> pd.DataFrame:
         return pd.DataFrame()
     file = files[region]
     columns = [c for c in pq.read_schema(file).names if c != GEOMETRY]
-    return pq.read_table(file, columns=columns).to_pandas(ignore_metadata=True)
+    found: pd.DataFrame = pq.read_table(file, columns=columns).to_pandas(ignore_metadata=True)
+    return found
 
 
 def _beside(own: pd.DataFrame, tiles: pd.DataFrame, instance: str, label: str) -> pd.DataFrame:
