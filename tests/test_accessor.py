@@ -111,6 +111,15 @@ def test_what_cannot_be_asked_is_told(adata, graph):
         adata.cfm.robustness_index(**ROLES)
 
 
+@pytest.mark.filterwarnings("ignore::anndata.ImplicitModificationWarning")
+def test_a_view_is_asked_like_the_whole(adata):
+    part = adata[:60]
+    np.testing.assert_array_equal(cfm.Cohort.from_anndata(part, obsm="X_uni").X, adata.obsm["X_uni"][:60])
+    part.cfm.knn(3, obsm="X_uni")  # which makes it an AnnData of its own, as with scanpy
+    assert part.obsp["cfm_distances"].shape == (60, 60)
+    assert "cfm" not in adata.uns
+
+
 def test_an_anndata_without_accessors_is_told(monkeypatch):
     monkeypatch.delattr(anndata, "register_anndata_namespace")
     with pytest.raises(MissingDependencyError, match=r"has no accessors: pip install 'anndata>=0.12'"):
