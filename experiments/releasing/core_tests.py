@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from experiments.releasing.environments import constrained, environment, index, pins
-from experiments.releasing.steps import FAILED, ROOT, TOOLS, Step, run, step
+from experiments.releasing.steps import DONE, ROOT, TOOLS, Step, run, step
 
 OWN, OTHERS = "3.11", ("3.12", "3.13")
 TESTERS = ("pytest", "hypothesis", "scanpy")  # what the tests themselves need
@@ -25,27 +25,25 @@ CORE_TESTS = (
     "test_neighbours.py",
     "test_positivity.py",
     "test_report_files.py",
-    "test_scm_files.py",
     "test_sklearn_pipelines.py",
 )
 
 
-def lowest() -> list[Step]:
+def lowest() -> Iterator[Step]:
     """Resolve to the lowest version of each direct dependency, and the newest fitting one of the others; test."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "lowest"
-        found = step("resolve to the lowest versions", OWN, partial(_resolve, folder))
-        return [found, *(_tested(folder, OWN, ["-r", _chosen(folder)]) if found.outcome != FAILED else [])]
+        yield (found := step("resolve to the lowest versions", OWN, partial(_resolve, folder)))
+        if found.outcome == DONE:
+            yield from _tested(folder, OWN, ["-r", _chosen(folder)])
 
 
-def newest() -> list[Step]:
+def newest() -> Iterator[Step]:
     """Install what a user gets today, but for torch, with each later Python, and test."""
-    out = []
     with tempfile.TemporaryDirectory() as name:
         for python in OTHERS:
             folder = Path(name) / python
-            out += _tested(folder, python, [*constrained(folder, pins("torch")), *TESTERS])
-    return out
+            yield from _tested(folder, python, [*constrained(folder, pins("torch")), *TESTERS])
 
 
 def _chosen(folder: Path) -> Path:
@@ -62,7 +60,7 @@ def _resolve(folder: Path) -> str:
     return ", ".join(line for line in chosen if line.split("==")[0] in direct)
 
 
-def _tested(folder: Path, python: str, arguments: Sequence[str | Path]) -> list[Step]:
+def _tested(folder: Path, python: str, arguments: Sequence[str | Path]) -> Iterator[Step]:
     def install() -> str:
         environment(folder, python, [*arguments, ROOT])
         return ", ".join(_versions(folder))
@@ -73,8 +71,9 @@ def _tested(folder: Path, python: str, arguments: Sequence[str | Path]) -> list[
         printed = run([folder / "bin" / "python", "-m", "pytest", *quiet, *tests])
         return printed.strip().splitlines()[-1].strip("= ")
 
-    installed = step("install", python, install)
-    return [installed] if installed.outcome != "done" else [installed, step("core tests", python, test)]
+    yield (installed := step("install", python, install))
+    if installed.outcome == DONE:
+        yield step("core tests", python, test)
 
 
 def _versions(folder: Path) -> list[str]:

@@ -45,16 +45,17 @@ def parts(page: str) -> Iterator[tuple[str, str]]:
         yield part, page.split(begin)[1].split(end)[0]
 
 
-def keep(part: str, found: list[Step]) -> None:
-    """Keep a record and write the page anew."""
-    date = datetime.now(UTC).strftime("%Y-%m-%d")
-    rows = [{"date": date, **{k: str(v) for k, v in asdict(one).items()}} for one in found]
+def keep(part: str, found: Step) -> None:
+    """Keep one step in its place, or after the others, and write the page anew."""
+    row = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **{k: str(v) for k, v in asdict(found).items()}}
+    rows = {(one["what"], one["python"]): one for one in (rows_of(part) if record_of(part).is_file() else [])}
+    rows[found.what, found.python] = row
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(rows.values())
     write_text(text.getvalue(), record_of(part))
     page = PAGE.read_text("utf-8")
     begin, end = (mark.format(part) for mark in MARKS)
     before, rest = page.split(begin)
-    write_text(f"{before}{begin}\n{table(rows)}\n{end}{rest.split(end)[1]}", PAGE)
+    write_text(f"{before}{begin}\n{table(rows.values())}\n{end}{rest.split(end)[1]}", PAGE)

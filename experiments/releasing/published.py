@@ -8,11 +8,11 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from experiments.releasing.environments import CONSTRAINTS, constrained, environment, index, pins
+from experiments.releasing.environments import constrained, environment, index, pins
 from experiments.releasing.steps import ROOT, TOOLS, Step, run, step
 
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -36,20 +36,19 @@ def version() -> str:
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"])
 
 
-def steps() -> list[Step]:
-    """Do all of them; a failed one stops none but those that need it."""
-    out = [step("build wheel and sdist", OWN, _build), step("twine check --strict", OWN, _twine)]
-    out.append(step("CITATION.cff against its schema", OWN, _citation))
-    with tempfile.TemporaryDirectory() as folder:
-        for i, (name, pattern) in enumerate((("wheel", "*.whl"), ("sdist", "*.tar.gz"))):
-            for python in PYTHONS if name == "wheel" else (OWN,):
-                act = partial(_install, Path(folder) / f"{i}-{python}", pattern, python)
-                out.append(step(f"{name} into an empty environment, --help, an audit", python, act))
+def steps() -> Iterator[Step]:
+    """Do one after the other, the quick ones first; a failed one stops none but those that need it."""
+    yield step("build wheel and sdist", OWN, _build)
+    yield step("twine check --strict", OWN, _twine)
+    yield step("CITATION.cff against its schema", OWN, _citation)
+    yield step("the changelog has this version", "", _changelog)
     for python in PYTHONS:
-        out.append(step("pins that have a wheel", python, partial(_wheels, python)))
-        out.append(step("core and extras resolve, wheels alone", python, partial(_resolves, python)))
-    out.append(step("the changelog has this version", "", _changelog))
-    return out
+        yield step("pins that have a wheel", python, partial(_wheels, python))
+        yield step("core and extras resolve, wheels alone", python, partial(_resolves, python))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, pattern, python in (*(("wheel", "*.whl", p) for p in PYTHONS), ("sdist", "*.tar.gz", OWN)):
+            act = partial(_install, Path(folder) / f"{name}-{python}", pattern, python)
+            yield step(f"{name} into an empty environment, --help, an audit", python, act)
 
 
 def _build() -> str:
@@ -82,31 +81,32 @@ def _install(folder: Path, pattern: str, python: str) -> str:
 
 
 def _wheels(python: str) -> str:
-    lines = pins()
+    lines, lacking = pins(), list[str]()
     with tempfile.TemporaryDirectory() as folder:
-        lacking = []
-        for pin in lines if _compile(["--no-deps", CONSTRAINTS], python) is None else []:
-            (one := Path(folder) / "one.txt").write_text(pin)
-            lacking += [pin] if _compile(["--no-deps", one], python) is None else []
+        while True:  # uv names one that has none at a time
+            (file := Path(folder) / "pins.txt").write_text("\n".join(line for line in lines if line not in lacking))
+            try:
+                _compile(["--no-deps", file], python)
+            except RuntimeError as error:
+                named = re.search(r"Because (\S+==\S+) has no", str(error))
+                found = [line for line in lines if named and line.lower() == named[1].lower() and line not in lacking]
+                if not found:
+                    raise
+                lacking += found
+            else:
+                break
     return f"{len(lines) - len(lacking)} of {len(lines)}" + (f"; not {', '.join(lacking)}" if lacking else "")
 
 
 def _resolves(python: str) -> str:
     extras = [part for name in EXTRAS for part in ("--extra", name)]
-    found = _compile([*extras, ROOT / "pyproject.toml"], python)
-    if found is None:
-        raise RuntimeError("no set of wheels fits")
-    return f"{found} packages"
+    return f"{_compile([*extras, ROOT / 'pyproject.toml'], python)} packages"
 
 
-def _compile(arguments: Sequence[str | Path], python: str) -> int | None:
-    """Return how many packages uv chooses from wheels alone; None if it finds no set."""
+def _compile(arguments: Sequence[str | Path], python: str) -> int:
+    """Return how many packages uv chooses from wheels alone; a RuntimeError says why it finds no set."""
     command = [TOOLS / "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--only-binary", ":all:"]
-    try:
-        found = run([*command, "--python-version", python, *index(), *arguments])
-    except RuntimeError:
-        return None
-    return found.count("==")
+    return run([*command, "--python-version", python, *index(), *arguments]).count("==")
 
 
 def _changelog() -> str:
