@@ -125,7 +125,7 @@ def test_tables_go_through_a_pipeline_and_its_clone(rows):
 
 @pytest.mark.skipif(
     Version(sklearn.__version__) < Version("1.8"),
-    reason="scikit-learn before 1.8 routes no levels to a pipeline's score",
+    reason="before 1.8 a pipeline's score gets no levels",
 )
 def test_the_code_of_the_page_runs_and_does_what_it_says():
     names: dict = {}
