@@ -24,7 +24,10 @@ def record_of(part: str) -> Path:
 
 
 def table(rows: Iterable[dict[str, str]]) -> str:
-    """Write a record as a table."""
+    """Write a record as a table; nothing of no record."""
+    rows = list(rows)
+    if not rows:
+        return ""
     lines = ["| checked on | what | Python | outcome | | s |", "|---|---|---|---|---|---:|"]
     for row in rows:
         cells = [row[name].replace("|", "/") for name in COLUMNS]
@@ -33,7 +36,9 @@ def table(rows: Iterable[dict[str, str]]) -> str:
 
 
 def rows_of(part: str) -> list[dict[str, str]]:
-    """Read a record."""
+    """Read a record; none where the part was never run."""
+    if not record_of(part).is_file():
+        return []
     with record_of(part).open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -48,7 +53,7 @@ def parts(page: str) -> Iterator[tuple[str, str]]:
 def keep(part: str, found: Step) -> None:
     """Keep one step in its place, or after the others, and write the page anew."""
     row = {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **{k: str(v) for k, v in asdict(found).items()}}
-    rows = {(one["what"], one["python"]): one for one in (rows_of(part) if record_of(part).is_file() else [])}
+    rows = {(one["what"], one["python"]): one for one in rows_of(part)}
     rows[found.what, found.python] = row
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
