@@ -24,7 +24,9 @@ from causalfm.formats.kinds import kind_of, manifest_of
 from causalfm.formats.lazy_arrays import lazily_mapped
 from causalfm.formats.loaded import Loaded
 from causalfm.formats.parquet import read_parquet, stack, write_parquet
+from causalfm.formats.slide_tensors import ENDING, read_slide_tensors
 from causalfm.formats.slides import read_slides, slide_files
+from causalfm.formats.spatial_stores import is_spatial, read_spatial, slide_stores
 from causalfm.formats.stores import read_zarr, write_zarr
 from causalfm.formats.tensor_manifests import read_eva, read_slide2vec
 from causalfm.lazy_rows import as_rows, is_dask
@@ -53,18 +55,19 @@ def read(
         - ``.parquet`` or a folder of parts, sorted by path (a list column ``embedding``, or columns
           ``z0 .. z{d-1}``; the other columns are the table; folders ``site=A`` become text columns);
         - ``.h5ad`` (stays a memory map if stored in one piece), AnnData in Zarr, or a plain Zarr array or group;
-        - a folder of ``<slide>.h5`` as TRIDENT writes it, or a list of such files;
+        - a folder of ``<slide>.h5`` or ``<slide>.pt`` as TRIDENT and CLAM write it, or a list of such files;
+        - a folder of ``<slide>.zarr`` as lazyslide writes it, or one store, or a list of them;
         - a folder that :func:`causalfm.extract` wrote (stays a memory map in its default format);
         - a ``manifest.csv`` of croma or eva, a ``process_list.csv`` of slide2vec, or the folder with one of them.
     obs
         A DataFrame, or a CSV, CSV.gz or parquet file, or a list of these: one row per embedding, in the same order.
         Where the file has a table of its own, the ids of the two indexes must not be in another order.
-        For TRIDENT and slide2vec one row per *slide*, in any order, joined by the slide's name; each slide in both or
-        an error. Without it the table inside the file is used; for arrays the file ``<name>.obs.parquet`` beside
-        (``uni.npy.obs.parquet``), which :func:`write` makes.
+        For TRIDENT, lazyslide and slide2vec one row per *slide*, in any order, joined by the slide's name; each slide
+        in both or an error. Without it the table inside the file is used; for arrays the file ``<name>.obs.parquet``
+        beside (``uni.npy.obs.parquet``), which :func:`write` makes.
     key
         Array of an npz file or Zarr group, ``obsm`` key of an AnnData, data set of slide files (``features``), model
-        of a croma folder.
+        of a croma folder, table of lazyslide (the encoder).
     lazy
         Leave the embeddings where they are and read a few chunks at a time, on Dask (``docs/scale.md``): Zarr, parquet,
         ``.npy``, ``.h5ad`` and folders of :func:`causalfm.extract`. The table is read into memory.
@@ -89,7 +92,7 @@ def read(
         raise DataError(f"key= names an array of {', '.join(_KEYED)}; {paths[0].name!r} needs none.")
     given = [] if obs is None else _as_list(obs)
     tables = read_tables([t if isinstance(t, pd.DataFrame) else existing(t) for t in given])
-    source = _sources(paths, slides=kind == "trident")
+    source = _sources(paths, slides=kind in _OF_SLIDES)
     source += _sources([Path(t) for t in given if not isinstance(t, pd.DataFrame)])
     table = join_tables(tables) if tables else None
     if lazy and kind not in _LAZY:
@@ -162,10 +165,11 @@ def _as_list(value: Any) -> list[Any]:
 
 def _sources(paths: list[Path], *, slides: bool = False) -> list[str]:
     """Return names for ``info``; the name of one file among several, or of a slide, can identify a patient."""
+    whole = [path.is_dir() and not is_spatial(path) for path in paths]
     if len(paths) == 1:
-        return [paths[0].resolve().parent.name if slides and not paths[0].is_dir() else paths[0].name]
-    folders = dict.fromkeys(path.name for path in paths if path.is_dir())
-    files = Counter(path.resolve().parent.name for path in paths if not path.is_dir())
+        return [paths[0].resolve().parent.name if slides and not whole[0] else paths[0].name]
+    folders = dict.fromkeys(path.name for path, folder in zip(paths, whole, strict=True) if folder)
+    files = Counter(path.resolve().parent.name for path, folder in zip(paths, whole, strict=True) if not folder)
     return [*folders, *(f"{name}: {count} files" for name, count in files.items())]
 
 
@@ -228,13 +232,21 @@ def _read_trident(paths: list[Path], key: str | None, table: pd.DataFrame | None
     return read_slides([f for p in paths for f in (slide_files(p) if p.is_dir() else [existing(p)])], key, table)
 
 
+def _read_tensors(paths: list[Path], key: str | None, table: pd.DataFrame | None) -> Loaded:
+    return read_slide_tensors([f for p in paths for f in (slide_files(p, ENDING) if p.is_dir() else [p])], table)
+
+
+def _read_spatial(paths: list[Path], key: str | None, table: pd.DataFrame | None) -> Loaded:
+    return read_spatial([f for p in paths for f in ([p] if is_spatial(p) else slide_stores(p))], key, table)
+
+
 def _read_slide2vec(paths: list[Path], key: str | None, table: pd.DataFrame | None) -> Loaded:
     if len(paths) > 1:
         raise DataError("slide2vec runs are read one at a time.")
     return read_slide2vec(manifest_of(paths[0]), key, table)
 
 
-_KEYED = ("npz", "h5ad", "zarr", "trident", "croma")
+_KEYED = ("npz", "h5ad", "zarr", "trident", "spatialdata", "croma")
 _READERS: dict[str, Callable[[Path, str | None], Loaded]] = {
     "npz": read_npz,
     "npy": read_npy,
@@ -254,8 +266,11 @@ _LAZY: dict[str, Callable[[Path, str | None], Loaded]] = {
 }
 _BY_SLIDE: dict[str, Callable[[list[Path], str | None, pd.DataFrame | None], Loaded]] = {
     "trident": _read_trident,
+    "pt": _read_tensors,
+    "spatialdata": _read_spatial,
     "slide2vec": _read_slide2vec,
 }
+_OF_SLIDES = ("trident", "pt", "spatialdata")  # files are named after slides, and slides can be patients
 _WRITERS: dict[str, Callable[[Cohort, Path], None]] = {
     ".npz": write_array,
     ".npy": write_array,

@@ -1,6 +1,7 @@
 """The files that the pages of the documentation name, small: embeddings, tables, a model, a monitor, images, slides."""
 
 import io
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -90,6 +91,9 @@ def formats(folder: Path) -> None:
         path = str(places["slide2vec"] / f"{slide}.npz")
         done = {"sample_id": slide, "num_tiles": 3, "feature_status": "success", "feature_path": path, "error": ""}
         run.append(done | {"annotation": "tissue", "encoder_name": "prism"})
+    with zipfile.ZipFile(Path(__file__).parent / "published" / "lazyslide.zip") as stores:
+        stores.extractall(folder / "lazyslide")
+    pd.DataFrame({"slide": ["S-10", "S-2"], "site": ["x", "y"]}).to_csv(folder / "scans.csv", index=False)
     pd.DataFrame(eva).to_csv(places["eva"] / "manifest.csv", index=False)
     pd.DataFrame(run).to_csv(places["slide2vec"] / "process_list.csv", index=False)
 

@@ -302,3 +302,35 @@ def test_tile_counts_are_compared(tiles):
         read(tiles)
     with pytest.raises(DataError, match=r"'num_tiles' \(row 2\)"):  # rows of the manifest, whatever the table's order
         read(tiles, pd.DataFrame({"slide": ["s-2", "s-1"]}))
+
+
+@pytest.fixture
+def placed(tiles):
+    """The same run with the coordinates that hs2p keeps beside, under the paths of another machine."""
+    (tiles / "tiles").mkdir()
+    frame = pd.read_csv(tiles / "process_list.csv")
+    frame["coordinates_npz_path"] = [None, *(f"/gone/run/tiles/{s}.coordinates.npz" for s in frame["sample_id"][1:])]
+    for name, n in (("s-1", 2), ("s-2", 3)):
+        of = np.arange(n)
+        np.savez_compressed(
+            tiles / "tiles" / f"{name}.coordinates.npz",
+            tile_index=of.astype("int32"), x=1000 * of, y=of + 7, tissue_fractions=np.ones(n, "float32"),
+        )  # fmt: skip
+    frame.to_csv(tiles / "process_list.csv", index=False)
+    return tiles
+
+
+def test_tiles_of_slide2vec_have_their_places(placed):
+    back = read(placed, pd.DataFrame({"slide": ["s-2", "s-1"]}))
+    assert back.obs["x"].tolist() == [0, 1000, 2000, 0, 1000]
+    assert back.obs["y"].tolist() == [7, 8, 9, 7, 8]
+    with pytest.raises(DataError, match="the table has columns that come with the tiles: x"):
+        read(placed, pd.DataFrame({"slide": ["s-2", "s-1"], "x": [1, 2]}))
+    np.savez_compressed(placed / "tiles" / "s-2.coordinates.npz", x=[1], y=[2])
+    with pytest.raises(DataError, match=r"1 files of coordinates .* another number of tiles .* \(row 2\)"):
+        read(placed)
+    np.savez_compressed(placed / "tiles" / "s-2.coordinates.npz", x=np.array([object()] * 3), y=[2, 2, 2])
+    with pytest.raises(DataError, match=r"the file of coordinates of row 2 of 'process_list\.csv' holds pickled"):
+        read(placed)
+    (placed / "tiles" / "s-2.coordinates.npz").unlink()
+    assert "x" not in read(placed).obs

@@ -73,7 +73,7 @@ MEMBERS = {
     "engines": ENGINES,
     "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
     | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot", "scoreboard_plot"},
-    "cli": {"cli", "command_options", "correct_command", "demo", "doctor", "extract_command"}
+    "cli": {"accessor", "cli", "command_options", "correct_command", "demo", "doctor", "extract_command"}
     | {
         "evidence_command",
         "monitor_command",

@@ -1,7 +1,9 @@
+import email
 import os
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -57,7 +59,7 @@ def test_the_sdist_holds_each_module_once_and_no_tests(artefacts):
     homes = Counter(name.removeprefix("causalfm/") for name in modules)
     assert [name for name, count in homes.items() if count > 1] == []
     assert len(modules) == len([name for name in package_files() if name.endswith(".py")])
-    assert {"README.md", "LICENSE", "constraints.txt", "pyproject.toml"} <= set(names)
+    assert {"README.md", "LICENSE", "CITATION.cff", "constraints.txt", "pyproject.toml"} <= set(names)
     assert {f"causalfm/auditing/{name}" for name in DATA} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "experiments/", ".venv/"))]
 
@@ -69,6 +71,30 @@ def test_the_wheel_carries_licence_and_command(artefacts):
         (metadata,) = [name for name in wheel.namelist() if name.endswith("METADATA")]
         assert "License-Expression: Apache-2.0" in wheel.read(metadata).decode()
         assert [name for name in wheel.namelist() if name.endswith("licenses/LICENSE")]
+
+
+def test_nothing_of_this_machine_is_published(artefacts):
+    with zipfile.ZipFile(artefacts[0]) as wheel, tarfile.open(artefacts[1]) as sdist:
+        contents = {name: wheel.read(name) for name in wheel.namelist()}
+        contents |= {m.name: sdist.extractfile(m).read() for m in sdist.getmembers() if m.isfile()}
+        owners = {(m.uid, m.uname, m.gname) for m in sdist.getmembers()}
+    marks = [f"{folder}/".encode() for folder in (ROOT, Path.home())]
+    assert [name for name, content in contents.items() if any(mark in content for mark in marks)] == []
+    assert owners == {(0, "", "")}
+    assert not [name for name in contents if "__pycache__" in name or name.endswith((".pyc", ".orig", ".swp", "~"))]
+
+
+def test_the_metadata_say_what_is_needed_and_where_from(artefacts):
+    with zipfile.ZipFile(artefacts[0]) as wheel:
+        (name,) = [name for name in wheel.namelist() if name.endswith("METADATA")]
+        metadata = email.message_from_bytes(wheel.read(name))
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert metadata["Requires-Python"].split(",") == sorted(declared["requires-python"].split(","))
+    needed = [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line]
+    assert len(needed) == len(declared["dependencies"])
+    assert not [line for line in metadata.get_all("Requires-Dist") if "@" in line]  # nothing from outside a registry
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata["Version"] == declared["version"]
 
 
 def test_pins_name_the_torch_pair_and_nothing_local():

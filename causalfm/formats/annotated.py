@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from causalfm.cohort import Cohort
@@ -34,7 +35,8 @@ def choose(X: Any, obsm: Mapping[str, Any], key: str | None) -> Any:
     if chosen is None or getattr(chosen, "shape", None) == ():  # how stores write None
         raise DataError(f"adata.X is empty. Name the embeddings with key= (Cohort.from_anndata: obsm=). Keys: {keys}.")
     attributes = getattr(chosen, "attrs", {})
-    if hasattr(chosen, "toarray") or str(attributes.get("encoding-type", "")).endswith("_matrix"):
+    sparse = hasattr(chosen, "toarray") and not isinstance(chosen, np.ndarray)  # views of dense arrays have it too
+    if sparse or str(attributes.get("encoding-type", "")).endswith("_matrix"):
         raise DataError("the matrix is sparse: embeddings are dense. Pass obsm= or convert it with .toarray().")
     return chosen
 

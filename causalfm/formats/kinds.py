@@ -10,7 +10,9 @@ from causalfm.errors import DataError
 from causalfm.formats.croma_manifests import CONFOUNDER, REQUIRED
 from causalfm.formats.extractions import is_extraction
 from causalfm.formats.parquet import holds_embeddings, parts
+from causalfm.formats.slide_tensors import ENDING
 from causalfm.formats.slides import slide_files
+from causalfm.formats.spatial_stores import is_spatial, slide_stores
 from causalfm.formats.stores import is_store
 from causalfm.formats.tensor_manifests import EVA_FILE, SLIDE2VEC_FILE
 from causalfm.tables import existing, reading
@@ -23,6 +25,7 @@ SUFFIXES = {
     ".h5ad": "h5ad",
     ".zarr": "zarr",
     ".h5": "trident",
+    ".pt": "pt",
     ".csv": "a manifest",
 }
 
@@ -43,11 +46,13 @@ def kind_of(paths: list[Path]) -> str:
     if len(kinds) == 1:
         return kinds[0]
     if len(paths) == 1 and paths[0].is_dir():
-        files = ", or pass sorted(folder.glob('*.h5'))" if "trident" in kinds else ""
+        endings = {"trident": "h5", "pt": "pt", "spatialdata": "zarr"}
+        files = "".join(f", or pass sorted(folder.glob('*.{endings[kind]}'))" for kind in kinds if kind in endings)
         found = f"could be {' or '.join(kinds)}: point at the file{files}" if kinds else "holds none of these"
         raise DataError(
-            f"the folder {paths[0].name!r} {found}. Folders: a Zarr store, an extraction, parquet parts, <slide>.h5 "
-            "files, or one with a manifest.csv (croma, eva) or process_list.csv (slide2vec)."
+            f"the folder {paths[0].name!r} {found}. Folders: a Zarr store, an extraction, parquet parts, <slide>.h5 or "
+            "<slide>.pt files, <slide>.zarr stores of lazyslide, or one with a manifest.csv (croma, eva) or "
+            "process_list.csv (slide2vec)."
         )
     given = ", ".join(sorted({p.suffix.lower() or "no ending" for p in paths})) or "no file"
     raise DataError(f"embeddings come as one format out of {', '.join(SUFFIXES)} or a folder; given: {given}.")
@@ -65,7 +70,7 @@ def _kinds(path: Path) -> list[str]:
             return _manifest_kinds(existing(path))
         return [SUFFIXES[suffix]] if suffix in SUFFIXES else []
     if is_store(path) or suffix == ".zarr":
-        return ["zarr"]
+        return ["spatialdata" if is_spatial(path) else "zarr"]
     if is_extraction(path):
         return ["extraction"]
     return _kinds_of_folder(path)
@@ -74,7 +79,10 @@ def _kinds(path: Path) -> list[str]:
 def _kinds_of_folder(folder: Path) -> list[str]:
     """Return what the folder can be; tables beside embeddings count for nothing."""
     manifests, unknown = _manifests(folder)
-    found = [kind for kinds in manifests.values() for kind in kinds] + (["trident"] if slide_files(folder) else [])
+    found = [kind for kinds in manifests.values() for kind in kinds]
+    found += ["pt"] if slide_files(folder, ENDING) and not (manifests or unknown) else []  # manifests list such files
+    found += ["trident"] if slide_files(folder) else []
+    found += ["spatialdata"] if slide_stores(folder) else []
     files = parts(folder)
     if files and (not found or any(holds_embeddings(file) for file in files)):
         found.append("parquet")

@@ -56,15 +56,19 @@ def _only_matrix(group: Any, key: str | None, path: Path) -> Any:
     return arrays[key]
 
 
-def _values(array: Any, path: Path, *, lazy: bool) -> Any:
-    """Read an array; where a chunk is not there Zarr gives the fill value and says nothing."""
+def refuse_lost_chunks(array: Any, label: str) -> None:
+    """Refuse an array of which chunks are not there: Zarr gives the fill value and says nothing."""
     missing = missing_chunks(array)
     if missing:
         raise DataError(
-            f"{path.name!r}: {missing} chunk files of the embeddings are not there and would read as "
+            f"{label}: {missing} chunk files of the embeddings are not there and would read as "
             f"{array.fill_value}: copy the store again. If they hold nothing but this value, write them out "
             "(write_empty_chunks=True)."
         )
+
+
+def _values(array: Any, path: Path, *, lazy: bool) -> Any:
+    refuse_lost_chunks(array, repr(path.name))
     return lazy_array(array, (array.shards or array.chunks)[0]) if lazy else array[...]
 
 

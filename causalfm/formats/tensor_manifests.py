@@ -4,7 +4,8 @@ References
 ----------
 eva 0.4.5 (Apache-2.0), ``core/callbacks/writers/embeddings``: columns origin, embeddings, target, split and metadata;
 each file holds a list of tensors. slide2vec 7.1.4 (Apache-2.0), ``artifacts.py`` and ``runtime/persistence.py``:
-feature_path, feature_status, num_tiles; each file holds one tensor, or the array ``features`` of an npz.
+feature_path, feature_status, num_tiles; each file holds one tensor, or the array ``features`` of an npz. hs2p 6.1.0,
+``tiling/io.py``: ``<slide>.coordinates.npz`` in the folder ``tiles``, x and y at level 0 in the order of the features.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ import numpy as np
 import pandas as pd
 
 from causalfm.errors import DataError, positions
+from causalfm.formats.arrays import archive_member
 from causalfm.formats.loaded import Loaded
 from causalfm.formats.slide_tables import match_slides, spread
 from causalfm.formats.tensors import read_tensor
-from causalfm.tables import existing, read_table
+from causalfm.tables import existing, read_table, reading
 from causalfm.validation import refuse_not_finite, rows_not_finite
 
 EVA_FILE, SLIDE2VEC_FILE = "embeddings", "feature_path"
 SLIDE2VEC_KINDS = ("tile_embeddings", "slide_embeddings", "patient_embeddings", "image_embeddings")
+COORDINATES, COORDINATES_KIND = "coordinates_npz_path", "tiles"
 
 
 def read_eva(manifest: Path, key: str | None) -> Loaded:
@@ -88,8 +91,39 @@ def read_slide2vec(manifest: Path, key: str | None, slides: pd.DataFrame | None)
     tiled = any(SLIDE2VEC_KINDS[0] in path.parts for path in files)
     expected = table["num_tiles"].to_numpy() if tiled and "num_tiles" in table else None
     loaded = _gather(files, rows, manifest, listed, tiled=tiled, expected=expected)
+    assert loaded.obs is not None
+    obs = _placed(loaded.obs, table, rows, manifest) if tiled and COORDINATES in table else loaded.obs
     info = {"encoder": encoders, "slides_without_tiles": int(empty.sum())}
-    return Loaded(loaded.X, loaded.obs, info, loaded.finite)
+    return Loaded(loaded.X, obs, info, loaded.finite)
+
+
+def _placed(obs: pd.DataFrame, table: pd.DataFrame, rows: np.ndarray, manifest: Path) -> pd.DataFrame:
+    """Return the tiles with ``x`` and ``y``; as they are where not all files of coordinates came with the run."""
+    if table[COORDINATES].isna().any():
+        return obs
+    files = [_moved(str(path), manifest.parent, (COORDINATES_KIND,)) for path in table[COORDINATES]]
+    if not all(path.is_file() for path in files):
+        return obs
+    if taken := [name for name in ("x", "y") if name in obs]:
+        raise DataError(
+            f"the table has columns that come with the tiles: {', '.join(taken)}. Rename them in the table."
+        )
+    labels = [f"the file of coordinates of row {i} of {manifest.name!r}" for i in rows]
+    places = []
+    for path, label in zip(files, labels, strict=True):
+        with reading(path, label):
+            places.append(np.column_stack([archive_member(path, name, label) for name in ("x", "y")]))
+    starts = np.flatnonzero(obs["tile"] == 0)
+    counts = np.diff([*starts, len(obs)])
+    other = sorted(rows[[len(part) != count for part, count in zip(places, counts, strict=True)]])
+    if other:
+        raise DataError(
+            f"{len(other)} files of coordinates of {manifest.name!r} hold another number of tiles than the embeddings "
+            f"({positions(other)}): they are of another run. Extract the embeddings again, or drop {COORDINATES!r} "
+            "from a copy of the manifest beside it."
+        )
+    x, y = np.concatenate(places).T
+    return obs.assign(x=x, y=y)
 
 
 def _refuse_gaps(missing: pd.Series, manifest: Path, column: str) -> None:
@@ -101,11 +135,11 @@ def _refuse_gaps(missing: pd.Series, manifest: Path, column: str) -> None:
         )
 
 
-def _moved(written: str, folder: Path) -> Path:
+def _moved(written: str, folder: Path, kinds: tuple[str, ...] = SLIDE2VEC_KINDS) -> Path:
     """Return the file below the manifest's folder, or where the run wrote it; the current folder is never looked at."""
     windows = "\\" in written
     tail = (PureWindowsPath(written) if windows else PurePosixPath(written)).parts
-    start = max((i for i, part in enumerate(tail) if part in SLIDE2VEC_KINDS), default=len(tail) - 1)
+    start = max((i for i, part in enumerate(tail) if part in kinds), default=len(tail) - 1)
     moved = folder.joinpath(*tail[start:])
     original = folder / written  # an absolute path stays as it is
     return original if original.is_file() and not moved.is_file() else moved
@@ -128,7 +162,7 @@ def _gather(
         raise DataError(f"{manifest.name!r} lists no embeddings.")
     _refuse_repeats(files, rows, manifest)
     labels = [f"the file of row {i} of {manifest.name!r}" for i in rows]
-    arrays = [read_tensor(path, label) for path, label in zip(files, labels, strict=True)]
+    arrays = [np.atleast_2d(read_tensor(path, label)) for path, label in zip(files, labels, strict=True)]
     kinds = [(array.shape[1], array.dtype) for array in arrays]
     odd = [int(i) for i, kind in zip(rows, kinds, strict=True) if kind != kinds[0]]
     if odd:
