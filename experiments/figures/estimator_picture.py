@@ -27,9 +27,9 @@ HUES = dict(
 
 # Where names of the upper lines stand: panel, place in the panel, alignment.
 NAMES = (
-    (0, PLAIN, 0.60, 0.84, "right"),
-    (0, TILES, 0.98, 0.03, "right"),
-    (0, OURS, 0.98, 0.29, "right"),
+    (0, PLAIN, 0.60, 0.74, "right"),
+    (0, TILES, 0.98, 0.05, "right"),
+    (0, OURS, 0.98, 0.34, "right"),
     (1, PLAIN, 0.02, 0.10, "left"),
     (1, TILES, 0.08, 0.44, "left"),
     (1, OURS, 0.98, 0.80, "right"),
@@ -50,6 +50,7 @@ def draw(result: Result) -> Any:
         for method in COLOURS:
             _line(ax, of_method(result, method), name, COLOURS[method])
         ax.set(xlabel="confounding (0: both hospitals see the same patients)")
+    axes[0].margins(y=0.2)
     for panel, method, x, y, side in NAMES:
         axes[panel].text(x, y, method, color=COLOURS[method], ha=side, transform=axes[panel].transAxes)
     truth = result["fresh"][0]["truth"]
