@@ -26,6 +26,7 @@ numbers (`result.json`, with versions, commit and sizes), a table (`table.csv`, 
 `svg`, `png`) to `figures/NAME/`, and tries its claim again from the numbers. `--fast` takes seconds.
 """
 LONGEST = 24  # rows of a table on the page
+SHOWN = 6  # checks that hold, of each figure
 
 
 def written(folder: Path, docs: Path) -> str:
@@ -76,10 +77,7 @@ def _section(about: dict[str, Any], table: pd.DataFrame) -> str:
     lines = [f"## {about['title']}", "", about["claim"], ""]
     if about["data"] != "real":
         lines += [f"![{about['title']}](images/figures/{name}.svg)", ""]
-    lines += [
-        f"- {'Holds' if one['holds'] else '**Does not hold**'}: {one['name']} ({one['detail']})."
-        for one in about["checks"]
-    ]
+    lines += _checks(about["checks"])
     sizes = ", ".join(f"{key} {_plain(value)}" for key, value in about["numbers"]["sizes"].items())
     lines += [
         "",
@@ -91,6 +89,14 @@ def _section(about: dict[str, Any], table: pd.DataFrame) -> str:
     if len(table) > LONGEST:
         lines += ["", f"The first {LONGEST} of {len(table)} rows; all are in `table.csv`."]
     return "\n".join(lines) + "\n"
+
+
+def _checks(checks: list[dict[str, Any]]) -> list[str]:
+    """List what does not hold, all of it, and of what holds the first."""
+    failed, held = ([one for one in checks if one["holds"] is way] for way in (False, True))
+    lines = [f"- **Does not hold**: {one['name']} ({one['detail']})." for one in failed]
+    lines += [f"- Holds: {one['name']} ({one['detail']})." for one in held[:SHOWN]]
+    return lines + [f"- {len(held) - SHOWN} more hold; all are in `result.json`."] * (len(held) > SHOWN)
 
 
 def _rows(table: pd.DataFrame) -> list[str]:
