@@ -1,4 +1,4 @@
-"""The command that a user types, on cohorts of growing size and with growing numbers of processes."""
+"""The command that a user types, on cohorts of growing size."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import numpy as np
 from causalfm.lazy_rows import size_text
 from experiments.scale.cohorts import COLUMNS, D, table_path, write_cohort
 from experiments.scale.watching import watched
-
-CHANGING = ("created", "seconds", "timings")  # of a report, from run to run
 
 
 def audit_once(path: Path, limit: int, scheduler: str, out: Path) -> dict[str, Any]:
@@ -53,17 +51,6 @@ def sizes(folder: Path, gibs: Sequence[float], limit: int, d: int = D) -> list[d
         path = write_cohort(folder, gib, d)
         found.append(audit_once(path, limit, "here", folder / f"audit-{gib:g}-{d}"))
         print({k: v for k, v in found[-1].items() if k not in ("findings", "timings")}, flush=True)
-    return found
-
-
-def workers(folder: Path, gib: float, limit: int, counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Audit one cohort in one process and with several; say whether a single number differs."""
-    path, found = write_cohort(folder, gib), []
-    for scheduler in ("here", *(f"local:{count}" for count in counts)):
-        run = audit_once(path, limit, scheduler, folder / f"audit-{gib:g}-{scheduler.replace(':', '-')}")
-        run["same"] = run["findings"] == (found[0] if found else run)["findings"]
-        found.append(run)
-        print({k: v for k, v in run.items() if k not in ("findings", "timings")}, flush=True)
     return found
 
 

@@ -79,29 +79,23 @@ def _sizes(runs: list[dict[str, Any]]) -> list[str]:
 
 
 def _workers(runs: list[dict[str, Any]]) -> list[str]:
-    here = runs[0]
-    rows = []
+    here, rows = runs[0], []
     for run in runs:
         count = int(run["scheduler"].rpartition(":")[2]) if ":" in run["scheduler"] else 0
-        gain = here["seconds"] / run["seconds"]
-        rows.append(
-            [
-                run["scheduler"],
-                f"{run['seconds']:.0f}",
-                f"{gain:.2f}",
-                f"{gain / count:.0%}" if count else "",
-                f"{run['all_gib']:.2f}",
-                "yes" if run["same"] else "**no**",
-            ]
-        )
+        total = [sum(one["seconds"].values()) for one in (here, run)]
+        each = ", ".join(f"{seconds:.3g}" for seconds in run["seconds"].values())
+        gain, bits = total[0] / total[1], "yes" if run["same"] else "**no**"
+        share = f"{gain / count:.0%}" if count else ""
+        rows.append([run["scheduler"], each, f"{total[1]:.3g}", f"{gain:.2f}", share, f"{run['all_gib']:.2f}", bits])
+    head = ["scheduler", "seconds of each", "together", "times faster", "of each worker", "memory of all, GiB"]
     return [
         "## Several processes",
         "",
-        f"One cohort of {here['gib']:.3g} GiB ({here['rows']:,} rows), limit {here['limit_gib']:g} GiB for all "
-        "processes together. More processes than cores gain nothing: the machine is named above. Every number of "
-        "every finding is compared with the run in one process.",
+        f"{here['gib']:.3g} GiB ({here['rows']:,} rows), limit {here['limit_gib']:g} GiB for all processes together. Each "
+        f"column of seconds: {', '.join(here['seconds'])}. All numbers of the answers are compared bit by bit with those "
+        "of one process. More processes than cores gain nothing: the machine is named above.",
         "",
-        *_table(["scheduler", "seconds", "times faster", "per worker", "memory of all, GiB", "the same numbers"], rows),
+        *_table([*head, "the same bits"], rows),
         "",
         "The model of the embedding, the fingerprint and questions of the rows drawn run in the process that asks.",
     ]
