@@ -91,9 +91,9 @@ def _workers(runs: list[dict[str, Any]]) -> list[str]:
     return [
         "## Several processes",
         "",
-        f"{here['gib']:.3g} GiB ({here['rows']:,} rows), limit {here['limit_gib']:g} GiB for all processes together. Each "
-        f"column of seconds: {', '.join(here['seconds'])}. All numbers of the answers are compared bit by bit with those "
-        "of one process. More processes than cores gain nothing: the machine is named above.",
+        f"{here['gib']:.3g} GiB ({here['rows']:,} rows), limit {here['limit_gib']:g} GiB for all processes together. "
+        f"Seconds are those of: {', '.join(here['seconds'])}. All numbers of the answers are compared bit by bit with "
+        "those of one process. More processes than cores gain nothing: the machine is named above.",
         "",
         *_table([*head, "the same bits"], rows),
         "",
