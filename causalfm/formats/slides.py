@@ -2,7 +2,7 @@
 
 References
 ----------
-TRIDENT (mahmoodlab), ``trident/IO.py`` and ``trident/wsi_objects/WSI.py`` as of 2026: ``features`` (n, d) with
+TRIDENT (mahmoodlab), ``trident/IO.py`` and ``trident/wsi_objects/WSI.py``: ``features`` (n, d) with
 attributes name, savetodir and encoder, ``coords`` (n, 2) with patch_size and others, None written as the text ``None``;
 slide encoders keep ``coords`` beside ``features`` (d,). CLAM: the same two data sets in ``h5_files``.
 """
