@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from causalfm.auditing.report import write_text
 from causalfm.lazy_rows import size_text
 from experiments.scale.cohorts import COLUMNS, D, table_path, write_cohort
 from experiments.scale.watching import watched
@@ -45,11 +46,14 @@ def audit_once(path: Path, limit: int, scheduler: str, out: Path) -> dict[str, A
 
 
 def sizes(folder: Path, gibs: Sequence[float], limit: int, d: int = D) -> list[dict[str, Any]]:
-    """Audit cohorts of several sizes under one limit."""
+    """Audit cohorts of several sizes under one limit; those that were audited before are not audited again."""
     found = []
     for gib in gibs:
-        path = write_cohort(folder, gib, d)
-        found.append(audit_once(path, limit, "here", folder / f"audit-{gib:g}-{d}"))
+        path, out = write_cohort(folder, gib, d), folder / f"audit-{gib:g}-{d}"
+        kept = out / f"measured-{limit}.json"
+        if not kept.is_file():
+            write_text(json.dumps(audit_once(path, limit, "here", out)), kept)
+        found.append(json.loads(kept.read_text(encoding="utf-8")))
         print({k: v for k, v in found[-1].items() if k not in ("findings", "timings")}, flush=True)
     return found
 
