@@ -14,6 +14,8 @@ from causalfm.lazy_rows import size_text
 from experiments.scale.cohorts import COLUMNS, D, table_path, write_cohort
 from experiments.scale.watching import watched
 
+KEPT = "question", "factor", "verdict", "value", "low", "high"  # of a finding
+
 
 def audit_once(path: Path, limit: int, scheduler: str, out: Path) -> dict[str, Any]:
     """Audit a cohort with ``causalfm audit`` in a process of its own.
@@ -41,7 +43,7 @@ def audit_once(path: Path, limit: int, scheduler: str, out: Path) -> dict[str, A
         "verdict": report["verdict"],
         "timings": report["provenance"]["timings"],
         "plan": [line for line in (out / "log").read_text(encoding="utf-8").splitlines() if line.startswith("Plan:")],
-        "findings": report["findings"],
+        "findings": [{name: finding[name] for name in KEPT} for finding in report["findings"]],
     }
 
 
