@@ -28,12 +28,12 @@ from causalfm.command_options import (
     Technical,
     check_folder,
     cohort_of,
+    cohort_outside,
     graph_of,
     head_of,
     live,
     predictions_of,
     split,
-    tell_plan,
 )
 from causalfm.correct_command import correct
 from causalfm.data_command import app as data
@@ -44,7 +44,7 @@ from causalfm.monitor_command import monitor
 from causalfm.policy_command import policy as policy_commands
 from causalfm.report_command import report
 from causalfm.reports_command import reports
-from causalfm.schedulers import MemoryLimit, PlanOnly, Scheduler, bytes_of, limit_of_rows, scheduled
+from causalfm.schedulers import MemoryLimit, PlanOnly, Scheduler, limit_of_rows, scheduled
 from causalfm.shift_command import shift
 
 if TYPE_CHECKING:
@@ -98,11 +98,14 @@ def audit(
     model = head_of(head)
     files = path if len(path) > 1 else path[0]
     outside = bool(scheduler or memory_limit or plan_only)
-    limit = limit_of_rows(scheduler, bytes_of(memory_limit)) if outside else None
-    with scheduled(scheduler, limit or 0) as workers:
-        cohort = cohort_of(files, obs, key, keep, declared, limit)
-        if limit is not None:
-            tell_plan(cohort, declared, model=model is not None, workers=workers)
+    limit = limit_of_rows(scheduler, memory_limit) if outside else 0
+    with scheduled(scheduler) as workers:
+        if outside:
+            where = {"memory_limit": limit, "scheduler": scheduler, "workers": workers, "plan_only": plan_only}
+            of_model = model is not None and not isinstance(model, str)  # a head fitted here asks the rows drawn
+            cohort = cohort_outside(files, obs, key, keep, declared, model=of_model, **where)
+        else:
+            cohort = cohort_of(files, obs, key, keep, declared)
         if plan_only:
             return
         with live() as progress:

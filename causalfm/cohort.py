@@ -13,7 +13,7 @@ import pandas as pd
 from causalfm.arguments import did_you_mean
 from causalfm.errors import DataError, positions
 from causalfm.fingerprinting import fingerprints
-from causalfm.lazy_rows import part_of
+from causalfm.lazy_rows import is_lazy, part_of
 from causalfm.validation import (
     aligned_matrix,
     check_matrix,
@@ -231,7 +231,15 @@ class Cohort:
                 "Complete the table or leave out the emptiest column."
             )
         record["rows_dropped"] = int((~keep).sum())
-        return self[keep].replace(info=self._with_missing(record))
+        return self.kept(np.flatnonzero(keep), self._with_missing(record))
+
+    def kept(self, rows: np.ndarray, info: Mapping[str, Any]) -> Cohort:
+        """Return rows at ascending positions, with other provenance.
+
+        Lazy rows stay where they are, however few: what is asked of a cohort must not depend on the memory limit.
+        """
+        X = self.X.kept(rows) if is_lazy(self.X) else self.X[rows]
+        return Cohort._of_finite(X, self.obs.iloc[rows], info)
 
     def _with_missing(self, record: dict[str, Any]) -> dict[str, Any]:
         return {**self.info, "missing": [*self.info.get("missing", []), record]}

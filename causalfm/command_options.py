@@ -75,32 +75,51 @@ def cohort_of(
     key: str | None,
     keep: list[str] | None,
     graph: CausalGraph,
-    memory_limit: int | None = None,
 ) -> Cohort:
-    """Read a cohort and keep the levels asked for; messages show levels of the graph's factors only.
-
-    With a limit in bytes the embeddings stay outside memory, and what the table takes is not theirs.
-    """
-    from causalfm.arrows import names
+    """Read a cohort and keep the levels asked for; messages show levels of the graph's factors only."""
     from causalfm.io import read
-    from causalfm.schedulers import beside_table
-    from causalfm.selection import select_levels
 
-    cohort = read(path, obs or None, key=key, lazy=memory_limit is not None, memory_limit=memory_limit)
-    if keep:
-        ids = {*graph.groups, *names(graph.specimen)}
-        cohort = select_levels(cohort, pairs(keep), public=set(graph.measured) - ids)
-    return cohort if memory_limit is None else beside_table(cohort)
+    return _kept(read(path, obs or None, key=key), keep, graph)
 
 
-def tell_plan(cohort: Cohort, graph: CausalGraph, *, model: bool, workers: int) -> None:
-    """Print what an audit of embeddings outside memory will read and hold; one that does not fit is refused."""
+def cohort_outside(
+    path: Path | list[Path],
+    obs: list[Path] | None,
+    key: str | None,
+    keep: list[str] | None,
+    graph: CausalGraph,
+    *,
+    model: bool,
+    memory_limit: int,
+    scheduler: str,
+    workers: int,
+    plan_only: bool,
+) -> Cohort:
+    """Read a cohort that stays outside memory, and print what an audit will read and hold before any row is read.
+
+    What the table takes is not left for embeddings; an audit that does not fit is refused.
+    """
     from causalfm.auditing.audit_plan import plan_audit
+    from causalfm.io import read_unchecked
+    from causalfm.schedulers import beside_table
 
+    cohort, finite = read_unchecked(path, obs or None, key=key, memory_limit=memory_limit)
+    cohort = beside_table(_kept(cohort, keep, graph), scheduler)
     plan = plan_audit(cohort, graph, model=model, workers=workers)
     for line in plan.lines():
         typer.echo(line)
     plan.refuse_what_does_not_fit()
+    return cohort if finite or plan_only else cohort.replace()
+
+
+def _kept(cohort: Cohort, keep: list[str] | None, graph: CausalGraph) -> Cohort:
+    from causalfm.arrows import names
+    from causalfm.selection import select_levels
+
+    if not keep:
+        return cohort
+    ids = {*graph.groups, *names(graph.specimen)}
+    return select_levels(cohort, pairs(keep), public=set(graph.measured) - ids)
 
 
 def head_of(path: Path | None) -> Any:

@@ -86,6 +86,18 @@ def read(
         A file that is missing, empty, damaged, pickled or of unknown format; no table; unequal lengths; row ids in
         another order; parts of different models; slides in the table or in the folder only.
     """
+    X, table, info, finite = _found(path, obs, key, lazy, memory_limit)
+    return (Cohort._of_finite if finite else Cohort)(X, table, info)
+
+
+def read_unchecked(path: Any, obs: Any, *, key: str | None, memory_limit: int) -> tuple[Cohort, bool]:
+    """Read a cohort that stays outside memory, and tell whether its values are known to be finite; nobody looked."""
+    X, table, info, finite = _found(path, obs, key, True, memory_limit)
+    return Cohort._of_finite(X, table, info), finite
+
+
+def _found(path: Any, obs: Any, key: str | None, lazy: bool, memory_limit: int | None) -> tuple[Any, ...]:
+    """Return embeddings, table, provenance, and whether the values are known to be finite."""
     paths = [Path(p) for p in _as_list(path)]
     kind = kind_of(paths)
     if key is not None and kind not in _KEYED:
@@ -108,9 +120,7 @@ def read(
         loaded = each[0] if len(each) == 1 else _joined(each, paths)
         own = [_own_table(p, part, needed=table is None) for p, part in zip(paths, each, strict=True)]
         table, loaded = _with_table(loaded, [o for o in own if o is not None], table)
-    build = Cohort._of_finite if loaded.finite else Cohort
-    X = as_rows(loaded.X, memory_limit)
-    return build(X, table, {"source": source, "format": kind, **loaded.info})
+    return as_rows(loaded.X, memory_limit), table, {"source": source, "format": kind, **loaded.info}, loaded.finite
 
 
 def write(cohort: Cohort, path: FilePath) -> Path:

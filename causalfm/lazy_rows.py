@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections import OrderedDict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
@@ -122,7 +122,11 @@ class LazyRows:
                 f"{len(where)} rows in another order do not fit the memory limit of {size_text(self.limit)}: name "
                 "ascending positions, or write the data set in the order that is needed."
             )
-        return LazyRows(self.array[rows if isinstance(rows, slice) else where], self.limit)
+        return self.kept(rows if isinstance(rows, slice) else where)
+
+    def kept(self, rows: slice | np.ndarray) -> LazyRows:
+        """Return a slice or ascending positions, left where they are however few they are."""
+        return LazyRows(self.array[rows], self.limit)
 
     def refuse_reading(self, rows: int, dtype: Any = None) -> None:
         """Refuse to hold so many rows at once.
@@ -226,11 +230,21 @@ def import_dask() -> Any:
 
 def free_memory() -> int:
     """Bytes of the memory that may be taken if nobody says: a quarter of what is free now."""
+    return max(LEAST, int(SHARE * available_memory()))
+
+
+def available_memory() -> int:
+    """Bytes that can be taken now: what the system says beside its cache, at most what a container leaves."""
+    found = [2**33]
+    if (meminfo := Path("/proc/meminfo")).is_file():
+        known = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
+        found = [1024 * int(known["MemAvailable"].split()[0])] if "MemAvailable" in known else found
+    group = Path("/sys/fs/cgroup")
     try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        free = 2**33
-    return max(LEAST, int(SHARE * free))
+        most, used = (int((group / f"memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return found[0]
+    return max(0, min(found[0], most - used))
 
 
 def size_text(size: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +12,11 @@ import typer
 
 from causalfm.clusters import ADDRESS, LOCAL, client_of
 from causalfm.errors import DataError
-from causalfm.lazy_rows import LEAST, LazyRows, free_memory, is_lazy, size_text
+from causalfm.lazy_rows import LEAST, LazyRows, available_memory, size_text
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from causalfm.cohort import Cohort
 
 Scheduler = Annotated[
@@ -24,15 +27,14 @@ MemoryLimit = Annotated[
     str, typer.Option(help="Memory of this command and its processes, such as 4GiB: embeddings stay outside.")
 ]
 PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Print what would be read and held, and stop.")]
-ROW = 64  # bytes of a row of the table while questions are asked of its columns
-OWN = 640 * 2**20  # bytes of a process before it reads a row
+ROW = 100  # bytes of a row of the table while questions are asked of its columns
+IN_WORK = 192 * 2**20  # bytes of a worker for a block in double precision and its products, beside three chunks
+OWN = 704 * 2**20  # bytes of a process before it reads a row
 UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 def bytes_of(text: str) -> int:
-    """Turn ``4GiB`` into bytes; an empty text is a quarter of the memory that is free."""
-    if not text:
-        return free_memory()
+    """Turn ``4GiB`` into bytes."""
     found = re.fullmatch(r"([0-9.]+)\s*([KMG]i?B)?", text.strip(), flags=re.IGNORECASE)
     try:
         size = int(float(found[1]) * UNITS[(found[2] or "").upper()]) if found else 0
@@ -43,33 +45,34 @@ def bytes_of(text: str) -> int:
     return size
 
 
-def limit_of_rows(where: str, limit: int) -> int:
+def limit_of_rows(where: str, text: str) -> int:
     """Return what a limit leaves for embeddings and the table, once each process of this machine has what it needs.
 
     Parameters
     ----------
     where
         As of :func:`scheduled`.
-    limit
-        Bytes of all processes of this machine.
+    text
+        Of all processes of this machine, such as ``"4GiB"``; empty: half of the memory that is available.
 
     Raises
     ------
     typer.BadParameter
-        Too little is left.
+        Nothing is left.
     """
     processes = 1 + _local_workers(where)
-    least = processes * (OWN + LEAST)
-    if limit < least:
+    limit = bytes_of(text) if text else available_memory() // 2
+    if limit < processes * OWN + LEAST:
+        said = f"--memory-limit {text}" if text else f"half of the memory that is available is {size_text(limit)}"
         raise typer.BadParameter(
-            f"--memory-limit {size_text(limit)}: {processes} process{'es' * (processes > 1)} of this machine take "
-            f"{size_text(OWN)} each before reading a row. Give at least {size_text(least)}, or fewer processes."
+            f"{said}: {processes} process{'es' * (processes > 1)} of this machine take {size_text(OWN)} each before "
+            "reading a row. Give more than that with --memory-limit, or ask for fewer processes."
         )
     return limit - processes * OWN
 
 
-def beside_table(cohort: Cohort) -> Cohort:
-    """Take from the limit of rows outside memory what their table takes.
+def beside_table(cohort: Cohort, where: str = "") -> Cohort:
+    """Take from the limit of rows outside memory what their table and the workers of this machine take.
 
     Raises
     ------
@@ -78,29 +81,35 @@ def beside_table(cohort: Cohort) -> Cohort:
     """
     from causalfm.cohort import Cohort
 
-    if not is_lazy(cohort.X):  # all of them were read: a few kept levels
-        return cohort
-    table = int(cohort.obs.memory_usage(deep=True).sum()) + ROW * len(cohort)
-    if cohort.X.limit - table < LEAST:
+    table = sum(_bytes(cohort.obs[name]) for name in cohort.obs.columns) + ROW * len(cohort)
+    others = _local_workers(where) * (IN_WORK + 3 * cohort.X.chunk_bytes)
+    if cohort.X.limit - table - others < LEAST:
+        shared = f", blocks in the other processes {size_text(others)}" if others else ""
         raise DataError(
-            f"the table of {len(cohort):,} rows takes about {size_text(table)} and the memory limit leaves "
-            f"{size_text(cohort.X.limit)} for it and the embeddings: raise the limit, leave out columns that the graph "
-            "does not name, or average rows first (cohort.aggregate)."
+            f"the table of {len(cohort):,} rows takes about {size_text(table)}{shared}, and the memory limit leaves "
+            f"{size_text(cohort.X.limit)} for that and the embeddings: raise the limit, ask for fewer processes, leave "
+            "out columns that the graph does not name, turn text columns into categories, or average rows first "
+            "(cohort.aggregate)."
         )
-    X: Any = LazyRows(cohort.X.array, cohort.X.limit - table)
+    X: Any = LazyRows(cohort.X.array, cohort.X.limit - table - others)
     return Cohort._of_finite(X, cohort.obs, cohort.info)
 
 
+def _bytes(column: pd.Series) -> int:
+    """Bytes of a column; text that occurs many times is held once."""
+    if column.dtype != object:
+        return int(column.memory_usage(index=False, deep=True))
+    return 8 * len(column) + sum(map(sys.getsizeof, column.dropna().unique()))
+
+
 @contextmanager
-def scheduled(where: str, limit: int) -> Iterator[int]:
+def scheduled(where: str) -> Iterator[int]:
     """Put a Dask cluster in force; yields its processes.
 
     Parameters
     ----------
     where
         ``"here"`` or empty, ``"local"``, ``"local:N"``, or the address of a scheduler.
-    limit
-        Bytes for rows in all processes of this machine together, as :func:`limit_of_rows` gives them.
 
     Raises
     ------
@@ -113,8 +122,7 @@ def scheduled(where: str, limit: int) -> Iterator[int]:
         yield 1
         return
     workers = _local_workers(where)
-    share = OWN + max(LEAST, limit // (workers + 1)) if workers else None
-    with client_of(f"local:{workers}" if workers else where, memory_limit=share) as client, client.as_current():
+    with client_of(f"local:{workers}" if workers else where) as client, client.as_current():
         yield max(1, len(client.nthreads()))
 
 

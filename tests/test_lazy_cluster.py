@@ -38,7 +38,7 @@ def test_workers_change_no_bit_and_one_may_be_killed(rows):
         return cell_sums(Z, codes, 40, block_bytes=8 * D * 300).total, moments.fingerprint(), found.indices
 
     want = answers(X)
-    with scheduled("local:2", 2**30) as workers:
+    with scheduled("local:2") as workers:
         assert workers == 2
         assert cluster() is not None
         for a, b in zip(want, answers(lazy), strict=True):
@@ -64,11 +64,11 @@ def test_schedulers_and_limits_are_read():
     for wrong in ("4 parsecs", "1KiB", "-3GiB", "1.2.3GB"):
         with pytest.raises(Exception, match="memory-limit"):
             bytes_of(wrong)
-    with pytest.raises(Exception, match="--scheduler"), scheduled("everywhere", 2**30):
+    with pytest.raises(Exception, match="--scheduler"), scheduled("everywhere"):
         pass
-    with scheduled("here", 0) as workers:
+    with scheduled("here") as workers:
         assert workers == 1
-    with pytest.raises(DataError, match="no Dask scheduler"), scheduled("tcp://127.0.0.1:9", 2**30):
+    with pytest.raises(DataError, match="no Dask scheduler"), scheduled("tcp://127.0.0.1:9"):
         pass
 
 
@@ -98,5 +98,5 @@ def test_the_command_gives_the_same_findings_with_any_number_of_processes(tmp_pa
         found.append(json.loads((out / "report.json").read_text("utf-8"))["findings"])
     assert found[0] == found[1]
     assert any("160 of" in finding["sentence"] for finding in found[0])
-    with pytest.raises(Exception, match="3 processes of this machine take 640 MiB each"):
-        limit_of_rows("local:2", 2**30)
+    with pytest.raises(Exception, match="3 processes of this machine take 704 MiB each"):
+        limit_of_rows("local:2", "1GiB")

@@ -61,9 +61,12 @@ class RowSample:
     @property
     def note(self) -> str:
         """What was drawn, in words."""
+        unit = self.graph.group
+        asked, there = (c.factor(unit, private=True).n_levels for c in (self.rows, self.whole))
+        how = f"as many of each {unit}" if asked == there else f"one of each of {asked:,} of the {there:,} {unit}s"
         return (
-            f"Asked of {len(self.rows):,} of {len(self.whole):,} rows, as many of each {self.graph.group}, drawn at "
-            f"random; the interval counts {self.graph.group}s and holds what the draw adds."
+            f"Asked of {len(self.rows):,} of {len(self.whole):,} rows, {how}, drawn at random; the interval counts "
+            f"{unit}s and holds what the draw adds."
         )
 
     def index(self, factor: str) -> Estimate:

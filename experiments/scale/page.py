@@ -107,7 +107,7 @@ def _equality(found: dict[str, Any]) -> list[str]:
         "## Outside memory and in memory",
         "",
         f"{found['gib']:.3g} GiB ({found['rows']:,} rows), the same question of both: the largest relative difference "
-        "of all numbers of the answer.",
+        "of all numbers of the answer; rows and similarities relative to the largest of them.",
         "",
         *_table(["question", "difference"], rows),
     ]
@@ -135,8 +135,8 @@ def _moments(found: dict[str, Any]) -> list[str]:
     return [
         "## Ten million rows",
         "",
-        f"Sums by patient of {found['rows']:,} rows of {found['d']:,} dimensions ({found['gib']:.3g} GiB, read from "
-        f"disk): {found['seconds']:.0f} s, {found['predicted']:.0f} s expected from the rates above "
+        f"Sums by patient of {found['rows']:,} rows of {found['d']:,} dimensions ({found['gib']:.3g} GiB, the largest "
+        f"cohort on disk several times over): {found['seconds']:.0f} s, {found['predicted']:.0f} s expected from the rates above "
         f"(ratio {found['seconds'] / found['predicted']:.2f}), memory {found['peak_gib']:.2f} GiB.",
     ]
 

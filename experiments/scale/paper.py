@@ -1,18 +1,30 @@
-"""10^8 and 10^9 tiles on paper: bytes, hours and machines, from rates that were measured and counts of the plan."""
+"""10^8 and 10^9 tiles on paper: bytes, hours and machines, from rates that were measured and the passes of the plan.
+
+An audit with two technical factors and a model; what workers do not share takes as long on any number of machines.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
+
+from causalfm.auditing.audit_plan import passes_of
 
 D, ITEM = 1536, 4  # dimensions; bytes of a number
 TILES_OF_A_PATIENT = 10_000
 HOURS = 8.0  # within which the cluster below is done
-PASSES = {  # of an audit with two technical factors and a model: those that run on workers, and those in one process
-    "workers": {"check for finite values": 1, "sums by patient": 2, "1,024 queries among all rows": 1, "read": 3},
-    "one process": {"fingerprint": 1},
+PARTS = {  # what a pass of the plan takes, as a share of a part that was timed
+    "check for finite values": ("check for finite values", 1.0),
+    "fingerprint of the rows": ("fingerprint", 1.0),
+    "rows drawn by unit": ("read", 1.0),
+    "sums by unit, for all tests and effects": ("sums by patient", 1.0),
+    "the queries themselves": ("read", 1.0),
+    "queries among all rows": ("1,024 queries among all rows", 1.0),
+    "balanced tables of the reference index": ("read", 1.0),
+    "scores of the model": ("read", 1.0),
+    "model of the embedding": ("model of the embedding", 0.25),  # the part is all four of its passes
 }
-FIT = {"model of the embedding": 1}
 
 
 @dataclass(frozen=True)
@@ -65,13 +77,16 @@ def on_paper(tiles: int, rates: dict[str, float], bytes_per_row: float) -> Estim
     """
     size = tiles * D * ITEM
     gib = size / 2**30
-    shared = sum(times * rates[name] for name, times in PASSES["workers"].items()) * gib / 3600
-    alone = sum(times * rates[name] for name, times in PASSES["one process"].items()) * gib / 3600
-    passes = sum(times for parts in PASSES.values() for times in parts.values())
-    patients = max(1, tiles // TILES_OF_A_PATIENT)
-    sums = patients * D * 8 * 3
-    machines = max(1, -(-int(shared * 1000) // int(HOURS * 16 * 1000)))
-    return Estimate(tiles, size, size * passes, sums, tiles * bytes_per_row, shared, alone, machines)
+    passes = passes_of([0, 0], 0, model=True, once=True)
+
+    def hours(*, shared: bool) -> float:
+        parts = ((p.times, *PARTS[p.purpose]) for p in passes if p.shared is shared)
+        return sum(times * share * rates[name] for times, name, share in parts) * gib / 3600
+
+    sums = max(1, tiles // TILES_OF_A_PATIENT) * D * 8 * 3
+    machines = max(1, math.ceil(hours(shared=True) / (HOURS * 16)))
+    read = size * sum(p.times for p in passes)
+    return Estimate(tiles, size, read, sums, tiles * bytes_per_row, hours(shared=True), hours(shared=False), machines)
 
 
 def predicted(gib: float, rates: dict[str, float], part: str) -> float:

@@ -14,9 +14,10 @@ import numpy as np
 import causalfm as cfm
 from causalfm.cohort import Cohort
 from causalfm.estimators import ComBat, LinearEraser
+from causalfm.lazy_rows import size_text
 from causalfm.moments import cell_sums
 from causalfm.neighbours import knn
-from causalfm.schedulers import limit_of_rows, scheduled
+from causalfm.schedulers import beside_table, limit_of_rows, scheduled
 from experiments.scale.cohorts import table_path, write_cohort
 from experiments.scale.streaming import QUERIES
 from experiments.scale.watching import watched
@@ -47,9 +48,9 @@ def parts_of(cohort: Cohort) -> dict[str, Callable[[], list[np.ndarray]]]:
 
 def child(path: Path, limit: int, out: Path, scheduler: str) -> None:
     """Time every part in this process, and say which bits came out."""
-    rows = limit_of_rows(scheduler, limit)
-    with scheduled(scheduler, rows):
-        cohort = cfm.read(path, obs=table_path(path), lazy=True, memory_limit=rows)
+    rows = limit_of_rows(scheduler, size_text(limit))
+    with scheduled(scheduler):
+        cohort = beside_table(cfm.read(path, obs=table_path(path), lazy=True, memory_limit=rows), scheduler)
         spent, digests = {}, {}
         for name, ask in parts_of(cohort).items():
             cohort.X.memo.clear()
