@@ -7,6 +7,7 @@ import threading
 import dask.array as da
 import numpy as np
 import pytest
+import zarr
 from cluster_tasks import slow_sum
 
 from causalfm.errors import DataError
@@ -75,20 +76,22 @@ def test_schedulers_and_limits_are_read():
 def test_the_command_gives_the_same_findings_with_any_number_of_processes(tmp_path, monkeypatch, capsys):
     import json
 
-    from causalfm.auditing import row_sample
+    from causalfm.auditing import audit_plan, row_sample
     from causalfm.cli import main
     from causalfm.datasets.linear_scm import linear_scm
-    from causalfm.io import write
 
-    monkeypatch.setattr(row_sample, "ROWS", 160)
-    monkeypatch.setattr(row_sample, "QUERIES", 40)
+    for module in (row_sample, audit_plan):
+        monkeypatch.setattr(module, "ROWS", 160)
+        monkeypatch.setattr(module, "QUERIES", 40)
     made, _ = linear_scm(n_groups=40, rows_per_group=(8, 12), d=8, n_sites=2, site_effect=0.6)
-    write(made.replace(X=made.X.astype(np.float32)), tmp_path / "cohort.zarr")
+    zarr.create_array(tmp_path / "cohort.zarr", data=made.X.astype(np.float32), chunks=(50, 8))
+    made.obs.to_parquet(tmp_path / "rows.parquet")
     found = []
     for scheduler in ("here", "local:2"):
         out = tmp_path / scheduler.replace(":", "-")
         roles = ["--biology", "tumour", "--technical", "site", "--group", "patient"]
         limits = ["--memory-limit", "4GiB", "--scheduler", scheduler, "--out", str(out)]
+        limits += ["--obs", str(tmp_path / "rows.parquet"), "--keep", "tumour=B0,B1"]
         with monkeypatch.context() as given:
             given.setattr("sys.argv", ["causalfm", "audit", str(tmp_path / "cohort.zarr"), *roles, *limits])
             with pytest.raises(SystemExit) as ended:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import causalfm as cfm
-from causalfm import metrics
-from causalfm.auditing import row_sample
+from causalfm import metrics, streamed_lists
+from causalfm.auditing import audit_plan, row_sample
 from causalfm.auditing.audit_plan import plan_audit
 from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm
@@ -20,6 +20,7 @@ from causalfm.lazy_rows import LEAST, LazyRows, as_rows
 from causalfm.metrics.reference import reference_index
 from causalfm.moments import cell_sums, ordered_blocks
 from causalfm.neighbours import knn
+from causalfm.selection import select_levels
 
 D = 12
 
@@ -93,6 +94,29 @@ def test_engines_give_the_same_bits(cohort, how, tmp_path):
     found, want = (knn(c.X, 5, exclude=codes, reserve=4, queries=60) for c in (lazy, cohort))
     np.testing.assert_array_equal(found.indices, want.indices)
     np.testing.assert_allclose(found.similarity, want.similarity, atol=1e-6)
+
+
+@pytest.mark.parametrize("reserve", [0, 70])
+def test_a_search_in_stages_keeps_the_first_of_equals(monkeypatch, reserve):
+    """Blocks of seven rows, every row there twice, products without rounding: hardly anything but ties."""
+    monkeypatch.setattr(streamed_lists, "CANDIDATES", 7)
+    monkeypatch.setattr(streamed_lists, "QUERIES", 25)
+    X = np.repeat(np.random.default_rng(0).choice([-1.0, 1.0], (60, 16)).astype(np.float32), 2, axis=0)
+    groups = np.repeat(np.arange(12), 10)
+    here, there = (knn(Z, 40, exclude=groups, reserve=reserve, queries=60) for Z in (X, da.from_array(X, (1, -1))))
+    np.testing.assert_array_equal(here.indices, there.indices)
+    np.testing.assert_array_equal(here.similarity, there.similarity)
+    assert (np.diff(here.similarity, axis=1) == 0).any()
+
+
+def test_what_is_left_of_a_cohort_stays_where_it_was(cohort):
+    obs = cohort.obs.assign(site=cohort.obs["site"].astype(object))
+    obs.iloc[3, obs.columns.get_loc("site")] = None
+    lazy = cohort.replace(X=cut(cohort.X, "uneven"), obs=obs)
+    level = str(cohort.obs["site"].iloc[0])
+    for found in (lazy.handle_missing(["site"], "drop"), select_levels(lazy, {"site": level})):
+        assert isinstance(found.X, LazyRows)
+        np.testing.assert_array_equal(np.asarray(found.X), cohort[np.isin(obs.index, found.obs.index)].X)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
@@ -194,9 +218,10 @@ def test_the_plan_says_what_is_read(cohort, graph):
     plan = plan_audit(lazy, graph, model=True, workers=2)
     assert plan.read == cohort.X.nbytes * sum(p.times for p in plan.passes)
     assert f"{len(cohort):,} rows" in plan.lines()[0]
+    assert sum(p.times for p in plan.passes) == 2  # so few are read into memory
     plan.refuse_what_does_not_fit()
     with pytest.raises(DataError, match="rows drawn and the sums by unit take"):
-        type(plan)(**{**plan.__dict__, "held": 2**28}).refuse_what_does_not_fit()
+        type(plan)(**{**plan.__dict__, "held": 2**28 + 1}).refuse_what_does_not_fit()
     with pytest.raises(DataError, match="sums by unit take"):
         type(plan)(**{**plan.__dict__, "sums": 2**28}).refuse_what_does_not_fit()
     with pytest.raises(DataError, match="lazy=True"):
@@ -205,14 +230,15 @@ def test_the_plan_says_what_is_read(cohort, graph):
 
 @pytest.mark.parametrize("head", [None, lambda Z: np.column_stack([Z[:, 0] > 0, Z[:, 0] <= 0]) * 0.8 + 0.1])
 def test_the_plan_counts_the_passes(monkeypatch, graph, head):
-    monkeypatch.setattr(row_sample, "ROWS", 240)
-    monkeypatch.setattr(row_sample, "QUERIES", 50)
+    for module in (row_sample, audit_plan):
+        monkeypatch.setattr(module, "ROWS", 240)
+        monkeypatch.setattr(module, "QUERIES", 50)
     made, _ = linear_scm(
         n_groups=48, rows_per_group=40, d=D, n_sites=3, n_scanners=2, site_effect=0.6, scanner_effect=0.4
     )
     lazy = made.replace(X=da.from_array(made.X.astype(np.float32), chunks=(60, -1)))
     plan = plan_audit(lazy, graph, model=head is not None)
-    before = lazy.X.bytes_read
+    before = lazy.X.bytes_read - lazy.X.nbytes  # the check for finite values
     cfm.audit(lazy, graph, model=head)
     assert (lazy.X.bytes_read - before) / lazy.X.nbytes == pytest.approx(sum(p.times for p in plan.passes), abs=0.5)
 

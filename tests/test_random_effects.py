@@ -138,3 +138,11 @@ def test_without_biology_among_the_causes_it_says_so():
     graph = CausalGraph("site -> Z; tumour", biology="tumour", technical="site", group="patient")
     with pytest.raises(ValueError, match="'random-effects' cross the biology"):
         EmbeddingSCM(graph, "random-effects").fit(cohort)
+
+
+@pytest.mark.parametrize("adjusted", [False, True])
+def test_effects_without_noise_that_cannot_be_told_apart(adjusted: bool) -> None:
+    """Two regressors are one, and a direction has next to no noise: the variance ends at a bound, not in an error."""
+    same = np.full((2, 2), 100.0)
+    found = effect_variances(same, 1e30 * same, 5, np.zeros(2, dtype=int), adjusted=adjusted)
+    assert found == pytest.approx([1e8])

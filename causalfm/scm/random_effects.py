@@ -25,6 +25,7 @@ PATIENTS = 512  # whose directions are looked at: eigenvectors of more cost more
 STEPS = 200
 TOLERANCE = 1e-3
 SMALLEST = 1e-10  # variance of an effect over that of a patient
+LARGEST = 1e8  # beyond it nothing is shrunken, and effects that cannot be told apart would have no posterior
 
 
 class RandomEffects(Additive):
@@ -207,7 +208,7 @@ def effect_variances(left: np.ndarray, moment: np.ndarray, m: int, kind: np.ndar
         # two pools that take turns thousands of times wait for each other (25 s instead of 0.5 on two threads)
         posterior = np.linalg.inv(left + np.diag(1.0 / tau[kind]))
         second = np.diag(posterior) + ((posterior @ moment) * posterior).sum(axis=1)
-        new = np.maximum(np.bincount(kind, second) / count, SMALLEST)
+        new = np.clip(np.bincount(kind, second) / count, SMALLEST, LARGEST)
         moved, tau = float(np.abs(np.log(new / tau)).max()), new
         if moved < TOLERANCE:
             break

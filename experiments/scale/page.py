@@ -136,8 +136,8 @@ def _moments(found: dict[str, Any]) -> list[str]:
         "## Ten million rows",
         "",
         f"Sums by patient of {found['rows']:,} rows of {found['d']:,} dimensions ({found['gib']:.3g} GiB, the largest "
-        f"cohort on disk several times over): {found['seconds']:.0f} s, {found['predicted']:.0f} s expected from the rates above "
-        f"(ratio {found['seconds'] / found['predicted']:.2f}), memory {found['peak_gib']:.2f} GiB.",
+        f"cohort on disk several times over): {found['seconds']:.0f} s, {found['predicted']:.0f} s expected from the "
+        f"rates above (ratio {found['seconds'] / found['predicted']:.2f}), memory {found['peak_gib']:.2f} GiB.",
     ]
 
 
