@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -101,7 +101,7 @@ def audit(
     limit = limit_of_rows(scheduler, memory_limit) if outside else 0
     with scheduled(scheduler) as workers:
         if outside:
-            where = {"memory_limit": limit, "scheduler": scheduler, "workers": workers, "plan_only": plan_only}
+            where: dict[str, Any] = {"memory_limit": limit, "scheduler": scheduler, "workers": workers, "plan_only": plan_only}
             of_model = model is not None and not isinstance(model, str)  # a head fitted here asks the rows drawn
             cohort = cohort_outside(files, obs, key, keep, declared, model=of_model, **where)
         else:

@@ -238,7 +238,7 @@ class Cohort:
 
         Lazy rows stay where they are, however few: what is asked of a cohort must not depend on the memory limit.
         """
-        X = self.X.kept(rows) if is_lazy(self.X) else self.X[rows]
+        X: Any = self.X.kept(rows) if is_lazy(self.X) else self.X[rows]
         return Cohort._of_finite(X, self.obs.iloc[rows], info)
 
     def _with_missing(self, record: dict[str, Any]) -> dict[str, Any]:

@@ -81,18 +81,19 @@ def beside_table(cohort: Cohort, where: str = "") -> Cohort:
     """
     from causalfm.cohort import Cohort
 
+    rows: Any = cohort.X
     table = sum(_bytes(cohort.obs[name]) for name in cohort.obs.columns) + ROW * len(cohort)
-    others = _local_workers(where) * (IN_WORK + 3 * cohort.X.chunk_bytes)
-    if cohort.X.limit - table - others < LEAST:
+    others = _local_workers(where) * (IN_WORK + 3 * rows.chunk_bytes)
+    if rows.limit - table - others < LEAST:
         shared = f", blocks in the other processes {size_text(others)}" if others else ""
         raise DataError(
             f"the table of {len(cohort):,} rows takes about {size_text(table)}{shared}, and the memory limit leaves "
-            f"{size_text(cohort.X.limit)} for that and the embeddings: raise the limit, ask for fewer processes, leave "
+            f"{size_text(rows.limit)} for that and the embeddings: raise the limit, ask for fewer processes, leave "
             "out columns that the graph does not name, turn text columns into categories, or average rows first "
             "(cohort.aggregate)."
         )
-    X: Any = LazyRows(cohort.X.array, cohort.X.limit - table - others)
-    return Cohort._of_finite(X, cohort.obs, cohort.info)
+    left: Any = LazyRows(rows.array, rows.limit - table - others)
+    return Cohort._of_finite(left, cohort.obs, cohort.info)
 
 
 def _bytes(column: pd.Series) -> int:

@@ -133,6 +133,7 @@ def plan_audit(cohort: Cohort, graph: CausalGraph, *, model: bool = False, worke
     classes = cohort.factor(graph.biology).n_levels
     n, d, item = len(cohort), cohort.d, X.dtype.itemsize
     read, products = _speeds(X)
+    passes: tuple[Pass, ...]
     if n <= ROWS:  # an audit of all rows, read into memory
         passes, sums, held, queries = (CHECK, Pass("all rows, into memory", 1)), 0, n * d * (item + 8), 0
     else:
