@@ -101,9 +101,10 @@ def audit(
     limit = limit_of_rows(scheduler, memory_limit) if outside else 0
     with scheduled(scheduler) as workers:
         if outside:
-            where: dict[str, Any] = {"memory_limit": limit, "scheduler": scheduler, "workers": workers, "plan_only": plan_only}
             of_model = model is not None and not isinstance(model, str)  # a head fitted here asks the rows drawn
-            cohort = cohort_outside(files, obs, key, keep, declared, model=of_model, **where)
+            limits: dict[str, Any] = {"memory_limit": limit, "scheduler": scheduler, "workers": workers}
+            asked = (files, obs, key, keep, declared)
+            cohort = cohort_outside(*asked, model=of_model, plan_only=plan_only, **limits)
         else:
             cohort = cohort_of(files, obs, key, keep, declared)
         if plan_only:
