@@ -27,7 +27,7 @@ MemoryLimit = Annotated[
     str, typer.Option(help="Memory of this command and its processes, such as 4GiB: embeddings stay outside.")
 ]
 PlanOnly = Annotated[bool, typer.Option("--plan-only", help="Print what would be read and held, and stop.")]
-ROW = 100  # bytes of a row of the table while questions are asked of its columns
+ROW = 140  # bytes of a row of the table while questions are asked of its columns
 IN_WORK = 192 * 2**20  # bytes of a worker for a block in double precision and its products, beside three chunks
 OWN = 704 * 2**20  # bytes of a process before it reads a row
 UNITS = {"": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
