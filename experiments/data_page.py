@@ -13,7 +13,6 @@ from causalfm.datasets.public_sets import described
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "data.md"
 CARDS = ROOT / "datasets"
-CARD_URL = "../datasets"
 SECTIONS = ("What", "Roles", "Files", "Licence", "Cite", "Traps", "Checksums", "Where it was read", "Verified here")
 
 HEAD = """# Public data sets
@@ -21,6 +20,7 @@ HEAD = """# Public data sets
 Loaders read what you have on disk, in the layout in which its authors publish it, and declare the causal roles of its
 columns. Nothing is downloaded unless you ask.
 
+<!-- not run: downloads data -->
 ```python
 import causalfm as cfm
 from causalfm.datasets import scorpion
@@ -59,8 +59,8 @@ No loader was run on a full download when this page was written: they are tested
 Each card says where every fact of the layout was read, and what was not verified. A first real download that does not
 fit the card is a defect worth reporting.
 
-Not in this list, because their files come with the project or were made by it: [AMi-Br](../datasets/amibr.md) and
-[TCGA slides as HIPT embeddings](../datasets/tcga_hipt.md).
+Not in this list, because their files come with the project or were made by it: AMi-Br (`datasets/amibr.md`) and TCGA
+slides as HIPT embeddings (`datasets/tcga_hipt.md`). All cards: [the reference](api/data_sets.md).
 """
 
 
@@ -71,7 +71,7 @@ def page() -> str:
     for data, roles in described():
         names = [f"`{value.replace(', ', '`, `')}`" if value else "" for value in roles.values()]
         cells = [
-            f"[{data.title}]({CARD_URL}/{data.name}.md)",
+            f"{data.title}: `datasets/{data.name}.md`",
             *names,
             data.size,
             f"[{data.licence}]({data.terms})",

@@ -24,6 +24,7 @@ REASONS = (
     "needs gated weights",
     "needs an optional package",
     "takes minutes",
+    "downloads data",
 )
 VERDICTS = ("audit", "shift", "monitor")  # commands whose exit code is the verdict
 SHOWN = ("text", "markdown", "docker", "{literalinclude}", "{include}", "{toctree}")
