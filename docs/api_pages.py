@@ -140,7 +140,7 @@ def card_page() -> str:
         f"```{{include}} ../../datasets/{name}.md\n:heading-offset: 1\n:relative-images:\n:relative-docs: ..\n```\n"
         for name in data_sets()
     ]
-    intro = "Each is a module, `causalfm.datasets.<name>`. Nothing is downloaded unless you ask, and no patient's data lie here."
+    intro = "Modules of `causalfm.datasets`. Nothing is downloaded unless you ask; no patient's data lie here."
     return "\n".join(["# Data sets", "", intro, "", *names])
 
 
