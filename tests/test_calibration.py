@@ -255,6 +255,7 @@ def test_paired_designs_equivalence_and_doses_are_measured(key: str, quantities:
     assert {row["kind"] for name, row in rows.items() if name in ("joint", "one pair")} <= {"coverage"}
 
 
+@pytest.mark.slow
 def test_other_software_is_measured_and_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(TESTS, "dowhy kernel")  # takes long to import; the study runs it
     cell = next(cell for cell in peers() if cell.name == "balanced, no effect")

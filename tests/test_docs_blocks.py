@@ -32,7 +32,7 @@ def test_reasons_are_known_and_nothing_is_left_out_unsaid(capsys):
     said = collections.Counter(block.reason for block in every if block.reason)
     assert set(said) <= set(REASONS), "a reason that nobody agreed on"
     assert len(every) - said.total() > 60
-    assert said.total() <= 15, "too much is not run"
+    assert said.total() <= 20, "too much is not run"
     with capsys.disabled():
         print(f"\n{len(every)} blocks; not run: {dict(said) or 'none'}", end=" ")
 

@@ -25,6 +25,7 @@ def chain(n: int = 60) -> Cohort:
     return Cohort(rng.standard_normal((2 * n, 3)), pd.concat([obs, obs], ignore_index=True))
 
 
+@pytest.mark.slow
 def test_dowhy_tells_a_wrong_graph_from_a_right_one_and_leaves_the_random_state() -> None:
     cohort = chain()
     before = np.random.get_state()[1].copy()  # noqa: NPY002 - what must stay as it is

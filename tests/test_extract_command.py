@@ -1,9 +1,7 @@
 """`causalfm extract` on real tiles, and what it says when it cannot go on."""
 
-import re
 import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -99,18 +97,3 @@ def test_bad_input_exits_with_2(arguments, message, tiles, tmp_path, monkeypatch
     images = tiles / "amibr_midog21_patches_Aperio_CS2.zip"
     assert run(monkeypatch, "extract", images, "--out", tmp_path / "out", *arguments) == 2
     assert message in capsys.readouterr().err
-
-
-def test_the_code_of_the_page_runs(tiles, tmp_path, monkeypatch):
-    with zipfile.ZipFile(tiles / "amibr_midog21_patches_Aperio_CS2.zip") as archive:
-        archive.extractall(tmp_path / "tiles")
-    table = pd.read_csv(tiles / "table.csv")
-    table[table["scanner"] == "Aperio CS2"].to_csv(tmp_path / "table.csv", index=False)
-    monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[1] / "docs" / "extraction.md").read_text(encoding="utf-8")
-    names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
-        exec(compile(block, "extraction.md", "exec"), names)
-    assert names["cohort"].X.shape == (8, 1280)
-    assert isinstance(names["cohort"].X, np.memmap)
-    assert names["validation"].X.shape == (12, 8)

@@ -177,6 +177,7 @@ def test_unclustered_intervals_reject_true_nulls_and_say_so() -> None:
     assert "clusters='aggregate' or clusters='bootstrap'" in sentence
 
 
+@pytest.mark.slow
 def test_aggregated_and_resampled_units_keep_the_level() -> None:
     assert rejections(40, clusters="aggregate") <= 7  # P(X > 7) = .0007 at 5 %
     assert rejections(8, clusters="bootstrap", n_bootstrap=20) <= 3  # P(X > 3) = .0004

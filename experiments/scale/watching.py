@@ -51,6 +51,10 @@ def watched(arguments: Sequence[str], log: Path) -> Watched:
         A module and its arguments.
     log
         Where what it prints goes.
+
+    Notes
+    -----
+    The system counts for a command what its parent held when it started it, if that was more: watch from a small one.
     """
     with log.open("w", encoding="utf-8") as out:
         start = time.perf_counter()
