@@ -231,9 +231,9 @@ class Cohort:
                 "Complete the table or leave out the emptiest column."
             )
         record["rows_dropped"] = int((~keep).sum())
-        return self.kept(np.flatnonzero(keep), self._with_missing(record))
+        return self._kept(np.flatnonzero(keep), self._with_missing(record))
 
-    def kept(self, rows: np.ndarray, info: Mapping[str, Any]) -> Cohort:
+    def _kept(self, rows: np.ndarray, info: Mapping[str, Any]) -> Cohort:
         """Return rows at ascending positions, with other provenance.
 
         Lazy rows stay where they are, however few: what is asked of a cohort must not depend on the memory limit.

@@ -39,7 +39,7 @@ def select_levels(cohort: Cohort, wanted: Mapping[str, str | Sequence[str]], *, 
     """
     mask = rows_at(cohort, wanted, public=public)
     record = {"columns": list(wanted), "rows_left_out": int((~mask).sum())}
-    return cohort.kept(np.flatnonzero(mask), {**cohort.info, "kept": [*cohort.info.get("kept", []), record]})
+    return cohort._kept(np.flatnonzero(mask), {**cohort.info, "kept": [*cohort.info.get("kept", []), record]})
 
 
 def rows_at(cohort: Cohort, wanted: Mapping[str, str | Sequence[str]], *, public: Iterable[str] = ()) -> np.ndarray:

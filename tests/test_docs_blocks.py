@@ -4,6 +4,7 @@ import collections
 import shutil
 
 import docs_blocks
+import numpy as np
 import pytest
 from docs_blocks import REASONS, ROOT, blocks, pages, run_page
 from docs_files import write_files
@@ -32,7 +33,7 @@ def test_reasons_are_known_and_nothing_is_left_out_unsaid(capsys):
     said = collections.Counter(block.reason for block in every if block.reason)
     assert set(said) <= set(REASONS), "a reason that nobody agreed on"
     assert len(every) - said.total() > 60
-    assert said.total() <= 20, "too much is not run"
+    assert said.total() <= 18, "too much is not run"
     with capsys.disabled():
         print(f"\n{len(every)} blocks; not run: {dict(said) or 'none'}", end=" ")
 
@@ -40,7 +41,11 @@ def test_reasons_are_known_and_nothing_is_left_out_unsaid(capsys):
 @pytest.mark.parametrize("page", RUN_HERE)
 def test_the_page_runs_as_it_is_written(page, files, tmp_path, monkeypatch):
     folder = shutil.copytree(files, tmp_path / "work")
-    run_page(page, folder, monkeypatch)
+    names = run_page(page, folder, monkeypatch)
+    if page == "docs/extraction.md":
+        assert names["cohort"].X.shape == (6, 1280)
+        assert isinstance(names["cohort"].X, np.memmap)
+        assert names["validation"].X.shape == (12, 8)
 
 
 @pytest.mark.parametrize("page", OWN_TEST)

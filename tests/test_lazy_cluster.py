@@ -6,17 +6,19 @@ import threading
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 from cluster_tasks import slow_sum
 
+from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.lazy_rows import LazyRows
 from causalfm.level_moments import LevelMoments
 from causalfm.moments import cell_sums
 from causalfm.neighbours import knn
 from causalfm.row_tasks import cluster, map_blocks, spans
-from causalfm.schedulers import bytes_of, limit_of_rows, scheduled
+from causalfm.schedulers import IN_WORK, OWN, ROW, beside_table, bytes_of, limit_of_rows, scheduled
 
 N, D = 6000, 16
 
@@ -103,3 +105,35 @@ def test_the_command_gives_the_same_findings_with_any_number_of_processes(tmp_pa
     assert any("160 of" in finding["sentence"] for finding in found[0])
     with pytest.raises(Exception, match="3 processes of this machine take 704 MiB each"):
         limit_of_rows("local:2", "1GiB")
+
+
+def test_a_plan_comes_before_a_row_is_looked_at(tmp_path, monkeypatch, capsys):
+    from causalfm.cli import main
+    from causalfm.datasets.linear_scm import linear_scm
+
+    made, _ = linear_scm(n_groups=40, rows_per_group=10, d=8, n_sites=2)
+    X = made.X.astype(np.float32)
+    X[-1, 0] = np.nan
+    zarr.create_array(tmp_path / "cohort.zarr", data=X, chunks=(50, 8))
+    made.obs.to_parquet(tmp_path / "rows.parquet")
+    files = [str(tmp_path / "cohort.zarr"), "--obs", str(tmp_path / "rows.parquet"), "--out", str(tmp_path / "out")]
+    roles = ["--biology", "tumour", "--technical", "site", "--group", "patient", "--memory-limit", "2GiB"]
+    for more, code, said in ((["--plan-only"], 0, "Plan: 400 rows"), ([], 2, "row 399")):
+        with monkeypatch.context() as given:
+            given.setattr("sys.argv", ["causalfm", "audit", *files, *roles, *more])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        told = capsys.readouterr()
+        assert (ended.value.code or 0) == code, told.err
+        assert said in told.out + told.err
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_each_process_has_its_share_of_the_limit(rows):
+    X, codes = rows
+    obs = pd.DataFrame({"patient": pd.Categorical(codes)})
+    cohort = Cohort(LazyRows(da.from_array(X, chunks=(700, -1)), 2**30), obs)
+    here, there = (beside_table(cohort, where).X.limit for where in ("here", "local:2"))
+    assert 2**30 - here > ROW * N  # the table's
+    assert here - there == 2 * (IN_WORK + 3 * 700 * D * 4)
+    assert limit_of_rows("here", "4GiB") - limit_of_rows("local:2", "4GiB") == 2 * OWN
