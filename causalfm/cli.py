@@ -104,7 +104,7 @@ def audit(
             of_model = model is not None and not isinstance(model, str)  # a head fitted here asks the rows drawn
             limits: dict[str, Any] = {"memory_limit": limit, "scheduler": scheduler, "workers": workers}
             asked = (files, obs, key, keep, declared)
-            cohort = cohort_outside(*asked, model=of_model, plan_only=plan_only, **limits)
+            cohort = cohort_outside(*asked, missing=missing, model=of_model, plan_only=plan_only, **limits)
         else:
             cohort = cohort_of(files, obs, key, keep, declared)
         if plan_only:

@@ -89,6 +89,7 @@ def cohort_outside(
     keep: list[str] | None,
     graph: CausalGraph,
     *,
+    missing: Any,
     model: bool,
     memory_limit: int,
     scheduler: str,
@@ -97,15 +98,19 @@ def cohort_outside(
 ) -> Cohort:
     """Read a cohort that stays outside memory, and print what an audit will read and hold before any row is read.
 
-    What the table takes is not left for embeddings; an audit that does not fit is refused.
+    What the table takes is not left for embeddings; an audit that does not fit is refused. The plan is that of the rows
+    left once missing values are handled; the audit handles them itself.
     """
     from causalfm.auditing.audit_plan import plan_audit
+    from causalfm.auditing.running import refuse_missing_units
     from causalfm.io import read_unchecked
     from causalfm.schedulers import beside_table
 
     cohort, finite = read_unchecked(path, obs or None, key=key, memory_limit=memory_limit)
     cohort = beside_table(_kept(cohort, keep, graph), scheduler)
-    plan = plan_audit(cohort, graph, model=model, workers=workers)
+    if missing == "level":
+        refuse_missing_units(cohort, graph)
+    plan = plan_audit(cohort.handle_missing(graph.columns, missing), graph, model=model, workers=workers)
     for line in plan.lines():
         typer.echo(line)
     plan.refuse_what_does_not_fit()

@@ -17,6 +17,7 @@ from causalfm.errors import DataError
 from causalfm.estimators import LinearEraser, MeanAligner
 from causalfm.io import read, write
 from causalfm.lazy_rows import LEAST, LazyRows, as_rows
+from causalfm.metrics import held_rows
 from causalfm.metrics.reference import reference_index
 from causalfm.moments import cell_sums, ordered_blocks
 from causalfm.neighbours import knn
@@ -205,6 +206,31 @@ def test_an_audit_of_a_sample_says_so_and_tests_all_rows(cohort, one_factor, who
     same = next(f for f in whole.findings if f.question == "neighbourhood" and f.factor == "site")
     assert (site.value, site.low, site.high) == pytest.approx((same.value, same.low, same.high))  # tables of all rows
     assert found.data["fingerprint"] == whole.data["fingerprint"]
+
+
+def test_of_more_patients_than_rows_drawn_each_has_one_at_most(cohort, graph, monkeypatch):
+    monkeypatch.setattr(row_sample, "ROWS", 30)
+    drawn = row_sample.row_sample(cohort.replace(X=cut(cohort.X, "uneven")), graph, 0)
+    assert drawn.rows.obs["patient"].nunique() == len(drawn.rows) == 30
+    assert f"30 of {len(cohort)} rows, one of each of 30 of the 48 patients, drawn at random" in drawn.note
+    other = row_sample.row_sample(cohort.replace(X=cut(cohort.X, "uneven")), graph, 1)
+    assert set(other.rows.obs.index) != set(drawn.rows.obs.index)
+
+
+def test_tables_that_do_not_fit_together_are_read_in_turn(cohort, graph, monkeypatch):
+    lazy = cohort.replace(X=cut(cohort.X, "uneven"))
+    lazy.X.limit = held_rows.SHARE * cohort.X[:60].nbytes
+    held = []
+
+    def seen(positions, rows):
+        held.append(len(positions))
+        return HeldRows(positions, rows)
+
+    HeldRows = held_rows.HeldRows
+    monkeypatch.setattr(held_rows, "HeldRows", seen)
+    found = reference_index(lazy, graph, confounder="site", draws=3)
+    assert len(held) > 1
+    assert_same(found.to_dict(), reference_index(cohort, graph, confounder="site", draws=3).to_dict())
 
 
 def test_a_small_cohort_outside_memory_is_audited_as_any_other(cohort):
