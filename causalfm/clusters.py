@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LOCAL = re.compile(r"local(?::([1-9]\d*))?")
 ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://\S+")
+SPAWN = "distributed.nanny.pre-spawn-environ"
 SECONDS = 10  # until a scheduler must have answered
 
 
@@ -86,6 +87,7 @@ def require_dask() -> None:
 
 def _processes(count: int, memory_limit: int | str | None, gpus: Sequence[str]) -> SpecCluster:
     """Start processes of one thread each. LocalCluster cannot give each its own GPU, and opens a port to the world."""
+    import dask.config
     from distributed import Nanny, Scheduler, SpecCluster
     from distributed.worker_memory import parse_memory_limit
 
@@ -100,4 +102,7 @@ def _processes(count: int, memory_limit: int | str | None, gpus: Sequence[str]) 
             options |= {"env": {"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]}, "resources": {"GPU": 1}}
         workers[i] = {"cls": Nanny, "options": options}
     scheduler = {"cls": Scheduler, "options": {**here, "port": 0}}
-    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)
+    # Dask's workers give memory back at once, also that of the next block: getting it again costs more than its sums
+    spawn = {key: value for key, value in dask.config.get(SPAWN).items() if key != "MALLOC_TRIM_THRESHOLD_"}
+    with dask.config.set({SPAWN: spawn}):
+        return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.ERROR)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -83,18 +84,28 @@ def _by_chunk(X: LazyRows, blocks: Sequence[slice]) -> Iterator[list[slice]]:
 
 
 def _submitted(client: Any, X: LazyRows, group: list[slice], function: Any, parts: Any, constants: Any) -> Any:
-    from dask.delayed import delayed
+    """Send one task that reads its rows itself: as tasks of their own, chunks travel between workers."""
+    from dask import optimize
+    from distributed.client import futures_of
 
     start, stop = group[0].start, group[-1].stop
     cuts = [slice(rows.start - start, rows.stop - start) for rows in group]
     rows = X.array[start:stop]
     X.bytes_read += rows.nbytes
-    task = delayed(_of_group, pure=False)(function, rows, cuts, parts, constants)
-    return client.compute(task)
+    # rows that lie on workers already are fetched by the cluster
+    read = client.compute(rows) if futures_of(rows) else _Unread(optimize(rows)[0])
+    return client.submit(_of_group, function, read, cuts, parts, constants, pure=False)
 
 
-def _of_group(function: Callable[..., Any], rows: np.ndarray, cuts: Any, parts: Any, shared: Any) -> list[Any]:
-    rows = np.asarray(rows)
+@dataclass(frozen=True)
+class _Unread:
+    """A Dask array that the cluster hands over as it is."""
+
+    array: Any
+
+
+def _of_group(function: Callable[..., Any], rows: Any, cuts: Any, parts: Any, shared: Any) -> list[Any]:
+    rows = np.asarray(rows.array.compute(scheduler="synchronous") if isinstance(rows, _Unread) else rows)
     rows.flags.writeable = False
     return [function(rows[cut], *part, *shared) for cut, part in zip(cuts, parts, strict=True)]
 

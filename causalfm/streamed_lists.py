@@ -48,7 +48,7 @@ def streamed_lists(
     bad: list[int] = []
     for part in spans(len(queries), QUERIES):
         rows, best, where = queries[part], *(array[part] for array in (similarity, indices))
-        asked = unit_rows(X[rows])[0], groups[rows], width, unit_rows, top
+        asked = unit_rows(_picked(X, rows))[0], groups[rows], width, unit_rows, top
         wrong: list[int] = []
         for stage in _stages(spans(len(X), CANDIDATES)):
             worst = best[:, -1].copy()  # what comes later must be nearer: of equals the first rows stay
@@ -60,6 +60,19 @@ def streamed_lists(
             return similarity, indices, wrong
     indices[similarity == -np.inf] = -1
     return similarity, indices, bad
+
+
+def _picked(X: LazyRows, rows: np.ndarray) -> np.ndarray:
+    """Return some rows, in their order; whoever reads blocks picks them there."""
+    wanted = np.zeros(len(X), dtype=bool)
+    wanted[rows] = True
+    blocks = [block for block in spans(len(X), CANDIDATES) if wanted[block].any()]
+    found = np.concatenate([part for _, part in map_blocks(X, blocks, _those, aligned=(wanted,))])
+    return np.asarray(found[np.unique(rows, return_inverse=True)[1]])
+
+
+def _those(block: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    return np.asarray(block[wanted])
 
 
 def _stages(blocks: list[slice]) -> Iterator[list[slice]]:

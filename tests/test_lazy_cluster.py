@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 
 import dask.array as da
@@ -11,8 +12,10 @@ import pytest
 import zarr
 from cluster_tasks import slow_sum
 
+from causalfm import schedulers
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
+from causalfm.io import read
 from causalfm.lazy_rows import LazyRows
 from causalfm.level_moments import LevelMoments
 from causalfm.moments import cell_sums
@@ -46,6 +49,8 @@ def test_workers_change_no_bit_and_one_may_be_killed(rows):
         assert cluster() is not None
         for a, b in zip(want, answers(lazy), strict=True):
             np.testing.assert_array_equal(a, b)
+        on_workers = LazyRows(cluster().persist(lazy.array))
+        np.testing.assert_array_equal(want[0], cell_sums(on_workers, codes, 40, block_bytes=8 * D * 300).total)
         lazy.memo.clear()
         found = []
         pids = list(cluster().run(os.getpid).values())
@@ -127,6 +132,63 @@ def test_a_plan_comes_before_a_row_is_looked_at(tmp_path, monkeypatch, capsys):
         assert (ended.value.code or 0) == code, told.err
         assert said in told.out + told.err
     assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_the_plan_is_that_of_the_rows_left(tmp_path, monkeypatch, capsys):
+    """What ``--missing`` says is done before the rows are counted, as the audit does it."""
+    from causalfm.cli import main
+    from causalfm.datasets.linear_scm import linear_scm
+
+    made, _ = linear_scm(n_groups=40, rows_per_group=10, d=8, n_sites=2)
+    zarr.create_array(tmp_path / "cohort.zarr", data=made.X.astype(np.float32), chunks=(50, 8))
+    for column, how, code, said in (
+        ("site", "drop", 0, "Plan: 393 rows"),
+        ("site", "level", 0, "Plan: 400 rows"),
+        ("site", "error", 2, "column 'site'"),
+        ("patient", "drop", 0, "Plan: 393 rows"),
+        ("patient", "level", 2, "unknown units cannot be told apart"),
+    ):
+        made.obs.assign(**{column: made.obs[column].astype(object).where(np.arange(400) % 60 > 0)}).to_parquet(
+            tmp_path / "rows.parquet"
+        )
+        roles = ["--biology", "tumour", "--technical", "site", "--group", "patient", "--memory-limit", "2GiB"]
+        asked = ["--obs", str(tmp_path / "rows.parquet"), "--missing", how, "--plan-only"]
+        with monkeypatch.context() as given:
+            given.setattr("sys.argv", ["causalfm", "audit", str(tmp_path / "cohort.zarr"), *roles, *asked])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        told = capsys.readouterr()
+        assert (ended.value.code or 0) == code, told.err
+        assert said in " ".join((told.out + told.err).split())
+
+
+def test_half_of_the_memory_that_is_available_is_taken_where_nobody_says(monkeypatch):
+    monkeypatch.setattr(schedulers, "available_memory", lambda: 8 * 2**30)
+    assert limit_of_rows("", "") == 4 * 2**30 - OWN
+    assert limit_of_rows("local:2", "") == 4 * 2**30 - 3 * OWN
+    monkeypatch.setattr(schedulers, "available_memory", lambda: 2**30)
+    with pytest.raises(Exception, match="half of the memory that is available is 512 MiB: 1 process of this machine"):
+        limit_of_rows("here", "")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_the_table_takes_what_it_is_said_to_take(tmp_path, rows, kind):
+    """Text as a reader leaves it: a level that comes again is held once, ids are held each."""
+    n = len(rows[0])
+    table = pd.DataFrame(
+        {"site": np.resize(["Utrecht", "Nijmegen"], n), "tile": [f"a name as long as {i}" for i in range(n)]}
+    )
+    getattr(table, f"to_{kind}")(tmp_path / f"rows.{kind}", index=False)
+    np.save(tmp_path / "X.npy", rows[0])
+    cohort = read(tmp_path / "X.npy", obs=tmp_path / f"rows.{kind}", lazy=True, memory_limit=2**30)
+    held = 0
+    for name in ("site", "tile"):
+        column = cohort.obs[name]
+        texts = {id(text): sys.getsizeof(text) for text in column} if column.dtype == object else {}
+        held += (8 * n + sum(texts.values())) if texts else int(column.memory_usage(index=False, deep=True))
+    others = sum(int(cohort.obs[c].memory_usage(index=False)) for c in cohort.obs.columns if c not in ("site", "tile"))
+    taken = cohort.X.limit - beside_table(cohort).X.limit
+    assert taken - ROW * n == pytest.approx(held + others, rel=0.01)
 
 
 def test_each_process_has_its_share_of_the_limit(rows):

@@ -174,7 +174,7 @@ def passes_of(batches: Sequence[int], products: int, *, model: bool, once: bool)
         Pass("fingerprint of the rows", 1),
         Pass("rows drawn by unit", 1),
         Pass("sums by unit, for all tests and effects", 1 if once else 2 * len(batches), shared=True),
-        Pass("the queries themselves", 1),
+        Pass("the queries themselves", 1, shared=True),
         Pass("queries among all rows", 1, products, shared=True),
         Pass("balanced tables of the reference index", sum(1 + batch for batch in batches)),
         *((Pass("scores of the model", 1), Pass("model of the embedding", 4)) if model else ()),
