@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from causalfm.estimators import ComBat, LinearEraser
 from causalfm.lazy_rows import size_text
 from causalfm.moments import cell_sums
 from causalfm.neighbours import knn
+from causalfm.row_tasks import cluster
 from causalfm.schedulers import beside_table, limit_of_rows, scheduled
 from experiments.scale.cohorts import table_path, write_cohort
 from experiments.scale.streaming import QUERIES
@@ -47,9 +49,12 @@ def parts_of(cohort: Cohort) -> dict[str, Callable[[], list[np.ndarray]]]:
 
 
 def child(path: Path, limit: int, out: Path, scheduler: str) -> None:
-    """Time every part in this process, and say which bits came out."""
+    """Time every part in this process, and say which bits came out; libraries are loaded before."""
     rows = limit_of_rows(scheduler, size_text(limit))
     with scheduled(scheduler):
+        _load()
+        if client := cluster():
+            client.run(_load)
         cohort = beside_table(cfm.read(path, obs=table_path(path), lazy=True, memory_limit=rows), scheduler)
         spent, digests = {}, {}
         for name, ask in parts_of(cohort).items():
@@ -64,18 +69,38 @@ def child(path: Path, limit: int, out: Path, scheduler: str) -> None:
     out.write_text(json.dumps(body), encoding="utf-8")
 
 
+def _load() -> None:
+    import torch  # noqa: F401
+
+
 def workers(folder: Path, gib: float, limit: int, counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Run the parts in one process and with several; the first run tells which bits are right."""
-    path, found, right = write_cohort(folder, gib), [], {}
-    for scheduler in ("here", *(f"local:{count}" for count in counts)):
-        out = folder / f"workers-{scheduler.replace(':', '-')}.json"
-        asked = ["experiments.scale", "workers-child", str(path), "--limit", str(limit), "--out", str(out)]
-        took = watched([*asked, "--scheduler", scheduler], folder / "log")
-        if took.status:
-            raise RuntimeError((folder / "log").read_text()[-2000:])
-        run = json.loads(out.read_text(encoding="utf-8"))
-        right = right or run["digests"]
-        run |= {"same": run.pop("digests") == right, "scheduler": scheduler, "all_gib": took.all_gib}
-        found.append({**run, "limit_gib": limit / 2**30})
-        print(found[-1], flush=True)
-    return found
+    """Run the parts in one process and with several; the first run tells which bits are right.
+
+    What several could gain at best is measured too: as many processes do all the work, each by itself.
+    """
+    path = write_cohort(folder, gib)
+    here = _run(folder, path, limit, "here")
+    found = [{**here, "best": 1.0}]
+    for count in counts:
+        with ThreadPoolExecutor(count) as pool:
+            apart = list(pool.map(lambda number: _run(folder, path, limit, "here", f"-{number}"), range(count)))
+        best = count * _together(here) / max(map(_together, apart))
+        found.append({**_run(folder, path, limit, f"local:{count}"), "best": best})
+    right = here["digests"]
+    return [{"same": run.pop("digests") == right, **run, "limit_gib": limit / 2**30} for run in found]
+
+
+def _run(folder: Path, path: Path, limit: int, scheduler: str, name: str = "") -> dict[str, Any]:
+    """Run the parts in a process of their own, and watch its memory."""
+    out = folder / f"workers-{scheduler.replace(':', '-')}{name}.json"
+    asked = ["experiments.scale", "workers-child", str(path), "--limit", str(limit), "--out", str(out)]
+    took = watched([*asked, "--scheduler", scheduler], out.with_suffix(".log"))
+    if took.status:
+        raise RuntimeError(out.with_suffix(".log").read_text()[-2000:])
+    run = json.loads(out.read_text(encoding="utf-8")) | {"scheduler": scheduler, "all_gib": took.all_gib}
+    print(run, flush=True)
+    return run
+
+
+def _together(run: dict[str, Any]) -> float:
+    return float(sum(run["seconds"].values()))
