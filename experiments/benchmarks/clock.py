@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import resource
 import sys
 import time
@@ -15,10 +16,11 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Spent(NamedTuple):
-    """What a call cost: seconds of wall time and of the processor, MiB above the start, and what it returned."""
+    """What a call cost: seconds by the clock, of the processor, and of user mode; MiB above the start; its result."""
 
     wall: float
     processor: float
+    user: float
     mib: float
     result: Any
 
@@ -26,10 +28,11 @@ class Spent(NamedTuple):
 def spend(call: Callable[[], Any]) -> Spent:
     """Run ``call`` once, the garbage of what was before collected."""
     before = _fresh_peak()
-    wall, processor = time.perf_counter(), time.process_time()
+    clocks = time.perf_counter, time.process_time, lambda: os.times().user
+    start = [clock() for clock in clocks]
     result = call()
-    wall, processor = time.perf_counter() - wall, time.process_time() - processor
-    return Spent(wall, processor, _peak() - before, result)
+    wall, processor, user = (clock() - then for clock, then in zip(clocks, start, strict=True))
+    return Spent(wall, processor, user, _peak() - before, result)
 
 
 def peak_mib() -> float:

@@ -87,7 +87,7 @@ def _cohort(n: int, d: int, sites: int) -> Cohort:
 
 LINEAR, QUADRATIC = (0.95, 1.1), (1.9, 2.1)
 AT_MOST_LINEAR = (0.0, 1.1)  # much of the time is that of patients, sites and draws
-SMALL, BIG, BIGGER = (tuple(first * times for times in (1, 2, 4, 8)) for first in (16_000, 32_000, 64_000))
+BIG, BIGGER, BIGGEST = (tuple(first * times for times in (1, 2, 4, 8)) for first in (32_000, 64_000, 128_000))
 ALL_PAIRS = (6_000, 12_000, 24_000, 48_000)
 VALUES = {"d": (192, 384, 768, 1536), "sites": (8, 16, 32, 64)}
 FAST_VALUES = {"n": (1000, 2000, 4000, 8000), "d": (4, 8, 16, 32), "sites": (2, 3, 4, 5)}
@@ -96,22 +96,33 @@ FAST = {"n": {"d": 8, "sites": 2}, "d": {"n": 2000, "sites": 2}, "sites": {"n": 
 NAMES = {"n": "rows", "d": "dimensions", "sites": "sites"}
 Task = Callable[[Cohort], Callable[[], Any]]
 TASKS: dict[str, tuple[str, Task, tuple[int, ...], tuple[str, ...]]] = {
-    "moments": ("sums per patient", moments, BIGGER, ("n", "d")),
+    "moments": ("sums per patient", moments, BIGGEST, ("n", "d")),
     "units": ("means of patients with strata: the rows' part of tests and effects", unit_means, BIGGER, ("n", "d")),
     "mean": ("`invariance_test`, equal means", mean_test, BIG, ("n", "d", "sites")),
     "effect": ("effects of all sites with standard errors", effects, BIG, ("n", "d", "sites")),
-    "scm_fit": ("`EmbeddingSCM.fit`, additive", scm_fit, BIG, ("n", "d", "sites")),
+    "scm_fit": ("`EmbeddingSCM.fit`, additive", scm_fit, BIGGEST, ("n", "d", "sites")),
     "scm_move": ("`counterfactual` of every row", counterfactual, BIGGER, ("n", "d")),
     "combat_fit": ("`ComBat.fit`", partial(corrector_fit, Corrector=ComBat), BIGGER, ("n", "d", "sites")),
     "combat_apply": ("`ComBat.transform`", partial(corrector_transform, Corrector=ComBat), BIGGER, ("n", "d")),
-    "leace_fit": ("`LinearEraser.fit`", partial(corrector_fit, Corrector=LinearEraser), SMALL, ("n", "d")),
-    "queries": (f"lists of {QUERIES} sampled rows among all", partial(lists, queries=QUERIES), BIG, ("n", "d")),
+    "leace_fit": ("`LinearEraser.fit`", partial(corrector_fit, Corrector=LinearEraser), BIGGER, ("n", "d")),
+    "queries": (f"lists of {QUERIES} sampled rows among all", partial(lists, queries=QUERIES), BIGGER, ("n", "d")),
     "pairs": ("lists of all rows", lists, ALL_PAIRS, ("n",)),
 }
 
 
 WANTED = {"pairs": QUADRATIC, "mean": AT_MOST_LINEAR, "effect": AT_MOST_LINEAR}
-WHY: dict[str, str] = {}
+NEW_MEMORY = (
+    "The answer is as large as the rows. The system, and below it the host of a virtual machine, hand out new memory "
+    "for it, more slowly where more is asked for; written into memory that is held already, the same rows take linear "
+    "time."
+)
+WHY = {
+    "n.scm_move": NEW_MEMORY,
+    "n.combat_apply": NEW_MEMORY,
+    "n.queries": "Rows in memory are searched in a copy of unit length: new memory, as in `growth.rows.scm_move`.",
+    "n.pairs": "Beside the products, which grow with the square, the list of each row is gathered, sorted and merged, "
+    "which grows with the rows and takes as long as the products where they are few.",
+}
 
 
 def _growth(key: str, along: str) -> Growth:

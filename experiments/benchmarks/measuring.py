@@ -130,6 +130,7 @@ def _growth(growth: Growth, folder: Path, sizes: dict[str, Any], rounds: int, fa
     spent = in_turn(calls, rounds)
     wall = [quartiles([cost.wall for cost in spent[value]]) for value in values]
     processor = [quartiles([cost.processor for cost in spent[value]]) for value in values]
+    user = [quartiles([max(cost.user, 0.01) for cost in spent[value]]) for value in values]  # its clock ticks
     slope, error = exponent(values, [middle for _, middle, _ in wall])
     return {
         "sizes": sizes,
@@ -141,6 +142,7 @@ def _growth(growth: Growth, folder: Path, sizes: dict[str, Any], rounds: int, fa
         "exponent": round(slope, 3),
         "error": round(error, 3),
         "exponent_processor": round(exponent(values, [max(middle, 1e-4) for _, middle, _ in processor])[0], 3),
+        "exponent_user": round(exponent(values, [middle for _, middle, _ in user])[0], 3),
     }
 
 

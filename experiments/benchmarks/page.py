@@ -141,7 +141,8 @@ def _growths(found: dict[str, dict[str, Any]]) -> list[str]:
             lines.append(_growth(entry, record))
         if missed := shortfalls(entry, record):
             reason = NO_EXPLANATION if unexplained(entry, record) else entry.why
-            notes.append(f"- `{entry.name}`. {_sentence(PATHS.sub('...', ', '.join(missed)))} {reason}")
+            user = f" Exponent of user time: {record['exponent_user']:.2f}." if "exponent_user" in record else ""
+            notes.append(f"- `{entry.name}`. {_sentence(PATHS.sub('...', ', '.join(missed)))}{user} {reason}")
     return [*lines, "", *notes]
 
 
