@@ -53,12 +53,15 @@ def map_blocks(
         for rows in blocks:
             yield rows, function(X[rows], *(values[rows] for values in aligned), *shared)
         return
+    from distributed.client import futures_of
+
+    on_workers = bool(futures_of(X.array))  # such rows are fetched by the cluster
     waiting: deque[tuple[list[slice], Any]] = deque()
     room = AHEAD * max(1, sum(client.nthreads().values()))
     constants = client.submit(tuple, tuple(shared), pure=False)  # a task, so that it can be run again elsewhere
     for group in _by_chunk(X, blocks):
         parts = [tuple(values[rows] for values in aligned) for rows in group]
-        waiting.append((group, _submitted(client, X, group, function, parts, constants)))
+        waiting.append((group, _submitted(client, X, on_workers, group, function, parts, constants)))
         if len(waiting) >= room:
             yield from _collected(*waiting.popleft())
     while waiting:
@@ -83,17 +86,17 @@ def _by_chunk(X: LazyRows, blocks: Sequence[slice]) -> Iterator[list[slice]]:
         yield [blocks[i] for i in at]
 
 
-def _submitted(client: Any, X: LazyRows, group: list[slice], function: Any, parts: Any, constants: Any) -> Any:
+def _submitted(
+    client: Any, X: LazyRows, on_workers: bool, group: list[slice], function: Any, parts: Any, constants: Any
+) -> Any:
     """Send one task that reads its rows itself: as tasks of their own, chunks travel between workers."""
     from dask import optimize
-    from distributed.client import futures_of
 
     start, stop = group[0].start, group[-1].stop
     cuts = [slice(rows.start - start, rows.stop - start) for rows in group]
     rows = X.array[start:stop]
     X.bytes_read += rows.nbytes
-    # rows that lie on workers already are fetched by the cluster
-    read = client.compute(rows) if futures_of(rows) else _Unread(optimize(rows)[0])
+    read = client.compute(rows) if on_workers else _Unread(optimize(rows)[0])
     return client.submit(_of_group, function, read, cuts, parts, constants, pure=False)
 
 
