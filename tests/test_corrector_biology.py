@@ -1,6 +1,8 @@
 """Where sites see different patients: who removes the site, who keeps biology, who destroys it."""
 
 import csv
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from causalfm.estimators import ComBat, MeanAligner, TransportAligner
 from experiments.corrector_biology import COHORTS, MEASURES, measured, new_site_left
+from experiments.corrector_new_sites import METHODS, PATIENTS
 
 TABLE = Path(__file__).parents[1] / "docs" / "correctors.csv"
 KEEP = ("MeanAligner", "ComBat", "TransportAligner", "LinearEraser, oracle", "SCMCorrector")
@@ -64,3 +67,11 @@ def test_a_new_site_is_learned_under_the_mix_of_the_fit_and_not_under_another(ma
     assert left("adapt", 20) < 0.2
     assert left("adapt", 6) < 0.55
     assert left("adapt", 6, one_class=True) > 0.6  # its class is taken for the site
+
+
+def test_the_table_of_new_sites_is_what_the_script_gives():
+    with TABLE.with_name("corrector_new_sites.csv").open(encoding="utf-8") as file:
+        rows = {(row["method"], row["unseen"], row["new site"]): row for row in csv.DictReader(file)}
+    assert set(rows) == set(product(METHODS, ("adapt", "shrink"), PATIENTS))
+    left = [new_site_left(partial(ComBat, unseen="adapt"), 6, seed, one_class=True) for seed in range(COHORTS)]
+    assert float(rows["ComBat", "adapt", "6 patients of one class"]["effect_left"]) == round(np.mean(left), 3)
