@@ -1,49 +1,18 @@
 """Deconfounded performance: peers' scores, weights, intervals, what cannot be told."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.estimators import deconfounded_performance
-from causalfm.estimators.deconfounding.independent_population import mixed
-from causalfm.estimators.deconfounding.premiums import premiums
-from causalfm.estimators.deconfounding.weighted_scores import SCORES, Scored, gaps
+from causalfm.estimators.deconfounding.weighted_scores import SCORES, gaps
 from causalfm.graph import CausalGraph
+from experiments.performance_coverage import AGED, aged_cohort, draw, judged, laid_out, table
 
 GRAPH = CausalGraph.standard(biology="tumour", technical="site", group="patient")
-AGED = CausalGraph.standard(biology="tumour", technical="site", covariates=["age"], group="patient")
-
-
-def draw(rng, G=60, *, S=2, K=2, rows=3, lean=0.4, shortcut=1.0, signal=1.5):
-    """Chances, site, class and patient of rows: the model reads the class, and the class that its site favours."""
-    share = (1 - lean) / K + lean * np.eye(K)[np.arange(S) % K]
-    site, y = np.arange(G) % S, np.zeros(G, dtype=int)
-    for s in range(S):
-        own = np.flatnonzero(site == s)
-        y[own] = np.searchsorted(np.floor(np.cumsum(share[s]) * len(own) + 0.5), np.arange(len(own)), side="right")
-    patient = np.repeat(np.arange(G), rows)
-    logits = signal * np.eye(K)[y] + shortcut * np.eye(K)[site % K] + 0.7 * rng.standard_normal((G, K))
-    logits = logits[patient] + 0.7 * rng.standard_normal((len(patient), K))
-    chances = np.exp(logits)
-    return chances / chances.sum(axis=1, keepdims=True), site[patient], y[patient], patient
-
-
-def table(chances, site, y, patient, **more) -> tuple[Cohort, pd.DataFrame]:
-    obs = pd.DataFrame({"patient": patient, "site": site, "tumour": y}).astype(str).assign(**more)
-    X = np.random.default_rng(0).standard_normal((len(y), 2))
-    return Cohort(X, obs), pd.DataFrame(chances, columns=[str(k) for k in range(chances.shape[1])])
-
-
-def laid_out(chances, site, y, patient, bins=None) -> tuple[Scored, object]:
-    rows = mixed(site, y, patient, (int(site.max()) + 1, chances.shape[1]))
-    bins = np.zeros(len(y), dtype=int) if bins is None else bins
-    return Scored(chances, y, tuple(range(chances.shape[1])), bins), rows
 
 
 # --- scores and weights -----------------------------------------------------------------------------------------------
@@ -256,13 +225,6 @@ def test_classes_that_vary_within_patients() -> None:
 @pytest.mark.parametrize(("G", "rows", "target"), [(20, 3, 0.9), (60, 3, 0.95), (300, 1, 0.95)])
 def test_intervals_cover(G: int, rows: int, target: float) -> None:
     """Scores and premiums against those of 40,000 patients of the same design; a binomial 99.9 % band for 15 cells."""
-    edge = 0.7
-
-    def judged(parts):
-        scored, laid = laid_out(*parts)
-        bins = (parts[0].max(axis=1) > edge).astype(int)
-        return premiums(dataclasses.replace(scored, bins=bins), laid, "patient")
-
     truth = judged(draw(np.random.default_rng(10**6), 40_000, rows=rows))
     rng, draws, hits = np.random.default_rng(0), 200, np.zeros((5, 3))
     for _ in range(draws):
@@ -272,21 +234,11 @@ def test_intervals_cover(G: int, rows: int, target: float) -> None:
     assert hits.min() >= stats.binom.ppf(0.001 / 15, draws, target)
 
 
-def aged(seed: int, G: int = 300) -> tuple[Cohort, pd.DataFrame]:
-    """Older patients go to site 1 and are harder to read: correctness depends on site through age too."""
-    rng = np.random.default_rng(seed)
-    age, y = rng.standard_normal(G), rng.integers(0, 2, G)
-    site = (rng.random(G) < 1 / (1 + np.exp(-(1.2 * age + 1.5 * (y - 0.5))))).astype(int)
-    logit = (2 * y - 1) * (2.0 - 1.2 * age) + (2 * site - 1) + 0.95 * rng.standard_normal(G)
-    chance = 1 / (1 + np.exp(-logit))
-    return table(np.stack([1 - chance, chance], axis=1), site, y, np.arange(G), age=age)
-
-
 def test_adjusted_scores_allow_for_covariates() -> None:
     """The truth is that of patients who are sent to sites at random: 0.860; weighting by class alone gives 0.853."""
     plain, adjusted, covered = [], [], 0
     for seed in range(30):
-        cohort, predictions = aged(seed)
+        cohort, predictions = aged_cohort(seed)
         found = deconfounded_performance(cohort, AGED, predictions=predictions)
         plain.append(found["accuracy"].independent.value)
         adjusted.append(found["adjusted_accuracy"].independent.value)
