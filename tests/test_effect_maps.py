@@ -7,30 +7,12 @@ from scipy import stats
 
 import causalfm as cfm
 from causalfm.cohort import Cohort
-from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError, GraphError
 from causalfm.estimators import effect, effect_map
 from causalfm.estimators.maps.cell_effects import cell_effect, stack
 from causalfm.estimators.maps.shrinkage import shrink
 from causalfm.graph import CausalGraph
-
-GRAPH = CausalGraph.standard(biology="tumour", technical=["site", "scanner"], group="patient")
-BY = ("tumour", "site")
-
-
-def scanned(seed: int = 0, *, n: int = 72, d: int = 6, hit: float = 0.0, paired: bool = False, **settings):
-    """Cohort with a scanner effect of size 1 in every cell, and in class 1 one that is longer by ``hit``."""
-    arguments = {"n_sites": 3, "n_scanners": 2, "scanner_effect": 1.0, "confounding": 0.3, "rows_per_group": 2}
-    cohort, truth = linear_scm(n_groups=n, d=d, random_state=seed, **{**arguments, **settings})
-    X, obs = np.array(cohort.X), cohort.obs
-    scanner = (obs["scanner"] == "scanner1").to_numpy().astype(int)
-    if paired:
-        now = np.arange(len(X)) % 2
-        X, obs = X + truth.scanner[now] - truth.scanner[scanner], obs.assign(scanner=[f"scanner{i}" for i in now])
-        scanner = now
-    step = truth.scanner[1] - truth.scanner[0]
-    X += hit * np.outer(scanner * (obs["tumour"] == "class1"), step)
-    return Cohort(X, obs), float((step**2).sum())
+from experiments.effect_map_errors import BY, GRAPH, scanned
 
 
 def by_hand(cohort: Cohort, rows: np.ndarray, *, paired: bool) -> tuple[float, int]:
