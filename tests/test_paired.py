@@ -194,6 +194,7 @@ def test_sampling_of_specimens_is_counted_and_close():
     cohort = cohort_of(0, patients=20, tiles=4, noise=1.0)
     every, some = paired_retrieval(cohort, GRAPH, k=1), paired_retrieval(cohort, GRAPH, k=1, max_specimens=40)
     assert some.details["specimens_not_sampled"] == 40
+    assert (every.n, some.n) == (160, 80)  # rows that were looked at
     assert some.chance == pytest.approx(1 / 79)
     assert some.details["standardised"].value == pytest.approx(every.details["standardised"].value, abs=0.05)
     assert paired_retrieval(cohort, GRAPH, k=1, max_specimens=40) == some

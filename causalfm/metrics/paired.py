@@ -118,16 +118,15 @@ def paired_retrieval(
     U, left_out, scores = unit_rows(cohort.X), 0, []
     for number, pair in enumerate(design.pairs):
         m = len(pair.left)
-        chosen = np.arange(m)
         if m > max_specimens:
-            chosen = np.sort(np.random.default_rng([random_state, number]).choice(m, max_specimens, replace=False))
+            pair = pair.some(np.random.default_rng([random_state, number]).choice(m, max_specimens, replace=False))
             left_out += m - max_specimens
-        if m < 2 or 2 * len(chosen) - 1 < k:
+        if m < 2 or 2 * len(pair.left) - 1 < k:
             scores.append(
                 Score.none(pair, f"{m} specimens in both views give {max(2 * m - 1, 0)} candidates for k={k}")
             )
             continue
-        scores.append(_retrieval(U, pair, chosen, k, design.n_groups))
+        scores.append(_retrieval(U, pair, k, design.n_groups))
     if all(score.reason for score in scores):
         most = max(len(pair.left) for pair in design.pairs)
         raise DataError(
@@ -231,17 +230,17 @@ def _similarity(U: np.ndarray, pair: Pair, n_groups: int) -> Score:
     return Score.of(pair, n_groups, used, value, effects, chance, standard, moves)
 
 
-def _retrieval(U: np.ndarray, pair: Pair, chosen: np.ndarray, k: int, n_groups: int) -> Score:
+def _retrieval(U: np.ndarray, pair: Pair, k: int, n_groups: int) -> Score:
     """Score one pair of views; effects are those of leaving a group out, its queries and its rows in other lists."""
-    used, g = np.unique(pair.groups[chosen], return_inverse=True)
+    used, g = np.unique(pair.groups, return_inverse=True)
     n, owner = len(used), np.tile(g, 2)
-    size, candidates = np.bincount(owner), 2.0 * len(chosen) - 2.0
+    size, candidates = np.bincount(owner), 2.0 * len(pair.left) - 2.0
     order = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[order], np.arange(n))
     weight = 1.0 / (size[owner] * n)
     hits, ranks, done = np.zeros((len(KS) + 1, n)), np.zeros(n), 0
     changes = np.zeros((2, n))
-    for ahead, tied in _ranked(U[pair.left[chosen]], U[pair.right[chosen]]):
+    for ahead, tied in _ranked(U[pair.left], U[pair.right]):
         by_group = [np.add.reduceat(mask[:, order], starts, axis=1, dtype=np.int64) for mask in (ahead, tied)]
         first, equal = (counts.sum(axis=1) for counts in by_group)
         query = np.arange(done, done + len(first))
@@ -263,7 +262,7 @@ def _retrieval(U: np.ndarray, pair: Pair, chosen: np.ndarray, k: int, n_groups: 
     effects = hits[0] - value / n - changes[0], ranks - standard / n - changes[1]
     curve = {length: float(hits[row + 1].sum()) for row, length in enumerate(KS)}
     chance = min(k / (candidates + 1.0), 1.0)
-    return Score.of(pair, n_groups, used, value, effects[0], chance, standard, effects[1], curve, len(chosen))
+    return Score.of(pair, n_groups, used, value, effects[0], chance, standard, effects[1], curve)
 
 
 def _rank(ahead: np.ndarray, tied: np.ndarray, candidates: float | np.ndarray) -> np.ndarray:

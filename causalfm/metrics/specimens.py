@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,11 @@ class Pair:
     right: np.ndarray
     groups: np.ndarray
     missing: int
+
+    def some(self, chosen: np.ndarray) -> Pair:
+        """Return the pair with some of its specimens, in their order."""
+        at = np.sort(chosen)
+        return replace(self, left=self.left[at], right=self.right[at], groups=self.groups[at])
 
 
 @dataclass(frozen=True, eq=False)
