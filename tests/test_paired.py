@@ -217,6 +217,11 @@ def test_refused_input():
             with pytest.raises(DataError, match=message) as caught:
                 metric(data, graph, **options)
             assert SECRET not in str(caught.value)
+    obs = cohort.obs
+    together = cohort.replace(obs=obs.assign(stain=obs["scanner"].map({"S0": "H0", "S1": "H1"})))
+    for metric in (paired_similarity, paired_retrieval):
+        with pytest.raises(DataError, match="differ in 'stain' alone: it changes together with 'scanner'"):
+            metric(together, GRAPH, confounder="stain")
     with pytest.raises(DataError, match="k=60 is larger than the candidates: at most 30 specimens"):
         paired_retrieval(cohort, GRAPH, k=60)
 
