@@ -48,6 +48,7 @@ NOUNS = {
 }
 ENGINES = {
     "streamed_lists",
+    "unit_vectors",
     "moments",
     "resampling",
     "neighbours",
