@@ -121,7 +121,7 @@ def expected_of(lists: TypedLists, kinds: Sequence[int], weights: np.ndarray | f
     return expected_sums(weights, lists.found.queries, lists.available, kinds)
 
 
-def slope_of(ratio: Ratio, sums: np.ndarray) -> np.ndarray:
+def gradient_of(ratio: Ratio, sums: np.ndarray) -> np.ndarray:
     """Return the derivatives of a ratio with respect to the sums, ``(c,)``."""
     steps = STEP * np.maximum(np.abs(sums), 1.0)
     return np.asarray(ratio.of(sums + 1j * np.diag(steps)).imag / steps)
@@ -155,7 +155,7 @@ def ratio_influence(
     if np.isnan(without[strata >= 0]).any():
         return f"none: without one {unit} there is {ratio.lacks}"
     effects = np.where(strata >= 0, (n - 1) / n * (value - without), 0.0)
-    pairs = sum((float(d) * pair for d, pair in zip(slope_of(ratio, totals), deletion.pairs, strict=True)), start=0)
+    pairs = sum((float(d) * pair for d, pair in zip(gradient_of(ratio, totals), deletion.pairs, strict=True)), start=0)
     return Influence(effects, strata, pairs)
 
 
