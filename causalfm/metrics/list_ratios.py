@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from causalfm.metrics.deletion import Channels, Deletion, blocks, deletion_of, take
-from causalfm.metrics.design import interval_of, t_quantile, variance_of
+from causalfm.metrics.design import NO_SPREAD, interval_of, no_spread, t_quantile, variance_of
 from causalfm.metrics.joint_cells import ByCell
 from causalfm.metrics.typed import expected_sums
 from causalfm.metrics.typed_lists import TypedLists
@@ -175,8 +175,8 @@ def ratio_interval(
     if not value > 0:
         return nan, nan, "none: a ratio of 0 has no logarithm"
     variance, df = variance_of(influence)
-    if not variance > 1e-24:
-        return nan, nan, f"none: the value is the same whichever {unit} is left out, so its spread is unknown"
+    if not variance > NO_SPREAD:
+        return nan, nan, no_spread(unit)
     reach = np.exp(t_quantile(df) * variance**0.5 / value)
     note = f"delete-one-{unit} jackknife within cells, pairs counted once, log scale, t with {df:.0f} df"
     return float(value / reach), float(value * reach), note

@@ -10,12 +10,11 @@ import numpy as np
 from scipy import stats
 
 from causalfm.confidence import level_in_force
-from causalfm.metrics.design import interval_of, variance_of
+from causalfm.metrics.design import NO_SPREAD, interval_of, variance_of
 from causalfm.metrics.specimens import Pair, Specimens
 from causalfm.results import Estimate, Influence
 
 NAN = float("nan")
-NO_SPREAD = 1e-24  # variance: the score is the same whichever group is left out
 
 
 @dataclass(frozen=True, eq=False)
