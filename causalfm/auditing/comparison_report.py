@@ -6,10 +6,11 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
+from causalfm.auditing.about import title_of_comparison
 from causalfm.auditing.comparison import Board, Comparison
 from causalfm.auditing.comparison_metrics import METRICS
 from causalfm.auditing.comparison_words import heading
-from causalfm.auditing.formatting import DASH, bounds, listing, number
+from causalfm.auditing.formatting import DASH, bounds, number
 from causalfm.auditing.templating import environment
 from causalfm.results import Estimate
 
@@ -47,8 +48,7 @@ def _page(template: str, result: Comparison, **extra: Any) -> str:
         .render(
             result=result,
             boards=[(f"board-{i}", board) for i, board in enumerate(result.boards, 1)],
-            title=f"Which of {len(result.encoders)} encoders carries {result.graph.biology} rather than "
-            f"{listing(result.graph.technical)}?",
+            title=title_of_comparison(len(result.encoders), result.graph.biology, result.graph.technical),
             heading=heading,
             score=lambda estimate: Markup(_score(estimate)),
             places=_places,

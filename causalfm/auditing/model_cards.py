@@ -6,7 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causalfm.auditing.card_metadata import UNKNOWN, encoder_of, fingerprint_of, front_matter, source_of, title_of
+from causalfm.auditing.about import (
+    UNKNOWN,
+    confidence_of,
+    encoder_of,
+    fingerprint_of,
+    is_deployment,
+    source_of,
+    title_of,
+)
+from causalfm.auditing.card_metadata import front_matter
 from causalfm.auditing.comparison import Comparison
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import bounds, clean, listing, number
@@ -76,15 +85,14 @@ def _encoder(comparison: Comparison, wanted: str) -> str:
 def _described(position: int, audit: Audit) -> dict[str, Any]:
     """Collect what the template says of one audit."""
     data, purpose = audit.data, {key: clean(value) for key, value in audit.purpose.items()}
-    deployed = "deployment_fingerprint" in data
-    monitored = [f for f in audit.findings if f.details.get("monitored", True)]
+    deployed = is_deployment(audit)
     return {
         "heading": f"Audit {position}",
         "audit": audit,
         "asked": title_of(audit),
         "purpose": purpose,
-        "level": f"{100 * (1 - float(audit.policy.get('alpha', 0.05))):g}%",
-        "failed": [f for f in monitored if f.verdict == "fail"],
+        "level": confidence_of(audit.policy),
+        "failed": [f for f in audit.findings if f.monitored and f.verdict == "fail"],
         "open": [f for f in audit.findings if f.verdict == "cannot tell"],
         "deployed": deployed,
         "facts": _facts(data, deployed),
@@ -93,7 +101,7 @@ def _described(position: int, audit: Audit) -> dict[str, Any]:
         "tables": list(_tables(audit.findings)),
         "dimensions": data.get("dimensions"),
         "model": clean(data.get("model", "")) or UNKNOWN,
-        "declared_by": clean(getattr(audit.graph, "declared_by", "")) or UNKNOWN,
+        "declared_by": clean(audit.graph.declared_by) or UNKNOWN,
     }
 
 

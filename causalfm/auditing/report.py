@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from causalfm.auditing import estimands, rooms
+from causalfm.auditing.about import confidence_of, is_deployment, title_of
 from causalfm.auditing.findings import Audit
-from causalfm.auditing.formatting import clean, listing
 from causalfm.auditing.ledger_words import sentences
 from causalfm.auditing.policy_table import policy_rows
 from causalfm.auditing.report_figures import figures_of
 from causalfm.auditing.suppression import published
 from causalfm.auditing.templating import MARKS, environment
-from causalfm.confidence import DEFAULT_ALPHA, percent
 from causalfm.errors import DataError
 from causalfm.results import CAVEAT, Result
 
@@ -127,18 +125,12 @@ def write_text(text: str, path: str | Path | None) -> str:
     return text
 
 
-def confidence(policy: Mapping[str, Any]) -> str:
-    """Write the confidence level of a policy, ``"95%"`` for ``alpha: 0.05``."""
-    return percent(float(policy.get("alpha") or DEFAULT_ALPHA))
-
-
 def _page(template: str, audit: Audit, **extra: Any) -> str:
     findings = [(f"finding-{i}", finding) for i, finding in enumerate(audit.findings, 1)]
     verdict = audit.verdict
     assumptions = list(audit.assumptions)
     if not any(CAVEAT in sentence for sentence in assumptions):
         assumptions.append(CAVEAT)
-    listed = listing(audit.graph.technical)
     deciding = [(key, finding) for key, finding in findings if finding.monitored]
     return (
         environment(markdown=template.endswith(".md.j2"))
@@ -152,10 +144,10 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
             headings=rooms.ROOMS,
             rooms=rooms,
             words=estimands,
-            declared_by=audit.graph.to_dict().get("declared_by", ""),
-            kind="a deployment" if estimands.is_deployment(audit) else "a cohort of embeddings",
-            deployment=estimands.is_deployment(audit),
-            level=confidence(audit.policy),
+            declared_by=audit.graph.declared_by,
+            kind="a deployment" if is_deployment(audit) else "a cohort of embeddings",
+            deployment=is_deployment(audit),
+            level=confidence_of(audit.policy),
             known=policy_rows(audit.policy),
             before=sentences(audit),
             reasons=sorted(
@@ -165,7 +157,7 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
             unanswered=[(key, finding) for key, finding in findings if finding.verdict == "cannot tell"],
             tally={name: sum(f.verdict == name for f in audit.findings) for name in MARKS},
             questions=dict.fromkeys(f.question for f in audit.findings),
-            title=clean(audit.title) or f"Do the embeddings carry {clean(audit.graph.biology)}, or {listed}?",
+            title=title_of(audit),
             assumptions=assumptions,
             **extra,
         )

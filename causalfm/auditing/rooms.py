@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causalfm.auditing.estimands import is_deployment
+from causalfm.auditing.about import is_deployment
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import bounds
 from causalfm.auditing.group_counts import LISTS
