@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.about import title_of_comparison
@@ -11,7 +10,7 @@ from causalfm.auditing.comparison import Board, Comparison
 from causalfm.auditing.comparison_metrics import METRICS
 from causalfm.auditing.comparison_words import heading
 from causalfm.auditing.formatting import DASH, bounds, number
-from causalfm.auditing.templating import environment
+from causalfm.auditing.templating import environment, tidied
 from causalfm.results import Estimate
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def render_html(result: Comparison) -> str:
 
 def render_markdown(result: Comparison) -> str:
     """Render Markdown for a pull request, an issue or a laboratory notebook."""
-    return re.sub(r"\n{3,}", "\n\n", _page("comparison.md.j2", result)).strip() + "\n"
+    return tidied(_page("comparison.md.j2", result))
 
 
 def _page(template: str, result: Comparison, **extra: Any) -> str:

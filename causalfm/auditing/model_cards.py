@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from causalfm.auditing.comparison import Comparison
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import bounds, clean, listing, number
 from causalfm.auditing.suppression import published
-from causalfm.auditing.templating import environment
+from causalfm.auditing.templating import environment, tidied
 from causalfm.errors import DataError
 
 
@@ -72,7 +71,7 @@ def model_card(*results: Audit | Comparison, name: str = "", encoder: str = "") 
             number=number,
         )
     )
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return tidied(text)
 
 
 def _encoder(comparison: Comparison, wanted: str) -> str:

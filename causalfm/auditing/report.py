@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,10 @@ from causalfm.auditing.ledger_words import sentences
 from causalfm.auditing.policy_table import policy_rows
 from causalfm.auditing.report_figures import figures_of
 from causalfm.auditing.suppression import published
-from causalfm.auditing.templating import MARKS, environment
+from causalfm.auditing.templating import MARKS, environment, tidied
 from causalfm.errors import DataError
+from causalfm.formats.durable import atomic
 from causalfm.results import CAVEAT, Result
-
-__all__ = ["CAVEAT", "MARKS", "environment", "render_html", "render_json", "render_markdown", "render_summary",
-           "write_text"]  # fmt: skip
 
 
 def render_html(audit: Audit) -> str:
@@ -53,23 +49,23 @@ def render_markdown(audit: Audit) -> str:
     str
         Tables stay intact whatever the names hold: pipes, line breaks, HTML and links are escaped.
     """
-    return re.sub(r"\n{3,}", "\n\n", _page("report.md.j2", published(audit))).strip() + "\n"
+    return tidied(_page("report.md.j2", published(audit)))
 
 
-def render_json(audit: Result) -> str:
+def render_json(result: Result) -> str:
     """Render strict JSON (no NaN, no infinity: null) with its schema version.
 
     Parameters
     ----------
-    audit
-        The audit.
+    result
+        An audit, a comparison or evidence.
 
     Returns
     -------
     str
         Two-space indented, keys in the order of the report.
     """
-    return json.dumps(audit.to_dict(), allow_nan=False, ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(result.to_dict(), allow_nan=False, ensure_ascii=False, indent=2) + "\n"
 
 
 def render_summary(audit: Audit) -> str:
@@ -89,7 +85,7 @@ def render_summary(audit: Audit) -> str:
 
 
 def write_text(text: str, path: str | Path | None) -> str:
-    """Write a text file in one step: a reader sees the old file or the new one, never half of it.
+    """Write a text file in one step, onto the disk: a reader sees the old file or the new one, never half of it.
 
     Parameters
     ----------
@@ -115,13 +111,8 @@ def write_text(text: str, path: str | Path | None) -> str:
     target = Path(path)
     if target.is_dir():
         raise DataError(f"{target.name!r} is a folder: give the name of a file in it, for instance report.html")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic(target) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
     return text
 
 
