@@ -275,14 +275,14 @@ def summary(result: Audit, page: Path) -> None:
 
 def _leaderboard(result: Comparison, page: Path) -> None:
     from causalfm.auditing.comparison_words import heading
-    from causalfm.auditing.formatting import bounds, number
+    from causalfm.auditing.formatting import beside_chance, number
 
     for board in result.boards:
         typer.echo(f"{heading(board)} ({board.better} is better)")
         leaders = board.leaders()
         for name, e in board.scores.items():
             mark = "*" if name in leaders else " "
-            typer.echo(f" {mark} {name:24} {bounds(e.value, e.low, e.high, e.chance):24} chance {number(e.chance)}")
+            typer.echo(f" {mark} {name:24} {beside_chance(e):24} chance {number(e.chance)}")
     typer.echo("* no other encoder is shown to be better")
     for sentence in result.headline:
         typer.echo(f"  {sentence}")

@@ -7,7 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.comparison_words import heading
-from causalfm.auditing.formatting import bounds
+from causalfm.auditing.formatting import beside_chance
 from causalfm.drawing import BLUE, GREY, INK, new_axes, short, write
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def draw_board(board: Board, ax: Any = None) -> Any:
         ax.plot(estimate.value, y + 0.23, marker, clip_on=False, **point)
         line = {"y": y - 0.2, "va": "center", "transform": ax.get_yaxis_transform()}
         write(ax, 0, text=short(name, 26), weight="bold" if name in leaders else "normal", **line)
-        write(ax, 1, text=bounds(estimate.value, estimate.low, estimate.high, estimate.chance), ha="right", **line)
+        write(ax, 1, text=beside_chance(estimate), ha="right", **line)
     ax.set_yticks([])
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.spines["bottom"].set(color=GREY, linewidth=0.7)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.about import fingerprint_of, is_deployment, source_of
 from causalfm.auditing.findings import Audit, Finding
-from causalfm.auditing.formatting import bounds, clean, interval
+from causalfm.auditing.formatting import beside_chance, clean, interval
 
 if TYPE_CHECKING:
     from causalfm.auditing.comparison import Comparison
@@ -97,7 +97,7 @@ def _standing(comparison: Comparison, encoder: str) -> dict[str, Any]:
     for board in comparison.boards:
         score = board.scores[encoder]
         if math.isfinite(score.value):
-            value = Text(bounds(score.value, score.low, score.high, score.chance))
+            value = Text(beside_chance(score))
             name = Text(clean(f"{board.title} ({board.factor}), {board.better} is better"))
             metrics.append({"type": Text(f"causalfm-{_slug(board.metric)}"), "name": name, "value": value})
     dataset = _dataset(source_of({**comparison.data, **about}), fingerprint_of(about))

@@ -17,7 +17,7 @@ from causalfm.auditing.about import (
 from causalfm.auditing.card_metadata import front_matter
 from causalfm.auditing.comparison import Comparison
 from causalfm.auditing.findings import Audit, Finding
-from causalfm.auditing.formatting import bounds, clean, listing, number
+from causalfm.auditing.formatting import beside_chance, clean, listing, number
 from causalfm.auditing.suppression import published
 from causalfm.auditing.templating import environment, tidied
 from causalfm.errors import DataError
@@ -147,8 +147,7 @@ def _places(comparison: Comparison, encoder: str) -> Any:
         score = board.scores[encoder]
         place = next((standing for standing in board.standings if standing.encoder == encoder), None)
         ranks = "not ranked" if place is None else f"{place.rank_low} to {place.rank_high} of {len(board.standings)}"
-        value = bounds(score.value, score.low, score.high, score.chance)
-        yield board, _ours(value), number(score.chance), ranks
+        yield board, _ours(beside_chance(score)), number(score.chance), ranks
 
 
 def _ours(text: str) -> Any:
