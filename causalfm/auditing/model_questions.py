@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from causalfm.auditing.downstream import Downstream
-from causalfm.auditing.findings import Finding
+from causalfm.auditing.findings import Finding, numbers_of
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.running import Step
 from causalfm.cohort import Cohort
@@ -128,7 +128,7 @@ def _scores(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, giv
         random_state=seed,
     )
     effect = found.effect
-    numbers = {} if effect is None else {"value": effect.value, "low": effect.low, "high": effect.high}
+    numbers = {} if effect is None else numbers_of(effect)
     kept = ("why", "gaps", "tests", "left_out", "levels", "margin_bounds", "implied", "not_implied")
     return Finding(
         question="predictions",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from causalfm.auditing.findings import Finding
+from causalfm.auditing.findings import Finding, numbers_of
 from causalfm.auditing.performance_answers import Answers
 from causalfm.auditing.performance_words import (
     class_row,
@@ -26,7 +26,7 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.metrics.calibration import furthest_off
-from causalfm.results import Estimate, verdict_against
+from causalfm.results import verdict_against
 from causalfm.shift.costs.level_performance import LevelScore, class_scores, level_scores
 from causalfm.shift.costs.subgroup_levels import levels_of
 from causalfm.shift.costs.subgroups import FEWEST, cohort_subgroups
@@ -169,8 +169,8 @@ def subgroup_finding(cohort: Cohort, graph: CausalGraph, column: str, policy: Po
             f"by {column}": level_table(scores, answers, column, unit),
             "worst": found.sentence,
             "worst level": found.worst.details.get("level", ""),
-            "gap within classes": _numbers(found.gap_fixed_class),
-            "gap within classes and sites": _numbers(found.gap_fixed_site_and_class),
+            "gap within classes": numbers_of(found.gap_fixed_class),
+            "gap within classes and sites": numbers_of(found.gap_fixed_site_and_class),
             "edges of bands": list(found.details.get("edges", ())),
             "rows without a value": missing,
         },
@@ -202,7 +202,3 @@ def _scores(
     return level_scores(
         answers.rows, codes[answers.positions], names, unit, fewest=max(FEWEST, least), fewest_of_class=least
     )
-
-
-def _numbers(one: Estimate) -> dict[str, Any]:
-    return {"value": one.value, "low": one.low, "high": one.high}

@@ -8,7 +8,7 @@ from typing import Any
 
 from causalfm.auditing.design_checks import checked
 from causalfm.auditing.family import neighbourhood_family
-from causalfm.auditing.findings import Finding
+from causalfm.auditing.findings import Finding, numbers_of
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.reading import differing_covariates
 from causalfm.auditing.row_sample import RowSample
@@ -149,7 +149,7 @@ def invariance_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], po
         random_state=seed,
     )
     joint = result.effect
-    size = None if joint is None else {"value": joint.value, "low": joint.low, "high": joint.high}
+    size = None if joint is None else numbers_of(joint)
     kept = ("valid_sets", "question", "n_permutations", "tested_groups", "per_level", "caveat")
     draws = "sign-flip" if result.details["overlap"]["paired"] else "permutation"
     rests, more, advice = "largest pair", {}, f"See the effect of {result.of} for its size."
