@@ -21,7 +21,7 @@ from causalfm.auditing.performance_words import (
     worst_words,
 )
 from causalfm.auditing.policy import Policy
-from causalfm.auditing.running import Step
+from causalfm.auditing.running import Step, answer_or_reason
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
@@ -60,16 +60,13 @@ def performance_steps(
 
     def step(name: str, ask: Callable[[Answers], Finding]) -> Step:
         def answer() -> list[Finding]:
-            try:
-                given = answers()
-                if given is None:
-                    raise DataError(f"no probe could be fitted, see the question of {graph.biology}.")
-                return [ask(given)]
-            except DataError as error:  # the cohort fits the graph, but is too small or thin for this question
-                sentence = f"Cannot tell: {error}"
-                return [Finding("performance", _title(graph, name), name, "cannot tell", sentence, unit=graph.group)]
+            given = answers()
+            if given is None:
+                raise DataError(f"no probe could be fitted, see the question of {graph.biology}.")
+            return [ask(given)]
 
-        return f"{name}: performance", answer
+        blank = Finding("performance", _title(graph, name), name, "cannot tell", "", unit=graph.group)
+        return f"{name}: performance", partial(answer_or_reason, blank, answer)
 
     out = [step(name, partial(level_finding, cohort, graph, name, policy)) for name in factors]
     out += [step(name, partial(subgroup_finding, cohort, graph, name, policy)) for name in policy.subgroups]
