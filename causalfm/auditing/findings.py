@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from causalfm.graph import CausalGraph
-from causalfm.results import Estimate, Result, Verdict, worst
+from causalfm.results import EXIT_CODES, Estimate, Result, Verdict, worst
 
-EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "cannot tell": 3}
 SCHEMA_VERSION = "1.3"
 
 
