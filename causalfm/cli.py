@@ -89,7 +89,7 @@ def audit(
     from causalfm.auditing.junit import render_junit
     from causalfm.auditing.ledger import read_ledger, record
     from causalfm.auditing.report import write_text
-    from causalfm.demo import write_reports
+    from causalfm.auditing.report_files import write_reports
 
     check_folder(out)
     declared = graph_of(graph, biology, technical, covariates, group, declared_by)
@@ -152,7 +152,7 @@ def compare(
 ) -> None:
     """Compare encoders on the same rows. Exit code 0: done, 2: bad input."""
     import causalfm
-    from causalfm.demo import write_reports
+    from causalfm.auditing.report_files import write_reports
 
     check_folder(out)
     declared = graph_of(graph, biology, technical, covariates, group, declared_by)
