@@ -74,9 +74,10 @@ MEMBERS = {
     "engines": ENGINES,
     "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
     | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot", "scoreboard_plot"},
-    "cli": {"accessor", "cli", "command_options", "correct_command", "demo", "doctor", "extract_command"}
+    "cli": {"accessor", "cli", "command_options", "command_output", "correct_command", "demo", "doctor"}
     | {
         "evidence_command",
+        "extract_command",
         "monitor_command",
         "policy_command",
         "report_command",
