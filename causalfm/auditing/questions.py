@@ -14,14 +14,13 @@ from causalfm.auditing.reading import differing_covariates
 from causalfm.auditing.row_sample import RowSample
 from causalfm.auditing.sensitivity_words import sensitivity_record
 from causalfm.cohort import Cohort
-from causalfm.dosing import comparable_doses, is_dose
+from causalfm.dosing import comparable
 from causalfm.estimators import Effect, effect
 from causalfm.estimators.effects import largest_pair
 from causalfm.graph import CausalGraph
 from causalfm.invariance import invariance_test
 from causalfm.metrics.neighbourhood import robustness_index
 from causalfm.neighbours import Neighbours
-from causalfm.positivity import comparable_set
 from causalfm.results import Estimate, verdict_against
 
 RAW_SETTINGS = {"k chosen": "k_choice", "support": "support", "weights": "weights"}
@@ -29,12 +28,8 @@ RAW_SETTINGS = {"k chosen": "k_choice", "support": "support", "weights": "weight
 
 def overlap_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy: Policy) -> Finding:
     """Answer whether the levels of the factor can be compared within biology at all."""
-    what = "levels"
-    if is_dose(cohort, graph, of):
-        what = "values"
-        found = comparable_doses(cohort, graph, of[0], graph.invariance(of).valid, policy.minimum_groups)
-    else:
-        found = comparable_set(cohort, graph, of, graph.invariance(of).valid, policy.minimum_groups)
+    found = comparable(cohort, graph, of, graph.invariance(of).valid, policy.minimum_groups)
+    what = "values" if found.continuous else "levels"
     kept = found.table.patients if found.table else 0
     sentence, advice = found.sentence, ""
     if found.nested_in:
