@@ -67,7 +67,7 @@ ENGINES = {
     "factor_contrasts",
     "paired_units",
     "within_units",
-    "reversal",
+    "gradient_reversal",
 }
 MEMBERS = {
     "nouns": NOUNS,
