@@ -115,7 +115,7 @@ def knn(
     n = _check_matrix(X)
     groups = _group_codes(exclude, n)
     rows = _query_rows(queries, n, random_state)
-    _check_k(k, reserve, np.bincount(groups), groups[rows])
+    _check_k(k, np.bincount(groups), groups[rows])
     width = min(k + reserve, n - 1)
     if is_lazy(X) and device in (None, "cpu"):
         best, where, bad = streamed_lists(X, rows, groups, width, _top)
@@ -274,7 +274,7 @@ def _query_rows(queries: int | np.ndarray | None, n: int, random_state: int) -> 
     return rows.astype(np.int64)
 
 
-def _check_k(k: int, reserve: int, sizes: np.ndarray, query_groups: np.ndarray) -> None:
+def _check_k(k: int, sizes: np.ndarray, query_groups: np.ndarray) -> None:
     n, largest = int(sizes.sum()), int(sizes[query_groups].max())
     if k > n - largest:
         raise DataError(

@@ -88,7 +88,7 @@ def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Polic
             answers.rows, answers.classes, unit, fewest=policy.minimum_groups, missing=answers.missing
         )
         details["by class"] = [class_row(c, graph.biology, unit) for c in classes]
-        by_class = class_words(classes, graph)
+        by_class = class_words(classes)
     left_out = not_judged([(s.level, s.reason) for s in open_])
     if len(judged) < 2:
         sentence = f"Cannot tell: fewer than two levels of {factor} can be compared.{left_out}{by_class}"
