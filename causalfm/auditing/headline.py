@@ -39,9 +39,7 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     if left := [f for f in findings if not f.monitored]:
         rest = headline([f for f in findings if f.monitored], graph)
         failed = list(dict.fromkeys(f.factor for f in left if f.verdict == "fail"))
-        return (
-            f"{rest} The policy does not monitor {listing(failed)}, where margins are exceeded." if failed else rest
-        )
+        return f"{rest} The policy does not monitor {listing(failed)}, where margins are exceeded." if failed else rest
     parts = []
     for factor in dict.fromkeys(f.factor for f in findings if f.question not in APART):
         mine = {f.question: f for f in findings if f.factor == factor and f.question not in APART}

@@ -151,4 +151,3 @@ def _not_told(level: str, unit: str, reason: str, **how: Any) -> Estimate:
     nan = float("nan")
     details = {"level": level, "reason": reason, **how}
     return Estimate("calibration_in_the_large", nan, nan, nan, 0.0, 0, 0, unit, details)
-

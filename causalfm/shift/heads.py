@@ -164,4 +164,3 @@ def _logs(logits: np.ndarray) -> np.ndarray:
     """Return log probabilities, none below that of the smallest."""
     top = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(np.maximum(top - np.log(np.exp(top).sum(axis=1, keepdims=True)), np.log(SMALLEST)))
-
