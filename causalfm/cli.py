@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,7 @@ from causalfm.command_options import (
     predictions_of,
     split,
 )
+from causalfm.command_output import leaderboard, summary
 from causalfm.correct_command import correct
 from causalfm.data_command import app as data
 from causalfm.errors import CausalFMError
@@ -46,9 +47,6 @@ from causalfm.report_command import report
 from causalfm.reports_command import reports
 from causalfm.schedulers import MemoryLimit, PlanOnly, Scheduler, limit_of_rows, scheduled
 from causalfm.shift_command import shift
-
-if TYPE_CHECKING:
-    from causalfm.auditing import Audit, Comparison
 
 USAGE, INTERNAL = 2, 70
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -89,7 +87,7 @@ def audit(
     from causalfm.auditing.junit import render_junit
     from causalfm.auditing.ledger import read_ledger, record
     from causalfm.auditing.report import write_text
-    from causalfm.demo import write_reports
+    from causalfm.auditing.report_files import write_reports
 
     check_folder(out)
     declared = graph_of(graph, biology, technical, covariates, group, declared_by)
@@ -152,7 +150,7 @@ def compare(
 ) -> None:
     """Compare encoders on the same rows. Exit code 0: done, 2: bad input."""
     import causalfm
-    from causalfm.demo import write_reports
+    from causalfm.auditing.report_files import write_reports
 
     check_folder(out)
     declared = graph_of(graph, biology, technical, covariates, group, declared_by)
@@ -169,7 +167,7 @@ def compare(
             random_state=seed,
         )
         page = write_reports(result, out, "comparison")
-    _leaderboard(result, page)
+    leaderboard(result, page)
 
 
 app.command()(correct)
@@ -251,42 +249,6 @@ def _encoders(paths: list[Path], keys: list[str], names: list[str]) -> dict[str,
     if len(names) != len(paths) or len(set(names)) < len(names):
         raise typer.BadParameter(f"--names: give {len(paths)} different names, one for each encoder.")
     return dict(zip(names, zip(paths, arrays or [None], strict=True), strict=True))
-
-
-def summary(result: Audit, page: Path) -> None:
-    """Print the verdict, the findings, what was run before and where the report is; small cells are hidden here too."""
-    from causalfm.auditing.ledger_words import sentences
-    from causalfm.auditing.suppression import published
-
-    result = published(result)
-
-    typer.echo(f"{result.verdict.upper()}: {result.headline}")
-    for finding in result.findings:
-        mark = "" if finding.monitored else "(not monitored) "
-        typer.echo(f"  {finding.verdict:12} {mark}{finding.sentence}")
-    for advice in result.advice:
-        typer.echo(f"  {advice.factor}: {advice.sentence}")
-        if advice.command:
-            typer.echo(f"    {advice.command}")
-    for sentence in sentences(result):
-        typer.echo(f"  {sentence}")
-    typer.echo(f"Report: {page.resolve()}")
-
-
-def _leaderboard(result: Comparison, page: Path) -> None:
-    from causalfm.auditing.comparison_words import heading
-    from causalfm.auditing.formatting import bounds, number
-
-    for board in result.boards:
-        typer.echo(f"{heading(board)} ({board.better} is better)")
-        leaders = board.leaders()
-        for name, e in board.scores.items():
-            mark = "*" if name in leaders else " "
-            typer.echo(f" {mark} {name:24} {bounds(e.value, e.low, e.high, e.chance):24} chance {number(e.chance)}")
-    typer.echo("* no other encoder is shown to be better")
-    for sentence in result.headline:
-        typer.echo(f"  {sentence}")
-    typer.echo(f"Report: {page.resolve()}")
 
 
 if __name__ == "__main__":

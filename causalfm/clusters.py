@@ -62,7 +62,7 @@ def client_of(
             "('tcp://host:port'), or a distributed.Client."
         )
     if found := LOCAL.fullmatch(scheduler):
-        count = int(found[1] or len(gpus) or len(os.sched_getaffinity(0)))
+        count = int(found[1] or len(gpus) or cores())
         with _processes(count, memory_limit, gpus) as cluster, Client(cluster, set_as_default=False) as client:
             client.wait_for_workers(count)
             yield client
@@ -75,6 +75,11 @@ def client_of(
         raise DataError(f"no Dask scheduler answers at {scheduler!r} within {SECONDS} s: is it running?") from None
     with client:
         yield client
+
+
+def cores() -> int:
+    """Processor cores that this process may use; of a system that does not say, such as macOS, all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_dask() -> None:

@@ -7,8 +7,8 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.comparison_words import heading
-from causalfm.auditing.formatting import bounds
-from causalfm.drawing import BLUE, GREY, INK, new_axes, short, write
+from causalfm.auditing.formatting import beside_chance
+from causalfm.drawing import BLUE, GREY, INK, limits, new_axes, short, write
 
 if TYPE_CHECKING:
     from causalfm.auditing.comparison import Board, Comparison
@@ -74,7 +74,7 @@ def draw_board(board: Board, ax: Any = None) -> Any:
     """
     ax = new_axes(ax, (WIDTH, ROW * len(board.scores)))
     leaders = board.leaders()
-    low, high = _range(board)
+    low, high = limits(v for e in board.scores.values() for v in (e.value, e.low, e.high, e.chance))
     ax.set(xlim=(low, high), ylim=(len(board.scores) - 0.5, -0.5))
     ax.patch.set_alpha(0)
     for y, (name, estimate) in enumerate(board.scores.items()):
@@ -87,21 +87,10 @@ def draw_board(board: Board, ax: Any = None) -> Any:
         ax.plot(estimate.value, y + 0.23, marker, clip_on=False, **point)
         line = {"y": y - 0.2, "va": "center", "transform": ax.get_yaxis_transform()}
         write(ax, 0, text=short(name, 26), weight="bold" if name in leaders else "normal", **line)
-        write(ax, 1, text=bounds(estimate.value, estimate.low, estimate.high, estimate.chance), ha="right", **line)
+        write(ax, 1, text=beside_chance(estimate), ha="right", **line)
     ax.set_yticks([])
     ax.spines[["left", "right", "top"]].set_visible(False)
     ax.spines["bottom"].set(color=GREY, linewidth=0.7)
     ax.locator_params(axis="x", nbins=6)
     ax.tick_params(axis="x", colors=INK, color=GREY, length=2.5, labelsize=8)
     return ax
-
-
-def _range(board: Board) -> tuple[float, float]:
-    """Limits with everything in them; the whole of 0-1 for shares and scores, so that small is seen to be small."""
-    rows = board.scores.values()
-    values = [v for e in rows for v in (e.value, e.low, e.high, e.chance) if math.isfinite(v)]
-    low, high = min([0.0, *values]), max([0.0, *values])
-    if low >= 0 and 0.3 < high <= 1:
-        high = 1.0
-    pad = 0.04 * ((high - low) or 1.0)
-    return low - pad, high + pad

@@ -92,9 +92,7 @@ def cell_covariances(
 
     Notes
     -----
-    ``E[tr(S^2)] = tr(Sigma^2) (nu + 1) / nu + tr(Sigma)^2 / nu`` for a Wishart matrix; solving for ``tr(Sigma^2)``
-    gives the diagonal of ``product`` (Srivastava, J. Japan Statist. Soc. 35, 2005), which is kept above its least
-    possible value ``tr(S)^2 / d``.
+    The diagonal of ``product`` is that of :func:`unbiased_squares`.
     """
     count = np.bincount(codes, minlength=n_cells).astype(float)
     if df is None:
@@ -102,11 +100,32 @@ def cell_covariances(
     trace = np.bincount(codes, (residuals**2).sum(axis=1), n_cells) / df
     onehot = np.eye(n_cells)[codes]
     product = squared_products(residuals, onehot) / np.outer(df, df)
-    raw = np.diag(product)
-    unbiased = df**2 / ((df - 1.0) * (df + 2.0)) * (raw - trace**2 / df)
-    floor = trace**2 / residuals.shape[1]
-    np.fill_diagonal(product, np.maximum(unbiased, floor))
+    np.fill_diagonal(product, unbiased_squares(np.diag(product), trace, df, residuals.shape[1]))
     return CellCovariances(residuals, codes, df, trace, product)
+
+
+def unbiased_squares(raw: np.ndarray, trace: np.ndarray, df: np.ndarray, rank: int) -> np.ndarray:
+    """Estimate ``tr(Sigma^2)`` of each cell without bias under normality, from ``tr(S^2)`` and ``tr(S)``.
+
+    Parameters
+    ----------
+    raw, trace, df
+        ``(C,)`` ``tr(S_c^2)``, ``tr(S_c)`` and degrees of freedom, more than one.
+    rank
+        The most that ``Sigma`` can have.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(C,)``, kept above the least possible value ``tr(S)^2 / rank``.
+
+    Notes
+    -----
+    ``E[tr(S^2)] = tr(Sigma^2) (nu + 1) / nu + tr(Sigma)^2 / nu`` for a Wishart matrix, solved for ``tr(Sigma^2)``
+    (Srivastava, J. Japan Statist. Soc. 35, 2005).
+    """
+    unbiased = df**2 / ((df - 1.0) * (df + 2.0)) * (raw - trace**2 / df)
+    return np.asarray(np.maximum(unbiased, trace**2 / rank))
 
 
 def squared_products(residuals: np.ndarray, onehot: np.ndarray) -> np.ndarray:

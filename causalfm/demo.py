@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from causalfm.auditing import Audit, Comparison, audit
-from causalfm.auditing.ledger import record
+from causalfm.auditing import Audit, audit
+from causalfm.auditing.report_files import write_reports
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.io import write
@@ -67,20 +67,3 @@ def run_demo(
     write(cohort, folder / "embeddings.npz")
     write_reports(result, folder)
     return result
-
-
-def write_reports(result: Audit | Comparison, out: str | Path, name: str = "report") -> Path:
-    """Write ``<name>.html``, ``.md`` and ``.json``, of an audit ``model-card.md`` too; return the path of the page.
-
-    An audit is entered in the folder's ledger, ``audits.jsonl``, before: no report without a line.
-    """
-    folder = Path(out)
-    if isinstance(result, Audit):
-        result = record(result, folder, f"{name}.json")
-    page = folder / f"{name}.html"
-    result.to_html(page)
-    result.to_markdown(folder / f"{name}.md")
-    result.to_json(folder / f"{name}.json")
-    if isinstance(result, Audit):
-        result.to_model_card(folder / "model-card.md")
-    return page

@@ -8,6 +8,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from causalfm.clusters import cores
 from causalfm.results import Check
 
 PACKAGES = (
@@ -76,9 +77,8 @@ def _device() -> Check:
 
 
 def _machine() -> Check:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return _check("machine", True, f"{cores} cores, {memory:.0f} GiB memory")
+    return _check("machine", True, f"{cores()} cores, {memory:.0f} GiB memory")
 
 
 def _encoders() -> list[Check]:

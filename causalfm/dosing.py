@@ -14,7 +14,14 @@ from causalfm.cohort import Cohort
 from causalfm.dropped_cells import strata_left_out
 from causalfm.errors import DataError, positions
 from causalfm.matching import covariate_means
-from causalfm.positivity import MIN_GROUPS, CompleteTable, Overlap, nesting_parents
+from causalfm.positivity import (
+    MIN_GROUPS,
+    CompleteTable,
+    Overlap,
+    comparable_set,
+    first_comparable,
+    nesting_parents,
+)
 from causalfm.results import Verdict
 from causalfm.strata import Strata, stratify
 
@@ -169,12 +176,16 @@ def comparable_doses(
         See :func:`read_doses`.
     """
     check_whole(minimum, "minimum", MIN_GROUPS, why="independent units that the variance of a stratum needs")
-    found = [_overlap(cohort, graph, name, given, minimum) for given in valid[:1]]
-    for given in valid[1:]:
-        if found[-1].comparable:
-            return found[-1]
-        found.append(_overlap(cohort, graph, name, given, minimum))
-    return found[-1] if found[-1].comparable else found[0]
+    return first_comparable(_overlap(cohort, graph, name, given, minimum) for given in valid)
+
+
+def comparable(
+    cohort: Cohort, graph: CausalGraph, of: Sequence[str], valid: Sequence[tuple[str, ...]], minimum: int = MIN_GROUPS
+) -> Overlap:
+    """Say what can be compared: values of a continuous factor, see :func:`comparable_doses`, or levels."""
+    if is_dose(cohort, graph, of):
+        return comparable_doses(cohort, graph, of[0], valid, minimum)
+    return comparable_set(cohort, graph, of, valid, minimum)
 
 
 def _overlap(cohort: Cohort, graph: CausalGraph, name: str, given: Sequence[str], minimum: int) -> Overlap:

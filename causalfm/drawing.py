@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from causalfm.auditing.formatting import clean
 
 INK = "#22262b"
 BLUE = "#0072b2"
+VERMILION = "#d55e00"
 GREY = "#848b93"
 SMALLEST = 0.7  # of the natural width: the text of a graph is then 9 CSS px high
 
@@ -111,3 +114,13 @@ def short(text: object, limit: int) -> str:
 def rgb(colour: str) -> tuple[float, float, float]:
     """Turn ``"#rrggbb"`` into numbers between 0 and 1."""
     return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))  # type: ignore[return-value]
+
+
+def limits(values: Iterable[float]) -> tuple[float, float]:
+    """Limits with zero and everything in them; the whole of 0-1 for shares and scores, so that small looks small."""
+    known = [0.0, *(value for value in values if math.isfinite(value))]
+    low, high = min(known), max(known)
+    if low >= 0 and 0.3 < high <= 1:
+        high = 1.0
+    pad = 0.04 * ((high - low) or 1.0)
+    return low - pad, high + pad

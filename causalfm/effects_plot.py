@@ -7,14 +7,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from causalfm.drawing import BLUE, GREY, INK, new_axes, rgb, short, write
+from causalfm.drawing import BLUE, GREY, INK, VERMILION, new_axes, rgb, short, write
 from causalfm.errors import DataError
 from causalfm.estimators.effects import Effect
 from causalfm.estimators.maps.effect_maps import EffectMap
 
 WIDTH, ROW = 4.2, 0.34  # inches
 MOST = 40  # rows: more cannot be read
-ORANGE = "#d55e00"
 
 
 def plot_effects(result: Effect | EffectMap, ax: Any = None) -> Any:
@@ -131,7 +130,7 @@ def _draw_cell(ax: Any, cell: Mapping[str, Any], x: int, y: int, most: float) ->
     patch = Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, linewidth=0.6, hatch_linewidth=0.6)
     if cell["told"]:
         shade = 0.04 + 0.5 * (cell["distance"] / most if most else 0.0)
-        patch.set(facecolor=(*rgb(ORANGE), shade), edgecolor=INK if cell["differs"] else "none")
+        patch.set(facecolor=(*rgb(VERMILION), shade), edgecolor=INK if cell["differs"] else "none")
         patch.set_linewidth(1.6 if cell["differs"] else 0.6)
         weight = "bold" if cell["differs"] else "normal"
         write(ax, x + 0.5, y + 0.36, f"{cell['distance']:.3g}", ha="center", va="center", weight=weight)

@@ -14,7 +14,7 @@ import numpy as np
 
 from causalfm.arguments import check_seed, check_whole
 from causalfm.arrows import names
-from causalfm.auditing.formatting import bounds, clean, listing, number
+from causalfm.auditing.formatting import beside_chance, clean, listing, number
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError, MissingDependencyError
 from causalfm.graph_checks import check_inputs
@@ -167,7 +167,7 @@ def _umap(X: np.ndarray, random_state: int) -> np.ndarray:
 
 
 def _fact(estimate: Estimate) -> str:
-    text = bounds(estimate.value, estimate.low, estimate.high, estimate.chance)
+    text = beside_chance(estimate)
     if np.isnan(estimate.value):
         return str(estimate.details.get("reason", "cannot tell"))
     return text if np.isnan(estimate.chance) else f"{text}, chance {number(estimate.chance)}"

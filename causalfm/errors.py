@@ -6,6 +6,8 @@ never part of a message: they can identify patients.
 
 from dataclasses import dataclass
 
+SHOWN = 5  # rows named in a message
+
 
 class CausalFMError(Exception):
     """Base of every error that causalfm raises on purpose."""
@@ -91,22 +93,20 @@ class MissingDependencyError(CausalFMError, ImportError):
     """An optional package is needed; the message says how to install it."""
 
 
-def positions(where: "list[int]", limit: int = 5) -> str:
+def positions(where: "list[int]") -> str:
     """Format row positions for a message: the first few, never identifiers.
 
     Parameters
     ----------
     where
         Row positions, in ascending order.
-    limit
-        How many to print.
 
     Returns
     -------
     str
         For instance ``"rows 3, 9, 12 and 40 more"``.
     """
-    shown = ", ".join(str(int(i)) for i in where[:limit])
-    rest = len(where) - limit
+    shown = ", ".join(str(int(i)) for i in where[:SHOWN])
+    rest = len(where) - SHOWN
     label = "row" if len(where) == 1 else "rows"
     return f"{label} {shown}" + (f" and {rest} more" if rest > 0 else "")

@@ -6,12 +6,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from causalfm.arguments import check_type
-from causalfm.drawing import GREY, INK, new_axes, rgb, short, write
+from causalfm.drawing import GREY, INK, VERMILION, new_axes, rgb, short, write
 
 if TYPE_CHECKING:
     from causalfm.scm.decision_flips import Flips
-
-ORANGE = "#d55e00"
 
 
 def plot_flips(result: Flips, ax: Any = None) -> Any:
@@ -49,8 +47,8 @@ def plot_flips(result: Flips, ax: Any = None) -> Any:
         seen = math.isfinite(pair.flips)
         share = math.sqrt(pair.flips / most) if seen and most else 0.0
         cell = Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, linewidth=0.6, hatch_linewidth=0.6)
-        cell.set(facecolor=(*rgb(ORANGE), 0.04 + 0.46 * share) if seen else "none", edgecolor="none" if seen else GREY)
-        cell.set(hatch=None if seen else "////")
+        cell.set(facecolor=(*rgb(VERMILION), 0.04 + 0.46 * share) if seen else "none")
+        cell.set(edgecolor="none" if seen else GREY, hatch=None if seen else "////")
         worst = result.worst is not None and (pair.source, pair.target) == (result.worst.source, result.worst.target)
         if worst:
             cell.set(edgecolor=INK, linewidth=1.4)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from causalfm.norms import SquaredNorm
+from causalfm.covariances import unbiased_squares
+from causalfm.norms import SquaredNorm, norm_moments
 
 LEAST_DF = 1.2  # an unbiased tr(S^2) needs more than one
 
@@ -89,24 +90,13 @@ def norm_of_products(
     onehot = np.eye(len(df))[codes]
     traces, along = onehot.T @ np.diag(gram), onehot.T @ v**2
     product = onehot.T @ (gram**2 @ onehot)
-    raw = np.diag(product)
-    unbiased = df**2 / ((df - 1.0) * (df + 2.0)) * (raw - traces**2 / df)
-    np.fill_diagonal(product, np.maximum(unbiased, traces**2 / gamma.size))
-    tiny = np.finfo(float).tiny
-    noise, noise_square, total = float(traces.sum()), float(product.sum()), max(float(along.sum()), tiny)
+    np.fill_diagonal(product, unbiased_squares(np.diag(product), traces, df, gamma.size))
+    noise, noise_square = float(traces.sum()), float(product.sum())
     observed = float(scale * (gamma**2).sum())
     bend = float(v @ gram @ v) - float((traces * along / df).sum())
     noise_error = float((2.0 * np.diag(product) / df).sum())
     return GramNorm(
-        value=observed - noise,
-        observed=observed,
-        noise=noise,
-        noise_square=noise_square,
-        along=total,
-        bend=max(bend, total**2 / max(observed, tiny)),
-        df_directional=total**2 / max(float((along**2 / df).sum()), tiny),
-        df_noise=2.0 * noise**2 / max(noise_error, tiny),
-        variance=max(4.0 * total - 2.0 * noise_square, 2.0 * noise_square) + noise_error,
+        **norm_moments(observed, noise, noise_square, along, df, bend=bend, noise_error=noise_error),
         weights=np.zeros((0, 0)),
         gamma=np.sqrt(scale) * gamma,
         gram=gram,

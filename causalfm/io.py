@@ -253,7 +253,7 @@ def _read_spatial(paths: list[Path], key: str | None, table: pd.DataFrame | None
 def _read_slide2vec(paths: list[Path], key: str | None, table: pd.DataFrame | None) -> Loaded:
     if len(paths) > 1:
         raise DataError("slide2vec runs are read one at a time.")
-    return read_slide2vec(manifest_of(paths[0]), key, table)
+    return read_slide2vec(manifest_of(paths[0]), table)
 
 
 _KEYED = ("npz", "h5ad", "zarr", "trident", "spatialdata", "croma")
@@ -264,7 +264,7 @@ _READERS: dict[str, Callable[[Path, str | None], Loaded]] = {
     "h5ad": read_h5ad,
     "zarr": read_zarr,
     "croma": lambda path, key: read_croma(manifest_of(path), key),
-    "eva": lambda path, key: read_eva(manifest_of(path), key),
+    "eva": lambda path, key: read_eva(manifest_of(path)),
     "extraction": lambda path, key: read_extraction(path, _READERS),
 }
 _LAZY: dict[str, Callable[[Path, str | None], Loaded]] = {

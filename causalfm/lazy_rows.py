@@ -235,16 +235,16 @@ def free_memory() -> int:
 
 def available_memory() -> int:
     """Bytes that can be taken now: what the system says beside its cache, at most what a container leaves."""
-    found = [2**33]
+    free = 2**33
     if (meminfo := Path("/proc/meminfo")).is_file():
         known = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines())
-        found = [1024 * int(known["MemAvailable"].split()[0])] if "MemAvailable" in known else found
+        free = 1024 * int(known["MemAvailable"].split()[0]) if "MemAvailable" in known else free
     group = Path("/sys/fs/cgroup")
     try:
         most, used = (int((group / f"memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
     except (OSError, ValueError):  # no container, or one without a limit ("max")
-        return found[0]
-    return max(0, min(found[0], most - used))
+        return free
+    return max(0, min(free, most - used))
 
 
 def size_text(size: float) -> str:

@@ -160,7 +160,7 @@ def _weighted_block_sums(
     return _block_sums(block, codes, f, shift, second, weights)
 
 
-def first_rows(X: np.ndarray, most: int = 1024) -> np.ndarray:
+def mean_of_first_rows(X: np.ndarray, most: int = 1024) -> np.ndarray:
     """Mean ``(d,)`` of the first rows that are finite: a shift near the mean."""
     head = np.asarray(X[:most], dtype=np.float64)
     head = head[np.isfinite(head).all(axis=1)]

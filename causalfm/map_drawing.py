@@ -10,7 +10,7 @@ import numpy as np
 
 from causalfm.auditing.formatting import number
 from causalfm.cohort import Cohort, Factor
-from causalfm.drawing import BLUE, GREY, INK, new_axes, short, write
+from causalfm.drawing import BLUE, GREY, INK, VERMILION, new_axes, short, write
 from causalfm.embedding_map import EmbeddingMap, Method, map_embedding
 from causalfm.results import Estimate
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's set without yellow, which is faint on white; every level has a marker too
 STYLES = (
     (BLUE, "o"),
-    ("#d55e00", "^"),
+    (VERMILION, "^"),
     ("#009e73", "s"),
     ("#cc79a7", "D"),
     ("#e69f00", "v"),

@@ -16,11 +16,10 @@ from causalfm.errors import DataError
 from causalfm.formats.durable import atomic, existing
 
 SCHEMA = 1
-KIND = "causalfm.EmbeddingSCM"
 
 
 def write_model(
-    path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], kind: str = KIND
+    path: str | os.PathLike[str], header: Mapping[str, Any], tensors: Mapping[str, np.ndarray], kind: str
 ) -> None:
     """Write arrays and header, whole or not at all.
 
@@ -60,7 +59,7 @@ def write_model(
         raise DataError(f"{target.name!r} cannot be written: {reason}. Choose another place.") from None
 
 
-def read_model(path: str | os.PathLike[str], kind: str = KIND) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_model(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read header and arrays back.
 
     Parameters

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from causalfm.command_options import Arrows, Biology, Columns, Group, Seed, Table, Technical, graph_of, split
+from causalfm.results import EXIT_CODES
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
     from causalfm.shift import Monitor, MonitorStatus
-
-EXIT_CODES = {"pass": 0, "fail": 1, "cannot tell": 3}
 
 
 def monitor(

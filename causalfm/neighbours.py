@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from causalfm.arguments import check_seed, check_whole
-from causalfm.errors import DataError, positions
+from causalfm.errors import DataError
 from causalfm.lazy_rows import as_rows, is_lazy
 from causalfm.streamed_lists import no_direction, streamed_lists
 from causalfm.symmetric_pass import symmetric_lists, worthwhile
+from causalfm.unit_vectors import refuse_no_direction, unit_block, without_direction
 
 if TYPE_CHECKING:
     import torch
@@ -114,15 +115,15 @@ def knn(
     n = _check_matrix(X)
     groups = _group_codes(exclude, n)
     rows = _query_rows(queries, n, random_state)
-    _check_k(k, reserve, np.bincount(groups), groups[rows])
+    _check_k(k, np.bincount(groups), groups[rows])
     width = min(k + reserve, n - 1)
     if is_lazy(X) and device in (None, "cpu"):
-        best, where, bad = streamed_lists(X, rows, groups, width, _unit_rows, _top)
-        _refuse_no_direction(bad)
+        best, where, bad = streamed_lists(X, rows, groups, width, _top)
+        refuse_no_direction(bad)
         pad = ((0, 0), (0, k + reserve - width))
         indices, similarity = np.pad(where, pad, constant_values=-1), np.pad(best, pad, constant_values=-np.inf)
         return Neighbours(indices, similarity, rows, k, n)
-    load = _loader(X, torch.device(device or "cpu"))
+    load = row_loader(X, torch.device(device or "cpu"))
     members, offsets = np.argsort(groups, kind="stable"), np.append(0, np.cumsum(np.bincount(groups)))
     indices = np.full((len(rows), k + reserve), -1, dtype=np.int64)
     similarity = np.full((len(rows), k + reserve), -np.inf, dtype=np.float32)
@@ -206,47 +207,29 @@ def _top(block: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return values, found
 
 
-def _loader(X: np.ndarray, device: torch.device) -> Loader:
+def row_loader(X: np.ndarray, device: torch.device) -> Loader:
     """Return a function that gives unit rows: from one normalised copy, or of a memory map as they are read."""
     import torch
 
     if is_lazy(X):
         if "no direction" not in X.memo:  # one pass, whoever asks
-            X.memo["no direction"] = no_direction(X, _unit_rows)
-        _refuse_no_direction(X.memo["no direction"])
-        return lambda index: torch.from_numpy(_unit_rows(X[index])[0]).to(device)
+            X.memo["no direction"] = no_direction(X)
+        refuse_no_direction(X.memo["no direction"])
+        return lambda index: torch.from_numpy(unit_block(X[index])[0]).to(device)
     step = max(1, 2**23 // X.shape[1])
     unit = None if isinstance(X, np.memmap) else np.empty(X.shape, dtype=np.float32)
     bad: list[int] = []
     for start in range(0, len(X), step):
         rows = slice(start, start + step)
-        scaled, norms = _unit_rows(X[rows])
-        bad.extend((np.flatnonzero(~((norms > 0) & np.isfinite(norms))) + start).tolist())
+        scaled, norms = unit_block(X[rows])
+        bad += [i + start for i in without_direction(norms)]
         if unit is not None:
             unit[rows] = scaled
-    _refuse_no_direction(bad)
+    refuse_no_direction(bad)
     if unit is not None:
         table = torch.from_numpy(unit).to(device)
         return lambda index: table[index if isinstance(index, slice) else torch.from_numpy(index).to(device)]
-    return lambda index: torch.from_numpy(_unit_rows(X[index])[0]).to(device)
-
-
-def _refuse_no_direction(rows: list[int]) -> None:
-    if rows:
-        raise DataError(
-            f"X has {len(rows)} zero or non-finite rows ({positions(rows)}): they have no direction, so no cosine "
-            "similarity. Leave them out or re-extract them."
-        )
-
-
-def _unit_rows(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    block = np.asarray(block, dtype=np.float32 if block.dtype == np.float16 else block.dtype)
-    if block.dtype == np.float64:  # its squares can overflow and underflow, those of float32 cannot
-        peak = np.abs(block).max(axis=1, keepdims=True, initial=0.0)
-        block = block / np.where((peak > 0) & np.isfinite(peak), peak, 1.0)
-    norms = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(block / norms.astype(block.dtype)[:, None], dtype=np.float32), norms
+    return lambda index: torch.from_numpy(unit_block(X[index])[0]).to(device)
 
 
 def _check_matrix(X: np.ndarray) -> int:
@@ -291,7 +274,7 @@ def _query_rows(queries: int | np.ndarray | None, n: int, random_state: int) -> 
     return rows.astype(np.int64)
 
 
-def _check_k(k: int, reserve: int, sizes: np.ndarray, query_groups: np.ndarray) -> None:
+def _check_k(k: int, sizes: np.ndarray, query_groups: np.ndarray) -> None:
     n, largest = int(sizes.sum()), int(sizes[query_groups].max())
     if k > n - largest:
         raise DataError(

@@ -23,7 +23,8 @@ def covariance(a: SquaredNorm, b: SquaredNorm, cells: CellCovariances) -> float:
     Returns
     -------
     float
-        ``4 gamma_a Gamma_ab gamma_b + 2 tr(Gamma_ab Gamma_ba)`` plus the shared error of the two noise traces.
+        ``4 gamma_a Gamma_ab gamma_b - 2 tr(Gamma_ab Gamma_ba)``, of estimated contrasts, plus the shared error of the
+        two noise traces.
     """
     M = cells.weight_products(a.weights, b.weights)
     total = float(np.einsum("cjk,cjk->", M, cells.along(a.gamma, b.gamma)))

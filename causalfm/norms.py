@@ -9,6 +9,7 @@ are needed only through ``tr(S_c)``, ``tr(S_c S_c')`` and ``gamma S_c gamma'``, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -172,24 +173,50 @@ def squared_norm(Z: np.ndarray, weights: np.ndarray, cells: CellCovariances, *, 
     noise_square = float(np.einsum("cjk,ekj,ce->", M, M, cells.product))
     along = np.einsum("cjk,cjk->c", M, cells.along(gamma, gamma))
     observed = float((gamma**2).sum())
-    value = observed - noise
-    total = max(float(along.sum()), np.finfo(float).tiny)
     moved = cells.apply(gamma, M)
-    overshoot = float((np.einsum("cjj->c", M) * along * cells.trace / cells.df).sum())
-    bend = max(float((moved**2).sum()) - overshoot, total**2 / max(observed, np.finfo(float).tiny))
+    overshoot = float((traces * along * cells.trace / cells.df).sum())
+    bend = float((moved**2).sum()) - overshoot
     noise_error = float((traces**2 * 2.0 * np.diag(cells.product) / cells.df).sum())
-    df_directional = total**2 / max(float((along**2 / cells.df).sum()), np.finfo(float).tiny)
-    variance = max(4.0 * total - 2.0 * noise_square, 2.0 * noise_square) + noise_error
-    return SquaredNorm(
-        value=value,
-        observed=observed,
-        noise=noise,
-        noise_square=noise_square,
-        along=total,
-        bend=bend,
-        df_directional=df_directional,
-        df_noise=2.0 * noise**2 / max(noise_error, np.finfo(float).tiny),
-        variance=variance,
-        weights=A,
-        gamma=gamma,
-    )
+    found = norm_moments(observed, noise, noise_square, along, cells.df, bend=bend, noise_error=noise_error)
+    return SquaredNorm(**found, weights=A, gamma=gamma)
+
+
+def norm_moments(
+    observed: float,
+    noise: float,
+    noise_square: float,
+    along: np.ndarray,
+    df: np.ndarray,
+    *,
+    bend: float,
+    noise_error: float,
+) -> dict[str, Any]:
+    """Return the numbers of a :class:`SquaredNorm`, by attribute.
+
+    Parameters
+    ----------
+    observed, noise, noise_square, bend
+        As there; ``bend`` as estimated.
+    along, df
+        ``(C,)`` parts of ``gamma' Gamma gamma`` by cell, and the cells' degrees of freedom.
+    noise_error
+        Variance of ``noise``.
+
+    Returns
+    -------
+    dict
+        Without ``weights`` and ``gamma``.
+    """
+    tiny = float(np.finfo(float).tiny)
+    total = max(float(along.sum()), tiny)
+    return {
+        "value": observed - noise,
+        "observed": observed,
+        "noise": noise,
+        "noise_square": noise_square,
+        "along": total,
+        "bend": max(bend, total**2 / max(observed, tiny)),
+        "df_directional": total**2 / max(float((along**2 / df).sum()), tiny),
+        "df_noise": 2.0 * noise**2 / max(noise_error, tiny),
+        "variance": max(4.0 * total - 2.0 * noise_square, 2.0 * noise_square) + noise_error,
+    }

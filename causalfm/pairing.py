@@ -18,7 +18,7 @@ from causalfm.strata import is_paired, joint_factor, varies_within
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
-MAX_SUBSETS = 4096
+MAX_SUBSETS = 4096  # sets of levels that are all tried: those of twelve levels
 
 
 @dataclass(frozen=True, eq=False)

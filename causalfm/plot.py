@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import clean, interval, number
-from causalfm.drawing import BLUE, GREY, INK, new_axes, rgb, short, to_svg, write
+from causalfm.drawing import BLUE, GREY, INK, VERMILION, limits, new_axes, rgb, short, to_svg, write
 from causalfm.graph_layout import BENDS, choose_bend, node_places, node_role
 
 __all__ = ["plot_findings", "plot_graph", "plot_overlap", "to_svg"]
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 VERDICT_STYLE = {  # colour and marker: the verdict is legible without colour
     "pass": ("#009e73", "o"),
-    "fail": ("#d55e00", "X"),
+    "fail": (VERMILION, "X"),
     "cannot tell": ("#b8860b", "D"),
 }
 ROLE_COLOUR = {"biology": BLUE, "technical": "#cc79a7", "covariate": GREY, "embedding": INK, "selection": GREY}
@@ -189,7 +189,7 @@ def _ink(ax: Any) -> None:
 
 def _panel(ax: Any, rows: list[Finding]) -> None:
     """Draw the rows of one quantity, first row on top: a line of text, and its interval below."""
-    low, high = _range(rows)
+    low, high = limits(v for f in rows for v in (f.value, f.low, f.high, f.chance, f.margin))
     ax.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
     ax.patch.set_alpha(0)
     for y, finding in enumerate(rows):
@@ -216,16 +216,6 @@ def _panel(ax: Any, rows: list[Finding]) -> None:
     ax.locator_params(axis="x", nbins=6)
     _ink(ax)
     ax.tick_params(axis="x", length=2.5, color=GREY, labelsize=8)
-
-
-def _range(rows: list[Finding]) -> tuple[float, float]:
-    """Limits with everything in them; the whole of 0-1 for shares and scores, so that small is seen to be small."""
-    values = [v for f in rows for v in (f.value, f.low, f.high, f.chance, f.margin) if math.isfinite(v)]
-    low, high = min(0.0, *values), max(values)
-    if low >= 0 and 0.3 < high <= 1:
-        high = 1.0
-    pad = 0.04 * ((high - low) or 1.0)
-    return low - pad, high + pad
 
 
 def _findings_key(ax: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from causalfm.cohort import Cohort
 from causalfm.dropped_cells import cells_left_out, lines_left_out, listed
 from causalfm.errors import DataError
 from causalfm.matching import told_apart
-from causalfm.pairing import Pairing, pair_rows
+from causalfm.pairing import MAX_SUBSETS, Pairing, pair_rows
 from causalfm.results import Result, Verdict
 from causalfm.strata import Strata, stratify, varies_within
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
 MIN_GROUPS = 3  # least patients per cell: an unbiased tr(S^2) needs two degrees of freedom
-MAX_SUBSETS = 4096
 
 
 @dataclass(frozen=True)
@@ -219,9 +218,13 @@ def comparable_set(
     Overlap
         Its ``given`` is the chosen set.
     """
+    return first_comparable(overlap(cohort, graph, of, given, minimum) for given in valid)
+
+
+def first_comparable(candidates: Iterable[Overlap]) -> Overlap:
+    """Return the first overlap that leaves something to compare, else the first; later ones are not computed."""
     found = None
-    for given in valid:
-        candidate = overlap(cohort, graph, of, given, minimum)
+    for candidate in candidates:
         if candidate.comparable:
             return candidate
         found = found or candidate

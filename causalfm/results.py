@@ -18,6 +18,7 @@ Verdict = Literal["pass", "fail", "cannot tell"]
 # Stands in every report: the one reading of a hospital's effect that no statistic can exclude.
 CAVEAT = "Hospital effect = technical effect, or biology that was not declared (grade, purity, composition)."
 VERDICTS: tuple[Verdict, ...] = ("pass", "fail", "cannot tell")
+EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "cannot tell": 3}  # of commands; 2: bad input
 
 
 def plain(value: Any) -> Any:

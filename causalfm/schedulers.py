@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from causalfm.clusters import ADDRESS, LOCAL, client_of
+from causalfm.clusters import ADDRESS, LOCAL, client_of, cores
 from causalfm.errors import DataError
 from causalfm.lazy_rows import LEAST, LazyRows, available_memory, size_text
 
@@ -140,10 +140,4 @@ def _local_workers(where: str) -> int:
         raise typer.BadParameter(
             f"--scheduler {where!r}: give here, local, local:N or an address such as tcp://host:8786."
         )
-    return int(local[1] or _cores()) if local else 0
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(local[1] or cores()) if local else 0

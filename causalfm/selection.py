@@ -9,9 +9,8 @@ import numpy as np
 from causalfm.arguments import did_you_mean
 from causalfm.arrows import names
 from causalfm.cohort import Cohort
+from causalfm.dropped_cells import listed
 from causalfm.errors import DataError
-
-SHOWN = 10  # levels listed in a message
 
 
 def select_levels(cohort: Cohort, wanted: Mapping[str, str | Sequence[str]], *, public: Iterable[str] = ()) -> Cohort:
@@ -65,6 +64,5 @@ def _absent(name: str, absent: list[str], known: list[str], public: bool) -> str
             f"column {name!r} lacks {len(absent)} of the levels asked for and has {len(known)}: check the spelling, "
             "blanks and zeros."
         )
-    shown = ", ".join(known[:SHOWN]) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
     near = did_you_mean(absent[0], known)
-    return f"column {name!r} has no level {absent[0]!r}: check the spelling. Levels: {shown}.{near}"
+    return f"column {name!r} has no level {absent[0]!r}: check the spelling. Levels: {listed(known)}.{near}"

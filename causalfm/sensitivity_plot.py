@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from causalfm.arguments import check_type
-from causalfm.drawing import BLUE, GREY, INK, new_axes, rgb, short
+from causalfm.drawing import BLUE, GREY, INK, VERMILION, new_axes, rgb, short
 from causalfm.errors import DataError
 from causalfm.estimators.robustness.benchmarks import Sensitivity
 from causalfm.estimators.robustness.bias_bounds import bias_factor
 
-VERMILION = "#d55e00"
 POINTS = 200
 
 

@@ -32,6 +32,7 @@ from causalfm.command_options import (
     pairs,
     predictions_of,
 )
+from causalfm.command_output import summary
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -80,8 +81,7 @@ def shift(
     from causalfm.auditing.junit import render_junit
     from causalfm.auditing.ledger import read_ledger, record
     from causalfm.auditing.report import write_text
-    from causalfm.cli import summary
-    from causalfm.demo import write_reports
+    from causalfm.auditing.report_files import write_reports
 
     if (deployment is None) == (not at):
         raise typer.BadParameter("give a second file, or say with --at COLUMN=LEVEL which rows are the deployment.")

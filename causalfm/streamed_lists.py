@@ -9,6 +9,7 @@ import numpy as np
 
 from causalfm.lazy_rows import LazyRows
 from causalfm.row_tasks import map_blocks, spans
+from causalfm.unit_vectors import unit_block, without_direction
 
 if TYPE_CHECKING:
     import torch
@@ -16,12 +17,11 @@ if TYPE_CHECKING:
 QUERIES = 2**12  # answered in one pass over the rows
 CANDIDATES = 2**13  # rows compared with them at once: 128 MiB of similarities
 
-UnitRows = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 Top = Callable[["torch.Tensor", int], tuple["torch.Tensor", "torch.Tensor"]]
 
 
 def streamed_lists(
-    X: LazyRows, queries: np.ndarray, groups: np.ndarray, width: int, unit_rows: UnitRows, top: Top
+    X: LazyRows, queries: np.ndarray, groups: np.ndarray, width: int, top: Top
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Search all rows for the nearest of other groups.
 
@@ -35,8 +35,8 @@ def streamed_lists(
         ``(n,)`` codes; rows of a query's own group are no candidates.
     width
         List length.
-    unit_rows, top
-        How rows are scaled, and how the largest similarities are chosen, as in :mod:`causalfm.neighbours`.
+    top
+        How the largest similarities are chosen, as in :mod:`causalfm.neighbours`.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def streamed_lists(
     bad: list[int] = []
     for part in spans(len(queries), QUERIES):
         rows, best, where = queries[part], *(array[part] for array in (similarity, indices))
-        asked = unit_rows(_picked(X, rows))[0], groups[rows], width, unit_rows, top
+        asked = unit_block(_picked(X, rows))[0], groups[rows], width, top
         wrong: list[int] = []
         for stage in _stages(spans(len(X), CANDIDATES)):
             worst = best[:, -1].copy()  # what comes later must be nearer: of equals the first rows stay
@@ -89,7 +89,6 @@ def _nearest(
     query: np.ndarray,
     query_groups: np.ndarray,
     width: int,
-    unit_rows: UnitRows,
     top: Top,
     worst: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
@@ -100,13 +99,12 @@ def _nearest(
     """
     import torch
 
-    scaled, norms = unit_rows(block)
-    bad = np.flatnonzero(~((norms > 0) & np.isfinite(norms))).tolist()
+    scaled, norms = unit_block(block)
     products = torch.mm(torch.from_numpy(query), torch.from_numpy(scaled).T)
     products.masked_fill_(torch.from_numpy(query_groups[:, None] == groups), -torch.inf)
     beyond = int((products > torch.from_numpy(worst)[:, None]).sum(1).max())
     values, columns = top(products, max(1, min(width, beyond)))
-    return values.numpy(), columns.numpy(), bad
+    return values.numpy(), columns.numpy(), without_direction(norms)
 
 
 def _merge(best: np.ndarray, where: np.ndarray, values: np.ndarray, columns: np.ndarray) -> None:
@@ -120,12 +118,11 @@ def _merge(best: np.ndarray, where: np.ndarray, values: np.ndarray, columns: np.
     where[:] = rows.gather(1, order.indices[:, : best.shape[1]]).numpy()
 
 
-def no_direction(X: Any, unit_rows: UnitRows) -> list[int]:
+def no_direction(X: Any) -> list[int]:
     """Return the rows of length zero or that are not finite, in one pass."""
-    found = map_blocks(X, spans(len(X), CANDIDATES), _without_direction, shared=(unit_rows,))
+    found = map_blocks(X, spans(len(X), CANDIDATES), _without_direction)
     return [i + rows.start for rows, bad in found for i in bad]
 
 
-def _without_direction(block: np.ndarray, unit_rows: UnitRows) -> list[int]:
-    norms = unit_rows(block)[1]
-    return [int(i) for i in np.flatnonzero(~((norms > 0) & np.isfinite(norms)))]
+def _without_direction(block: np.ndarray) -> list[int]:
+    return without_direction(unit_block(block)[1])

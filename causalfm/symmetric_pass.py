@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from causalfm.hits import largest, reaching, sorted_lists
+from causalfm.row_tasks import spans
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,7 @@ def symmetric_lists(
     codes = torch.from_numpy(groups.astype(np.int32))
     least = _thresholds(table, codes, width)
     step = -(-n // -(-n // TILE))
-    parts = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    parts = spans(n, step)
     held: list[list[Hits]] = [[] for _ in parts]
     tile = torch.empty(step * step)
     for i, a in enumerate(parts):

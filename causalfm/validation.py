@@ -11,29 +11,27 @@ import pandas as pd
 
 from causalfm.errors import DataError, positions
 from causalfm.lazy_rows import LazyRows, as_rows
-from causalfm.row_tasks import map_blocks
+from causalfm.row_tasks import map_blocks, spans
 
 BLOCK_BYTES = 64 * 2**20
 TEXT_ROWS = 2**16
 MISSING_LEVEL = "(missing)"
 
 
-def row_blocks(X: np.ndarray | LazyRows) -> Iterator[slice]:
-    """Yield consecutive row slices of at most 64 MiB of float64 each.
+def row_blocks(X: np.ndarray | LazyRows) -> list[slice]:
+    """Return consecutive row slices of at most 64 MiB of float64 each.
 
     Parameters
     ----------
     X
         ``(n, d)``.
 
-    Yields
-    ------
-    slice
-        Rows of one block.
+    Returns
+    -------
+    list of slice
+        Rows of each block.
     """
-    step = max(1, BLOCK_BYTES // (8 * X.shape[1]))
-    for start in range(0, len(X), step):
-        yield slice(start, min(start + step, len(X)))
+    return spans(len(X), max(1, BLOCK_BYTES // (8 * X.shape[1])))
 
 
 def aligned_matrix(X: Any, obs: pd.DataFrame) -> np.ndarray:
@@ -112,7 +110,7 @@ def check_matrix(X: np.ndarray | LazyRows, *, values: bool = True) -> None:
             f"X has dtype {X.dtype}; embeddings are float16, float32 or float64. Convert it: X.astype('float32')."
         )
     if values:
-        bad = [i + rows.start for rows, found in map_blocks(X, list(row_blocks(X)), rows_not_finite) for i in found]
+        bad = [i + rows.start for rows, found in map_blocks(X, row_blocks(X), rows_not_finite) for i in found]
         refuse_not_finite(bad, len(X))
 
 

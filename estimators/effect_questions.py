@@ -9,13 +9,13 @@ from typing import Any
 from causalfm.arguments import check_flag, check_seed
 from causalfm.arrows import names
 from causalfm.cohort import Cohort
-from causalfm.dosing import comparable_doses, is_dose
+from causalfm.dosing import comparable
 from causalfm.errors import DataError, GraphError
 from causalfm.estimators.outcomes import Outcome, ReadOutcome, Score, read_outcome
 from causalfm.estimators.treatments import pool_levels
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
-from causalfm.positivity import Overlap, comparable_set
+from causalfm.positivity import Overlap
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +88,7 @@ def pose(
     cohort, pooled = pool_levels(read.cohort, graph, factors, pool_rare)
     graph.check(cohort, doses=True)
     question = graph.adjustment_set(factors) if effect == "total" else graph.invariance(factors, "direct")
-    if is_dose(cohort, graph, factors):
-        found = comparable_doses(cohort, graph, factors[0], question.valid, minimum)
-    else:
-        found = comparable_set(cohort, graph, factors, question.valid, minimum)
+    found = comparable(cohort, graph, factors, question.valid, minimum)
     details: dict[str, Any] = {
         "given": list(found.given),
         "question": question.sentence,

@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 import causalfm as cfm
+from causalfm.auditing.report_files import write_reports
 from causalfm.datasets import amibr, tcga_hipt
-from causalfm.demo import write_reports
 
 SCANNERS = cfm.CausalGraph.standard(biology="label", technical=["scanner"], group="patient")
 HOSPITALS = cfm.CausalGraph.standard(biology="project_id", technical=["center"], group="case")

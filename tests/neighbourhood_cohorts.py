@@ -5,6 +5,9 @@ import pandas as pd
 
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
+from causalfm.metrics.design import Design
+from causalfm.metrics.margin_lists import margins_of
+from causalfm.metrics.nearest_typed import unit_loader
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
 NESTED = CausalGraph.standard(biology="tumour", technical=["site", "scanner"], group="patient")
@@ -40,3 +43,12 @@ def codes_of(cohort: Cohort, *columns: str) -> tuple[np.ndarray, ...]:
 def without(cohort: Cohort, unit: int) -> Cohort:
     """Leave one patient out, by code."""
     return cohort[np.flatnonzero(codes_of(cohort, "patient")[0] != unit)]
+
+
+def margins_by_row(X: np.ndarray, b: np.ndarray, s: np.ndarray, g: np.ndarray, *, m: int = 5) -> np.ndarray:
+    """The margin of every row, ``nan`` for those that have none."""
+    design = Design(b, s, g, (), (), "", "", "", np.zeros(len(X), dtype=np.int64))
+    found = margins_of(unit_loader(X), design, m, np.arange(len(X)), None, 0)
+    out = np.full(len(X), np.nan)
+    out[found.so.queries] = found.values
+    return out

@@ -1,8 +1,9 @@
+import os
 from importlib import metadata
 
 import pytest
 
-from causalfm import doctor
+from causalfm import clusters, doctor
 from causalfm.extraction import EncoderStatus
 
 
@@ -15,6 +16,13 @@ def test_this_environment_is_sound():
     assert [name for name, check in checks.items() if check.verdict != "pass" and check.details["required"]] == []
     assert checks["numpy"].sentence == metadata.version("numpy")
     assert "cores" in checks["machine"].sentence
+
+
+def test_cores_are_counted_where_the_system_does_not_bind_processes_to_them(monkeypatch):
+    """The scheduler "local" asked for the affinity without looking whether there is one: macOS has none."""
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert clusters.cores() == os.cpu_count()
+    assert by_name()["machine"].verdict == "pass"
 
 
 def test_a_missing_package_says_how_to_install_it(monkeypatch):

@@ -196,7 +196,7 @@ BAD = {
         "1 of 6 levels of 'slide'",
         "row 0",
     ),
-    "zero row": (lambda: call(predicted=lambda c: c.replace(X=c.X * 0.0)), "zero rows"),
+    "zero row": (lambda: call(predicted=lambda c: c.replace(X=c.X * 0.0)), "zero or non-finite rows"),
     "no such method": (lambda: call().get("prediktion"), "method='prediktion'", "Did you mean 'prediction'?"),
     "no such level": (lambda: call().get(target="s5"), "target='s5'", "s0"),
 }

@@ -48,6 +48,7 @@ NOUNS = {
 }
 ENGINES = {
     "streamed_lists",
+    "unit_vectors",
     "moments",
     "resampling",
     "neighbours",
@@ -66,16 +67,17 @@ ENGINES = {
     "factor_contrasts",
     "paired_units",
     "within_units",
-    "reversal",
+    "gradient_reversal",
 }
 MEMBERS = {
     "nouns": NOUNS,
     "engines": ENGINES,
     "auditing": {"auditing", "plot", "drawing", "graph_layout", "comparison_plot", "embedding_map", "map_drawing"}
     | {"pair_plot", "flip_plot", "sensitivity_plot", "effects_plot", "scoreboard_plot"},
-    "cli": {"accessor", "cli", "command_options", "correct_command", "demo", "doctor", "extract_command"}
+    "cli": {"accessor", "cli", "command_options", "command_output", "correct_command", "demo", "doctor"}
     | {
         "evidence_command",
+        "extract_command",
         "monitor_command",
         "policy_command",
         "report_command",

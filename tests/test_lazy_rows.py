@@ -5,6 +5,8 @@ import sys
 
 import dask.array as da
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import causalfm as cfm
@@ -314,6 +316,16 @@ def test_parts_of_parquet_stay_outside_memory(cohort, tmp_path):
     lazy = read(tmp_path / "parts", lazy=True)
     np.testing.assert_array_equal(np.asarray(lazy.X), cohort.X)
     assert lazy.obs["site"].tolist() == cohort.obs["site"].tolist()
+
+
+def test_lists_of_other_lengths_are_refused_though_they_add_up(tmp_path):
+    """Two lists that are too short and too long by as much shifted the numbers between them into other rows."""
+    rng = np.random.default_rng(0)
+    values = [rng.random(length).tolist() for length in (4, 4, 3, 5, 4)]
+    pq.write_table(pa.table({"embedding": values, "site": list("abcde")}), tmp_path / "l.parquet", row_group_size=2)
+    for lazy in (False, True):
+        with pytest.raises(DataError, match="one length; rows 2, 3 differ"):
+            read(tmp_path / "l.parquet", lazy=lazy)
 
 
 def test_dask_is_imported_by_nobody_who_does_not_need_it():

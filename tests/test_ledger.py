@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from causalfm import demo
-from causalfm.auditing import ledger
+from causalfm.auditing import ledger, report_files
 from causalfm.auditing.findings import Audit
 from causalfm.auditing.ledger import LEDGER, read_ledger, record
 from causalfm.auditing.ledger_words import sentences
 from causalfm.auditing.policy import load_policy
-from causalfm.demo import write_reports
+from causalfm.auditing.report_files import write_reports
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from tests.killing import child
@@ -253,7 +252,7 @@ def _killed(step: str, folder: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     where = {
-        "before the line": (demo, "record"),
+        "before the line": (report_files, "record"),
         "before the page": (Audit, "to_html"),
         "before the data": (Audit, "to_json"),
     }

@@ -128,7 +128,7 @@ def test_limits_of_silhouettes() -> None:
     assert nothing.value == pytest.approx(nothing.chance, abs=0.02)
     copies = cohort_of(np.ones((80, 4)), b, s, p)
     assert silhouette_label(copies, GRAPH, standardised=False).value == 0.5
-    with pytest.raises(DataError, match="2 rows of zeros"):
+    with pytest.raises(DataError, match="2 zero or non-finite rows"):
         silhouette_label(cohort_of(np.r_[np.zeros((2, 4)), np.ones((78, 4))], b, s, p), GRAPH)
     with pytest.raises(DataError, match="metric='manhattan'"):
         bras(classes, GRAPH, metric="manhattan")

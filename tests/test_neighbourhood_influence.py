@@ -4,12 +4,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-from neighbourhood_cohorts import GRAPH, NESTED, clustered, codes_of, cohort_of, without
+from neighbourhood_cohorts import GRAPH, NESTED, clustered, codes_of, cohort_of, margins_by_row, without
 
 from causalfm.cohort import Cohort
 from causalfm.metrics import croma, de_jong_ratio, mari, neighbour_scalars, robustness_index
 from causalfm.metrics.margin_scores import score_columns
-from causalfm.metrics.margins import croma_scores
 from causalfm.metrics.typed import OS, SO, neighbour_kinds
 from causalfm.neighbours import knn
 
@@ -81,10 +80,10 @@ def test_effects_of_the_weighted_index_with_the_weights_of_the_design(cohort: Co
 @pytest.mark.parametrize("m", [2, 7])  # with 7 some rows have no margin without one patient
 def test_effects_of_margins(cohort: Cohort, left_out: list[Cohort], m: int) -> None:
     whole = croma(cohort, GRAPH, m=m, alpha=0.2, **RAW)
-    values = croma_scores(cohort.X, *codes_of(cohort), m=m)
+    values = margins_by_row(cohort.X, *codes_of(cohort), m=m)
     values = values[~np.isnan(values)]
     fixed = whole.value, whole.details["quantile"], 0.2
-    parts = [croma_scores(part.X, *codes_of(part), m=m) for part in left_out]
+    parts = [margins_by_row(part.X, *codes_of(part), m=m) for part in left_out]
     assert any(np.isnan(part).any() for part in parts) == (m == 7)
     brute = [score_columns(part[~np.isnan(part)], *fixed).mean(0) for part in parts]
     f0, below, tail = effects(score_columns(values, *fixed).mean(0)[:, None], np.transpose(brute))
@@ -109,6 +108,6 @@ def test_patients_with_both_classes_at_both_sites() -> None:
         brute = effects(whole.value, [METRICS[name](part).value for part in parts])
         np.testing.assert_allclose(whole.influence.effects, brute, atol=2e-7)
     whole = croma(both, GRAPH, m=3, **RAW)
-    scores = [croma_scores(part.X, *codes_of(part), m=3) for part in parts]
+    scores = [margins_by_row(part.X, *codes_of(part), m=3) for part in parts]
     brute = effects(whole.details["f0"].value, [(one <= 0).mean() for one in scores])
     np.testing.assert_allclose(whole.details["f0"].influence.effects, brute, atol=1e-12)

@@ -4,16 +4,14 @@ from functools import partial
 
 import numpy as np
 import pytest
-from neighbourhood_cohorts import GRAPH, clustered, codes_of, cohort_of
+from neighbourhood_cohorts import GRAPH, clustered, codes_of, cohort_of, margins_by_row
 from scipy.stats import t
 
 from causalfm.errors import DataError
 from causalfm.metrics import croma, de_jong_ratio, mari, neighbour_scalars, robustness_index
 from causalfm.metrics.design import variance_of
-from causalfm.metrics.margins import croma_scores
-from causalfm.metrics.ratios import kind_fractions
-from causalfm.metrics.typed import support_of
-from causalfm.metrics.weighted import mari_scores
+from causalfm.metrics.typed import OS, SO, SS, kind_counts, neighbour_kinds, support_of
+from causalfm.metrics.weighted import typed_temperature
 from causalfm.neighbours import Neighbours, knn
 
 RAW = {"standardised": False}
@@ -95,7 +93,7 @@ def test_ratios_without_a_denominator_are_undefined() -> None:
 
 def test_margins_of_ties_and_of_one_sided_neighbourhoods() -> None:
     b, s, g = np.array([0, 0, 1]), np.array([0, 1, 0]), np.arange(3)
-    tied = croma_scores(np.array([[1.0, 0, 0], [1, 1, 0], [1, -1, 0]]), b, s, g, m=1)
+    tied = margins_by_row(np.array([[1.0, 0, 0], [1, 1, 0], [1, -1, 0]]), b, s, g, m=1)
     assert tied[0] == 0
     assert np.isnan(tied[1:]).all()  # the other two lack a candidate of one type
     for axis, sign in ((B, 1), (S, -1)):
@@ -112,7 +110,8 @@ def test_scalars_are_those_of_the_fractions() -> None:
     cohort = clustered(np.random.default_rng(0), [[9, 6, 4], [5, 8, 6]], biology=0.4, site=0.5)
     b, s, g = codes_of(cohort)
     lists = knn(cohort.X, 21, exclude=g)
-    (ss, so, os, oo), (far_ss, far_so, far_os, far_oo) = kind_fractions(lists, b, s, [5, 11])
+    counts = kind_counts(neighbour_kinds(lists, b, s), [5, 11])[0]
+    (ss, so, os, oo), (far_ss, far_so, far_os, far_oo) = counts / counts.sum(axis=1, keepdims=True)
     assert ss + so + os + oo == pytest.approx(1)
     expected = {
         "bio_vs_confounding": (ss + so) / (ss + os),
@@ -151,14 +150,13 @@ def test_support_and_its_causes() -> None:
     assert support_of(kinds) == {"support": 0.4, "SS-dominated": 0.2, "OO-dominated": 0.2, "mixed": 0.2}
 
 
-def test_scores_per_query_weigh_near_neighbours() -> None:
-    indices, distance = np.array([[1, 2, 3]]), np.array([[0.1, 0.2, 0.4]])
-    lists = Neighbours(indices, (1 - distance).astype(np.float32), np.array([0]), 3, 4)
-    b, s = np.array([0, 0, 1, 0]), np.array([0, 1, 0, 1])  # SO, OS, SO
-    so, os = np.exp(-0.1 / 0.2) + np.exp(-0.4 / 0.2), np.exp(-1)
-    assert mari_scores(lists, b, s, 3) == pytest.approx([so / (so + os)], abs=1e-6)  # tau: the median, 0.2
-    assert mari_scores(lists, b, s, 1) == [1.0]
-    assert mari_scores(lists, b, s, 3, tau=1e-6) == pytest.approx([1.0])  # no underflow
+def test_temperature_is_the_median_distance_of_typed_neighbours() -> None:
+    indices, distance = np.array([[1, 2, 3, 4]]), np.array([[0.1, 0.2, 0.4, 0.05]])
+    lists = Neighbours(indices, (1 - distance).astype(np.float32), np.array([0]), 4, 5)
+    kinds = neighbour_kinds(lists, np.array([0, 0, 1, 0, 0]), np.array([0, 1, 0, 1, 0]))
+    assert kinds.tolist() == [[SO, OS, SO, SS]]
+    assert typed_temperature(lists, kinds) == pytest.approx(0.2, abs=1e-6)
+    assert np.isnan(typed_temperature(lists, np.full_like(kinds, SS)))
 
 
 # --- margins --------------------------------------------------------------------------------------------------------
@@ -198,7 +196,7 @@ def test_a_sample_of_queries() -> None:
     b, s, g = codes_of(cohort)
     sample = knn(cohort.X, 9, exclude=g, queries=40, random_state=1)
     found = croma(cohort, GRAPH, m=3, neighbours=sample, **RAW)
-    assert found.value == np.median(croma_scores(cohort.X, b, s, g, m=3)[sample.queries])
+    assert found.value == np.median(margins_by_row(cohort.X, b, s, g, m=3)[sample.queries])
     assert found.details["queries"] == 40
     assert found.high - found.low > np.subtract(
         *[getattr(croma(cohort, GRAPH, m=3, **RAW), e) for e in ("high", "low")]

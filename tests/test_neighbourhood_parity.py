@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from croma import RI, CRoMa, MaRI
-from neighbourhood_cohorts import GRAPH, clustered, codes_of
+from neighbourhood_cohorts import GRAPH, clustered, codes_of, margins_by_row
 
 from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.metrics import croma, mari, robustness_index
-from causalfm.metrics.margins import croma_scores
-from causalfm.metrics.neighbourhood import robustness_scores
-from causalfm.metrics.weighted import mari_scores
+from causalfm.metrics.list_ratios import quotient
+from causalfm.metrics.typed import OS, SO, neighbour_kinds
+from causalfm.metrics.weighted import cosine_distances, typed_temperature
 from causalfm.neighbours import knn
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(support|undefined):RuntimeWarning")
@@ -50,10 +50,13 @@ def test_all_rows(name: str) -> None:
     lists = knn(cohort.X, 7, exclude=g)
     given = {"confounder_column": "site", "k_candidates": [7]}
     peers = [peer.compute(cohort.X, manifest_of(cohort), **given) for peer in (RI, MaRI)]
-    for ours, peer in zip((robustness_scores(lists, b, s, 7), mari_scores(lists, b, s, 7)), peers, strict=True):
-        np.testing.assert_allclose(ours, peer.sample_values_aligned, atol=1e-6, rtol=0)
+    kinds = neighbour_kinds(lists, b, s)
+    near = np.exp(-cosine_distances(lists) / typed_temperature(lists, kinds))
+    for weights, peer in zip((np.ones_like(near), near), peers, strict=True):
+        so, os = ((weights * (kinds == kind)).sum(axis=1) for kind in (SO, OS))
+        np.testing.assert_allclose(quotient(so, so + os), peer.sample_values_aligned, atol=1e-6, rtol=0)
     peer = CRoMa.compute(cohort.X, manifest_of(cohort), confounder_column="site")
-    np.testing.assert_allclose(croma_scores(cohort.X, b, s, g), peer.sample_values, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(margins_by_row(cohort.X, b, s, g), peer.sample_values, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", DESIGNS)

@@ -8,7 +8,8 @@ from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.metrics import paired_retrieval, paired_similarity
 from causalfm.metrics.design import variance_of
-from causalfm.metrics.paired import match_ranks, row_cosines, top_k_hits
+from causalfm.metrics.paired import ranked, top_k_hits
+from causalfm.unit_vectors import unit_rows
 
 GRAPH = CausalGraph.standard(biology="tumour", technical=["scanner", "stain"], group="patient", specimen="tile")
 METRICS = pytest.mark.parametrize("metric", [paired_similarity, paired_retrieval])
@@ -29,6 +30,17 @@ def cohort_of(seed: int, *, patients=10, tiles=3, scanners=2, stains=1, noise=0.
     return Cohort(
         np.array(X, dtype="f4"), pd.DataFrame(rows, columns=["tumour", "scanner", "stain", "patient", "tile"])
     )
+
+
+def row_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("ij,ij->i", unit_rows(a), unit_rows(b), dtype=np.float64)
+
+
+def match_ranks(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many rows are more similar to each row of ``a``, then of ``b``, than its match, and how many as similar."""
+    found = [[mask.sum(axis=1) for mask in masks] for masks in ranked(unit_rows(a), unit_rows(b))]
+    ahead, tied = (np.concatenate(part) for part in zip(*found, strict=True))
+    return ahead, tied
 
 
 # --- arrays: values of plismbench's tests -----------------------------------------------------------------------------
@@ -194,6 +206,7 @@ def test_sampling_of_specimens_is_counted_and_close():
     cohort = cohort_of(0, patients=20, tiles=4, noise=1.0)
     every, some = paired_retrieval(cohort, GRAPH, k=1), paired_retrieval(cohort, GRAPH, k=1, max_specimens=40)
     assert some.details["specimens_not_sampled"] == 40
+    assert (every.n, some.n) == (160, 80)  # rows that were looked at
     assert some.chance == pytest.approx(1 / 79)
     assert some.details["standardised"].value == pytest.approx(every.details["standardised"].value, abs=0.05)
     assert paired_retrieval(cohort, GRAPH, k=1, max_specimens=40) == some
@@ -210,12 +223,17 @@ def test_refused_input():
         (cohort, GRAPH, {"confounder": "stain"}, "at several levels of 'stain'"),
         (twice, GRAPH, {}, "1 rows repeat a specimen at the same scanner"),
         (astray, GRAPH, {}, "1 of 30 levels of 'tile' lie in several levels of 'patient'"),
-        (zero, GRAPH, {}, "1 zero rows"),
+        (zero, GRAPH, {}, "1 zero or non-finite rows"),
     ):
         for metric in (paired_similarity, paired_retrieval):
             with pytest.raises(DataError, match=message) as caught:
                 metric(data, graph, **options)
             assert SECRET not in str(caught.value)
+    obs = cohort.obs
+    together = cohort.replace(obs=obs.assign(stain=obs["scanner"].map({"S0": "H0", "S1": "H1"})))
+    for metric in (paired_similarity, paired_retrieval):
+        with pytest.raises(DataError, match="differ in 'stain' alone: it changes together with 'scanner'"):
+            metric(together, GRAPH, confounder="stain")
     with pytest.raises(DataError, match="k=60 is larger than the candidates: at most 30 specimens"):
         paired_retrieval(cohort, GRAPH, k=60)
 

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from causalfm.errors import DataError
-from causalfm.reversal import reversed_gradient
+from causalfm.gradient_reversal import reversed_gradient
 from causalfm.training import (
     DomainAdversary,
     conditional_hsic,

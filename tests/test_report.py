@@ -17,10 +17,11 @@ from report_samples import HOSTILE, hostile_audit, one_finding, sample_audit, sa
 
 from causalfm.auditing.findings import Audit
 from causalfm.auditing.formatting import clean, interval, number, requirement
-from causalfm.auditing.report import CAVEAT, render_html, render_json, render_markdown, render_summary, write_text
+from causalfm.auditing.report import render_html, render_json, render_markdown, render_summary, write_text
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.plot import plot_findings, plot_graph, plot_overlap, to_svg
+from causalfm.results import CAVEAT
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 

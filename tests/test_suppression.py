@@ -351,7 +351,7 @@ def test_a_finding_about_one_small_level_shows_no_number() -> None:
 
 def test_the_terminal_hides_what_the_report_hides(capsys, tmp_path) -> None:
     """Logs of a continuous integration are read by more people than a report."""
-    from causalfm.cli import summary
+    from causalfm.command_output import summary
 
     summary(leaky_audit(), tmp_path / "report.html")
     out = capsys.readouterr().out

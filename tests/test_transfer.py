@@ -89,6 +89,19 @@ def test_sites_that_cannot_be_judged_are_reported():
     assert "no level of site holds two classes" in nothing.details["reason"]
 
 
+def test_a_level_of_few_units_that_hold_every_class_has_bounds():
+    """Four patients with four tissues each leave no degree of freedom: bounds were nan, the worst ones chance."""
+    rng = np.random.default_rng(0)
+    patient, tissue = np.repeat(np.arange(64), 12), np.tile(np.repeat(np.arange(4), 3), 64)
+    site = np.repeat([0, 1, 2], [30, 30, 4])[patient]
+    X = 4.0 * np.eye(6)[tissue] + 0.5 * rng.standard_normal((len(patient), 6))
+    obs = pd.DataFrame({"tumour": tissue, "site": site, "patient": patient}).astype(str)
+    found = transfer_gap(Cohort(X.astype("f4"), obs), GRAPH, minimum=4)
+    assert [record["groups"] for record in found.details["levels"]] == [30, 30, 4]
+    for record in (*found.details["levels"], found.details["worst"]):
+        assert record["low"] < 0.0 < record["high"]
+
+
 def test_biology_that_is_not_read_cannot_be_lost():
     found = transfer_gap(cohort_of(0, biology=0.0), GRAPH)
     assert np.isnan([found.value, found.low, found.high]).all()

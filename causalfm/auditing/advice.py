@@ -171,7 +171,7 @@ def command(graph: CausalGraph, factor: str, name: str, settings: Mapping[str, A
     for role, names in roles.items():
         many = role in ("factor", "covariates")  # the others are names as they stand
         text = ",".join(f'"{column}"' if many and "," in column else column for column in names)
-        asked += [f"--{role}", text] if text and not (role != "covariates" and len(names) != 1) else []
+        asked += [f"--{role}", text] if text else []
     asked += ["--save", "corrector.safetensors", "--apply", "NEW", "--out", "corrected.npz"]
     return f"causalfm correct REFERENCE {shlex.join(asked)}"
 

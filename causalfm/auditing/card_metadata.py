@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from causalfm.auditing.about import fingerprint_of, is_deployment, source_of
 from causalfm.auditing.findings import Audit, Finding
-from causalfm.auditing.formatting import bounds, clean, interval, listing
+from causalfm.auditing.formatting import beside_chance, clean, interval
 
 if TYPE_CHECKING:
     from causalfm.auditing.comparison import Comparison
 
-UNKNOWN = "not declared"
 TAGS = ("causalfm", "robustness", "audit")
 # library_name is the library that loads the model: that is not causalfm.
 LEFT_OUT = "# license, library_name and pipeline_tag are facts of the model that an audit does not know: add them here."
@@ -52,33 +52,11 @@ def front_matter(name: str, audits: Iterable[Audit], comparisons: Iterable[tuple
     return f"{LEFT_OUT}\n{_yaml(body)}".rstrip("\n")
 
 
-def title_of(audit: Audit) -> str:
-    """Return the question of an audit."""
-    graph = audit.graph
-    return clean(audit.title) or f"Do the embeddings carry {clean(graph.biology)}, or {listing(graph.technical)}?"
-
-
-def source_of(data: Mapping[str, Any]) -> str:
-    """Return where the rows are from, as the cohort says."""
-    found = data.get("info_source", data.get("reference_info_source", ""))
-    return listing(found if isinstance(found, (list, tuple)) else [found]) or UNKNOWN
-
-
-def encoder_of(data: Mapping[str, Any]) -> str:
-    """Return the encoder, as the cohort says."""
-    return clean(data.get("info_encoder", data.get("reference_info_encoder", ""))) or UNKNOWN
-
-
-def fingerprint_of(data: Mapping[str, Any]) -> str:
-    """Return the fingerprint of the rows that are judged: of the deployment, where there is one."""
-    return clean(data.get("deployment_fingerprint", data.get("fingerprint", ""))) or UNKNOWN
-
-
 def _results(audit: Audit) -> list[dict[str, Any]]:
     by_task: dict[str, list[Finding]] = {EMBEDDING: []}
     for finding in audit.findings:
         by_task.setdefault(MODEL if finding.question in ABOUT_MODEL else EMBEDDING, []).append(finding)
-    place = "deployment, beside a reference from " if "deployment_fingerprint" in audit.data else ""
+    place = "deployment, beside a reference from " if is_deployment(audit) else ""
     dataset = _dataset(f"{place}{source_of(audit.data)}", fingerprint_of(audit.data))
     verdict = {"type": Text("causalfm-verdict"), "name": Text("verdict of the audit"), "value": Text(audit.verdict)}
     return [
@@ -119,7 +97,7 @@ def _standing(comparison: Comparison, encoder: str) -> dict[str, Any]:
     for board in comparison.boards:
         score = board.scores[encoder]
         if math.isfinite(score.value):
-            value = Text(bounds(score.value, score.low, score.high, score.chance))
+            value = Text(beside_chance(score))
             name = Text(clean(f"{board.title} ({board.factor}), {board.better} is better"))
             metrics.append({"type": Text(f"causalfm-{_slug(board.metric)}"), "name": name, "value": value})
     dataset = _dataset(source_of({**comparison.data, **about}), fingerprint_of(about))

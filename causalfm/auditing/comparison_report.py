@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
+from causalfm.auditing.about import title_of_comparison
 from causalfm.auditing.comparison import Board, Comparison
 from causalfm.auditing.comparison_metrics import METRICS
 from causalfm.auditing.comparison_words import heading
-from causalfm.auditing.formatting import DASH, bounds, listing, number
-from causalfm.auditing.templating import environment
-from causalfm.results import Estimate
+from causalfm.auditing.formatting import DASH, beside_chance, bounds, number
+from causalfm.auditing.templating import environment, tidied
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -35,7 +34,7 @@ def render_html(result: Comparison) -> str:
 
 def render_markdown(result: Comparison) -> str:
     """Render Markdown for a pull request, an issue or a laboratory notebook."""
-    return re.sub(r"\n{3,}", "\n\n", _page("comparison.md.j2", result)).strip() + "\n"
+    return tidied(_page("comparison.md.j2", result))
 
 
 def _page(template: str, result: Comparison, **extra: Any) -> str:
@@ -47,10 +46,9 @@ def _page(template: str, result: Comparison, **extra: Any) -> str:
         .render(
             result=result,
             boards=[(f"board-{i}", board) for i, board in enumerate(result.boards, 1)],
-            title=f"Which of {len(result.encoders)} encoders carries {result.graph.biology} rather than "
-            f"{listing(result.graph.technical)}?",
+            title=title_of_comparison(len(result.encoders), result.graph.biology, result.graph.technical),
             heading=heading,
-            score=lambda estimate: Markup(_score(estimate)),
+            score=lambda estimate: Markup(beside_chance(estimate)),
             places=_places,
             contrasts=_contrasts,
             words={metric.title: metric.words for metric in METRICS.values()},
@@ -58,10 +56,6 @@ def _page(template: str, result: Comparison, **extra: Any) -> str:
             **extra,
         )
     )
-
-
-def _score(estimate: Estimate) -> str:
-    return bounds(estimate.value, estimate.low, estimate.high, estimate.chance)
 
 
 def _places(board: Board) -> list[dict[str, Any]]:
@@ -78,7 +72,7 @@ def _places(board: Board) -> list[dict[str, Any]]:
         rows.append(
             {
                 "encoder": name,
-                "score": _score(board.scores[name]),
+                "score": beside_chance(board.scores[name]),
                 "chance": number(board.scores[name].chance),
                 "ranks": ranks,
                 "first": DASH if place is None else f"{place.shares[0]:.0%}",
@@ -124,9 +118,9 @@ def _figures(result: Comparison) -> dict[str, Any]:
     boards: dict[int, Markup] = {}
     for i, board in enumerate(result.boards, 1):
         if has_numbers(board):
-            seen = "; ".join(f"{name} {_score(e)}, chance {number(e.chance)}" for name, e in board.scores.items())
+            seen = [f"{name} {beside_chance(e)}, chance {number(e.chance)}" for name, e in board.scores.items()]
             label = f"{heading(board)}, with interval and chance"
-            boards[i] = Markup(to_svg(draw_board(board), label=label, description=seen, ident=f"board {i}"))
+            boards[i] = Markup(to_svg(draw_board(board), label=label, description="; ".join(seen), ident=f"board {i}"))
     maps: dict[str, list[Markup]] = {}
     for i, (name, drawn) in enumerate(result.maps.items()):
         labels = [f"Map of {name} coloured by {column.name}" for column in drawn.columns]

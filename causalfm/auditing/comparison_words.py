@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from causalfm.auditing.comparison import Board
-from causalfm.auditing.formatting import bounds, listing, number
+from causalfm.auditing.formatting import beside_chance, listing, number
 from causalfm.graph import CausalGraph
-from causalfm.results import CAVEAT, Estimate
+from causalfm.results import CAVEAT
 
 CURVE = "robustness index over k"
 UNLIKE = 0.02  # chance values that differ by more are not one
@@ -102,7 +102,7 @@ def _leading(board: Board) -> str:
         return f"cannot tell who leads ({board.reason or 'no number'})."
     leaders, compared = board.leaders(), [standing.encoder for standing in board.standings]
     best, wish = leaders[0], f"{board.better} is better"
-    value = _shown(board.scores[best])
+    value = beside_chance(board.scores[best])
     rest = [name for name in compared if name not in leaders]
     if not rest:
         words = f"no encoder is shown to be better than another; {best} has the best value, {value} ({wish})."
@@ -179,7 +179,3 @@ def _over_k(boards: Sequence[Board]) -> Iterable[str]:
         elif best:
             shares = ", ".join(f"{name} at {best.count(name)}" for name in dict.fromkeys(best))
             yield f"{words} Who has the best value depends on k: {shares} of {len(best)} values of k."
-
-
-def _shown(estimate: Estimate) -> str:
-    return bounds(estimate.value, estimate.low, estimate.high, estimate.chance)

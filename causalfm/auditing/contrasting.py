@@ -13,11 +13,10 @@ from itertools import combinations
 import numpy as np
 
 from causalfm.confidence import level_in_force
-from causalfm.metrics.design import t_quantile, variance_of
+from causalfm.metrics.design import NO_SPREAD, t_quantile, variance_of
 from causalfm.results import Influence
 
 DRAWS = 20_000
-NO_SPREAD = 1e-24  # variance
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from causalfm.auditing.findings import Finding
+from causalfm.auditing.findings import Finding, numbers_of
 from causalfm.auditing.policy import Policy
 from causalfm.results import Estimate
 from causalfm.shift import (
@@ -72,7 +72,7 @@ def _measured(found: MeasuredPerformance, expected: LabelFree, domains: Domains,
         advice="" if found.verdict == "pass" else "Do not deploy on this evidence; see why, and what to do.",
         details={
             "want": "below",
-            "accuracies": [{"of": key, **_numbers(one)} for key, one in named.items()],
+            "accuracies": [{"of": key, **numbers_of(one)} for key, one in named.items()],
             "recall by class": _rows(found.recalls),
             "drop by class": _rows(found.drop_by_class),
             "by site": _rows(found.by_site),
@@ -160,7 +160,7 @@ def subgroup_findings(domains: Domains, policy: Policy) -> list[Finding]:
                 factor=found.column,
                 verdict="cannot tell" if unseen else found.verdict,
                 sentence=found.sentence,
-                **_numbers(gap),
+                **numbers_of(gap),
                 chance=0.0,
                 margin=policy.subgroup_gap,
                 quantity="largest gap of accuracy between subgroups",
@@ -172,9 +172,9 @@ def subgroup_findings(domains: Domains, policy: Policy) -> list[Finding]:
                 details={
                     "want": "below",
                     "subgroups": _rows(found.groups),
-                    "worst": _numbers(found.worst),
-                    "gap within classes": _numbers(found.gap_fixed_class),
-                    "gap within classes and sites": _numbers(found.gap_fixed_site_and_class),
+                    "worst": numbers_of(found.worst),
+                    "gap within classes": numbers_of(found.gap_fixed_class),
+                    "gap within classes and sites": numbers_of(found.gap_fixed_site_and_class),
                     **dict(found.details),
                 },
             )
@@ -182,13 +182,9 @@ def subgroup_findings(domains: Domains, policy: Policy) -> list[Finding]:
     return out
 
 
-def _numbers(one: Estimate) -> dict[str, Any]:
-    return {"value": one.value, "low": one.low, "high": one.high}
-
-
 def _rows(each: Sequence[Estimate]) -> list[dict[str, Any]]:
     return [
-        {"of": one.details.get("level", one.name), **_numbers(one), f"{one.unit}s": one.n_groups}
+        {"of": one.details.get("level", one.name), **numbers_of(one), f"{one.unit}s": one.n_groups}
         | {key: one.details[key] for key in ("reason",) if key in one.details}
         for one in each
     ]

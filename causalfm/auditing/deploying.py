@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from causalfm.auditing.advice import advice_on
 from causalfm.auditing.findings import Advice, Audit, Finding
+from causalfm.auditing.formatting import first_up
 from causalfm.auditing.group_counts import group_counts
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.policy_columns import monitored_note
-from causalfm.auditing.running import Progress, Step, data_of, provenance, run_steps
+from causalfm.auditing.running import Progress, Step, answer_or_reason, data_of, provenance, run_steps
 from causalfm.auditing.shift_headline import shift_headline
 from causalfm.cohort import Cohort
 from causalfm.confidence import percent
@@ -136,21 +138,11 @@ def deployment_steps(domains: Domains, policy: Policy) -> list[Step]:
             ("split", "why: inputs or labels", lambda: [reasons.split_finding(domains, policy)]),
             ("reversal", "why: within strata", lambda: [reasons.reversal_finding(domains, policy)]),
         ]
-    return [(name, _told(question, name, domains, step)) for question, name, step in steps]
-
-
-def _told(question: str, name: str, domains: Domains, step: Callable[[], list[Finding]]) -> Callable[[], list[Finding]]:
-    """Answer, or say why there is no answer: the cohorts fit, but are too small or thin for one question."""
-
-    def answer() -> list[Finding]:
-        try:
-            return step()
-        except DataError as error:
-            title = f"{name[:1].upper()}{name[1:]}"
-            sentence = f"Cannot tell: {error}"
-            return [Finding(question, title, domains.site, "cannot tell", sentence, unit=domains.graph.group)]
-
-    return answer
+    out: list[Step] = []
+    for question, name, ask in steps:
+        blank = Finding(question, first_up(name), domains.site, "cannot tell", "", unit=domains.graph.group)
+        out.append((name, partial(answer_or_reason, blank, ask)))
+    return out
 
 
 def _sites(domains: Domains, cohort: Cohort) -> str:

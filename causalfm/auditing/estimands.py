@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from causalfm.auditing.about import is_deployment
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import listing
 from causalfm.graph import CausalGraph
 
 MOST_NAMED = 6  # levels in a sentence
-
-
-def is_deployment(audit: Audit) -> bool:
-    """Tell whether the audit asks about the step to a new hospital."""
-    return "deployment_rows" in audit.data
 
 
 def estimand(audit: Audit) -> list[tuple[str, str]]:

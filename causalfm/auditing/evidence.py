@@ -158,8 +158,7 @@ class EvidenceSet(Result):
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Render strict JSON; write it atomically if ``path`` is given."""
-        from causalfm.auditing.evidence_files import render_json
-        from causalfm.auditing.report import write_text
+        from causalfm.auditing.report import render_json, write_text
 
         return write_text(render_json(self), path)
 

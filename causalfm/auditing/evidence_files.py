@@ -1,12 +1,10 @@
-"""Evidence as JSON, as a table, and as Markdown."""
+"""Evidence as a table, and as Markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-import re
 from typing import TYPE_CHECKING, Any
 
 from causalfm.auditing.formatting import bounds, clean, number
@@ -15,11 +13,6 @@ if TYPE_CHECKING:
     from causalfm.auditing.evidence import Evidence, EvidenceSet
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def render_json(evidence: EvidenceSet) -> str:
-    """Render strict JSON; it has been held against its schema."""
-    return json.dumps(evidence.to_dict(), allow_nan=False, ensure_ascii=False, indent=2) + "\n"
 
 
 def render_csv(evidence: EvidenceSet) -> str:
@@ -49,7 +42,7 @@ def render_markdown(evidence: EvidenceSet) -> str:
     """Render what is covered, the records, the reports and the mapping as tables; every name is escaped."""
     from markupsafe import Markup
 
-    from causalfm.auditing.templating import environment
+    from causalfm.auditing.templating import environment, tidied
 
     body = evidence.to_dict()
     page = (
@@ -65,7 +58,7 @@ def render_markdown(evidence: EvidenceSet) -> str:
             number=number,
         )
     )
-    return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
+    return tidied(page)
 
 
 def _limit(record: Evidence) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from causalfm.auditing.about import is_deployment, title_of_comparison
 from causalfm.auditing.documents import check_schema, read_json
 from causalfm.auditing.evidence_behind import NAN, behind, count_of, number_of, unanswered
 from causalfm.auditing.evidence_items import ITEMS
 from causalfm.auditing.findings import SCHEMA_VERSION, Audit, Finding
-from causalfm.auditing.formatting import bounds, listing
+from causalfm.auditing.formatting import bounds
 from causalfm.auditing.loading import audit_of
 from causalfm.errors import DataError
 
@@ -46,7 +47,7 @@ def of_audit(audit: Audit, sha256: str, schema_version: str = SCHEMA_VERSION) ->
     record = {
         **_record(audit.graph.to_dict(), _parts(audit.data), audit.provenance),
         "report_sha256": sha256,
-        "kind": "audit of a deployment" if "deployment_rows" in audit.data else "audit of a cohort",
+        "kind": "audit of a deployment" if is_deployment(audit) else "audit of a cohort",
         "schema_version": schema_version,
         "title": audit.title,
         "verdict": audit.verdict,
@@ -118,7 +119,7 @@ def _of_finding(finding: Finding, confidence: float) -> dict[str, Any]:
         "n_groups": finding.n_groups,
         "holds_for": finding.target or str(finding.details.get("target", "")),
         "verdict": finding.verdict,
-        "monitored": finding.details.get("monitored") is not False,
+        "monitored": finding.monitored,
         "sentence": finding.sentence or "The report gives no sentence.",
     }
 
@@ -161,7 +162,7 @@ def _of_comparison(body: Mapping[str, Any], sha256: str, name: str) -> Report:
             "install a newer causalfm, or compare again."
         )
     check_schema(body, "comparison-1.0", name, "Write it again with causalfm compare.")
-    graph, technical = body["graph"], listing(body["graph"]["technical"])
+    graph = body["graph"]
     described = body["data"].get("encoders")
     described = described if isinstance(described, Mapping) else {}
     encoders = [(name, body["data"] | one) for name, one in described.items() if isinstance(one, Mapping)]
@@ -170,7 +171,7 @@ def _of_comparison(body: Mapping[str, Any], sha256: str, name: str) -> Report:
         "report_sha256": sha256,
         "kind": "comparison of encoders",
         "schema_version": body["schema_version"],
-        "title": f"Which of {len(body['encoders'])} encoders carries {graph['biology']} rather than {technical}?",
+        "title": title_of_comparison(len(body["encoders"]), graph["biology"], graph["technical"]),
         "verdict": None,
         "policy": None,
         "intended_use": "",

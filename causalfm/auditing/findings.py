@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from causalfm.graph import CausalGraph
-from causalfm.results import Result, Verdict, worst
+from causalfm.results import EXIT_CODES, Estimate, Result, Verdict, worst
 
-EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "cannot tell": 3}
 SCHEMA_VERSION = "1.3"
 
 
@@ -73,6 +72,11 @@ class Finding(Result):
     def rows(self) -> list[dict[str, Any]]:
         """Return the one row of this finding, without ``details``."""
         return [{f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "details"}]
+
+
+def numbers_of(estimate: Estimate) -> dict[str, Any]:
+    """Return value and interval of an estimate under the names that a finding gives them."""
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from causalfm.auditing.findings import Finding
+from causalfm.results import Estimate
 
 DASH = "–"
 MOST_DECIMALS = 4
@@ -84,6 +85,11 @@ def interval(finding: Finding) -> str:
         As from :func:`bounds`.
     """
     return bounds(finding.value, finding.low, finding.high, finding.margin)
+
+
+def beside_chance(estimate: Estimate) -> str:
+    """Format an estimate with its interval, legible against its chance; as from :func:`bounds`."""
+    return bounds(estimate.value, estimate.low, estimate.high, estimate.chance)
 
 
 def bounds(value: float, low: float, high: float, against: float = math.nan) -> str:

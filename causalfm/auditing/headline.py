@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from causalfm.auditing.findings import Finding
+from causalfm.auditing.formatting import listing
 from causalfm.graph import CausalGraph
 
 EXCEEDED = {
@@ -38,9 +39,7 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     if left := [f for f in findings if not f.monitored]:
         rest = headline([f for f in findings if f.monitored], graph)
         failed = list(dict.fromkeys(f.factor for f in left if f.verdict == "fail"))
-        return (
-            f"{rest} The policy does not monitor {_enumerate(failed)}, where margins are exceeded." if failed else rest
-        )
+        return f"{rest} The policy does not monitor {listing(failed)}, where margins are exceeded." if failed else rest
     parts = []
     for factor in dict.fromkeys(f.factor for f in findings if f.question not in APART):
         mine = {f.question: f for f in findings if f.factor == factor and f.question not in APART}
@@ -51,7 +50,7 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
         effect, near = mine.get("effect"), mine.get("neighbourhood")
         small = effect is not None and effect.high < 1.0
         dominates = (effect is not None and effect.low > 1.0) or (near is not None and near.high < 0.5 and not small)
-        words = f"{factor} exceeds the policy's margin for {_enumerate(failed)}"
+        words = f"{factor} exceeds the policy's margin for {listing(failed)}"
         slope = effect is not None and "exceeded" in effect.details  # of a number
         if dominates and not slope:
             words = f"{factor} dominates these embeddings"
@@ -77,8 +76,3 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
 def _performance(finding: Finding, graph: CausalGraph) -> str:
     worst = f"{finding.factor} {finding.details['worst level']}"
     return f"{graph.biology} is predicted worse at {worst} than the policy allows."
-
-
-def _enumerate(words: list[str]) -> str:
-    """Join words as in ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from causalfm.auditing.card_metadata import encoder_of, source_of, title_of
+from causalfm.auditing.about import encoder_of, is_deployment, source_of, title_of
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import clean, interval, number, requirement
 from causalfm.errors import CausalFMError
@@ -144,7 +144,7 @@ def run_of(audit: Audit, path: Path, base: Path) -> Run:
         Folder of the index.
     """
     data, graph, provenance = audit.data, audit.graph, audit.provenance
-    deployed = "deployment_fingerprint" in data
+    deployed = is_deployment(audit)
     prints = ("reference_fingerprint", "deployment_fingerprint") if deployed else ("fingerprint",)
     known = [clean(data[key]) for key in prints if data.get(key)]
     alone = [f"{key}_of_embeddings" for key in prints]

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from causalfm.auditing.card_metadata import title_of
+from causalfm.auditing.about import title_of
 from causalfm.auditing.findings import Audit, Finding
 from causalfm.auditing.formatting import clean, interval, number, requirement
 from causalfm.auditing.suppression import published
@@ -92,7 +92,7 @@ def _case(finding: Finding, seen: Counter[str]) -> Element:
     if (again := seen[f"{kind} {name}"]) > 1:  # readers take cases of one name for one case
         name = f"{name} #{again}"
     case = Element("testcase", {"classname": f"causalfm.{kind}", "name": name, "time": "0"})
-    if finding.details.get("monitored", True) is False:
+    if not finding.monitored:
         SubElement(case, "skipped", {"message": f"not monitored by the policy: {finding.verdict}"})
     elif finding.verdict != "pass":
         about = {"type": finding.verdict, "message": clean(finding.sentence)}

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causalfm.auditing.card_metadata import UNKNOWN, encoder_of, fingerprint_of, front_matter, source_of, title_of
+from causalfm.auditing.about import (
+    UNKNOWN,
+    confidence_of,
+    encoder_of,
+    fingerprint_of,
+    is_deployment,
+    source_of,
+    title_of,
+)
+from causalfm.auditing.card_metadata import front_matter
 from causalfm.auditing.comparison import Comparison
 from causalfm.auditing.findings import Audit, Finding
-from causalfm.auditing.formatting import bounds, clean, listing, number
+from causalfm.auditing.formatting import beside_chance, clean, listing, number
 from causalfm.auditing.suppression import published
-from causalfm.auditing.templating import environment
+from causalfm.auditing.templating import environment, tidied
 from causalfm.errors import DataError
 
 
@@ -63,7 +71,7 @@ def model_card(*results: Audit | Comparison, name: str = "", encoder: str = "") 
             number=number,
         )
     )
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return tidied(text)
 
 
 def _encoder(comparison: Comparison, wanted: str) -> str:
@@ -76,15 +84,14 @@ def _encoder(comparison: Comparison, wanted: str) -> str:
 def _described(position: int, audit: Audit) -> dict[str, Any]:
     """Collect what the template says of one audit."""
     data, purpose = audit.data, {key: clean(value) for key, value in audit.purpose.items()}
-    deployed = "deployment_fingerprint" in data
-    monitored = [f for f in audit.findings if f.details.get("monitored", True)]
+    deployed = is_deployment(audit)
     return {
         "heading": f"Audit {position}",
         "audit": audit,
         "asked": title_of(audit),
         "purpose": purpose,
-        "level": f"{100 * (1 - float(audit.policy.get('alpha', 0.05))):g}%",
-        "failed": [f for f in monitored if f.verdict == "fail"],
+        "level": confidence_of(audit.policy),
+        "failed": [f for f in audit.findings if f.monitored and f.verdict == "fail"],
         "open": [f for f in audit.findings if f.verdict == "cannot tell"],
         "deployed": deployed,
         "facts": _facts(data, deployed),
@@ -93,7 +100,7 @@ def _described(position: int, audit: Audit) -> dict[str, Any]:
         "tables": list(_tables(audit.findings)),
         "dimensions": data.get("dimensions"),
         "model": clean(data.get("model", "")) or UNKNOWN,
-        "declared_by": clean(getattr(audit.graph, "declared_by", "")) or UNKNOWN,
+        "declared_by": clean(audit.graph.declared_by) or UNKNOWN,
     }
 
 
@@ -140,8 +147,7 @@ def _places(comparison: Comparison, encoder: str) -> Any:
         score = board.scores[encoder]
         place = next((standing for standing in board.standings if standing.encoder == encoder), None)
         ranks = "not ranked" if place is None else f"{place.rank_low} to {place.rank_high} of {len(board.standings)}"
-        value = bounds(score.value, score.low, score.high, score.chance)
-        yield board, _ours(value), number(score.chance), ranks
+        yield board, _ours(beside_chance(score)), number(score.chance), ranks
 
 
 def _ours(text: str) -> Any:

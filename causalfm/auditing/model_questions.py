@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from causalfm.auditing.downstream import Downstream
-from causalfm.auditing.findings import Finding
+from causalfm.auditing.findings import Finding, numbers_of
 from causalfm.auditing.policy import Policy
-from causalfm.auditing.running import Step
+from causalfm.auditing.running import Step, answer_or_reason
 from causalfm.cohort import Cohort
 from causalfm.errors import CausalFMError, DataError
 from causalfm.estimators import deconfounded_performance
@@ -51,28 +51,19 @@ def model_questions(
     scm = cache(lambda: EmbeddingSCM(graph).fit(cohort))  # once for all factors, and only if it is asked for
     for factor in factors:
         asked = cohort, graph, factor, policy, given, seed
-        out.append((f"{factor}: shortcut", _told("shortcut", factor, graph, given, _premium, *asked)))
-        out.append((f"{factor}: predictions", _told("predictions", factor, graph, given, _scores, *asked)))
+        out.append(_step("shortcut", factor, graph, given, _premium, *asked))
+        out.append(_step("predictions", factor, graph, given, _scores, *asked))
         if given.model is not None:
             moved = cohort if rows is None else rows, *asked[1:], scm
-            out.append((f"{factor}: decisions", _told("decisions", factor, graph, given, _decisions, *moved)))
+            out.append(_step("decisions", factor, graph, given, _decisions, *moved))
     return out
 
 
-def _told(
+def _step(
     question: str, factor: str, graph: CausalGraph, given: Downstream, ask: Callable[..., Finding], *asked: Any
-) -> Callable[[], list[Finding]]:
-    """Answer, or say why there is no answer."""
-
-    def answer() -> list[Finding]:
-        try:
-            return [ask(*asked)]
-        except CausalFMError as error:
-            sentence = f"Cannot tell: {error}"
-            title = _title(question, factor, given)
-            return [Finding(question, title, factor, "cannot tell", sentence, unit=graph.group)]
-
-    return answer
+) -> Step:
+    blank = Finding(question, _title(question, factor, given), factor, "cannot tell", "", unit=graph.group)
+    return f"{factor}: {question}", partial(answer_or_reason, blank, lambda: [ask(*asked)], CausalFMError)
 
 
 def _title(question: str, factor: str, given: Downstream) -> str:
@@ -128,7 +119,7 @@ def _scores(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy, giv
         random_state=seed,
     )
     effect = found.effect
-    numbers = {} if effect is None else {"value": effect.value, "low": effect.low, "high": effect.high}
+    numbers = {} if effect is None else numbers_of(effect)
     kept = ("why", "gaps", "tests", "left_out", "levels", "margin_bounds", "implied", "not_implied")
     return Finding(
         question="predictions",

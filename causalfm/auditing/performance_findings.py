@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from causalfm.auditing.findings import Finding
+from causalfm.auditing.findings import Finding, numbers_of
 from causalfm.auditing.performance_answers import Answers
 from causalfm.auditing.performance_words import (
     class_row,
@@ -21,12 +21,12 @@ from causalfm.auditing.performance_words import (
     worst_words,
 )
 from causalfm.auditing.policy import Policy
-from causalfm.auditing.running import Step
+from causalfm.auditing.running import Step, answer_or_reason
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.metrics.calibration import furthest_off
-from causalfm.results import Estimate, verdict_against
+from causalfm.results import verdict_against
 from causalfm.shift.costs.level_performance import LevelScore, class_scores, level_scores
 from causalfm.shift.costs.subgroup_levels import levels_of
 from causalfm.shift.costs.subgroups import FEWEST, cohort_subgroups
@@ -60,16 +60,13 @@ def performance_steps(
 
     def step(name: str, ask: Callable[[Answers], Finding]) -> Step:
         def answer() -> list[Finding]:
-            try:
-                given = answers()
-                if given is None:
-                    raise DataError(f"no probe could be fitted, see the question of {graph.biology}.")
-                return [ask(given)]
-            except DataError as error:  # the cohort fits the graph, but is too small or thin for this question
-                sentence = f"Cannot tell: {error}"
-                return [Finding("performance", _title(graph, name), name, "cannot tell", sentence, unit=graph.group)]
+            given = answers()
+            if given is None:
+                raise DataError(f"no probe could be fitted, see the question of {graph.biology}.")
+            return [ask(given)]
 
-        return f"{name}: performance", answer
+        blank = Finding("performance", _title(graph, name), name, "cannot tell", "", unit=graph.group)
+        return f"{name}: performance", partial(answer_or_reason, blank, answer)
 
     out = [step(name, partial(level_finding, cohort, graph, name, policy)) for name in factors]
     out += [step(name, partial(subgroup_finding, cohort, graph, name, policy)) for name in policy.subgroups]
@@ -91,7 +88,7 @@ def level_finding(cohort: Cohort, graph: CausalGraph, factor: str, policy: Polic
             answers.rows, answers.classes, unit, fewest=policy.minimum_groups, missing=answers.missing
         )
         details["by class"] = [class_row(c, graph.biology, unit) for c in classes]
-        by_class = class_words(classes, graph)
+        by_class = class_words(classes)
     left_out = not_judged([(s.level, s.reason) for s in open_])
     if len(judged) < 2:
         sentence = f"Cannot tell: fewer than two levels of {factor} can be compared.{left_out}{by_class}"
@@ -169,8 +166,8 @@ def subgroup_finding(cohort: Cohort, graph: CausalGraph, column: str, policy: Po
             f"by {column}": level_table(scores, answers, column, unit),
             "worst": found.sentence,
             "worst level": found.worst.details.get("level", ""),
-            "gap within classes": _numbers(found.gap_fixed_class),
-            "gap within classes and sites": _numbers(found.gap_fixed_site_and_class),
+            "gap within classes": numbers_of(found.gap_fixed_class),
+            "gap within classes and sites": numbers_of(found.gap_fixed_site_and_class),
             "edges of bands": list(found.details.get("edges", ())),
             "rows without a value": missing,
         },
@@ -202,7 +199,3 @@ def _scores(
     return level_scores(
         answers.rows, codes[answers.positions], names, unit, fewest=max(FEWEST, least), fewest_of_class=least
     )
-
-
-def _numbers(one: Estimate) -> dict[str, Any]:
-    return {"value": one.value, "low": one.low, "high": one.high}

@@ -76,7 +76,7 @@ def worst_words(worst: LevelScore, judged: Sequence[LevelScore], factor: str, gr
     return words
 
 
-def class_words(classes: Sequence[ClassScore], graph: CausalGraph) -> str:
+def class_words(classes: Sequence[ClassScore]) -> str:
     """Name the class that is recognised least."""
     judged = [c for c in classes if not c.reason]
     words = not_judged([(c.name, c.reason) for c in classes if c.reason])

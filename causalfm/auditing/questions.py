@@ -8,20 +8,19 @@ from typing import Any
 
 from causalfm.auditing.design_checks import checked
 from causalfm.auditing.family import neighbourhood_family
-from causalfm.auditing.findings import Finding
+from causalfm.auditing.findings import Finding, numbers_of
 from causalfm.auditing.policy import Policy
 from causalfm.auditing.reading import differing_covariates
 from causalfm.auditing.row_sample import RowSample
 from causalfm.auditing.sensitivity_words import sensitivity_record
 from causalfm.cohort import Cohort
-from causalfm.dosing import comparable_doses, is_dose
+from causalfm.dosing import comparable
 from causalfm.estimators import Effect, effect
 from causalfm.estimators.effects import largest_pair
 from causalfm.graph import CausalGraph
 from causalfm.invariance import invariance_test
 from causalfm.metrics.neighbourhood import robustness_index
 from causalfm.neighbours import Neighbours
-from causalfm.positivity import comparable_set
 from causalfm.results import Estimate, verdict_against
 
 RAW_SETTINGS = {"k chosen": "k_choice", "support": "support", "weights": "weights"}
@@ -29,12 +28,8 @@ RAW_SETTINGS = {"k chosen": "k_choice", "support": "support", "weights": "weight
 
 def overlap_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], policy: Policy) -> Finding:
     """Answer whether the levels of the factor can be compared within biology at all."""
-    what = "levels"
-    if is_dose(cohort, graph, of):
-        what = "values"
-        found = comparable_doses(cohort, graph, of[0], graph.invariance(of).valid, policy.minimum_groups)
-    else:
-        found = comparable_set(cohort, graph, of, graph.invariance(of).valid, policy.minimum_groups)
+    found = comparable(cohort, graph, of, graph.invariance(of).valid, policy.minimum_groups)
+    what = "values" if found.continuous else "levels"
     kept = found.table.patients if found.table else 0
     sentence, advice = found.sentence, ""
     if found.nested_in:
@@ -149,7 +144,7 @@ def invariance_finding(cohort: Cohort, graph: CausalGraph, of: Sequence[str], po
         random_state=seed,
     )
     joint = result.effect
-    size = None if joint is None else {"value": joint.value, "low": joint.low, "high": joint.high}
+    size = None if joint is None else numbers_of(joint)
     kept = ("valid_sets", "question", "n_permutations", "tested_groups", "per_level", "caveat")
     draws = "sign-flip" if result.details["overlap"]["paired"] else "permutation"
     rests, more, advice = "largest pair", {}, f"See the effect of {result.of} for its size."

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
-import secrets
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from causalfm.auditing import estimands, rooms
+from causalfm.auditing.about import confidence_of, is_deployment, title_of
 from causalfm.auditing.findings import Audit
-from causalfm.auditing.formatting import clean, listing
 from causalfm.auditing.ledger_words import sentences
 from causalfm.auditing.policy_table import policy_rows
 from causalfm.auditing.report_figures import figures_of
 from causalfm.auditing.suppression import published
-from causalfm.auditing.templating import MARKS, environment
-from causalfm.confidence import DEFAULT_ALPHA, percent
+from causalfm.auditing.templating import MARKS, environment, tidied
 from causalfm.errors import DataError
+from causalfm.formats.durable import atomic
 from causalfm.results import CAVEAT, Result
-
-__all__ = ["CAVEAT", "MARKS", "environment", "render_html", "render_json", "render_markdown", "render_summary",
-           "write_text"]  # fmt: skip
 
 
 def render_html(audit: Audit) -> str:
@@ -55,23 +49,23 @@ def render_markdown(audit: Audit) -> str:
     str
         Tables stay intact whatever the names hold: pipes, line breaks, HTML and links are escaped.
     """
-    return re.sub(r"\n{3,}", "\n\n", _page("report.md.j2", published(audit))).strip() + "\n"
+    return tidied(_page("report.md.j2", published(audit)))
 
 
-def render_json(audit: Result) -> str:
+def render_json(result: Result) -> str:
     """Render strict JSON (no NaN, no infinity: null) with its schema version.
 
     Parameters
     ----------
-    audit
-        The audit.
+    result
+        An audit, a comparison or evidence.
 
     Returns
     -------
     str
         Two-space indented, keys in the order of the report.
     """
-    return json.dumps(audit.to_dict(), allow_nan=False, ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(result.to_dict(), allow_nan=False, ensure_ascii=False, indent=2) + "\n"
 
 
 def render_summary(audit: Audit) -> str:
@@ -91,7 +85,7 @@ def render_summary(audit: Audit) -> str:
 
 
 def write_text(text: str, path: str | Path | None) -> str:
-    """Write a text file in one step: a reader sees the old file or the new one, never half of it.
+    """Write a text file in one step, onto the disk: a reader sees the old file or the new one, never half of it.
 
     Parameters
     ----------
@@ -117,19 +111,9 @@ def write_text(text: str, path: str | Path | None) -> str:
     target = Path(path)
     if target.is_dir():
         raise DataError(f"{target.name!r} is a folder: give the name of a file in it, for instance report.html")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic(target) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
     return text
-
-
-def confidence(policy: Mapping[str, Any]) -> str:
-    """Write the confidence level of a policy, ``"95%"`` for ``alpha: 0.05``."""
-    return percent(float(policy.get("alpha") or DEFAULT_ALPHA))
 
 
 def _page(template: str, audit: Audit, **extra: Any) -> str:
@@ -138,7 +122,6 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
     assumptions = list(audit.assumptions)
     if not any(CAVEAT in sentence for sentence in assumptions):
         assumptions.append(CAVEAT)
-    listed = listing(audit.graph.technical)
     deciding = [(key, finding) for key, finding in findings if finding.monitored]
     return (
         environment(markdown=template.endswith(".md.j2"))
@@ -152,10 +135,10 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
             headings=rooms.ROOMS,
             rooms=rooms,
             words=estimands,
-            declared_by=audit.graph.to_dict().get("declared_by", ""),
-            kind="a deployment" if estimands.is_deployment(audit) else "a cohort of embeddings",
-            deployment=estimands.is_deployment(audit),
-            level=confidence(audit.policy),
+            declared_by=audit.graph.declared_by,
+            kind="a deployment" if is_deployment(audit) else "a cohort of embeddings",
+            deployment=is_deployment(audit),
+            level=confidence_of(audit.policy),
             known=policy_rows(audit.policy),
             before=sentences(audit),
             reasons=sorted(
@@ -165,7 +148,7 @@ def _page(template: str, audit: Audit, **extra: Any) -> str:
             unanswered=[(key, finding) for key, finding in findings if finding.verdict == "cannot tell"],
             tally={name: sum(f.verdict == name for f in audit.findings) for name in MARKS},
             questions=dict.fromkeys(f.question for f in audit.findings),
-            title=clean(audit.title) or f"Do the embeddings carry {clean(audit.graph.biology)}, or {listed}?",
+            title=title_of(audit),
             assumptions=assumptions,
             **extra,
         )

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from causalfm.auditing.estimands import is_deployment
+from causalfm.auditing import formatting
+from causalfm.auditing.about import is_deployment
 from causalfm.auditing.findings import Audit, Finding
-from causalfm.auditing.formatting import bounds
 from causalfm.auditing.group_counts import LISTS
 
 ROOMS = {  # key -> heading, in the order in which a reader who has to decide needs them
@@ -153,7 +153,7 @@ def _with_interval(row: Mapping[str, Any]) -> dict[str, Any]:
         return dict(row)
     shown = {f"{key} [interval]" if key == number else "level" if key == "of" else key: row[key]
              for key in keys if key not in ("low", "high")}  # fmt: skip
-    return shown | {f"{number} [interval]": bounds(*told)}
+    return shown | {f"{number} [interval]": formatting.bounds(*told)}
 
 
 def worst_first(value: Any) -> Any:
@@ -255,8 +255,7 @@ def sizes(audit: Audit) -> list[tuple[str, Any]]:
 
 
 def _count(data: Mapping[str, Any], key: str) -> str:
-    value = data.get(key)
-    return f"{value:,}" if isinstance(value, int) else "–" if value is None else str(value)
+    return formatting.number(data.get(key))
 
 
 def missing_values(audit: Audit) -> list[str]:

@@ -22,11 +22,18 @@ from causalfm.auditing.policy import Policy, load_policy
 from causalfm.auditing.policy_columns import check_columns, mark_monitored, monitored_note
 from causalfm.auditing.row_sample import RowSample, in_memory_if_small, row_sample
 from causalfm.auditing.row_sample import search as shared_lists
-from causalfm.auditing.running import Progress, Step, data_of, provenance, refuse_missing_units, run_steps
+from causalfm.auditing.running import (
+    Progress,
+    Step,
+    answer_or_reason,
+    data_of,
+    provenance,
+    refuse_missing_units,
+    run_steps,
+)
 from causalfm.cohort import Cohort
 from causalfm.confidence import using_alpha
 from causalfm.crosstabs import cross_table, similar_levels
-from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.metrics.probes import Prediction
@@ -240,11 +247,9 @@ def _factor_steps(
         return found if sample is None else sample.said(found)
 
     def answer(question: str, about: str, ask: Callable[[], Finding]) -> list[Finding]:
-        try:
-            return [ask()]
-        except DataError as error:  # the cohort fits the graph, but is too small or thin for this question
-            title = f"{question.capitalize()} of {about}"
-            return [Finding(question, title, about, "cannot tell", f"Cannot tell: {error}", unit=graph.group)]
+        title = f"{question.capitalize()} of {about}"
+        blank = Finding(question, title, about, "cannot tell", "", unit=graph.group)
+        return answer_or_reason(blank, lambda: [ask()])
 
     def neighbourhood() -> list[Finding]:
         return answer(
@@ -273,11 +278,6 @@ def _factor_steps(
 
 def _overlap(cohort: Cohort, graph: CausalGraph, factor: str, policy: Policy) -> Finding:
     """Answer the overlap, or say why it has no answer: columns that vary within patients are legal."""
-    try:
-        return questions.overlap_finding(cohort, graph, [factor], policy)
-    except DataError as error:
-        title, sentence = f"Can levels of {factor} be compared?", f"Cannot tell: {error}"
-        details = {"nested_in": None, "comparable": False}
-        return Finding(
-            "overlap", title, factor, "cannot tell", sentence, n=len(cohort), unit=graph.group, details=details
-        )
+    title, details = f"Can levels of {factor} be compared?", {"nested_in": None, "comparable": False}
+    blank = Finding("overlap", title, factor, "cannot tell", "", n=len(cohort), unit=graph.group, details=details)
+    return answer_or_reason(blank, lambda: [questions.overlap_finding(cohort, graph, [factor], policy)])[0]

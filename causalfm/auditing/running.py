@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from causalfm.arrows import names
 from causalfm.auditing.findings import Advice, Finding
 from causalfm.auditing.group_counts import group_counts
 from causalfm.cohort import Cohort
+from causalfm.errors import CausalFMError, DataError
 from causalfm.fingerprinting import fingerprints
 from causalfm.graph import CausalGraph
 from causalfm.results import plain
@@ -56,6 +58,31 @@ def run_steps(
     timings["correctors"] = round(time.perf_counter() - clock, 2)
     say("done", len(steps) + 1, len(steps) + 1)
     return findings, advice, timings
+
+
+def answer_or_reason(
+    blank: Finding, ask: Callable[[], list[Finding]], refused: type[CausalFMError] = DataError
+) -> list[Finding]:
+    """Answer, or say why there is no answer: the cohort fits the graph, but is too small or thin for one question.
+
+    Parameters
+    ----------
+    blank
+        The finding without an answer: its sentence becomes the reason.
+    ask
+        Answers the question.
+    refused
+        Errors that are a reason; others are raised.
+
+    Returns
+    -------
+    list
+        The answers, or the blank finding with the reason.
+    """
+    try:
+        return ask()
+    except refused as error:
+        return [dataclasses.replace(blank, sentence=f"Cannot tell: {error}")]
 
 
 def refuse_missing_units(cohort: Cohort, graph: CausalGraph) -> None:

@@ -53,6 +53,11 @@ def environment(*, markdown: bool) -> Environment:
     return environment
 
 
+def tidied(markdown: str) -> str:
+    """Return rendered Markdown with one empty line at most between two others, and one line end at its end."""
+    return re.sub(r"\n{3,}", "\n\n", markdown).strip() + "\n"
+
+
 def _change(cell: Mapping[str, float]) -> Any:
     """Write the change of an accuracy with its interval, or the accuracy where there is no correction to change it."""
     from markupsafe import Markup

@@ -43,7 +43,7 @@ def unseen_levels(cohort: Cohort, graph: CausalGraph, seed: int) -> tuple[str, d
         except DataError as error:
             reason, rows = f"cannot tell: {error}", [_row(factor, "reason", note=f"cannot tell: {error}")]
         tables[f"{graph.biology} at a {factor} left out of training"] = rows
-        sentence = sentence or _sentence(reason or found, graph, factor)
+        sentence = sentence or _sentence(reason or found, factor)
     return sentence, tables
 
 
@@ -82,7 +82,7 @@ def _row(
     return {factor: level, "units": units, **numbers, "note": note}
 
 
-def _sentence(found: Estimate | str, graph: CausalGraph, factor: str) -> str:
+def _sentence(found: Estimate | str, factor: str) -> str:
     if isinstance(found, str):
         return f"What a probe loses at a {factor} that was not in training: {found}."
     levels, worst = found.details["levels"], found.details["worst"]

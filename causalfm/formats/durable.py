@@ -1,4 +1,4 @@
-"""Files that are there, and files written whole or not at all, onto the disk. Imports nothing."""
+"""Files that are there, and files written whole or not at all, onto the disk."""
 
 from __future__ import annotations
 

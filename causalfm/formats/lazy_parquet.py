@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from causalfm.errors import DataError
+from causalfm.errors import DataError, positions
 from causalfm.lazy_rows import import_dask
 
 
@@ -37,24 +37,53 @@ class ParquetRows:
 
         with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
             table = file.read_row_groups(groups, columns=list(self.columns))
-        return rows_of(table, self.columns, self.shape[1])
+        return rows_of(table, self.columns, self.shape[1], self.edges[groups[0]])
 
 
-def rows_of(table: Any, columns: tuple[str, ...], d: int) -> np.ndarray:
-    """Return the embeddings ``(n, d)`` of an Arrow table.
+def rows_of(table: Any, columns: tuple[str, ...], d: int, first: int = 0) -> np.ndarray:
+    """Return the embeddings ``(n, d)`` of an Arrow table, whose first row is the file's row ``first``.
 
     Raises
     ------
     DataError
-        Lists of another length, or missing ones.
+        As for :func:`list_rows`.
     """
     if len(columns) > 1 or table.schema.field(columns[0]).type.num_fields == 0:
         return np.asarray(table.select(list(columns)).to_pandas().to_numpy())
-    flat = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table[columns[0]].chunks]
-    values = np.concatenate(flat) if flat else np.empty(0)
-    if len(values) != len(table) * d or table[columns[0]].null_count:
-        raise DataError(f"the lists of column {columns[0]!r} must have one length, {d}, and none may be missing.")
-    return values.reshape(len(table), d)
+    return list_rows(table[columns[0]], f"column {columns[0]!r}", d, first)
+
+
+def list_rows(column: Any, name: str, d: int | None = None, first: int = 0) -> np.ndarray:
+    """Stack a list column chunk by chunk: one flat Arrow list array ends at 2**31 values.
+
+    Parameters
+    ----------
+    column
+        Arrow lists of numbers.
+    name
+        What to call it in a message.
+    d
+        Length of every list; None: that of the first.
+    first
+        Row of the file that the column begins with.
+
+    Raises
+    ------
+    DataError
+        Lists of another length, whatever all of them add up to, or missing ones.
+    """
+    import pyarrow.compute as pc
+
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), -1))
+    wanted = int(lengths[0]) if d is None and len(lengths) else d or 0
+    bad = (np.flatnonzero((lengths != wanted) | (lengths < 0)) + first).tolist()
+    if bad:
+        raise DataError(
+            f"the lists of {name} must have one length; {positions(bad)} differ from row 0 or are missing. Write every "
+            "row with all of its dimensions."
+        )
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return np.concatenate(chunks).reshape(len(column), -1) if len(column) else np.empty((0, wanted), np.float32)
 
 
 def lazy_parquet(path: Path, columns: tuple[str, ...]) -> Any:

@@ -10,9 +10,10 @@ from urllib.parse import unquote
 import numpy as np
 
 from causalfm.cohort import Cohort
-from causalfm.errors import DataError, positions
+from causalfm.errors import DataError
 from causalfm.formats.corrections import NAME, into_schema, joined, of_schema
 from causalfm.formats.lazy_arrays import CHUNK
+from causalfm.formats.lazy_parquet import lazy_parquet, list_rows
 from causalfm.formats.loaded import Loaded
 from causalfm.lazy_rows import import_dask, is_dask
 from causalfm.tables import arrow_table, atomic, existing, join_tables, reading, to_arrow, to_frame
@@ -76,7 +77,9 @@ def _read_file(path: Path, label: str | None = None, *, lazy: bool = False) -> L
         table, info = arrow_table(path), of_schema(path)
         columns = _embedding_columns(table.column_names, name)
         if columns == [EMBEDDING]:
-            return Loaded(_list_column(table[EMBEDDING], name), to_frame(table.drop_columns([EMBEDDING])), info)
+            _refuse_no_lists(table.schema.field(EMBEDDING).type, name)
+            X = list_rows(table[EMBEDDING], f"column {EMBEDDING!r} of {name}")
+            return Loaded(X, to_frame(table.drop_columns([EMBEDDING])), info)
         return Loaded(table.select(columns).to_pandas().to_numpy(), to_frame(table.drop_columns(columns)), info)
 
 
@@ -84,14 +87,11 @@ def _outside_memory(path: Path, name: str) -> Loaded:
     """Read the table and leave the embeddings where they are."""
     import pyarrow.parquet as pq
 
-    from causalfm.formats.lazy_parquet import lazy_parquet
-
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         names = file.schema_arrow.names
         columns = _embedding_columns(names, name)
-        if columns == [EMBEDDING] and not _is_list(file.schema_arrow.field(EMBEDDING)):
-            held = file.schema_arrow.field(EMBEDDING).type
-            raise DataError(f"{name}: column {EMBEDDING!r} holds {held}, not one list of numbers per row.")
+        if columns == [EMBEDDING]:
+            _refuse_no_lists(file.schema_arrow.field(EMBEDDING).type, name)
         table = file.read(columns=[c for c in names if c not in set(columns)])
     return Loaded(lazy_parquet(path, tuple(columns)), to_frame(table), of_schema(path))
 
@@ -108,28 +108,11 @@ def _embedding_columns(names: list[str], label: str) -> list[str]:
     return columns
 
 
-def _list_column(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    """Stack a list column chunk by chunk: one flat Arrow list array ends at 2**31 values."""
-    import pyarrow.compute as pc
-
-    if not _is_list(column):
-        raise DataError(f"{name}: column {EMBEDDING!r} holds {column.type}, not one list of numbers per row.")
-    lengths = np.asarray(pc.fill_null(pc.list_value_length(column), -1))
-    bad = np.flatnonzero((lengths != lengths[:1]) | (lengths < 0)).tolist()
-    if bad:
-        raise DataError(
-            f"{name}: the lists of column {EMBEDDING!r} must have one length; {positions(bad)} differ "
-            "from row 0 or are missing."
-        )
-    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return np.concatenate(chunks).reshape(len(column), -1) if len(column) else np.empty((0, 0), np.float32)
-
-
-def _is_list(column: pa.ChunkedArray | pa.Field) -> bool:
+def _refuse_no_lists(held: pa.DataType, name: str) -> None:
     import pyarrow as pa
 
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(test(column.type) for test in tests)
+    if not any(test(held) for test in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)):
+        raise DataError(f"{name}: column {EMBEDDING!r} holds {held}, not one list of numbers per row.")
 
 
 def stack(arrays: list[np.ndarray], names: list[str]) -> np.ndarray:

@@ -28,7 +28,7 @@ SLIDE2VEC_KINDS = ("tile_embeddings", "slide_embeddings", "patient_embeddings", 
 COORDINATES, COORDINATES_KIND = "coordinates_npz_path", "tiles"
 
 
-def read_eva(manifest: Path, key: str | None) -> Loaded:
+def read_eva(manifest: Path) -> Loaded:
     """Read what eva's writers left: the manifest's row for each embedding, in its order.
 
     ``tile`` counts the embeddings of a file (patches of a slide), also where each file holds one.
@@ -43,15 +43,13 @@ def read_eva(manifest: Path, key: str | None) -> Loaded:
     return Loaded(loaded.X, loaded.obs, {"files_not_listed": unlisted}, loaded.finite)
 
 
-def read_slide2vec(manifest: Path, key: str | None, slides: pd.DataFrame | None) -> Loaded:
+def read_slide2vec(manifest: Path, slides: pd.DataFrame | None) -> Loaded:
     """Read the embeddings that a slide2vec run lists.
 
     Parameters
     ----------
     manifest
         ``process_list.csv``. Paths of another machine are looked for below its own folder.
-    key
-        Unused: a run has one encoder.
     slides
         One row per slide, joined by its name; or None: ``obs`` holds sample_id and annotation. The encoder's
         name is in ``info`` only.

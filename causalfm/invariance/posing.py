@@ -10,13 +10,13 @@ from typing import Any, Literal
 from causalfm.arguments import check_seed, check_whole, sets_to_try
 from causalfm.arrows import names
 from causalfm.cohort import Cohort
-from causalfm.dosing import comparable_doses, is_dose
+from causalfm.dosing import comparable
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.identification import Adjustment
 from causalfm.invariance.methods import DOSE_METHODS, METHODS, PAIRED_METHODS, Method, Question
-from causalfm.positivity import Overlap, comparable_set
+from causalfm.positivity import Overlap
 from causalfm.results import CAVEAT, TestResult
 
 
@@ -70,10 +70,7 @@ def pose(
     factors = names(of)
     question = graph.invariance(factors, effect)
     valid = sets_to_try(question.valid, given)
-    if is_dose(cohort, graph, factors):
-        found = comparable_doses(cohort, graph, factors[0], valid, minimum)
-    else:
-        found = comparable_set(cohort, graph, factors, valid, minimum)
+    found = comparable(cohort, graph, factors, valid, minimum)
     base = unanswered(cohort, graph, found, question, method, n_permutations, details)
     run = _method_for(method, found)
     if not question.recoverable:

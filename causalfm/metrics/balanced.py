@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
@@ -15,7 +15,7 @@ from causalfm.metrics.design import Design
 from causalfm.metrics.scopes import table_record
 
 SEARCHES = 1500  # at most, over all tables, but one per table
-KEEP = 0.9  # share of a cell's groups that must have the table's rows per group
+KEEP = 0.9  # share of the groups that must have the rows per group
 
 # Rows of each group of one cell: row positions, the cell's groups ordered by code.
 Cell = Mapping[int, np.ndarray]
@@ -134,7 +134,7 @@ def _table(
     four: list[Cell], pair: tuple[int, int], levels: tuple[int, int], stratum: int, fraction: float, max_rows: int
 ) -> Table:
     """Return a complete table: rows per group that most groups of each cell have, groups that every cell has."""
-    per_group = min(_rows_that_most_have(cell) for cell in four)
+    per_group = min(rows_that_most_have([cell]) for cell in four)
     kept = tuple({group: rows for group, rows in cell.items() if len(rows) >= per_group} for cell in four)
     left_out = sum(map(len, four)) - sum(map(len, kept))
     n_groups = min(min(map(len, kept)), max_rows)
@@ -158,9 +158,10 @@ def _cells(design: Design) -> dict[tuple[int, int, int], Cell]:
     return dict(cells)
 
 
-def _rows_that_most_have(cell: Cell) -> int:
-    sizes = np.sort([len(rows) for rows in cell.values()])[::-1]
-    return int(sizes[int(np.ceil(KEEP * len(sizes))) - 1])
+def rows_that_most_have(cells: Sequence[Cell]) -> int:
+    """Return the most rows that 90 % of the groups of these cells have, a group counted in each of its cells."""
+    sizes = np.sort([len(rows) for cell in cells for rows in cell.values()])[::-1]
+    return int(sizes[int(np.ceil(KEEP * len(sizes))) - 1]) if len(sizes) else 1
 
 
 def _draw(cell: Cell, n_groups: int, per_group: int, rng: np.random.Generator) -> np.ndarray:

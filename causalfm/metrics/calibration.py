@@ -196,7 +196,7 @@ def _estimate(
     brier = _mean_interval(((part.probabilities - truth) ** 2).sum(axis=1), part, alpha_in_force())
     details |= dict(zip(("brier", "brier_low", "brier_high"), brier, strict=True))
     details["brier_guess"] = float(1.0 - (observed**2).sum())
-    slope = slope_of(np.log(part.probabilities), part.y, part.weights)
+    slope = calibration_slope(np.log(part.probabilities), part.y, part.weights)
     details["slope"] = slope if slope < 0.99 * STEEPEST else float("nan")
     n_groups = int(part.groups.max()) + 1
     value, low, high = worst["value"], worst["low"], worst["high"]
@@ -265,7 +265,7 @@ def confidence_bins(confidence: np.ndarray, weights: np.ndarray, n_groups: int) 
     return np.asarray(np.unique((middle * bins).astype(np.int64)[tied], return_inverse=True)[1])
 
 
-def slope_of(logs: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
+def calibration_slope(logs: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
     """Return the factor on the log probabilities, up to 100, with the least weighted log loss (convex: one search)."""
 
     def loss(factor: float) -> float:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from causalfm.arguments import check_seed, check_whole
 from causalfm.metrics.deletion import blocks
-from causalfm.metrics.design import Design, design_cells, design_of, interval_of, t_quantile, variance_of
+from causalfm.metrics.design import NO_SPREAD, Design, design_cells, design_of, interval_of, t_quantile, variance_of
 from causalfm.metrics.nested_variance import nested_shares
 from causalfm.metrics.recall import discordance_floor, pair_share, recall_effects
 from causalfm.neighbours import Neighbours, knn
@@ -23,7 +23,6 @@ KNN = 11
 DRAWS = 40_000  # random lists in all (for two classes it is exact), and
 LEAST_DRAWS = 100  # for each composition of the candidates
 NAN = float("nan")
-NO_SPREAD = 1e-24  # variance: no hit differs
 
 
 def feature_collapse(

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from causalfm.metrics.joint_cells import ByCell
 from causalfm.neighbours import Neighbours
+from causalfm.row_tasks import spans
 
 BLOCK = 2**16  # list entries worked on at once: a few MiB, which caches hold
 DENSE = 2**23  # pairs of units that are added up in a full array: 64 MiB per channel
@@ -207,10 +208,9 @@ def take(neighbours: Neighbours, rows: slice | np.ndarray, width: int) -> Neighb
     )
 
 
-def blocks(n: int, width: int) -> Iterator[slice]:
+def blocks(n: int, width: int) -> list[slice]:
     """Return slices of ``n`` lists of ``width`` entries that are worked on at once."""
-    step = max(1, BLOCK // width)
-    return (slice(start, start + step) for start in range(0, n, step))
+    return spans(n, max(1, BLOCK // width))
 
 
 def _refill(

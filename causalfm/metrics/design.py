@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from causalfm.cohort import Cohort
     from causalfm.graph import CausalGraph
 
+NO_SPREAD = 1e-24  # variance, up to which it is rounding: every deletion gives the same value
+
 
 @dataclass(frozen=True, eq=False)
 class Design:
@@ -242,15 +244,19 @@ def interval_of(
         reach = max(1 - faultless_bound(largest_share), spread)
         note = f"one-sided: no exception was met; one {unit} is met in at most {largest_share:.1%} of what is counted"
         return max(0.0, value - reach), min(1.0, value + reach), note
-    if not variance > 1e-24:  # every deletion gives the same value, for instance all typed neighbours are SO
-        note = f"none: the value is the same whichever {unit} is left out, so its spread is unknown"
-        return float("nan"), float("nan"), note
+    if not variance > NO_SPREAD:  # for instance all typed neighbours are SO
+        return float("nan"), float("nan"), no_spread(unit)
     once = "" if influence.pairs is None else ", pairs counted once"
     note = f"delete-one-{unit} jackknife within cells{once}, t with {df:.0f} degrees of freedom"
     if index:
         return *t_interval(value, variance, df), note
     half = t_quantile(df) * variance**0.5
     return value - half, value + half, note
+
+
+def no_spread(unit: str, what: str = "value") -> str:
+    """Say why there is no interval where the variance is none."""
+    return f"none: the {what} is the same whichever {unit} is left out, so its spread is unknown"
 
 
 def faultless_bound(largest_share: float) -> float:

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from causalfm.errors import DataError, positions
 from causalfm.lazy_rows import empty_like
+from causalfm.unit_vectors import unit_rows
 
 Metric = Literal["cosine", "euclidean"]
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
@@ -17,33 +17,21 @@ BLOCK_ENTRIES = 2**22  # distances held at once, 16 MiB
 
 def prepared(X: np.ndarray, metric: Metric) -> np.ndarray:
     """Return float32 rows: of unit length for cosine; about their mean, on a common scale, for Euclidean."""
-    out = empty_like(X, np.float32)
-    scale, mean, zero = 0, np.zeros(X.shape[1]), []
-    if metric == "euclidean":
-        scale = safe_scale(X)
-        mean = sum((block.sum(axis=0) for _, block in row_blocks(X, scale)), mean) / len(X)
-    for rows, block in row_blocks(X, scale):
-        if metric == "euclidean":
-            out[rows] = block - mean
-            continue
-        peak = np.abs(block).max(axis=1, keepdims=True)
-        zero.extend((np.flatnonzero(peak[:, 0] == 0) + rows.start).tolist())
-        block = block / np.where(peak > 0, peak, 1.0)
-        out[rows] = block / np.maximum(np.sqrt((block**2).sum(axis=1, keepdims=True)), 1e-300)
-    if zero:
-        raise DataError(
-            f"X has {len(zero)} rows of zeros ({positions(zero)}): they have no direction, so no cosine distance. "
-            "Leave them out or re-extract them."
-        )
+    if metric == "cosine":
+        return unit_rows(X)
+    out, scale = empty_like(X, np.float32), safe_scale(X)
+    mean = sum((block.sum(axis=0) for _, block in scaled_blocks(X, scale)), np.zeros(X.shape[1])) / len(X)
+    for rows, block in scaled_blocks(X, scale):
+        out[rows] = block - mean
     return out
 
 
 def safe_scale(X: np.ndarray) -> int:
     """Return the power of two by which squares neither overflow nor vanish."""
-    return -int(np.frexp(max(float(np.abs(block).max()) for _, block in row_blocks(X)))[1])
+    return -int(np.frexp(max(float(np.abs(block).max()) for _, block in scaled_blocks(X)))[1])
 
 
-def row_blocks(X: np.ndarray, scale: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
+def scaled_blocks(X: np.ndarray, scale: int = 0) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield float64 rows times ``2 ** scale``, about 64 MiB at a time."""
     step = max(1, 2**23 // X.shape[1])
     for start in range(0, len(X), step):

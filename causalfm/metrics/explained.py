@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from causalfm.metrics.distances import row_blocks, safe_scale
+from causalfm.metrics.distances import safe_scale, scaled_blocks
 
 
 def explained_share(X: np.ndarray, codes: np.ndarray, within: np.ndarray | None = None) -> float:
@@ -115,9 +115,9 @@ def unit_sums(X: np.ndarray, unit: np.ndarray, n_units: int) -> tuple[np.ndarray
     ``unit (r, n)`` may place every row in several units.
     """
     scale = safe_scale(X)
-    mean = sum((block.sum(axis=0) for _, block in row_blocks(X, scale)), np.zeros(X.shape[1])) / len(X)
+    mean = sum((block.sum(axis=0) for _, block in scaled_blocks(X, scale)), np.zeros(X.shape[1])) / len(X)
     total, squares = np.zeros((n_units, X.shape[1])), np.zeros(n_units)
-    for rows, block in row_blocks(X, scale):
+    for rows, block in scaled_blocks(X, scale):
         centred = block - mean
         centred[np.abs(centred) <= 1e-13 * np.abs(mean)] = 0.0  # rounding of the mean is no variance
         where = unit[:, rows].ravel(), np.tile(np.arange(len(block)), len(unit))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from causalfm.metrics.distances import safe_scale
 from causalfm.metrics.recall import cell_balance
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -52,7 +53,7 @@ def cross_fitted(
     from threadpoolctl import threadpool_limits
 
     X = np.asarray(X, dtype=np.float64)
-    X = np.ldexp(X, -int(np.frexp(np.abs(X).max())[1]))  # exact; squares of 1e200 would overflow
+    X = np.ldexp(X, safe_scale(X))  # exact; squares of 1e200 would overflow
     weights = cell_balance(y, context, 1.0 / np.bincount(groups)[groups])
     weights *= (int(groups.max()) + 1) / weights.sum()  # patients, not rows, weigh against the penalty
     n_levels = int(y.max()) + 1

@@ -13,7 +13,7 @@ from causalfm.arguments import check_seed, check_whole
 from causalfm.metrics.balanced import Draw
 from causalfm.metrics.bundles import unit_effects
 from causalfm.metrics.deletion import ListsTooShortError, Search, pair_sums, take
-from causalfm.metrics.design import Design, design_of, t_quantile, variance_of
+from causalfm.metrics.design import NO_SPREAD, Design, design_of, no_spread, t_quantile, variance_of
 from causalfm.metrics.lisi_weights import LEAST_K, Tuned, distances_of, simpson_index, simpson_without, tuned_weights
 from causalfm.metrics.mixing import (
     changes_in_parts,
@@ -223,10 +223,10 @@ def _median_influence(
     without = (below.sum() - own[1] + flips.sum(axis=0)) / left
     share = group_cells(design, unit_effects(float(below.mean()), without), flips / len(queries))
     variance, df = variance_of(share)
-    half = t_quantile(df) * variance**0.5 if variance > 1e-24 else 0.0
+    half = t_quantile(df) * variance**0.5 if variance > NO_SPREAD else 0.0
     low, high = np.quantile(values, np.clip([0.5 - half, 0.5 + half], 0.0, 1.0))
     if not high > low:
-        return f"none: the median is the same whichever {design.unit} is left out, so its spread is unknown", void
+        return no_spread(design.unit, "median"), void
     slope = (high - low) / (2.0 * half)  # of the quantile against the share
     assert share.pairs is not None
     influence = Influence(-slope * share.effects, share.strata, -slope * share.pairs)

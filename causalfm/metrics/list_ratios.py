@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from causalfm.metrics.deletion import Channels, Deletion, blocks, deletion_of, take
-from causalfm.metrics.design import interval_of, t_quantile, variance_of
+from causalfm.metrics.design import NO_SPREAD, interval_of, no_spread, t_quantile, variance_of
 from causalfm.metrics.joint_cells import ByCell
 from causalfm.metrics.typed import expected_sums
 from causalfm.metrics.typed_lists import TypedLists
@@ -121,7 +121,7 @@ def expected_of(lists: TypedLists, kinds: Sequence[int], weights: np.ndarray | f
     return expected_sums(weights, lists.found.queries, lists.available, kinds)
 
 
-def slope_of(ratio: Ratio, sums: np.ndarray) -> np.ndarray:
+def gradient_of(ratio: Ratio, sums: np.ndarray) -> np.ndarray:
     """Return the derivatives of a ratio with respect to the sums, ``(c,)``."""
     steps = STEP * np.maximum(np.abs(sums), 1.0)
     return np.asarray(ratio.of(sums + 1j * np.diag(steps)).imag / steps)
@@ -155,7 +155,7 @@ def ratio_influence(
     if np.isnan(without[strata >= 0]).any():
         return f"none: without one {unit} there is {ratio.lacks}"
     effects = np.where(strata >= 0, (n - 1) / n * (value - without), 0.0)
-    pairs = sum((float(d) * pair for d, pair in zip(slope_of(ratio, totals), deletion.pairs, strict=True)), start=0)
+    pairs = sum((float(d) * pair for d, pair in zip(gradient_of(ratio, totals), deletion.pairs, strict=True)), start=0)
     return Influence(effects, strata, pairs)
 
 
@@ -175,8 +175,8 @@ def ratio_interval(
     if not value > 0:
         return nan, nan, "none: a ratio of 0 has no logarithm"
     variance, df = variance_of(influence)
-    if not variance > 1e-24:
-        return nan, nan, f"none: the value is the same whichever {unit} is left out, so its spread is unknown"
+    if not variance > NO_SPREAD:
+        return nan, nan, no_spread(unit)
     reach = np.exp(t_quantile(df) * variance**0.5 / value)
     note = f"delete-one-{unit} jackknife within cells, pairs counted once, log scale, t with {df:.0f} df"
     return float(value / reach), float(value * reach), note

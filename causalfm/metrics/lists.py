@@ -11,7 +11,8 @@ from causalfm.lazy_rows import is_lazy, part_of
 from causalfm.metrics.deletion import Search
 from causalfm.metrics.design import Design
 from causalfm.metrics.joint_cells import joint_codes
-from causalfm.neighbours import Neighbours, _unit_rows, knn
+from causalfm.neighbours import Neighbours, knn
+from causalfm.unit_vectors import unit_block
 
 CHECKED = 64, 1024  # queries and candidates on which a given search is checked: milliseconds
 CLOSE = 1e-4  # difference of cosines that rounding does not make
@@ -79,9 +80,9 @@ def _refuse_other_search(X: np.ndarray, design: Design, given: Neighbours) -> No
     near = near if len(near) else np.arange(1)
     at, rows = near[_spread(len(near), CHECKED[0])], _spread(int(X.edges[1]) if is_lazy(X) else given.n, CHECKED[1])
     query = given.queries[at]
-    unit, nearest = (_unit_rows(X[these])[0] for these in (query, given.indices[at, 0]))
+    unit, nearest = (unit_block(X[these])[0] for these in (query, given.indices[at, 0]))
     other = np.abs(np.einsum("ij,ij->i", unit, nearest) - given.similarity[at, 0]) > CLOSE
-    nearer = unit @ _unit_rows(X[rows])[0].T > given.similarity[at, -1:] + CLOSE
+    nearer = unit @ unit_block(X[rows])[0].T > given.similarity[at, -1:] + CLOSE
     nearer &= design.groups[rows] != design.groups[query, None]
     listed = np.stack([np.isin(rows, one) for one in given.indices[at]])
     if other.any() or (nearer & ~listed).any():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalfm.metrics.design import t_quantile, variance_of
+from causalfm.metrics.design import NO_SPREAD, no_spread, t_quantile, variance_of
 from causalfm.metrics.list_ratios import Ratio, share
 from causalfm.results import Influence
 
@@ -85,8 +85,8 @@ def median_interval(
     if isinstance(influence, str):
         return nan, nan, influence, None
     variance, df = variance_of(influence)
-    if not variance > 1e-24:
-        return nan, nan, f"none: the value is the same whichever {unit} is left out, so its spread is unknown", None
+    if not variance > NO_SPREAD:
+        return nan, nan, no_spread(unit), None
     half = t_quantile(df) * variance**0.5
     low, high = (quantile_at(values, weights, at) for at in (0.5 - half, 0.5 + half))
     slope = -(high - low) / (2 * half)

@@ -8,7 +8,6 @@ import numpy as np
 
 from causalfm.arguments import check_positive, check_seed, check_type, check_whole
 from causalfm.errors import DataError
-from causalfm.metrics.design import Design
 from causalfm.metrics.list_ratios import Ratio, ratio_influence, ratio_interval
 from causalfm.metrics.lists import neighbour_lists, shortest_list
 from causalfm.metrics.margin_lists import Margins, margin_changes, margins_of, mean_deletion
@@ -24,44 +23,6 @@ if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
 START = 200  # entries of the shared lists that are looked through before a type is searched for itself
-
-
-def croma_scores(
-    X: np.ndarray,
-    biology: np.ndarray,
-    confounder: np.ndarray,
-    groups: np.ndarray,
-    *,
-    m: int = 5,
-    neighbours: Neighbours | None = None,
-) -> np.ndarray:
-    """Return each row's margin ``(d_OS - d_SO) / (d_OS + d_SO)``.
-
-    ``d`` is the mean cosine distance to the m nearest rows of other groups that share the biology but not the
-    confounder (SO), or the reverse (OS). 1: biology decides; -1: the confounder; 0: a tie.
-
-    Parameters
-    ----------
-    X
-        ``(n, d)``.
-    biology, confounder, groups
-        ``(n,)`` integer codes.
-    m
-        Neighbours of each type.
-    neighbours
-        A search of all rows to use again, however long its lists are: it saves time and changes nothing else.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(n,)``; ``nan`` for rows that have fewer than m candidates of a type, or all of them at a distance that
-        float32 cannot tell from 0.
-    """
-    design = Design(biology, confounder, groups, (), (), "", "", "", np.zeros(len(X), dtype=np.int64))
-    found = margins_of(unit_loader(X), design, m, np.arange(len(X)), neighbours, 0)
-    out = np.full(len(X), np.nan)
-    out[found.so.queries] = found.values
-    return out
 
 
 def croma(

@@ -14,8 +14,8 @@ from causalfm.metrics.deletion import Deletion, Search
 from causalfm.metrics.design import Design
 from causalfm.metrics.list_ratios import Ratio, share
 from causalfm.metrics.mixing import permuted_codes
-from causalfm.metrics.reference import Scored, balanced_versions
-from causalfm.neighbours import Neighbours, knn
+from causalfm.metrics.reference import Scored, balanced_versions, search_draw
+from causalfm.neighbours import Neighbours
 from causalfm.results import Estimate
 
 
@@ -82,12 +82,8 @@ def mixing_reference(
 
 def draw_lists(draw: Draw, k: int) -> tuple[Neighbours, Search]:
     """Return the lists of a draw, own groups excluded, and the search for longer ones."""
-    search = partial(_search, draw, k)
+    search = partial(search_draw, draw, k)
     return search(None, max(32, len(draw.units) // len(draw.owners))), search
-
-
-def _search(draw: Draw, k: int, queries: np.ndarray | None, reserve: int) -> Neighbours:
-    return knn(draw.X, k, exclude=draw.groups, queries=queries, reserve=reserve)
 
 
 def permuted_once(codes: np.ndarray, draw: Draw, seed: int, within: np.ndarray | None = None) -> np.ndarray:

@@ -13,7 +13,7 @@ from causalfm.metrics.deletion import blocks, take
 from causalfm.metrics.design import Design
 from causalfm.metrics.growing_lists import Lists
 from causalfm.metrics.typed import SO, neighbour_kinds
-from causalfm.neighbours import Loader, Neighbours, _loader
+from causalfm.neighbours import Loader, Neighbours, row_loader
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ def unit_loader(X: np.ndarray) -> Loader:
         import torch
 
         if not made:
-            made.append(_loader(X, torch.device("cpu")))
+            made.append(row_loader(X, torch.device("cpu")))
         return made[0](index)
 
     return load

@@ -8,10 +8,10 @@ import numpy as np
 
 from causalfm.arguments import check_seed
 from causalfm.metrics.joint_cells import ByCell, joint_codes
-from causalfm.metrics.list_ratios import ListSums, Ratio, expected_of, list_sums, quotient, ratio_estimate, share
+from causalfm.metrics.list_ratios import ListSums, Ratio, expected_of, list_sums, ratio_estimate, share
 from causalfm.metrics.list_report import described
 from causalfm.metrics.reference import reference_index
-from causalfm.metrics.typed import OS, SO, check_reach, kind_channels, kind_counts, neighbour_kinds
+from causalfm.metrics.typed import OS, SO, kind_channels, kind_counts
 from causalfm.metrics.typed_lists import ListLength, Tables, TypedLists, Within, layout_of, typed_lists
 from causalfm.neighbours import Neighbours
 from causalfm.results import Estimate
@@ -22,43 +22,6 @@ if TYPE_CHECKING:
 
 INDEX = Ratio("robustness_index", share([0], [0, 1]), (0, 1))
 WEIGHTED = Ratio("robustness_index_weighted", share([2], [2, 3]), (2, 3), lacks="no query that could have both types")
-
-
-def robustness_scores(
-    neighbours: Neighbours,
-    biology: np.ndarray,
-    confounder: np.ndarray,
-    k: int,
-    weights: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return each query's share of SO among its SO and OS neighbours.
-
-    Parameters
-    ----------
-    neighbours
-        Lists of m queries without their own group, at least ``k`` long.
-    biology, confounder
-        ``(n,)`` integer codes.
-    k
-        Neighbours counted.
-    weights
-        ``(m, K)`` weight of each list entry, ``K >= k``; None: 1.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(m,)`` between 0 and 1; ``nan`` without a typed neighbour.
-
-    Raises
-    ------
-    DataError
-        ``k`` beyond the lists.
-    """
-    check_reach(neighbours, k)
-    kinds = neighbour_kinds(neighbours, biology, confounder)[:, :k]
-    heavy = 1.0 if weights is None else weights[:, :k]
-    so, os = (((kinds == kind) * heavy).sum(axis=1, dtype=np.float64) for kind in (SO, OS))
-    return quotient(so, so + os)
 
 
 def robustness_index(

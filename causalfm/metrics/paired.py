@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from causalfm.arguments import check_seed, check_whole
-from causalfm.errors import DataError, positions
-from causalfm.lazy_rows import empty_like
+from causalfm.errors import DataError
 from causalfm.metrics.paired_report import Score, paired_estimate
 from causalfm.metrics.specimens import Pair, specimens_of
 from causalfm.results import Estimate
+from causalfm.unit_vectors import unit_rows
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -118,16 +118,15 @@ def paired_retrieval(
     U, left_out, scores = unit_rows(cohort.X), 0, []
     for number, pair in enumerate(design.pairs):
         m = len(pair.left)
-        chosen = np.arange(m)
         if m > max_specimens:
-            chosen = np.sort(np.random.default_rng([random_state, number]).choice(m, max_specimens, replace=False))
+            pair = pair.some(np.random.default_rng([random_state, number]).choice(m, max_specimens, replace=False))
             left_out += m - max_specimens
-        if m < 2 or 2 * len(chosen) - 1 < k:
+        if m < 2 or 2 * len(pair.left) - 1 < k:
             scores.append(
                 Score.none(pair, f"{m} specimens in both views give {max(2 * m - 1, 0)} candidates for k={k}")
             )
             continue
-        scores.append(_retrieval(U, pair, chosen, k, design.n_groups))
+        scores.append(_retrieval(U, pair, k, design.n_groups))
     if all(score.reason for score in scores):
         most = max(len(pair.left) for pair in design.pairs)
         raise DataError(
@@ -138,60 +137,24 @@ def paired_retrieval(
     return paired_estimate("paired_retrieval", "paired_rank", design, scores, details, index=True)
 
 
-def unit_rows(X: np.ndarray) -> np.ndarray:
-    """Scale rows to unit length, ``(n, d)`` float32, from any float type and size.
-
-    Raises
-    ------
-    DataError
-        Rows of zeros, which have no direction.
-    """
-    out = empty_like(X, np.float32)
-    step = max(1, 2**22 // X.shape[1])
-    bad: list[int] = []
-    for start in range(0, len(X), step):
-        block = np.asarray(X[start : start + step], dtype=np.float64)
-        peak = np.abs(block).max(axis=1, keepdims=True)
-        bad.extend((np.flatnonzero(peak == 0.0) + start).tolist())
-        block = block / np.where(peak > 0.0, peak, 1.0)  # squares of 1e200 would overflow
-        out[start : start + step] = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1.0)
-    if bad:
-        raise DataError(
-            f"X has {len(bad)} zero rows ({positions(bad)}): they have no direction, so no cosine similarity. Leave "
-            "them out or re-extract them."
-        )
-    return out
-
-
-def row_cosines(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Cosine similarity of each row of ``A (m, d)`` with the same row of ``B``, ``(m,)``; its mean is plismbench's."""
-    return np.asarray(np.einsum("ij,ij->i", unit_rows(A), unit_rows(B), dtype=np.float64))
-
-
-def match_ranks(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count the rows that are more similar to a query than its match, and those that are as similar.
-
-    Parameters
-    ----------
-    A, B
-        ``(m, d)`` two views; row i of one matches row i of the other.
-
-    Returns
-    -------
-    ahead, tied : numpy.ndarray
-        ``(2m,)`` for the rows of ``A``, then of ``B``; candidates are the 2m - 2 rows but the query and the match.
-    """
-    found = [(ahead.sum(axis=1), tied.sum(axis=1)) for ahead, tied in _ranked(unit_rows(A), unit_rows(B))]
-    return tuple(np.concatenate(part) for part in zip(*found, strict=True))  # type: ignore[return-value]
-
-
 def top_k_hits(ahead: np.ndarray, tied: np.ndarray, k: int) -> np.ndarray:
     """Probability that the match is among the first ``k`` when ties are broken at random; arrays of any shape."""
     return np.asarray(np.clip((k - ahead) / (tied + 1.0), 0.0, 1.0))
 
 
-def _ranked(A: np.ndarray, B: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield masks ``(block, 2m)`` of the rows ahead of the match and tied with it, for unit rows, queries in order."""
+def ranked(A: np.ndarray, B: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Say which rows are more similar to a query than its match, and which are as similar.
+
+    Parameters
+    ----------
+    A, B
+        ``(m, d)`` unit rows of two views; row i of one matches row i of the other.
+
+    Yields
+    ------
+    ahead, tied : numpy.ndarray
+        Masks ``(block, 2m)``, queries in order: the rows of ``A``, then of ``B``. The query and its match are in none.
+    """
     both, m = np.concatenate([A, B]), len(A)
     step = max(1, BLOCK // (2 * m))
     for start in range(0, 2 * m, step):
@@ -231,17 +194,17 @@ def _similarity(U: np.ndarray, pair: Pair, n_groups: int) -> Score:
     return Score.of(pair, n_groups, used, value, effects, chance, standard, moves)
 
 
-def _retrieval(U: np.ndarray, pair: Pair, chosen: np.ndarray, k: int, n_groups: int) -> Score:
+def _retrieval(U: np.ndarray, pair: Pair, k: int, n_groups: int) -> Score:
     """Score one pair of views; effects are those of leaving a group out, its queries and its rows in other lists."""
-    used, g = np.unique(pair.groups[chosen], return_inverse=True)
+    used, g = np.unique(pair.groups, return_inverse=True)
     n, owner = len(used), np.tile(g, 2)
-    size, candidates = np.bincount(owner), 2.0 * len(chosen) - 2.0
+    size, candidates = np.bincount(owner), 2.0 * len(pair.left) - 2.0
     order = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[order], np.arange(n))
     weight = 1.0 / (size[owner] * n)
     hits, ranks, done = np.zeros((len(KS) + 1, n)), np.zeros(n), 0
     changes = np.zeros((2, n))
-    for ahead, tied in _ranked(U[pair.left[chosen]], U[pair.right[chosen]]):
+    for ahead, tied in ranked(U[pair.left], U[pair.right]):
         by_group = [np.add.reduceat(mask[:, order], starts, axis=1, dtype=np.int64) for mask in (ahead, tied)]
         first, equal = (counts.sum(axis=1) for counts in by_group)
         query = np.arange(done, done + len(first))
@@ -263,7 +226,7 @@ def _retrieval(U: np.ndarray, pair: Pair, chosen: np.ndarray, k: int, n_groups: 
     effects = hits[0] - value / n - changes[0], ranks - standard / n - changes[1]
     curve = {length: float(hits[row + 1].sum()) for row, length in enumerate(KS)}
     chance = min(k / (candidates + 1.0), 1.0)
-    return Score.of(pair, n_groups, used, value, effects[0], chance, standard, effects[1], curve, len(chosen))
+    return Score.of(pair, n_groups, used, value, effects[0], chance, standard, effects[1], curve)
 
 
 def _rank(ahead: np.ndarray, tied: np.ndarray, candidates: float | np.ndarray) -> np.ndarray:

@@ -10,12 +10,11 @@ import numpy as np
 from scipy import stats
 
 from causalfm.confidence import level_in_force
-from causalfm.metrics.design import interval_of, variance_of
+from causalfm.metrics.design import NO_SPREAD, interval_of, variance_of
 from causalfm.metrics.specimens import Pair, Specimens
 from causalfm.results import Estimate, Influence
 
 NAN = float("nan")
-NO_SPREAD = 1e-24  # variance: the score is the same whichever group is left out
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +23,8 @@ class Score:
 
     Attributes
     ----------
-    pair, specimens
-        The pair, and specimens used.
+    pair
+        The pair, with the specimens used.
     value, chance, standard
         The score, what noise gives, and the version that is comparable between designs; ``nan`` where there is none.
     effects, standard_effects
@@ -39,7 +38,6 @@ class Score:
     """
 
     pair: Pair
-    specimens: int
     value: float
     chance: float
     standard: float
@@ -53,7 +51,7 @@ class Score:
     def none(cls, pair: Pair, reason: str) -> Score:
         """Return a pair that could not be scored."""
         nothing = np.zeros(0)
-        return cls(pair, len(pair.left), NAN, NAN, NAN, nothing, nothing, nothing, reason)
+        return cls(pair, NAN, NAN, NAN, nothing, nothing, nothing, reason)
 
     @classmethod
     def of(
@@ -67,15 +65,12 @@ class Score:
         standard: float,
         standard_effects: np.ndarray,
         curve: dict[int, float] | None = None,
-        specimens: int | None = None,
     ) -> Score:
         """Return a score, with the effects of the groups ``used`` put in the order of all groups."""
         spread = np.zeros((2, n_groups))
         spread[:, used] = effects, standard_effects
         mask = np.isin(np.arange(n_groups), used)
-        return cls(
-            pair, specimens or len(pair.left), value, chance, standard, spread[0], spread[1], mask, "", curve or {}
-        )
+        return cls(pair, value, chance, standard, spread[0], spread[1], mask, "", curve or {})
 
 
 def paired_estimate(
@@ -106,10 +101,10 @@ def paired_estimate(
     }
     joint = 1.0 - (1.0 - level_in_force()) / max(len(scored), 1)
     details["pairs"] = [_record(score, joint, floor) for score in scores]
-    n = len(np.unique(np.concatenate([np.r_[score.pair.left, score.pair.right] for score in scores])))
     if not scored:
         details["reason"] = "cannot tell: no specimen is in both views of any pair"
-        return Estimate(name, NAN, NAN, NAN, NAN, n, 0, design.unit, details)
+        return Estimate(name, NAN, NAN, NAN, NAN, 0, 0, design.unit, details)
+    n = len(np.unique(np.concatenate([np.r_[score.pair.left, score.pair.right] for score in scored])))
     details["worst"] = _worst([record for record in details["pairs"] if "reason" not in record])
     kinds = sorted({score.pair.differs for score in scored})
     details["strata"] = {kind: _stratum([s for s in scored if s.pair.differs == kind], floor) for kind in kinds}
@@ -156,7 +151,7 @@ def _reach(value: float, influence: Influence, level: float, floor: float) -> tu
 
 def _record(score: Score, joint: float, floor: float) -> dict[str, Any]:
     pair = score.pair
-    record = {"a": pair.a, "b": pair.b, "differs": pair.differs, "specimens": score.specimens}
+    record = {"a": pair.a, "b": pair.b, "differs": pair.differs, "specimens": len(pair.left)}
     record |= {"missing_partner": pair.missing}
     if score.reason:
         return record | {"reason": score.reason}

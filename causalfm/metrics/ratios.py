@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from causalfm.metrics.list_ratios import (
 from causalfm.metrics.list_report import described
 from causalfm.metrics.lists import longer_lists
 from causalfm.metrics.reference import balanced_versions, list_scorer
-from causalfm.metrics.typed import OO, OS, SO, SS, check_reach, kind_channels, kind_counts, neighbour_kinds
+from causalfm.metrics.typed import OO, OS, SO, SS, kind_channels, kind_counts
 from causalfm.metrics.typed_lists import ListLength, Tables, TypedLists, Within, layout_of, typed_lists
 from causalfm.neighbours import Neighbours
 from causalfm.results import Estimate
@@ -58,36 +57,6 @@ SCALARS = (
     Ratio("ID_performance", share([SS], [SS, OS]), (SS, OS), lacks=SAME),
     Ratio("OOD_performance", share([SO], [SO, OO]), (SO, OO), lacks="no neighbour of another confounder"),
 )
-
-
-def kind_fractions(
-    neighbours: Neighbours, biology: np.ndarray, confounder: np.ndarray, ks: Sequence[int]
-) -> np.ndarray:
-    """Return the shares of SS, SO, OS and OO among the first k neighbours, over all queries.
-
-    Parameters
-    ----------
-    neighbours
-        Lists of m queries without their own group, at least ``max(ks)`` long.
-    biology, confounder
-        ``(n,)`` integer codes.
-    ks
-        Ascending list lengths.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(len(ks), 4)``, rows add up to 1.
-
-    Raises
-    ------
-    DataError
-        A k beyond the lists.
-    """
-    for k in ks:
-        check_reach(neighbours, k)
-    counts = kind_counts(neighbour_kinds(neighbours, biology, confounder), ks)[0]
-    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
 def de_jong_ratio(

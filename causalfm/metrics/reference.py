@@ -112,7 +112,7 @@ def list_scorer(kinds: Sequence[int], weighing: Callable[[Neighbours, np.ndarray
     """
 
     def score(draw: Draw) -> Scored:
-        search = partial(_search, draw.X, draw.groups, draw.k)
+        search = partial(search_draw, draw, draw.k)
         found = search(None, len(draw.units) // len(draw.owners))
         weigh, weights, n_units = None, np.ones(len(draw.units)), len(draw.owners)
         if weighing is not None:
@@ -220,8 +220,9 @@ def _distinct(cells: Sequence[Cell], n: int) -> int:
     return int(met.sum())
 
 
-def _search(X: np.ndarray, groups: np.ndarray, k: int, queries: np.ndarray | None, reserve: int) -> Neighbours:
-    return knn(X, k, exclude=groups, queries=queries, reserve=reserve)
+def search_draw(draw: Draw, k: int, queries: np.ndarray | None, reserve: int) -> Neighbours:
+    """Return the lists of a draw, own groups excluded."""
+    return knn(draw.X, k, exclude=draw.groups, queries=queries, reserve=reserve)
 
 
 def _record(design: Design, table: Table) -> dict[str, Any]:

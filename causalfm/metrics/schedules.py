@@ -17,6 +17,7 @@ from causalfm.arguments import check_whole, did_you_mean
 from causalfm.crosstabs import cramers_v
 from causalfm.errors import DataError
 from causalfm.metrics.allocation import Kinds, allocate, kinds_of, share_held
+from causalfm.metrics.balanced import rows_that_most_have
 from causalfm.metrics.confounding import complete_association, confounded_tables
 from causalfm.metrics.design import Design, design_of
 from causalfm.metrics.training_sets import Cell, Schedule
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 MAX_STEPS = 8
 LEAST_STEPS = 3  # that two training sets at once must leave room for
-KEEP = 0.9  # share of the entries (group in a cell) that must have the rows per group
 PARTS = 2  # training sets of one deal without a patient in common: their spread is that between patients
 
 
@@ -103,7 +103,7 @@ def confounded_schedule(
     y, level = _position(chosen, design.biology), _position(placed, design.confounder)
     shape = len(chosen), len(placed)
     every = _cells(y, level, design.groups, shape)
-    most = rows_per_group or _rows_that_most_have(every)
+    most = rows_per_group or rows_that_most_have(every)
     need = _Need(kinds_of(_with_rows(every, most)), shape, validation, test)
     size = groups_per_class or need.largest(max_rows // (shape[0] * (rows_per_group or 1)))
     per_group = rows_per_group or max(1, min(most, max_rows // (shape[0] * size)))
@@ -184,11 +184,6 @@ def _cells(y: np.ndarray, level: np.ndarray, groups: np.ndarray, shape: tuple[in
     for (where, group), part in zip(keys[:, starts].T.tolist(), np.split(rows[order], starts[1:]), strict=True):
         cells[where][group] = part
     return cells
-
-
-def _rows_that_most_have(cells: list[Cell]) -> int:
-    sizes = np.sort([len(rows) for cell in cells for rows in cell.values()])[::-1]
-    return int(sizes[int(np.ceil(KEEP * len(sizes))) - 1]) if len(sizes) else 1
 
 
 def _with_rows(cells: list[Cell], per_group: int) -> tuple[Cell, ...]:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import softmax
 
 from causalfm.arguments import check_type, check_whole
 from causalfm.graph_checks import check_inputs
-from causalfm.metrics.calibration import SMALLEST, calibration_by_level, slope_of
+from causalfm.metrics.calibration import SMALLEST, calibration_by_level, calibration_slope
 from causalfm.metrics.learners import groups_per_level
 from causalfm.metrics.probes import Prediction, Probe, predict
 from causalfm.metrics.recall import cell_balance
@@ -127,13 +128,13 @@ def _judged(p: Prediction, biology: str, names: Sequence[str], minimum: int, ran
     """Judge a prediction in the levels that its contexts stand for, each by its name."""
     logs = np.log(np.maximum(p.probabilities, SMALLEST))
     weights = cell_balance(p.y, p.context, p.weights)
-    slope = slope_of(logs, p.y, weights)
+    slope = calibration_slope(logs, p.y, weights)
     how = {"probe": p.details["probe"], "temperature": 1.0 / slope}
     if slope < UNREAD:
         reason = f"the {p.details['probe']} probe does not read {biology}"
         return {name: _not_told(name, p.unit, reason, **how) for name in names}
     found = calibration_by_level(
-        _soft(slope * logs),
+        softmax(slope * logs, axis=1),
         p.y,
         p.context,
         p.groups,
@@ -150,9 +151,3 @@ def _not_told(level: str, unit: str, reason: str, **how: Any) -> Estimate:
     nan = float("nan")
     details = {"level": level, "reason": reason, **how}
     return Estimate("calibration_in_the_large", nan, nan, nan, 0.0, 0, 0, unit, details)
-
-
-def _soft(logs: np.ndarray) -> np.ndarray:
-    """Turn log weights into probabilities."""
-    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,11 @@ class Pair:
     groups: np.ndarray
     missing: int
 
+    def some(self, chosen: np.ndarray) -> Pair:
+        """Return the pair with some of its specimens, in their order."""
+        at = np.sort(chosen)
+        return replace(self, left=self.left[at], right=self.right[at], groups=self.groups[at])
+
 
 @dataclass(frozen=True, eq=False)
 class Specimens:
@@ -82,7 +87,7 @@ def specimens_of(cohort: Cohort, graph: CausalGraph, confounder: str | None = No
     ------
     DataError
         No specimen is declared, a specimen lies in several groups or has several rows in one view, or no technical
-        factor (or not this one) varies within specimens.
+        factor (or not this one, or never by itself) varies within specimens.
     """
     check_inputs(cohort, graph)
     if graph.specimen is None:
@@ -128,5 +133,11 @@ def specimens_of(cohort: Cohort, graph: CausalGraph, confounder: str | None = No
         missing = int((seen[:, a] ^ seen[:, b]).sum())
         rows_of = where[both, a], where[both, b]
         pairs.append(Pair(view.levels[a], view.levels[b], " + ".join(differs), *rows_of, owner[both], missing))
+    if not pairs:
+        others = ", ".join(repr(t) for t in factors if t != confounder)
+        raise DataError(
+            f"no two views of a {graph.specimen} differ in {confounder!r} alone: it changes together with {others}, so "
+            "that what it does cannot be told from theirs. Leave confounder out for all pairs of views."
+        )
     alone = int((seen.sum(axis=1) == 1).sum())
     return Specimens(tuple(pairs), factors, specimen.n_levels, alone, group.n_levels, graph.group)

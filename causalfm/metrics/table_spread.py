@@ -11,7 +11,7 @@ from scipy import sparse
 from causalfm.metrics.balanced import Table
 from causalfm.metrics.deletion import Deletion
 from causalfm.metrics.design import Design, design_cells
-from causalfm.metrics.list_ratios import Ratio, slope_of
+from causalfm.metrics.list_ratios import Ratio, gradient_of
 from causalfm.results import Influence
 
 PAIRS_UP_TO = 3000  # groups; the pair part of the variance needs a square array of them
@@ -39,7 +39,7 @@ class Spread:
 
         ``owners``: of each draw, the group of each unit, four cells of equally many units one after the other.
         """
-        slope = slope_of(ratio, totals)
+        slope = gradient_of(ratio, totals)
         effects = np.stack([(one.effects @ slope).reshape(4, -1) for one in deletions])
         effects -= effects.mean(axis=(0, 2), keepdims=True)  # cell sizes are fixed: a cell's mean effect is no spread
         for groups, one, effect in zip(owners, deletions, effects, strict=True):

@@ -185,7 +185,8 @@ class _Site:
         inflation = 1.0 + pair_share(seen, uniform)
         floor = discordance_floor(y, groups, share)
         variance = float((part**2).sum()) * len(used) / (len(used) - 1) * inflation + floor
-        half = float(stats.t.ppf(1.0 - error / 2.0, len(used) - n_classes)) * variance**0.5
+        df = max(len(used) - n_classes, 1)  # as for the accuracies; units that hold every class can be fewer than these
+        half = float(stats.t.ppf(1.0 - error / 2.0, df)) * variance**0.5
         gap = float(lost @ share)
         record: dict[str, Any] = {
             "level": name,

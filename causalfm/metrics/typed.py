@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from causalfm.arguments import check_whole
-from causalfm.errors import DataError
 from causalfm.metrics.deletion import Channels, blocks
 from causalfm.metrics.joint_cells import ByCell, joint_codes
 from causalfm.neighbours import Neighbours
@@ -50,19 +48,6 @@ def neighbour_kinds(neighbours: Neighbours, biology: np.ndarray, confounder: np.
         kind[index < 0] = -1
         kinds[rows] = kind
     return kinds
-
-
-def check_reach(neighbours: Neighbours, k: int) -> None:
-    """Refuse more neighbours than every list is sure to hold: some would be counted short.
-
-    Raises
-    ------
-    DataError
-        Naming both numbers.
-    """
-    check_whole(k, "k", 1)
-    if k > neighbours.k:
-        raise DataError(f"k={k}, but neighbours were searched with k={neighbours.k}: search again with knn(X, {k}).")
 
 
 def kind_counts(kinds: np.ndarray, ks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -10,10 +10,10 @@ import numpy as np
 from causalfm.arguments import check_positive, check_seed
 from causalfm.metrics.balanced import Balance
 from causalfm.metrics.deletion import blocks, take
-from causalfm.metrics.list_ratios import Ratio, expected_of, list_sums, quotient, ratio_estimate, share
+from causalfm.metrics.list_ratios import Ratio, expected_of, list_sums, ratio_estimate, share
 from causalfm.metrics.list_report import described
 from causalfm.metrics.reference import balanced_versions, list_scorer
-from causalfm.metrics.typed import OS, SO, Weigh, check_reach, kind_channels, neighbour_kinds
+from causalfm.metrics.typed import OS, SO, Weigh, kind_channels
 from causalfm.metrics.typed_lists import ListLength, Tables, TypedLists, Within, layout_of, typed_lists
 from causalfm.neighbours import Neighbours
 from causalfm.results import Estimate
@@ -51,46 +51,6 @@ def typed_temperature(neighbours: Neighbours, kinds: np.ndarray) -> float:
     distance = cosine_distances(take(neighbours, slice(None), kinds.shape[1]))[(kinds == SO) | (kinds == OS)]
     tau = float(np.median(distance)) if distance.size else float("nan")
     return float("inf") if tau <= RESOLUTION else tau
-
-
-def mari_scores(
-    neighbours: Neighbours, biology: np.ndarray, confounder: np.ndarray, k: int, tau: float | None = None
-) -> np.ndarray:
-    """Return each query's SO share of its SO and OS neighbours weighted ``exp(-distance / tau)``.
-
-    Parameters
-    ----------
-    neighbours
-        Lists of m queries without their own group, at least ``k`` long.
-    biology, confounder
-        ``(n,)`` integer codes.
-    k
-        Neighbours counted.
-    tau
-        Temperature, a cosine distance; None: that of :func:`typed_temperature`.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(m,)`` between 0 and 1; ``nan`` without a typed neighbour.
-
-    Raises
-    ------
-    DataError
-        ``k`` beyond the lists, or ``tau`` not above 0.
-    """
-    check_reach(neighbours, k)
-    if tau is not None:
-        check_positive(tau, "tau", TAU)
-    first = take(neighbours, slice(None), k)
-    kinds = neighbour_kinds(first, biology, confounder)
-    typed = (kinds == SO) | (kinds == OS)
-    tau = typed_temperature(first, kinds) if tau is None else tau
-    distance = cosine_distances(first)
-    nearest = np.where(typed, distance, np.inf).min(axis=1)  # each query's own: no sum can underflow
-    weights = _decay(tau, np.where(np.isfinite(nearest), nearest, 0.0)[:, None])(first, kinds)
-    so, os = ((weights * (kinds == kind)).sum(axis=1) for kind in (SO, OS))
-    return quotient(so, so + os)
 
 
 def mari(

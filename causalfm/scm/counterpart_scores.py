@@ -10,9 +10,10 @@ import numpy as np
 from scipy import sparse
 
 from causalfm.metrics.list_ratios import Ratio, quotient, ratio_interval
-from causalfm.metrics.paired import TIE, top_k_hits, unit_rows
+from causalfm.metrics.paired import TIE, top_k_hits
 from causalfm.results import Estimate, Influence
 from causalfm.scm.counterparts import Counterparts
+from causalfm.unit_vectors import unit_rows
 
 BLOCK = 2**24  # similarities held at once, 64 MiB
 LACKS = "no distance between source and truth"

@@ -23,7 +23,7 @@ from causalfm.scm.interventions import intervene
 from causalfm.scm.mechanisms import mechanism_named
 from causalfm.scm.new_levels import Met, check_policy, meet
 from causalfm.scm.number_errors import number_errors
-from causalfm.scm.packing import graph_header, pack, unpack
+from causalfm.scm.packing import KIND, graph_header, pack, unpack
 from causalfm.scm.pair_maps import with_pairs
 from causalfm.scm.pair_moves import move_rows
 from causalfm.scm.support import refuse_unsupported
@@ -269,7 +269,7 @@ class EmbeddingSCM:
         """
         header, tensors = pack(self.fitted)
         own = {name: getattr(self, name) for name in SETTINGS}
-        write_model(path, {**header, **own, "graph": graph_header(self.graph)}, tensors)
+        write_model(path, {**header, **own, "graph": graph_header(self.graph)}, tensors, KIND)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> EmbeddingSCM:
@@ -280,7 +280,7 @@ class EmbeddingSCM:
         DataError
             Missing, damaged or edited, of another kind, or written under a newer schema.
         """
-        header, tensors = read_model(path)
+        header, tensors = read_model(path, KIND)
         graph = dict(header["graph"])
         scm = cls(CausalGraph(graph.pop("arrows"), **graph), **{name: header[name] for name in SETTINGS})
         scm._fitted = unpack(header, tensors, scm._mechanism)

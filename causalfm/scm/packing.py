@@ -20,6 +20,7 @@ from causalfm.scm.scalar_nodes import pack_scalars, unpack_scalars
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
 
+KIND = "causalfm.EmbeddingSCM"
 _ARRAYS = ("joint", "patients", "numbers", "within", "spline_means")
 _MEAN = ("coefficients", "inverse", "estimable", "scale")
 _ERROR = ("loadings", "left", "right", "moment", "cells", "second", "fourth")

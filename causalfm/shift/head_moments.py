@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from causalfm.metrics.calibration import SMALLEST
+from causalfm.metrics.distances import safe_scale
 from causalfm.metrics.learners import SMALL
+from causalfm.row_tasks import spans
 
 BLOCK = 4096  # rows
 
@@ -61,11 +62,11 @@ class Rows:
     def of(cls, X: np.ndarray, y: np.ndarray, units: np.ndarray) -> Rows:
         """Find scale and axes of rows ``(n, d)``; units weigh the same."""
         weights = 1.0 / np.bincount(units)[units]
-        power = -int(np.frexp(float(max(np.abs(X[rows]).max() for rows in blocks(len(X)))))[1])
+        power = safe_scale(X)
         share, total, square = weights / weights.sum(), np.zeros(X.shape[1]), np.zeros(X.shape[1])
-        for rows in blocks(len(X)):  # exact scaling first; squares of 1e200 would overflow
+        for rows in spans(len(X), BLOCK):  # exact scaling first; squares of 1e200 would overflow
             total += share[rows] @ np.ldexp(X[rows].astype(np.float64), power)
-        for rows in blocks(len(X)):
+        for rows in spans(len(X), BLOCK):
             square += share[rows] @ (np.ldexp(X[rows].astype(np.float64), power) - total) ** 2
         spread = np.sqrt(square)
         spread[spread <= 1e-12 * max(float(spread.max()), 1e-300)] = 1.0
@@ -86,7 +87,7 @@ class Rows:
         d = len(self.mean) if self.axes is None else self.axes.shape[1]
         kind = np.float64 if self.X.dtype == np.float64 or self.X.size < SMALL else np.float32
         out = Moments(np.zeros(n_classes), np.zeros((n_classes, d)), np.zeros((d, d)))
-        for block in blocks(len(where)):
+        for block in spans(len(where), BLOCK):
             rows = where[block]
             values, weights = self.seen(self.X[rows]), self.weights[rows]
             labels = np.eye(n_classes)[self.y[rows]] * weights[:, None]
@@ -107,11 +108,6 @@ class Rows:
         where = np.flatnonzero(mask)
         slopes, constants = self.linear(heads)
         out = np.empty((len(where), slopes.shape[1]))
-        for block in blocks(len(where)):
+        for block in spans(len(where), BLOCK):
             out[block] = np.ldexp(X[where[block]].astype(np.float64), self.power) @ slopes + constants
         return np.asarray(out.reshape(len(where), len(heads), -1).transpose(1, 0, 2))
-
-
-def blocks(n: int) -> Iterator[slice]:
-    """Cut rows into blocks."""
-    return (slice(start, start + BLOCK) for start in range(0, n, BLOCK))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 
-from causalfm.metrics.calibration import SMALLEST, slope_of
+from causalfm.metrics.calibration import SMALLEST, calibration_slope
 from causalfm.metrics.learners import SMALL, grouped_folds, groups_per_level
 from causalfm.scm.scores import HeldOutHeads
 from causalfm.shift.head_moments import Moments, Rows
@@ -64,10 +65,10 @@ def held_out_scores(
             others = whole - rows.moments(patients)
             if (others.count > 0.0).all():
                 best, slope = tried.best(~patients)
-                out[here] = _soft(slope * rows.logits(X, [others.head(SHRINKAGES[best])], here)[0])
+                out[here] = softmax(slope * rows.logits(X, [others.head(SHRINKAGES[best])], here)[0], axis=1)
         best, slope = tried.best(np.ones(len(y), dtype=bool))
         deployed = rows.logits(new, [whole.head(SHRINKAGES[best])], np.ones(len(new), dtype=bool))[0]
-    return _soft(slope * crossed.logits[best]), out, _soft(slope * deployed)
+    return softmax(slope * crossed.logits[best], axis=1), out, softmax(slope * deployed, axis=1)
 
 
 def held_out_heads(
@@ -145,23 +146,21 @@ class _Tried:
         logs = np.stack([_logs(one) for one in logits])
         share, losses = weights / weights.sum(), []
         for one in logs:  # each at its own best factor
-            slope = max(slope_of(one, y, share), FLATTEST)
-            losses.append(-share * _logs(slope * one)[np.arange(len(y)), y])
+            losses.append(-share * _logs(sharpness(one, y, weights) * one)[np.arange(len(y)), y])
         return cls(logs, y, weights, np.stack(losses))
 
     def best(self, mask: np.ndarray) -> tuple[int, float]:
         """Return the shrinkage with the least loss over some rows, and the factor on its logits that fits them best."""
         best = int(np.argmin(self.losses[:, mask].sum(axis=1)))
-        share = self.weights[mask] / self.weights[mask].sum()
-        return best, max(slope_of(self.logs[best, mask], self.y[mask], share), FLATTEST)
+        return best, sharpness(self.logs[best, mask], self.y[mask], self.weights[mask])
+
+
+def sharpness(logs: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
+    """Return the factor on log probabilities ``(n, K)`` that calibrates them: one over the temperature."""
+    return max(calibration_slope(logs, y, weights / weights.sum()), FLATTEST)
 
 
 def _logs(logits: np.ndarray) -> np.ndarray:
     """Return log probabilities, none below that of the smallest."""
     top = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(np.maximum(top - np.log(np.exp(top).sum(axis=1, keepdims=True)), np.log(SMALLEST)))
-
-
-def _soft(logits: np.ndarray) -> np.ndarray:
-    top = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(top / top.sum(axis=1, keepdims=True))

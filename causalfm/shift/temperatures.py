@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import softmax
 
-from causalfm.metrics.calibration import SMALLEST, slope_of
+from causalfm.metrics.calibration import SMALLEST
 from causalfm.shift.costs.label_free_estimators import Scored
 from causalfm.shift.domains import Domain, Domains
-
-FLATTEST = 1e-3
+from causalfm.shift.heads import sharpness
 
 
 def tempered(domains: Domains) -> tuple[Scored, Scored, Scored]:
@@ -21,9 +21,8 @@ def tempered(domains: Domains) -> tuple[Scored, Scored, Scored]:
     slope = 1.0
     reference, deployment = domains.reference, domains.deployment
     if not domains.refitted:
-        weights = reference.weights()
         logs = np.log(np.maximum(reference.scores, SMALLEST))
-        slope = max(slope_of(logs, reference.labels, weights / weights.sum()), FLATTEST)
+        slope = sharpness(logs, reference.labels, reference.weights())
     return (
         scored(reference, _sharpened(reference.scores, slope)),
         scored(reference, _sharpened(domains.site_out, slope)),
@@ -42,6 +41,4 @@ def scored(domain: Domain, probabilities: np.ndarray) -> Scored:
 def _sharpened(probabilities: np.ndarray, slope: float) -> np.ndarray:
     if slope == 1.0:
         return probabilities
-    logs = slope * np.log(np.maximum(probabilities, SMALLEST))
-    shares = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(slope * np.log(np.maximum(probabilities, SMALLEST)), axis=1))

@@ -6,7 +6,7 @@ import torch
 
 from causalfm.arguments import check_positive, check_whole
 from causalfm.errors import DataError
-from causalfm.reversal import reversed_gradient
+from causalfm.gradient_reversal import reversed_gradient
 from causalfm.training.batches import full_precision
 
 

@@ -19,7 +19,7 @@ from causalfm.estimators.correctors.files import load_corrector, refuse_other_se
 from causalfm.estimators.correctors.inputs import Batch, Regressors, coded, equal_weights, read_columns, read_rows
 from causalfm.estimators.correctors.report import FitReport, fit_report
 from causalfm.lazy_rows import part_of
-from causalfm.level_moments import LevelMoments, Second, first_rows
+from causalfm.level_moments import LevelMoments, Second, mean_of_first_rows
 from causalfm.trimming import CommonSupport
 
 
@@ -249,7 +249,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
     def _moments(self, X: np.ndarray, batch: Batch) -> tuple[LevelMoments, Regressors, int]:
         regressors = Regressors().extended(batch.columns)
         weights, units = equal_weights(batch.groups, len(batch))
-        moments = LevelMoments.empty(first_rows(X), len(batch.levels), len(regressors.names), self._second())
+        moments = LevelMoments.empty(mean_of_first_rows(X), len(batch.levels), len(regressors.names), self._second())
         moments.add(X, batch.codes, regressors.matrix(batch.columns, len(batch)), weights)
         return moments, regressors, units
 
@@ -261,7 +261,7 @@ class Corrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type:
             base.refuse_others(batch.columns)
         regressors = base.extended(batch.columns)
         levels = known + tuple(v for v in batch.levels if v not in known)
-        moments = LevelMoments.empty(first_rows(X), 0, 1, self._second()) if first else self.moments_
+        moments = LevelMoments.empty(mean_of_first_rows(X), 0, 1, self._second()) if first else self.moments_
         moments = moments.widened(np.arange(len(known)), len(levels), np.arange(len(base.names)), len(regressors.names))
         weights, units = equal_weights(batch.groups, len(batch))
         at = np.array([levels.index(v) for v in batch.levels])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.reversal import reversed_gradient
+from causalfm.gradient_reversal import reversed_gradient
 
 if TYPE_CHECKING:
     import torch

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalfm.errors import DataError
 from causalfm.metrics.balanced import Balance, Draw, complete_tables, draws_of, number_of_draws
 from causalfm.metrics.design import design_of
 from causalfm.metrics.margin_lists import margin
 from causalfm.metrics.margin_scores import summary_of
+from causalfm.unit_vectors import unit_rows
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort
@@ -37,7 +37,7 @@ def balanced_scores(
     balance, design = Balance(draws=draws, random_state=random_state), design_of(cohort, graph, confounder)
     tables = complete_tables(design, balance.fraction, balance.min_groups, balance.max_rows)[0]
     times = number_of_draws(balance, len(tables))
-    unit = _unit_rows(cohort.X)
+    unit = unit_rows(cohort.X)
     ratios, margins, weights = [], [np.zeros(0)], [np.zeros(0)]
     for number, table in enumerate(tables):
         rng = np.random.default_rng([random_state, number])
@@ -50,14 +50,6 @@ def balanced_scores(
     values, heavy = np.concatenate(margins), np.concatenate(weights)
     index = float(np.mean(ratios)) if ratios else float("nan")
     return index, summary_of(values, TAIL, heavy).median if len(values) else float("nan")
-
-
-def _unit_rows(X: np.ndarray) -> np.ndarray:
-    rows = np.asarray(X, dtype=np.float64)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    if bad := int((~((norms > 0.0) & np.isfinite(norms))).sum()):
-        raise DataError(f"{bad} rows are zero or not finite: they have no direction, so no cosine similarity.")
-    return np.asarray(rows / norms, dtype=np.float32)
 
 
 def _scores(draw: Draw) -> tuple[np.ndarray, np.ndarray]:

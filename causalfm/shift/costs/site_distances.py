@@ -6,6 +6,7 @@ import numpy as np
 from scipy import linalg, stats
 
 from causalfm.cohort import Cohort
+from causalfm.metrics.distances import safe_scale
 from causalfm.moments import cell_sums
 from causalfm.shift.domains import Domains
 
@@ -63,7 +64,7 @@ def _axes(cohort: Cohort, weights: np.ndarray, random_state: int) -> np.ndarray:
         rows = np.sort(np.random.default_rng(random_state).choice(len(cohort), ROWS, replace=False))
     X = np.asarray(cohort.X[rows], dtype=np.float64)
     share = weights[rows] / weights[rows].sum()
-    X = np.ldexp(X - share @ X, -int(np.frexp(np.abs(X).max())[1])) * np.sqrt(share)[:, None]
+    X = np.ldexp(X - share @ X, safe_scale(X)) * np.sqrt(share)[:, None]
     wide = X.shape[1] > len(X)
     square = X @ X.T if wide else X.T @ X
     most = min(AXES, len(square))
