@@ -9,7 +9,7 @@ import numpy as np
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
-from causalfm.singular_values import thin_svd
+from causalfm.singular_values import orthonormal
 from causalfm.strata import table, varies_within
 from causalfm.units import Units, helmert, patient_units
 
@@ -101,8 +101,7 @@ def _shared_error(units: Units, loadings: np.ndarray, square: np.ndarray) -> flo
     """
     strata = np.eye(units.n_strata)[units.stratum]
     levels = _left(np.eye(units.level.n_levels)[units.level.codes], strata)
-    basis, s, _ = thin_svd(levels)
-    basis = basis[:, s > 1e-9 * s[0]]
+    basis = orthonormal(levels)
     cells = np.unique(units.stratum * units.level.n_levels + units.level.codes, return_inverse=True)[1]
     onehot = np.eye(int(cells.max()) + 1)[cells]
     spare = len(units) - onehot.shape[1]
