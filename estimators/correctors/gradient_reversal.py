@@ -133,11 +133,6 @@ def play(
     step : int
         Where it was found.
     """
-    import torch
-
-    def put(values: np.ndarray) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=players.device or "cpu")
-
     best: Weights = erased(rows, still_map(rows.u.shape[1], players, rng))
     lowest, found = np.inf if judge is None else judge(best), 0
     game = _Game(rows, strength, players, best, rng)
