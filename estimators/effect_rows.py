@@ -88,13 +88,13 @@ def share_estimates(found: Estimated, n: int, unit: str) -> tuple[Estimate | Non
         Shares (None where there is none) and ratio; its interval is ``nan`` if biology is not told from zero.
     """
     own = biology = None
-    nothing = Estimate("variance_ratio", float("nan"), float("nan"), float("nan"), 0.0, n, 0, unit)
+    no_ratio = nothing("variance_ratio", n, unit)
     if found.influence is None or found.total is None:
-        return None, None, nothing
+        return None, None, no_ratio
     norm = spread_norm(found.influence, found.shares)
     own = _share("share_of_variance", norm, found.total, found.influence.names, found.shares, n, unit)
     if found.biology is None:
-        return own, None, nothing
+        return own, None, no_ratio
     other = found.biology
     biology = _share("biology_share_of_variance", other.spread, other.total, other.levels, other.shares, n, unit)
     ratio = share_ratio(norm, other.spread)
