@@ -193,3 +193,8 @@ def squared_norm(Z: np.ndarray, weights: np.ndarray, cells: CellCovariances, *, 
         weights=A,
         gamma=gamma,
     )
+
+
+def signed_root(square: float) -> float:
+    """Root of a debiased square, with its sign: the distance that is shown for a squared norm."""
+    return float(np.sign(square) * np.sqrt(abs(square)))

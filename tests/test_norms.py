@@ -4,7 +4,7 @@ from scipy import optimize, stats
 
 from causalfm.covariances import CellCovariances, cell_covariances
 from causalfm.norm_contrasts import covariance, fieller, linear_bounds
-from causalfm.norms import SquaredNorm, squared_norm
+from causalfm.norms import SquaredNorm, signed_root, squared_norm
 
 
 def centred(Z: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -241,3 +241,7 @@ def test_linear_bound_holds_its_level() -> None:
     sides = np.array([linear_bounds(a, b, margin2, cells, 0.95)[1:] for a, b, cells in drawn])
     wrong = ((sides[:, 0] > 0).mean(), (sides[:, 1] < 0).mean())
     assert max(wrong) < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 100)
+
+
+def test_a_negative_square_keeps_its_sign_as_a_distance() -> None:
+    assert [signed_root(square) for square in (4.0, -4.0, 0.0)] == [2.0, -2.0, 0.0]

@@ -9,7 +9,7 @@ import numpy as np
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.estimators.estimating import ROUNDING
-from causalfm.estimators.refuting.refutation import RefutationRow, distance
+from causalfm.estimators.refuting.refutation import RefutationRow
 from causalfm.estimators.refuting.refuted_units import (
     Refuted,
     answer,
@@ -19,7 +19,7 @@ from causalfm.estimators.refuting.refuted_units import (
     with_outcome,
 )
 from causalfm.graph import CausalGraph
-from causalfm.norms import SquaredNorm
+from causalfm.norms import SquaredNorm, signed_root
 from causalfm.positivity import complete_table
 from causalfm.results import Verdict, verdict_against
 from causalfm.strata import table, varies_within
@@ -64,7 +64,7 @@ def negative_outcome(
         )
     norm, spread = refuted.answer(with_outcome(units, values)), _spread_within(values, refuted.cells)
     verdict, low, high = _against(norm, spread, margin)
-    after = distance(norm.value / spread)
+    before, after = signed_root(refuted.norm.value), signed_root(norm.value / spread)
     name = units.level.name
     told = {
         "pass": f"{column} does not differ between levels of {name} by more than {margin:.2g} standard deviations",
@@ -73,9 +73,7 @@ def negative_outcome(
     }[verdict]
     sentence = f"{told[:1].upper()}{told[1:]}: {after:.2f} ({low:.2f} to {high:.2f})."
     done = f"{column} in place of the outcome; distances in standard deviations within cells"
-    return RefutationRow(
-        f"negative control outcome: {column}", done, distance(refuted.norm.value), after, low, high, verdict, sentence
-    )
+    return RefutationRow(f"negative control outcome: {column}", done, before, after, low, high, verdict, sentence)
 
 
 def negative_exposure(
@@ -109,7 +107,7 @@ def negative_exposure(
     codes = factor.codes[np.unique(groups.codes, return_index=True)[1]][patients]
     n_cells = units.n_strata * refuted.n_levels
     kept = complete_table(table(refuted.cells, codes, (n_cells, factor.n_levels)), refuted.settings.minimum)
-    before, name = distance(refuted.norm.value), f"negative control exposure: {column}"
+    before, name = signed_root(refuted.norm.value), f"negative control exposure: {column}"
     done = f"{column} in place of {units.level.name}, within its levels and strata"
     if kept is None:
         nan = float("nan")
@@ -125,7 +123,7 @@ def negative_exposure(
     norm = answer(compared_only(swapped, kept), refuted.settings)
     scale = max(refuted.norm.value, np.finfo(float).tiny)
     verdict, low, high = _against(norm, scale, margin)
-    after, root = distance(norm.value), float(np.sqrt(scale))
+    after, root = signed_root(norm.value), float(np.sqrt(scale))
     told = {"pass": "moves the outcome by less than", "fail": "moves the outcome by more than"}.get(
         verdict, "cannot be told to move the outcome by less than"
     )

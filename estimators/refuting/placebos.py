@@ -8,8 +8,9 @@ import numpy as np
 
 from causalfm.covariances import cell_covariances
 from causalfm.estimators.refuting.placebo_tests import cell_test
-from causalfm.estimators.refuting.refutation import RefutationRow, distance, rate_verdict, rate_words
+from causalfm.estimators.refuting.refutation import RefutationRow, rate_verdict, rate_words
 from causalfm.estimators.refuting.refuted_units import Refuted, centred, rejects, with_levels, with_outcome
+from causalfm.norms import signed_root
 from causalfm.resampling import permutations_within
 
 BLOCK = 2**22  # random numbers held at once
@@ -119,7 +120,7 @@ def pseudo_levels(refuted: Refuted) -> RefutationRow:
         why = f"No {name} has {LEAST_TO_SPLIT} {units.unit}s in a stratum: none can be split."
         nan = float("nan")
         return RefutationRow(
-            "pseudo-levels", "nothing", distance(refuted.norm.value), nan, nan, nan, "cannot tell", why
+            "pseudo-levels", "nothing", signed_root(refuted.norm.value), nan, nan, nan, "cannot tell", why
         )
     done = f"{units.unit}s of one {name} split at random, {per_level} times in each of {len(split)} {name}s"
     row = _row(refuted, "pseudo-levels", done, f"a split within one {name}", np.concatenate(values), rejected)
@@ -154,7 +155,7 @@ def halves_within(cells: np.ndarray, draws: int, random_state: int) -> Iterator[
 
 
 def _row(refuted: Refuted, name: str, done: str, what: str, values: np.ndarray, rejected: int) -> RefutationRow:
-    low, high = (distance(v) for v in np.quantile(values, [0.025, 0.975]))
+    low, high = (signed_root(v) for v in np.quantile(values, [0.025, 0.975]))
     before, verdict = refuted.norm.value, rate_verdict(rejected, len(values))
     above = int((values >= before).sum())
     beyond = "exceeded by none of them" if not above else f"exceeded by {above} of them"
@@ -165,5 +166,5 @@ def _row(refuted: Refuted, name: str, done: str, what: str, values: np.ndarray, 
     )
     details = {"rejected": rejected, "draws": len(values)}
     return RefutationRow(
-        name, done, distance(before), distance(float(values.mean())), low, high, verdict, sentence, details
+        name, done, signed_root(before), signed_root(float(values.mean())), low, high, verdict, sentence, details
     )

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from scipy import stats
 
 from causalfm.results import Result, Verdict, worst
@@ -84,11 +83,6 @@ def collect(treatment: str, outcome: str, estimator: str, attempts: list[Refutat
         words.append(f"Undecided: {', '.join(by['cannot tell'])}.")
     words.append("Passing does not exclude an undeclared cause: see .sensitivity().")
     return Refutation(treatment, outcome, estimator, tuple(attempts), verdict, " ".join(words))
-
-
-def distance(square: float) -> float:
-    """Root of a debiased square, with its sign."""
-    return float(np.sign(square) * np.sqrt(abs(square)))
 
 
 def rate_verdict(rejected: int, draws: int) -> Verdict:
