@@ -12,7 +12,15 @@ from causalfm.estimators.peers import dowhy_adapters, econml_adapters
 from causalfm.estimators.peers.peer_effects import run_peer
 from causalfm.estimators.peers.scalar_errors import ScalarContrast
 from causalfm.estimators.peers.scalar_samples import ScalarSample
-from causalfm.estimators.refuting.refutation import Refutation, RefutationRow, collect, rate_verdict, rate_words
+from causalfm.estimators.refuting.refutation import (
+    KEPT,
+    Refutation,
+    RefutationRow,
+    collect,
+    rate_verdict,
+    rate_words,
+    stability_verdict,
+)
 from causalfm.results import Verdict
 
 if TYPE_CHECKING:
@@ -21,10 +29,9 @@ if TYPE_CHECKING:
 DONE = {
     "placebo factor": "levels permuted, {n} times",
     "random common cause": "adjusted for random numbers as well, {n} times",
-    "data subset": "80% kept, {n} times",
+    "data subset": f"{KEPT:.0%} kept, {{n}} times",
 }
-UNLIKELY = 0.05
-FEW, MOST = 0.05, 0.5  # share of the draws outside the estimate's interval: up to it a pass, above it a failure
+UNLIKELY = 0.05  # p-value of a refuter of DoWhy up to which its answer is another than the estimate
 
 
 def peer_refutation(effect: Effect, n_draws: int, random_state: int) -> Refutation:
@@ -99,7 +106,7 @@ def _refit(
             sentence = f"Asked about a factor without effect, it finds one in {rate_words(rejected, n_draws)}{why}."
         else:
             outside = float(((values < estimate.low) | (values > estimate.high)).mean())
-            verdict = "pass" if outside <= FEW else "fail" if outside > MOST else "cannot tell"
+            verdict = stability_verdict(outside)
             sentence = (
                 f"{estimate.value:.3g} becomes {low:.3g} to {high:.3g} and leaves its interval ({estimate.low:.3g} to "
                 f"{estimate.high:.3g}) in {outside:.0%} of the draws."
@@ -125,11 +132,11 @@ def _random_cause(sample: ScalarSample, rng: np.random.Generator) -> ScalarSampl
 
 
 def _subset(sample: ScalarSample, rng: np.random.Generator) -> ScalarSample:
-    """Keep four fifths of the groups of each level."""
+    """Keep a share of the groups of each level."""
     units, first, codes = np.unique(sample.groups, return_index=True, return_inverse=True)
     strata = sample.frame[sample.treatment].to_numpy()[first] if sample.levels else np.zeros(len(units))
     kept = np.zeros(len(units), dtype=bool)
     for stratum in np.unique(strata):
         members = rng.permutation(np.flatnonzero(strata == stratum))
-        kept[members[: max(int(0.8 * len(members)), 3)]] = True
+        kept[members[: max(int(KEPT * len(members)), 3)]] = True
     return sample.take(np.flatnonzero(kept[codes]))

@@ -8,7 +8,7 @@ import numpy as np
 
 from causalfm.covariances import cell_covariances
 from causalfm.estimators.refuting.placebo_tests import cell_test
-from causalfm.estimators.refuting.refutation import RefutationRow, rate_verdict, rate_words
+from causalfm.estimators.refuting.refutation import NOMINAL, RefutationRow, rate_verdict, rate_words
 from causalfm.estimators.refuting.refuted_units import Refuted, centred, rejects, with_levels, with_outcome
 from causalfm.norms import signed_root
 from causalfm.resampling import permutations_within
@@ -25,7 +25,7 @@ def placebo_factor(refuted: Refuted) -> RefutationRow:
         Z, cell_stratum = refuted.adjusted, np.repeat(np.arange(units.n_strata), refuted.n_levels)
         cells = np.concatenate([refuted.cells[order] for order in moves])
         gamma, noise, p = refuted.exchangeable_test(Z, cell_stratum).values(Z, cells)
-        values, rejected = (gamma**2).sum(axis=(1, 2)) - noise, int((p <= 0.05).sum())
+        values, rejected = (gamma**2).sum(axis=(1, 2)) - noise, int((p <= NOMINAL).sum())
     else:
         norms = [refuted.answer(with_levels(units, units.level.codes[row])) for order in moves for row in order]
         values, rejected = np.array([norm.value for norm in norms]), sum(map(rejects, norms))
@@ -66,7 +66,7 @@ def noise_outcome(refuted: Refuted) -> RefutationRow:
             observed[start : start + step] = (gamma**2).sum(axis=(1, 2)) / df
         box = (count - 1.0) * trace**2 / square
         noise = (trace * rng.chisquare(box, (B, len(count))) / box) @ ((weights**2).sum(axis=0) * count)
-        values, rejected = observed - noise, int((test.p_values(observed, noise) <= 0.05).sum())
+        values, rejected = observed - noise, int((test.p_values(observed, noise) <= NOMINAL).sum())
     else:
         norms = [
             refuted.answer(with_outcome(units, rng.standard_normal((len(units),) * 2) @ residuals / np.sqrt(df)))
@@ -86,7 +86,7 @@ def permuted_outcome(refuted: Refuted) -> RefutationRow:
         cells = np.concatenate([refuted.cells[order] for order in moves])
         one = np.zeros(units.n_strata * refuted.n_levels, dtype=int)
         gamma, noise, p = refuted.exchangeable_test(Z, one).values(Z, cells)
-        values, rejected = (gamma**2).sum(axis=(1, 2)) - noise, int((p <= 0.05).sum())
+        values, rejected = (gamma**2).sum(axis=(1, 2)) - noise, int((p <= NOMINAL).sum())
     else:
         norms = [refuted.answer(with_outcome(units, units.Z[row])) for order in moves for row in order]
         values, rejected = np.array([norm.value for norm in norms]), sum(map(rejects, norms))
@@ -115,7 +115,7 @@ def pseudo_levels(refuted: Refuted) -> RefutationRow:
         stratum = np.searchsorted(wide, units.stratum[rows])
         value, p = _halves_differ(Z[rows], stratum, per_level, refuted.random_state + level)
         values.append(value)
-        rejected += int((p <= 0.05).sum())
+        rejected += int((p <= NOMINAL).sum())
     if not values:
         why = f"No {name} has {LEAST_TO_SPLIT} {units.unit}s in a stratum: none can be split."
         nan = float("nan")

@@ -10,9 +10,11 @@ from scipy import stats
 
 from causalfm.results import Result, Verdict, worst
 
-NOMINAL = 0.05
+NOMINAL = 0.05  # level of the tests whose rejections are counted
 TOLERATED = 0.07  # true size up to which an error rate of 5 % counts as kept
 MARGIN = 0.25  # of a standard deviation, or of the factor's own distance: what may be left of a negative control
+KEPT = 0.8  # of the independent units of each cell: what a subset of the data keeps
+FEW, MOST = 0.05, 0.5  # share of the draws that leave the estimate's own interval: up to it a pass, above it a failure
 
 
 @dataclass(frozen=True)
@@ -93,3 +95,8 @@ def rate_verdict(rejected: int, draws: int) -> Verdict:
 def rate_words(rejected: int, draws: int) -> str:
     """``"7 of 200 (4 %, nominal 5 %)"``."""
     return f"{rejected} of {draws} ({rejected / draws:.0%}, nominal {NOMINAL:.0%})"
+
+
+def stability_verdict(outside: float) -> Verdict:
+    """Judge the share of draws that leave the estimate's own interval, though nothing that matters was changed."""
+    return "pass" if outside <= FEW else "fail" if outside > MOST else "cannot tell"

@@ -10,13 +10,16 @@ from causalfm.confidence import alpha_in_force, percent
 from causalfm.covariances import CellCovariances
 from causalfm.estimators.refuting.placebo_tests import cell_test
 from causalfm.estimators.refuting.placebos import halves_within
-from causalfm.estimators.refuting.refutation import RefutationRow, rate_verdict, rate_words
+from causalfm.estimators.refuting.refutation import (
+    KEPT,
+    NOMINAL,
+    RefutationRow,
+    rate_verdict,
+    rate_words,
+    stability_verdict,
+)
 from causalfm.estimators.refuting.refuted_units import Refuted, part_of
 from causalfm.norms import signed_root
-from causalfm.results import Verdict
-
-KEPT = 0.8  # of the patients of each cell
-FEW, MOST = 0.05, 0.5  # share of the draws that leave the estimate's own interval: up to it a pass, above it a failure
 
 
 def random_cause(refuted: Refuted) -> RefutationRow:
@@ -36,7 +39,7 @@ def random_cause(refuted: Refuted) -> RefutationRow:
 
 
 def data_subset(refuted: Refuted) -> RefutationRow:
-    """Keep four fifths of the patients of each cell."""
+    """Keep a share of the patients of each cell."""
     units, rng = refuted.units, np.random.default_rng(refuted.random_state)
     cells = refuted.cells
     count = np.bincount(cells)
@@ -79,7 +82,7 @@ def split_half(refuted: Refuted) -> RefutationRow:
     first, _, _ = dataclasses.replace(test, weights=of_first).values(Z, 2 * cells + half)
     products = (first * (first - gamma)).sum(axis=(1, 2))
     low, high = (signed_root(v) for v in np.quantile(products, [0.025, 0.975]))
-    rejected, draws = int((p <= 0.05).sum()), len(products)
+    rejected, draws = int((p <= NOMINAL).sum()), len(products)
     verdict = rate_verdict(rejected, draws)
     said = "agree" if verdict == "pass" else "do not agree"
     before, after = signed_root(refuted.norm.value), signed_root(float(products.mean()))
@@ -117,7 +120,7 @@ def _row(refuted: Refuted, name: str, done: str, what: str, values: np.ndarray) 
     before, after = signed_root(refuted.norm.value), signed_root(float(values.mean()))
     ends = refuted.norm.interval()
     outside = float(((values > ends[1]) | (np.maximum(values, 0.0) < ends[0])).mean())
-    verdict: Verdict = "pass" if outside <= FEW else "fail" if outside > MOST else "cannot tell"
+    verdict = stability_verdict(outside)
     said = {"pass": "does not depend on", "fail": "depends on", "cannot tell": "may depend on"}[verdict]
     sentence = (
         f"The estimate {said} {what}: {before:.3g} becomes {low:.3g} to {high:.3g}, and leaves its own "
