@@ -78,6 +78,13 @@ def table(a: np.ndarray, b: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
 
 
+def groups_per_level(codes: np.ndarray, groups: np.ndarray, n_levels: int | None = None) -> np.ndarray:
+    """Count the groups that hold each level, ``(n_levels,)``."""
+    wide = int(groups.max()) + 1
+    pairs = np.unique(codes * wide + groups)
+    return np.bincount(pairs // wide, minlength=int(codes.max()) + 1 if n_levels is None else n_levels)
+
+
 def joint_factor(cohort: Cohort, columns: str | Sequence[str]) -> Factor:
     """Cross one or more columns into one factor ``"a + b"``, keeping the combinations that occur."""
     factors = [cohort.factor(name) for name in names(columns)]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalfm.metrics.calibration import SMALLEST, slope_of
-from causalfm.metrics.learners import SMALL, grouped_folds, groups_per_level
+from causalfm.metrics.learners import SMALL, grouped_folds
 from causalfm.scm.scores import HeldOutHeads
 from causalfm.shift.head_moments import Moments, Rows
+from causalfm.strata import groups_per_level
 
 FOLDS = 5
 SHRINKAGES = (1e-3, 1e-2, 1e-1, 0.5)  # of the covariance towards a multiple of the identity

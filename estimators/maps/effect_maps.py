@@ -18,11 +18,10 @@ from causalfm.estimators.maps.shrinkage import LEAST, shrink
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.invariance.several import holm
-from causalfm.metrics.learners import groups_per_level
 from causalfm.pairing import pair_rows
 from causalfm.positivity import MIN_GROUPS, complete_table
 from causalfm.results import Result
-from causalfm.strata import joint_factor
+from causalfm.strata import groups_per_level, joint_factor
 from causalfm.trimming import refuse_numbers
 
 NOTHING = float("nan")
