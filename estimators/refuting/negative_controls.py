@@ -10,15 +10,9 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.estimators.estimating import ROUNDING
 from causalfm.estimators.refuting.refutation import RefutationRow
-from causalfm.estimators.refuting.refuted_units import (
-    Refuted,
-    answer,
-    centred,
-    compared_only,
-    with_levels,
-    with_outcome,
-)
+from causalfm.estimators.refuting.refuted_units import Refuted, answer, compared_only, with_levels, with_outcome
 from causalfm.graph import CausalGraph
+from causalfm.moments import cell_sums, centred
 from causalfm.norms import SquaredNorm, signed_root
 from causalfm.positivity import complete_table
 from causalfm.results import Verdict, verdict_against
@@ -165,20 +159,14 @@ def _patient_values(cohort: Cohort, graph: CausalGraph, column: str) -> np.ndarr
     else:
         factor = cohort.factor(column)
         rows = np.eye(factor.n_levels)[factor.codes]
-    total = np.zeros((groups.n_levels, rows.shape[1]))
-    np.add.at(total, groups.codes, rows)
-    return np.asarray(total / groups.counts()[:, None])
+    return cell_sums(rows, groups.codes, groups.n_levels).means()
 
 
 def _fixed(Z: np.ndarray, cells: np.ndarray) -> bool:
-    return bool(np.abs(centred(Z, cells)).max() <= ROUNDING * np.abs(Z).max())
+    return bool(np.abs(centred(Z, cells, int(cells.max()) + 1)).max() <= ROUNDING * np.abs(Z).max())
 
 
 def _spread_within(Z: np.ndarray, cells: np.ndarray) -> float:
     """Pooled variance within cells, summed over columns."""
-    n = int(cells.max()) + 1
-    count = np.bincount(cells, minlength=n)
-    total = np.zeros((n, Z.shape[1]))
-    np.add.at(total, cells, Z)
-    residual = Z - (total / np.maximum(count, 1)[:, None])[cells]
-    return max(float((residual**2).sum() / (len(Z) - (count > 0).sum())), np.finfo(float).tiny)
+    residual = centred(Z, cells, int(cells.max()) + 1)
+    return max(float((residual**2).sum() / (len(Z) - len(np.unique(cells)))), np.finfo(float).tiny)

@@ -9,7 +9,8 @@ import numpy as np
 from causalfm.covariances import cell_covariances
 from causalfm.estimators.refuting.placebo_tests import cell_test
 from causalfm.estimators.refuting.refutation import NOMINAL, RefutationRow, rate_verdict, rate_words
-from causalfm.estimators.refuting.refuted_units import Refuted, centred, rejects, with_levels, with_outcome
+from causalfm.estimators.refuting.refuted_units import Refuted, rejects, with_levels, with_outcome
+from causalfm.moments import centred
 from causalfm.norms import signed_root
 from causalfm.resampling import permutations_within
 
@@ -136,7 +137,7 @@ def _halves_differ(Z: np.ndarray, stratum: np.ndarray, draws: int, random_state:
     share = count / count.sum()
     weights = (share[:, None] * np.array([1.0, -1.0]) / sizes).reshape(1, 2 * W)
     strata = np.repeat(np.arange(W), 2)
-    product = cell_covariances(centred(Z, stratum), stratum, W).product[np.ix_(strata, strata)]
+    product = cell_covariances(centred(Z, stratum, W), stratum, W).product[np.ix_(strata, strata)]
     test = cell_test(weights, sizes.ravel(), np.arange(2 * W), product, sizes.ravel() - 1.0)
     cells = np.concatenate(list(halves_within(stratum, draws, random_state)))
     gamma, noise, p = test.values(Z, 2 * stratum + cells)
