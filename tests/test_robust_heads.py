@@ -250,7 +250,7 @@ def test_bad_calls_are_refused():
     y = cohort.obs["tumour"].to_numpy()
     for settings, words in (
         ({"decay": -1.0}, "decay=-1.0"),
-        ({"device": "gpu"}, "device='gpu' is not there"),
+        ({"device": "gpu"}, "device='gpu': torch has no such device"),
         ({"device": "cuda:99"}, "device='cuda:99' is not there"),
         ({"penalty": "eqrm", "strength": 9.0}, "beyond every environment"),
         ({"steps": 0}, "steps"),
