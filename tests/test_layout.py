@@ -66,6 +66,7 @@ ENGINES = {
     "factor_contrasts",
     "paired_units",
     "within_units",
+    "wilson",
     "reversal",
 }
 MEMBERS = {
