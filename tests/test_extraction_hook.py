@@ -107,6 +107,11 @@ def test_images_are_read_once_and_calls_can_be_passed_over():
     np.testing.assert_array_equal(found[6].X, expected(PIXELS))
 
 
+def test_a_batch_that_shrinks_on_the_way_leaves_no_image_out(monkeypatch):
+    monkeypatch.setattr("causalfm.extraction.training_hook.BATCH_ELSEWHERE", 2)
+    np.testing.assert_array_equal(InMemory(PIXELS, spec(FirstPixels(most=1)))().X, expected(PIXELS))
+
+
 def test_a_loaded_encoder_works_and_bad_arguments_say_so():
     np.testing.assert_array_equal(InMemory(PIXELS, load_encoder(spec(FirstPixels())))().X, expected(PIXELS))
     with pytest.raises(DataError, match="every=0"):

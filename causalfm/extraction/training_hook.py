@@ -106,8 +106,9 @@ class InMemory:
         with _as_found(network), torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
             if network is not None:
                 network.eval()
-            for start in range(0, len(X), self._size.value * 8):
-                rows = slice(start, start + self._size.value * 8)
+            step = self._size.value * 8  # the size may shrink on the way
+            for start in range(0, len(X), step):
+                rows = slice(start, start + step)
                 X[rows] = np.concatenate([p.cpu().numpy() for p in passed(encoder, self._pixels[rows], self._size)])
         return Cohort(X, self._obs, {"source": "memory", "encoder": encoder.name, "call": call})
 
