@@ -9,7 +9,7 @@ import numpy as np
 
 from causalfm.cohort import Factor
 from causalfm.covariances import cell_covariances
-from causalfm.estimators.estimating import SATURATED, Settings, _fitted
+from causalfm.estimators.estimating import SATURATED, Settings, influence_of
 from causalfm.estimators.influence.comparison_groups import compared_groups
 from causalfm.estimators.refuting.placebo_tests import CellTest, cell_test
 from causalfm.estimators.variance_shares import joint_norm
@@ -107,7 +107,7 @@ def answer(units: Units, settings: Settings) -> SquaredNorm:
     """Joint mean squared distance between the levels of ``units``, all of whose cells are filled."""
     table = whole_table(units)
     if settings.estimator != SATURATED:
-        return joint_norm(_fitted(compared_groups(units, table), units, settings)[0])
+        return joint_norm(influence_of(compared_groups(units, table), units, settings)[0])
     design = build_design(units, table)
     return cell_norm(design, standardised_means(design.level, table.levels, design.stratum, table.strata))
 
