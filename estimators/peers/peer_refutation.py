@@ -14,6 +14,7 @@ from causalfm.estimators.peers.scalar_errors import ScalarContrast
 from causalfm.estimators.peers.scalar_samples import ScalarSample
 from causalfm.estimators.refuting.refutation import (
     KEPT,
+    MIDDLE,
     Refutation,
     RefutationRow,
     collect,
@@ -98,7 +99,7 @@ def _refit(
         draws = [first(change()) for _ in range(n_draws)]
         values = np.array([c.value for c in draws])
         done = f"{estimate.level} against {estimate.reference}, whole {sample.unit}s: {DONE[name].format(n=n_draws)}"
-        low, high = np.quantile(values, [0.025, 0.975]).tolist()
+        low, high = np.quantile(values, MIDDLE).tolist()
         if name == "placebo factor":
             rejected = sum(c.low > 0 or c.high < 0 for c in draws)
             verdict: Verdict = rate_verdict(rejected, n_draws)

@@ -8,7 +8,7 @@ import numpy as np
 
 from causalfm.covariances import cell_covariances
 from causalfm.estimators.refuting.placebo_tests import cell_test
-from causalfm.estimators.refuting.refutation import NOMINAL, RefutationRow, rate_verdict, rate_words
+from causalfm.estimators.refuting.refutation import MIDDLE, NOMINAL, RefutationRow, rate_verdict, rate_words
 from causalfm.estimators.refuting.refuted_units import Refuted, rejects, with_levels, with_outcome
 from causalfm.moments import centred
 from causalfm.norms import signed_root
@@ -156,7 +156,7 @@ def halves_within(cells: np.ndarray, draws: int, random_state: int) -> Iterator[
 
 
 def _row(refuted: Refuted, name: str, done: str, what: str, values: np.ndarray, rejected: int) -> RefutationRow:
-    low, high = (signed_root(v) for v in np.quantile(values, [0.025, 0.975]))
+    low, high = (signed_root(v) for v in np.quantile(values, MIDDLE))
     before, verdict = refuted.norm.value, rate_verdict(rejected, len(values))
     above = int((values >= before).sum())
     beyond = "exceeded by none of them" if not above else f"exceeded by {above} of them"

@@ -14,6 +14,7 @@ NOMINAL = 0.05  # level of the tests whose rejections are counted
 TOLERATED = 0.07  # true size up to which an error rate of 5 % counts as kept
 MARGIN = 0.25  # of a standard deviation, or of the factor's own distance: what may be left of a negative control
 KEPT = 0.8  # of the independent units of each cell: what a subset of the data keeps
+MIDDLE = (0.025, 0.975)  # of the draws: what low and high enclose
 FEW, MOST = 0.05, 0.5  # share of the draws that leave the estimate's own interval: up to it a pass, above it a failure
 
 

@@ -12,6 +12,7 @@ from causalfm.estimators.refuting.placebo_tests import cell_test
 from causalfm.estimators.refuting.placebos import halves_within
 from causalfm.estimators.refuting.refutation import (
     KEPT,
+    MIDDLE,
     NOMINAL,
     RefutationRow,
     rate_verdict,
@@ -81,7 +82,7 @@ def split_half(refuted: Refuted) -> RefutationRow:
     of_first = (scaled * np.array([1.0, 0.0])).reshape(len(weights), -1)
     first, _, _ = dataclasses.replace(test, weights=of_first).values(Z, 2 * cells + half)
     products = (first * (first - gamma)).sum(axis=(1, 2))
-    low, high = (signed_root(v) for v in np.quantile(products, [0.025, 0.975]))
+    low, high = (signed_root(v) for v in np.quantile(products, MIDDLE))
     rejected, draws = int((p <= NOMINAL).sum()), len(products)
     verdict = rate_verdict(rejected, draws)
     said = "agree" if verdict == "pass" else "do not agree"
@@ -116,7 +117,7 @@ def _with_causes(refuted: Refuted, causes: np.ndarray) -> np.ndarray:
 
 
 def _row(refuted: Refuted, name: str, done: str, what: str, values: np.ndarray) -> RefutationRow:
-    low, high = (signed_root(v) for v in np.quantile(values, [0.025, 0.975]))
+    low, high = (signed_root(v) for v in np.quantile(values, MIDDLE))
     before, after = signed_root(refuted.norm.value), signed_root(float(values.mean()))
     ends = refuted.norm.interval()
     outside = float(((values > ends[1]) | (np.maximum(values, 0.0) < ends[0])).mean())
