@@ -13,6 +13,7 @@ from causalfm.estimators.refuting.refuted_units import Refuted, rejects, with_le
 from causalfm.moments import centred
 from causalfm.norms import signed_root
 from causalfm.resampling import permutations_within
+from causalfm.strata import rank_within
 
 BLOCK = 2**22  # random numbers held at once
 LEAST_TO_SPLIT = 4  # patients of a cell: two in each half
@@ -146,11 +147,7 @@ def _halves_differ(Z: np.ndarray, stratum: np.ndarray, draws: int, random_state:
 
 def halves_within(cells: np.ndarray, draws: int, random_state: int) -> Iterator[np.ndarray]:
     """Yield ``(<= 64, G)`` halves, 0 and 1: ``n // 2`` patients of each cell of ``n`` are in the first."""
-    order = np.argsort(cells, kind="stable")
-    count = np.bincount(cells)
-    rank = np.empty(len(cells), dtype=int)
-    rank[order] = np.arange(len(cells)) - np.repeat(np.cumsum(count) - count, count)
-    second = (rank >= (count // 2)[cells]).astype(int)
+    second = (rank_within(cells) >= (np.bincount(cells) // 2)[cells]).astype(int)
     for moved in permutations_within(cells, draws, random_state):
         yield second[moved]
 
