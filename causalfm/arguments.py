@@ -1,4 +1,4 @@
-"""What an argument must be: one message form for numbers, types and names. Needs nothing but the standard library."""
+"""What an argument must be: one message form for numbers, types and names. Imports nothing but the standard library."""
 
 from __future__ import annotations
 
@@ -95,6 +95,27 @@ def check_choice(value: Any, name: str, options: Sequence[str]) -> None:
     """
     if value not in options:
         raise DataError(f"{name}={value!r}: choose one of {', '.join(map(repr, options))}.")
+
+
+def check_device(value: Any) -> None:
+    """Refuse what torch cannot compute on here; None is the CPU.
+
+    Raises
+    ------
+    DataError
+        Naming the device and the way out.
+    """
+    if value is None:
+        return
+    import torch
+
+    try:
+        torch.empty(0, device=value)
+    except (RuntimeError, TypeError, AssertionError):  # the last from a torch that was built without it
+        raise DataError(
+            f"device={value!r}: torch has no such device here. Pass 'cpu', 'cuda' or 'cuda:1', or None for the CPU; "
+            "causalfm doctor shows what torch finds."
+        ) from None
 
 
 def columns_of(value: Any, name: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalfm.cohort import Cohort
-from causalfm.strata import table
+from causalfm.strata import groups_per_level, table
 from causalfm.validation import look_alikes
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def cross_table(cohort: Cohort, graph: CausalGraph, factor: str) -> Mapping[str,
     groups = cohort.factor(graph.group, private=True)
     shape = (biology.n_levels, technical.n_levels)
     rows = table(biology.codes, technical.codes, shape)
-    cells = np.unique(groups.codes * np.prod(shape) + biology.codes * shape[1] + technical.codes)  # of each unit
-    units = np.bincount(cells % np.prod(shape), minlength=int(np.prod(shape))).reshape(shape)
+    cells = biology.codes * shape[1] + technical.codes
+    units = groups_per_level(cells, groups.codes, shape[0] * shape[1]).reshape(shape)
     v, corrected = cramers_v(units)
     return {
         "biology": list(biology.levels),

@@ -108,6 +108,13 @@ def remembered(X: LazyRows, n_cells: int) -> bool:
     return 8 * n_cells * X.shape[1] <= X.limit // 8
 
 
+def centred(values: np.ndarray, codes: np.ndarray, n_cells: int) -> np.ndarray:
+    """Take the mean of their cell off the rows of ``values (n, q)``."""
+    total = np.zeros((n_cells, values.shape[1]))
+    np.add.at(total, codes, values)
+    return np.asarray(values - (total / np.maximum(np.bincount(codes, minlength=n_cells), 1)[:, None])[codes])
+
+
 def weighted_products(
     X: np.ndarray, features: Callable[[slice], np.ndarray], weights: np.ndarray, *, block_bytes: int = 32 * 2**20
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalfm.arguments import check_seed, check_whole
+from causalfm.arguments import check_device, check_seed, check_whole
 from causalfm.errors import DataError
 from causalfm.lazy_rows import as_rows, is_lazy
 from causalfm.streamed_lists import no_direction, streamed_lists
@@ -100,7 +100,7 @@ def knn(
     Raises
     ------
     DataError
-        Zero or non-finite rows (positions), unequal lengths, or ``k`` larger than the shortest candidate list.
+        Zero or non-finite rows (positions), unequal lengths, ``k`` above the shortest candidate list, no such device.
 
     Notes
     -----
@@ -111,10 +111,10 @@ def knn(
     check_whole(k, "k", 1, why="neighbours per query")
     check_whole(reserve, "reserve", 0, why="neighbours kept beyond k")
     check_seed(random_state)
+    check_device(device)
     X = as_rows(X)
     n = _check_matrix(X)
-    groups = _group_codes(exclude, n)
-    rows = _query_rows(queries, n, random_state)
+    groups, rows = _group_codes(exclude, n), _query_rows(queries, n, random_state)
     _check_k(k, np.bincount(groups), groups[rows])
     width = min(k + reserve, n - 1)
     if is_lazy(X) and device in (None, "cpu"):

@@ -220,3 +220,8 @@ def norm_moments(
         "df_noise": 2.0 * noise**2 / max(noise_error, tiny),
         "variance": max(4.0 * total - 2.0 * noise_square, 2.0 * noise_square) + noise_error,
     }
+
+
+def signed_root(square: float) -> float:
+    """Root of a debiased square, with its sign: the distance that is shown for a squared norm."""
+    return float(np.sign(square) * np.sqrt(abs(square)))

@@ -1,4 +1,4 @@
-"""Singular values of ordinary matrices, also where the fast routine gives up."""
+"""Singular values of ordinary matrices and the span of their columns, also where the fast routine gives up."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def thin_svd(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     except np.linalg.LinAlgError:
         u, s, vt = linalg.svd(matrix, full_matrices=False, lapack_driver="gesvd")
     return np.asarray(u), np.asarray(s), np.asarray(vt)
+
+
+def orthonormal(columns: np.ndarray, size: float | None = None) -> np.ndarray:
+    """Orthonormal basis of the columns' span ``(n, rank)``; what is small beside ``size`` (their norm) is rounding."""
+    if not columns.shape[1]:
+        return columns
+    u, s, _ = thin_svd(columns)
+    return np.asarray(u[:, s > 1e-9 * max(float(s[0]) if size is None else size, 1e-300)])

@@ -14,6 +14,7 @@ import numpy as np
 from causalfm.covariances import CellCovariances, cell_covariances
 from causalfm.errors import DataError
 from causalfm.factor_contrasts import Contrasts
+from causalfm.moments import centred
 from causalfm.norms import SquaredNorm, squared_norm
 from causalfm.positivity import MIN_GROUPS, CompleteTable, complete_table, inside
 from causalfm.singular_values import thin_svd
@@ -142,10 +143,10 @@ def design_of_rows(units: Units, rows: np.ndarray) -> Design:
     level, stratum = units.level.codes[rows], units.stratum[rows]
     _, codes = np.unique(stratum * units.level.n_levels + level, return_inverse=True)
     n_cells = int(codes.max()) + 1
-    residuals, covariates = _centre(Z, codes, n_cells), units.covariates[rows]
+    residuals, covariates = centred(Z, codes, n_cells), units.covariates[rows]
     basis = full = np.zeros((len(rows), 0))
     if covariates.shape[1]:
-        u, s, vt = thin_svd(_centre(covariates, codes, n_cells))
+        u, s, vt = thin_svd(centred(covariates, codes, n_cells))
         rank = int((s > 1e-9 * max(s[0], 1e-300)).sum())
         basis, full = u[:, :rank], covariates @ (vt[:rank].T / s[:rank])
         residuals = residuals - basis @ (basis.T @ residuals)
@@ -240,9 +241,3 @@ def within_norm(units: Units) -> tuple[SquaredNorm | None, str]:
     cells = cell_covariances(contrasts - contrasts.mean(axis=0), codes, 1)
     weights = np.full((1, len(contrasts)), 1.0 / len(contrasts))
     return squared_norm(contrasts, weights, cells, scale=2.0 / (units.within.n_levels - 1)), ""
-
-
-def _centre(values: np.ndarray, codes: np.ndarray, n_cells: int) -> np.ndarray:
-    total = np.zeros((n_cells, values.shape[1]))
-    np.add.at(total, codes, values)
-    return np.asarray(values - (total / np.bincount(codes, minlength=n_cells)[:, None])[codes])

@@ -78,6 +78,22 @@ def table(a: np.ndarray, b: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
 
 
+def groups_per_level(codes: np.ndarray, groups: np.ndarray, n_levels: int | None = None) -> np.ndarray:
+    """Count the groups that hold each level, ``(n_levels,)``."""
+    wide = int(groups.max()) + 1
+    pairs = np.unique(codes * wide + groups)
+    return np.bincount(pairs // wide, minlength=int(codes.max()) + 1 if n_levels is None else n_levels)
+
+
+def rank_within(codes: np.ndarray) -> np.ndarray:
+    """How many earlier rows have the same code ``(n,)``."""
+    order = np.argsort(codes, kind="stable")
+    counts = np.bincount(codes)
+    out = np.empty(len(codes), dtype=np.int64)
+    out[order] = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return out
+
+
 def joint_factor(cohort: Cohort, columns: str | Sequence[str]) -> Factor:
     """Cross one or more columns into one factor ``"a + b"``, keeping the combinations that occur."""
     factors = [cohort.factor(name) for name in names(columns)]

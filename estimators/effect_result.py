@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from causalfm.errors import DataError
-from causalfm.estimators.effect_rows import distance
 from causalfm.estimators.influence.group_influence import GroupInfluence
 from causalfm.estimators.refuting.refutation import Refutation
 from causalfm.estimators.robustness.benchmarks import TIMES, Sensitivity
 from causalfm.estimators.variance_shares import leading_directions
 from causalfm.factor_contrasts import Contrasts
+from causalfm.norms import signed_root
 from causalfm.paired_units import PairedUnits
 from causalfm.positivity import Overlap
 from causalfm.results import Estimate, Result
@@ -198,7 +198,7 @@ def largest_pair(effect: Effect) -> tuple[str, str, float]:
     if effect._source is not None:
         contrasts, units = effect._source
         (a, b), norm = max(contrasts.pairs.items(), key=lambda item: item[1].value)
-        return units.level.levels[a], units.level.levels[b], distance(norm, 0.0, 0.0)["distance"]
+        return units.level.levels[a], units.level.levels[b], signed_root(norm.value)
     if effect.influence is None:
         raise DataError(f"there is no effect to examine: {effect.overlap.sentence}")
     influence, L = effect.influence, len(effect.influence.names)
@@ -206,4 +206,4 @@ def largest_pair(effect: Effect) -> tuple[str, str, float]:
     norms = [influence.norm(np.eye(L)[a] - np.eye(L)[b]) for a, b in pairs]
     best = max(range(len(pairs)), key=lambda i: norms[i].value)
     a, b = pairs[best]
-    return influence.names[a], influence.names[b], distance(norms[best], 0.0, 0.0)["distance"]
+    return influence.names[a], influence.names[b], signed_root(norms[best].value)

@@ -13,7 +13,7 @@ from causalfm.estimators.influence.group_influence import GroupInfluence
 from causalfm.estimators.variance_shares import TotalVariance, share_interval, share_ratio, spread_norm
 from causalfm.factor_contrasts import Contrasts
 from causalfm.gram_norms import GramNorm
-from causalfm.norms import SquaredNorm
+from causalfm.norms import SquaredNorm, signed_root
 from causalfm.paired_units import PairedUnits
 from causalfm.results import Estimate
 from causalfm.units import Units
@@ -40,7 +40,7 @@ def norm_row(level: str, reference: str, norm: SquaredNorm, n_groups: int, unit:
         "value": norm.value,
         "low": low,
         "high": high,
-        **distance(norm, low, high),
+        **distances(norm, low, high),
         "n_groups": n_groups,
         "unit": unit,
     }
@@ -88,13 +88,13 @@ def share_estimates(found: Estimated, n: int, unit: str) -> tuple[Estimate | Non
         Shares (None where there is none) and ratio; its interval is ``nan`` if biology is not told from zero.
     """
     own = biology = None
-    nothing = Estimate("variance_ratio", float("nan"), float("nan"), float("nan"), 0.0, n, 0, unit)
+    no_ratio = nothing("variance_ratio", n, unit)
     if found.influence is None or found.total is None:
-        return None, None, nothing
+        return None, None, no_ratio
     norm = spread_norm(found.influence, found.shares)
     own = _share("share_of_variance", norm, found.total, found.influence.names, found.shares, n, unit)
     if found.biology is None:
-        return own, None, nothing
+        return own, None, no_ratio
     other = found.biology
     biology = _share("biology_share_of_variance", other.spread, other.total, other.levels, other.shares, n, unit)
     ratio = share_ratio(norm, other.spread)
@@ -114,16 +114,16 @@ def _share(
     return Estimate(name, *share_interval(norm, total), 0.0, n, int(total.df) + 1, unit, details)
 
 
-def distance(norm: SquaredNorm, low: float, high: float) -> dict[str, float]:
+def distances(norm: SquaredNorm, low: float, high: float) -> dict[str, float]:
     """Signed root of a squared distance, and the roots of its bounds."""
-    value = float(np.sign(norm.value) * np.sqrt(abs(norm.value)))
-    return {"distance": value, "distance_low": float(np.sqrt(low)), "distance_high": float(np.sqrt(high))}
+    ends = {"distance_low": float(np.sqrt(low)), "distance_high": float(np.sqrt(high))}
+    return {"distance": signed_root(norm.value), **ends}
 
 
 def norm_estimate(name: str, norm: SquaredNorm, n: int, n_groups: int, unit: str) -> Estimate:
     """Return a squared distance with its interval."""
     low, high = norm.interval()
-    details: Mapping[str, Any] = {**distance(norm, low, high), "weights": f"rows equal within a {unit}, {unit}s equal"}
+    details: Mapping[str, Any] = {**distances(norm, low, high), "weights": f"rows equal within a {unit}, {unit}s equal"}
     return Estimate(name, norm.value, low, high, 0.0, n, n_groups, unit, details)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from causalfm.arrows import EMBEDDING
 from causalfm.cohort import Cohort
+from causalfm.dose_units import STEP
 from causalfm.errors import DataError
 from causalfm.estimators.effect_questions import Posed, pose
 from causalfm.estimators.effect_result import Effect, largest_pair
@@ -150,7 +151,7 @@ def effect(
             f"{posed.found.factor} is continuous, so that its slope is compared with no level: leave coding= and "
             "reference= out, or bin it with pandas.cut."
         )
-    levels = ("any value", "one standard deviation more") if posed.found.continuous else posed.found.levels
+    levels = STEP if posed.found.continuous else posed.found.levels
     named, C = coding_contrasts(levels, coding, reference, posed.found.factor)
     found = estimate(posed, settings)
     posed.details.update(found.details)

@@ -174,14 +174,14 @@ def _levels(posed: Posed, units: Units, settings: Settings) -> Estimated:
     of_biology, why = None, _no_classes(classes, units, biology)
     if classes is not None:
         # trim= is about the factor's propensities: those of biology stay as they are
-        swapped, told = _fitted(classes, units, dataclasses.replace(settings, trim=None))
+        swapped, told = influence_of(classes, units, dataclasses.replace(settings, trim=None))
         effective = told.get("effective_groups", {})
         if thin := {k: v for k, v in effective.items() if v < settings.minimum}:
             few = ", ".join(f"{level} {value:.1f}" for level, value in thin.items())
             why = f"weights leave classes of {biology} fewer than {settings.minimum} effective groups: {few}"
         else:
             of_biology = _norms(swapped, classes, total)
-    influence, details = _fitted(compared, units, settings, overwrite=True)
+    influence, details = influence_of(compared, units, settings, overwrite=True)
     return Estimated(units, None, influence, compared.shares, of_biology, total, why, details)
 
 
@@ -208,9 +208,10 @@ def _check_varies(compared: Compared, posed: Posed) -> None:
             )
 
 
-def _fitted(
+def influence_of(
     compared: Compared, units: Units, settings: Settings, *, overwrite: bool = False
 ) -> tuple[GroupInfluence, Mapping[str, Any]]:
+    """Compare the levels by the estimator of the settings; ``overwrite``: the outcomes may be lost."""
     if settings.estimator == "ridge":
         return ridge(compared), {}
     fold = read_folds(

@@ -11,6 +11,7 @@ from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
+from causalfm.strata import groups_per_level
 
 Coding = Literal["reference", "effect"]
 CODINGS = ("reference", "effect")
@@ -50,8 +51,7 @@ def pool_levels(
     if len(treatment) != 1 or graph.kind(treatment[0], cohort) == "continuous":
         raise DataError("pool_rare joins levels of one categorical factor: cross or bin the columns beforehand.")
     factor, groups = cohort.factor(treatment[0]), cohort.factor(graph.group, private=True)
-    pairs = np.unique(factor.codes * groups.n_levels + groups.codes)
-    counts = np.bincount(pairs // groups.n_levels, minlength=factor.n_levels)
+    counts = groups_per_level(factor.codes, groups.codes, factor.n_levels)
     rare = np.flatnonzero(counts < pool_rare)
     if not len(rare):
         return cohort, []

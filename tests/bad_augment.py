@@ -78,7 +78,7 @@ CASES = {
     ),
     "augmentation no times": (balanced(copies=0), "copies=0", "at least 1"),
     "augmentation with originals, perhaps": (balanced(include_original="no"), "include_original='no'", "True or False"),
-    "augmentation to another target": (balanced(target="even"), "target='even'", "marginal, uniform"),
+    "augmentation to another target": (balanced(target="even"), "target='even'", "'marginal', 'uniform'"),
     "augmentation without a seed": (balanced(random_state=None), "random_state=None"),
     "augmentation of a row at an unseen level": (
         balanced(change=lambda obs: obs.assign(site=["C", *obs["site"][1:]])),

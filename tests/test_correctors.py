@@ -281,6 +281,16 @@ def test_the_causal_model_refuses_and_trims_too():
     assert "60 of 120 patients" in corrector.trimmed_
 
 
+@pytest.mark.parametrize(("group", "specimen"), [("patient", "patient"), (["slide", "patient"], "tissue")])
+def test_the_causal_model_counts_patients_whatever_else_the_graph_names_of_them(rows, group, specimen):
+    """A specimen that is the unit was numbered row by row, and so was the unit."""
+    X, obs = rows
+    graph = CausalGraph.standard(biology="tumour", technical=["site"], covariates="age", group=group, specimen=specimen)
+    found, plain = (SCMCorrector(g).fit(X, obs["site"], **given(obs)) for g in (graph, GRAPH))
+    assert found.scm_.fitted.n_groups == plain.scm_.fitted.n_groups == obs["patient"].nunique()
+    np.testing.assert_array_equal(found.transform(X, obs["site"]), plain.transform(X, obs["site"]))
+
+
 def test_the_causal_model_moves_technical_paths_only():
     X, obs, _ = sample(n_groups=240, n_scanners=2, scanner_effect=1.0, confounding=0.4)
     more = {"biology": obs["tumour"], "groups": obs["patient"]}

@@ -99,3 +99,8 @@ def test_mean_shift_refuses_levels_and_classes_that_do_not_meet():
     with pytest.raises(DataError, match="site=1 shares no tumour with 0"):
         mean_shift(apart, apart, GRAPH, factor="site", level="1", adjusted=True)
     mean_shift(apart, apart, GRAPH, factor="site", level="1", adjusted=False)
+    units = {name: "of 2: " + apart.obs[name] for name in ("patient", "tissue")}
+    third = apart.obs.assign(site="2", tumour="2", **units)
+    three = Cohort(np.concatenate([apart.X, apart.X]), pd.concat([apart.obs, third], ignore_index=True))
+    with pytest.raises(DataError, match="site=1 shares no tumour with 2"):
+        mean_shift(three[len(apart) :], three, GRAPH, factor="site", level="1", adjusted=True)

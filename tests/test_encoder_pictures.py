@@ -162,6 +162,11 @@ def test_specs_that_cannot_be_are_refused():
         own_encoder(len, mean=(127, 127, 127))
     with pytest.raises(DataError, match="precision 'half'"):
         own_encoder(len, precision="half")
+    with pytest.raises(DataError, match=r"interpolation 'bicubic' is unknown: choose .*BICUBIC"):
+        own_encoder(len, interpolation="bicubic")
+    with pytest.raises(DataError, match="pooling 'class' is unknown: choose 'class token'"):
+        dataclasses.replace(ENCODERS["virchow2"], pooling="class", dimension=1280)
+    assert own_encoder(len, pooling="mean over slices").pooling == "mean over slices"  # what it does is its own matter
     with pytest.raises(DataError, match="resize=200 is smaller"):
         own_encoder(len, resize=200)
     with pytest.raises(DataError, match="at least 1"):
@@ -204,6 +209,12 @@ def test_status_follows_cache_login_and_switches(tmp_path, monkeypatch):
         (folder / spec.files[0]).write_bytes(b"")
     assert states({**here, "HF_HUB_OFFLINE": "1"})["uni"].state == "ready"
     assert states(here)["hibou-l"].state == "ready"
+
+
+def test_status_of_some_encoders_comes_in_the_order_of_the_names():
+    assert [status.name for status in encoder_status(["virchow2", "uni"], environment={})] == ["virchow2", "uni"]
+    with pytest.raises(DataError, match="encoder 'uni3' is unknown: choose"):
+        encoder_status(["uni", "uni3"], environment={})
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from causalfm.errors import DataError, MissingDependencyError
 from causalfm.extraction import ENCODERS, encode, own_encoder
+from causalfm.extraction.networks import build
 
 LITE0 = "efficientnet-lite0"
 
@@ -29,6 +30,16 @@ def documented_recipe(images):
 
 def tiles(n, size=48, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+
+
+def test_an_encoder_that_is_built_leaves_the_random_numbers_of_gpus_alone(monkeypatch):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("efficientnet_lite_pytorch")
+    seeded, state = [], torch.get_rng_state()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    build(ENCODERS[LITE0], None, torch.device("cpu"))
+    assert not seeded
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def mean_colour(**changes):

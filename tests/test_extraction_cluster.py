@@ -203,6 +203,7 @@ def test_encoders_that_cannot_travel_are_refused(client, tmp_path):
         ({"scheduler": "local:1", "workers_per_gpu": 2}, "goes with scheduler='local' and GPUs"),
         ({"workers_per_gpu": 2}, "belongs to scheduler='local'"),
         ({"scheduler": "local", "retries": -1}, "retries=-1"),
+        ({"scheduler": "local:1", "device": "gpu"}, "device 'gpu' is no torch device"),
     ],
 )
 def test_impossible_arguments(arguments, message, tmp_path):

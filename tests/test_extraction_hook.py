@@ -107,10 +107,16 @@ def test_images_are_read_once_and_calls_can_be_passed_over():
     np.testing.assert_array_equal(found[6].X, expected(PIXELS))
 
 
+def test_a_batch_that_shrinks_on_the_way_leaves_no_image_out(monkeypatch):
+    monkeypatch.setattr("causalfm.extraction.training_hook.BATCH_ELSEWHERE", 2)
+    np.testing.assert_array_equal(InMemory(PIXELS, spec(FirstPixels(most=1)))().X, expected(PIXELS))
+
+
 def test_a_loaded_encoder_works_and_bad_arguments_say_so():
     np.testing.assert_array_equal(InMemory(PIXELS, load_encoder(spec(FirstPixels())))().X, expected(PIXELS))
-    with pytest.raises(DataError, match="every=0"):
-        InMemory(PIXELS, spec(FirstPixels()), every=0)
+    for name, value in (("every", 0), ("every", 1.5), ("batch_size", 0), ("batch_size", "all"), ("workers", -1)):
+        with pytest.raises(DataError, match=f"{name}={value!r}"):
+            InMemory(PIXELS, spec(FirstPixels()), **{name: value})
     diverged = spec(lambda batch: batch[:, 0].flatten(1)[:, :6] * float("nan"))
     with pytest.raises(DataError, match=r"non-finite|NaN"):
         InMemory(PIXELS, diverged)()

@@ -188,6 +188,13 @@ def test_a_disk_that_fills_up_at_any_write_keeps_what_is_there(point, tmp_path, 
     assert all((tmp_path / "full" / f).read_bytes() == (tmp_path / "whole" / f).read_bytes() for f in files)
 
 
+def test_a_file_system_that_takes_little_at_once_gets_all_of_it(tmp_path, monkeypatch):
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, content, at: real(descriptor, bytes(content)[:20], at))
+    cohort = cfm.extract(images(N), spec(FirstPixels()), out=tmp_path, **OPTIONS)
+    np.testing.assert_array_equal(cohort.X, expected(images(N)))
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 2 MiB."""

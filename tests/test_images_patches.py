@@ -261,7 +261,7 @@ def test_given_coordinates_take_the_place_of_the_grid(slide, tmp_path):
         (places.assign(x=[None, 3]), "missing values"),
         (places.assign(x=10, y=20), "the place of another"),
         (places[["x"]], "no column y"),
-        (places.assign(slide="other"), "name a slide that is not there"),
+        (places.assign(slide="other"), r"name a slide that is not there \(rows 0, 1\)"),
     ):
         with pytest.raises(DataError, match=match):
             open_images(slide, tiles=Tiles(128, downsample=1, coords=bad))

@@ -67,6 +67,7 @@ ENGINES = {
     "factor_contrasts",
     "paired_units",
     "within_units",
+    "wilson",
     "gradient_reversal",
 }
 MEMBERS = {

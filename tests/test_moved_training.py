@@ -31,6 +31,15 @@ def test_training_rows_are_the_counterfactual_rows_and_new_rows_stay():
     assert found.transform(X) is X
 
 
+@pytest.mark.parametrize(("group", "specimen"), [(["slide", "patient"], None), ("patient", "tissue")])
+def test_units_and_specimens_that_the_graph_names_need_not_be_handed_over(group, specimen):
+    """The table of the fit had one column for all units: a graph with a second one, or a specimen, was refused."""
+    X, site, more = parts()
+    graph = cfm.CausalGraph.standard(biology="tumour", technical=["site"], group=group, specimen=specimen)
+    found, plain = (CounterfactualTraining(g, random_state=3).fit(X, site, **more) for g in (graph, GRAPH))
+    np.testing.assert_array_equal(found.training_, plain.training_)
+
+
 def test_the_scoreboard_trains_on_moved_rows_and_reads_rows_as_they_are():
     trial = trial_of(COHORT, GRAPH, None, None, 0)
     held = trial.fold == 0

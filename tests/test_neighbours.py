@@ -146,6 +146,7 @@ def test_k_beyond_the_shortest_list_is_refused_and_names_it() -> None:
         ({"exclude": np.arange(3)}, "4 integer codes"),
         ({"exclude": np.array(list("abcd"))}, "4 integer codes"),
         ({"queries": 5}, "between 1 and 4"),
+        ({"device": "gpu"}, "device='gpu': torch has no such device"),
         ({"queries": np.array([0, 4])}, "positions between 0 and 3"),
     ],
 )

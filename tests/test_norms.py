@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
+from causalfm import moments
 from causalfm.covariances import CellCovariances, cell_covariances
 from causalfm.norm_contrasts import covariance, fieller, linear_bounds
-from causalfm.norms import SquaredNorm, squared_norm
+from causalfm.norms import SquaredNorm, signed_root, squared_norm
 
 
 def centred(Z: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -241,3 +242,15 @@ def test_linear_bound_holds_its_level() -> None:
     sides = np.array([linear_bounds(a, b, margin2, cells, 0.95)[1:] for a, b, cells in drawn])
     wrong = ((sides[:, 0] > 0).mean(), (sides[:, 1] < 0).mean())
     assert max(wrong) < 0.05 + 4 * np.sqrt(0.05 * 0.95 / 100)
+
+
+def test_a_negative_square_keeps_its_sign_as_a_distance() -> None:
+    assert [signed_root(square) for square in (4.0, -4.0, 0.0)] == [2.0, -2.0, 0.0]
+
+
+def test_rows_about_the_mean_of_their_cell() -> None:
+    rng = np.random.default_rng(0)
+    Z, codes = rng.standard_normal((12, 3)), np.repeat([0, 1, 3], 4)  # nobody is in cell 2
+    rows = moments.centred(Z, codes, 4)
+    np.testing.assert_allclose(rows, Z - np.repeat(Z.reshape(3, 4, 3).mean(axis=1), 4, axis=0), atol=1e-12)
+    assert moments.centred(Z[:, :0], codes, 4).shape == (12, 0)

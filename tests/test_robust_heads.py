@@ -77,13 +77,16 @@ def test_the_conditional_penalty_gains_at_the_worst_site():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("hidden", [0, 8])
-def test_every_penalty_trains(name, hidden):
+def test_every_penalty_trains(name, hidden, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     cohort = confounded(0, 0.0, n_groups=60)  # marginal penalties would rightly lose the class that goes with the site
     state, before = torch.get_rng_state(), cohort.X.copy()
     settings = {"penalty": name, "hidden": hidden, "steps": 24, "batch": 50}
     head = train_head(cohort, GRAPH, **settings)
     again = train_head(cohort, GRAPH, **settings)
     assert torch.equal(torch.get_rng_state(), state)
+    assert not seeded  # nor do GPUs start their random numbers anew
     assert np.array_equal(cohort.X, before)
     assert np.array_equal(head.predict_proba(cohort.X), again.predict_proba(cohort.X))
     assert np.allclose(head.predict_proba(cohort.X).sum(axis=1), 1.0)
@@ -247,7 +250,7 @@ def test_bad_calls_are_refused():
     y = cohort.obs["tumour"].to_numpy()
     for settings, words in (
         ({"decay": -1.0}, "decay=-1.0"),
-        ({"device": "gpu"}, "device='gpu' is not there"),
+        ({"device": "gpu"}, "device='gpu': torch has no such device"),
         ({"device": "cuda:99"}, "device='cuda:99' is not there"),
         ({"penalty": "eqrm", "strength": 9.0}, "beyond every environment"),
         ({"steps": 0}, "steps"),

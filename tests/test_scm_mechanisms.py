@@ -9,6 +9,7 @@ from scm_samples import AGED, SCANNED, SITE, aged, scanned, stretched
 from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError
+from causalfm.graph import CausalGraph
 from causalfm.scm import EmbeddingSCM
 from causalfm.scm.cells import lay_out
 from causalfm.scm.exogenous import luck_of, node_table
@@ -334,3 +335,15 @@ def test_draws_follow_the_graph():
     assert drawn.obs["scanner"].value_counts(normalize=True).to_dict() == pytest.approx(at.to_dict(), abs=0.03)
     assert drawn.obs["age"].std() == pytest.approx(cohort.obs["age"].std(), rel=0.1)
     assert np.array_equal(drawn.X, scm.interventional(5000, {"site": "site2"}).X)
+
+
+def test_draws_fit_the_graph_that_they_were_drawn_from():
+    """Only the coarsest unit had a column: what takes the graph refused the draws for the others."""
+    cohort, _ = scanned(n_patients=90)
+    roles = {"biology": "tumour", "technical": ["site", "scanner"], "covariates": "age"}
+    graph = CausalGraph.standard(**roles, group=["slide", "patient"], specimen="tissue")
+    rows = np.arange(len(cohort)).astype(str)
+    cohort = cohort.replace(obs=cohort.obs.assign(slide=rows, tissue=rows))
+    drawn = EmbeddingSCM(graph).fit(cohort).interventional(40)
+    graph.check(drawn)
+    assert [drawn.obs[unit].nunique() for unit in ("tissue", "slide", "patient")] == [40] * 3

@@ -15,7 +15,6 @@ from causalfm.invariance import invariance_test
 from causalfm.shift import as_domains, case_mix, column_shifts, drift, support
 from causalfm.shift.changes.case_mix_shares import Scored, class_shares
 from causalfm.shift.changes.case_mix_usual import usual_shares
-from causalfm.shift.changes.covariate_shifts import holm
 from causalfm.shift.changes.drift_distances import one_more_square, site_distances
 from causalfm.shift.changes.drift_patients import patient_table, patients_drawn
 from causalfm.shift.changes.support_density import spread_rows
@@ -281,14 +280,6 @@ def test_columns_show_covariates_and_scanners(worlds):
     rows = (worlds["new_support"][0].deployment.cohort.obs["scanner"] == "unseen").sum()
     assert column.unseen == {"unseen": {"rows": rows, "patients": rows // 2}}
     assert f"unseen: {rows} rows" in column.sentence
-
-
-def test_holm_is_holm():
-    from statsmodels.stats.multitest import multipletests
-
-    p = np.array([0.01, 0.04, 0.03, 0.2])
-    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
-    assert holm(np.array([0.01, np.nan, 0.04])) == pytest.approx([0.02, np.nan, 0.04], nan_ok=True)
 
 
 # --- support

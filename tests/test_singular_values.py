@@ -6,7 +6,7 @@ import pytest
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.graph import CausalGraph
 from causalfm.invariance import invariance_test
-from causalfm.singular_values import thin_svd
+from causalfm.singular_values import orthonormal, thin_svd
 
 
 def test_the_slower_routine_takes_over(monkeypatch):
@@ -49,3 +49,14 @@ def test_invariance_is_answered_alike_by_the_slower_routine(method, of, monkeypa
     assert slow.p_value == fast.p_value
     assert slow.statistic == pytest.approx(fast.statistic, rel=1e-9)
     assert slow.effect.value == pytest.approx(fast.effect.value, rel=1e-9)
+
+
+def test_the_basis_spans_the_columns_and_nothing_that_is_rounding():
+    rng = np.random.default_rng(0)
+    columns = rng.standard_normal((9, 2)) @ rng.standard_normal((2, 4))  # rank 2
+    basis = orthonormal(columns)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(basis @ (basis.T @ columns), columns, atol=1e-12)
+    assert orthonormal(1e-12 * columns).shape == (9, 2)
+    assert orthonormal(1e-12 * columns, size=1.0).shape == (9, 0)  # what is left of columns of norm 1
+    assert orthonormal(np.zeros((9, 3))).shape == orthonormal(np.zeros((9, 0))).shape == (9, 0)

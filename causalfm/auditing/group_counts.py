@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalfm.cohort import Cohort, Factor
+from causalfm.strata import groups_per_level
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -54,7 +55,7 @@ def _counted(codes: np.ndarray, levels: list[str], units: Factor) -> list[dict[s
     names, merged = np.unique(np.array(levels, dtype=object), return_inverse=True)
     codes = merged[codes]
     rows = np.bincount(codes, minlength=len(names))
-    held = np.bincount(np.unique(codes * units.n_levels + units.codes) // units.n_levels, minlength=len(names))
+    held = groups_per_level(codes, units.codes, len(names))
     return [{"level": str(names[i]), "units": int(held[i]), "rows": int(rows[i])} for i in np.flatnonzero(rows)]
 
 

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 
 from causalfm.arguments import check_choice, did_you_mean
+from causalfm.arrows import EMBEDDING
+from causalfm.augment.move_tables import TARGETS
 from causalfm.errors import DataError, positions
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
-
-TARGETS = ("uniform", "marginal")
-EMBEDDING = "Z"
 
 
 def check_factor(graph: CausalGraph, factor: str) -> None:

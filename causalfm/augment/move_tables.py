@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalfm.arguments import check_type, columns_of, did_you_mean
+from causalfm.arguments import check_choice, check_type, columns_of, did_you_mean
 from causalfm.errors import DataError, GraphError, NotIdentifiedError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from causalfm.scm import EmbeddingSCM
     from causalfm.scm.fitted import Fitted
 
-TARGETS = ("marginal", "uniform")
+TARGETS = ("marginal", "uniform")  # levels as often as patients have them, or equally often
 MAX_CONFIGURATIONS = 10**6  # combinations of the causes of one node, seen or not
 OPEN = 1e-4  # null directions are orthonormal: entries of levels that differ are far above, rounding far below
 
@@ -68,8 +68,7 @@ def move_tables(scm: EmbeddingSCM, factors: str | Sequence[str] | None, target: 
     from causalfm.scm.pair_maps import refuse_pairs
 
     check_type(scm, EmbeddingSCM, "scm", "fit one: EmbeddingSCM(graph).fit(cohort)")
-    if target not in TARGETS:
-        raise DataError(f"target={target!r}: choose one of {', '.join(TARGETS)}.")
+    check_choice(target, "target", TARGETS)
     fitted, graph = scm.fitted, scm.graph
     refuse_pairs(fitted, "augmentation moves rows by tables of levels")
     drawn = _factors(graph, factors)

@@ -89,6 +89,7 @@ class CounterfactualTraining:
 
         from causalfm.arguments import check_type
         from causalfm.cohort import Cohort
+        from causalfm.estimators.correctors.scm_parts import unit_columns
         from causalfm.graph import CausalGraph
         from causalfm.scm import EmbeddingSCM
 
@@ -97,8 +98,7 @@ class CounterfactualTraining:
         assert graph is not None
         parts = [y.to_frame(graph.technical[0]) if isinstance(y, pd.Series) else y, biology.to_frame(graph.biology)]
         parts += [] if covariates is None else [covariates]
-        units = np.arange(len(X)) if groups is None else np.asarray(groups)
-        parts.append(pd.DataFrame({graph.group: units}))
+        parts.append(pd.DataFrame(unit_columns(graph, groups, len(X))))
         obs = pd.concat([part.reset_index(drop=True) for part in parts], axis=1)
         cohort = Cohort(X, obs)
         scm = EmbeddingSCM(graph).fit(cohort)

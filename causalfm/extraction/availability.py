@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from causalfm.extraction.encoders import ENCODERS
+from causalfm.extraction.encoders import ENCODERS, spec_of
 from causalfm.extraction.specs import EncoderSpec
 
 NEEDED = {  # loader: (modules, the extra that installs them)
@@ -54,11 +54,16 @@ def encoder_status(
     Returns
     -------
     list of EncoderStatus
-        In the order of the table. Whether a login was granted access to gated weights is not known without asking
-        the hub.
+        In the order of the names, or of the table. Whether a login was granted access to gated weights is not known
+        without asking the hub.
+
+    Raises
+    ------
+    DataError
+        A name that the table does not have.
     """
     surroundings = os.environ if environment is None else environment
-    return [_status(spec, surroundings) for name, spec in ENCODERS.items() if names is None or name in names]
+    return [_status(spec_of(name), surroundings) for name in (ENCODERS if names is None else names)]
 
 
 def _status(spec: EncoderSpec, environment: Mapping[str, str]) -> EncoderStatus:

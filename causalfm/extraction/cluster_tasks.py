@@ -125,8 +125,12 @@ def make_shard(order: Order, recipe: Recipe, facts: Facts) -> Made | Failed:
         reason = f"{type(error).__name__}: {error.strerror or 'no reason given'}"
         return Failed(order.number, reason, worker=_address())
     except Exception as error:  # of a network of the user's, of torch, of the GPU
-        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
-        return Failed(order.number, reason, worker=_address())
+        return Failed(order.number, reason_of(error), worker=_address())
+
+
+def reason_of(error: BaseException) -> str:
+    """Name the kind of an error, with the first line of what it says."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
 
 def _make_shard(order: Order, recipe: Recipe, facts: Facts) -> Made | Failed:

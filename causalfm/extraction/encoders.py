@@ -247,10 +247,7 @@ def spec_of(encoder: object) -> EncoderSpec:
 def _device(device: str | torch.device | None) -> torch.device:
     import torch
 
-    try:
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError:
-        raise DataError(f"device {device!r} is no torch device: give 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
+    place = torch_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if place.type == "cuda" and not torch.cuda.is_available():
         raise DataError(f"device {device!r}: torch finds no GPU here; causalfm doctor shows what it finds.")
     try:
@@ -262,6 +259,16 @@ def _device(device: str | torch.device | None) -> torch.device:
             f"device {device!r} cannot be used by torch here: causalfm doctor shows which devices there are."
         ) from None
     return place
+
+
+def torch_device(device: str | torch.device) -> torch.device:
+    """Return the device of a name, whether it is here or not; a DataError says how names look."""
+    import torch
+
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise DataError(f"device {device!r} is no torch device: give 'cpu', 'cuda', 'cuda:1' or 'mps'.") from None
 
 
 def _probed(encoder: Encoder) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from causalfm.arguments import check_whole
 from causalfm.errors import DataError
 from causalfm.extraction.encoders import Encoder, EncoderSpec, load_encoder
 
@@ -79,16 +80,13 @@ def _rgb(image: np.ndarray | Image.Image, i: int) -> Image.Image:
 def _check(images: np.ndarray | Sequence[Image.Image], batch_size: int) -> None:
     from PIL import Image
 
-    if batch_size < 1:
-        raise DataError(f"batch_size={batch_size}: at least one image must go through at a time.")
+    from causalfm.extraction.sources.memory import check_pixels
+
+    check_whole(batch_size, "batch_size", 1)
     if len(images) == 0:
         raise DataError("there are no images to encode.")
     if isinstance(images, np.ndarray):
-        if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
-            raise DataError(
-                f"images must be (n, h, w, 3) uint8 in RGB; this array is {images.shape} {images.dtype}. "
-                "Scale floats to 0-255 and round, move channels last, add an axis to a single image."
-            )
+        check_pixels(images)
         return
     wrong = next((i for i, image in enumerate(images) if not isinstance(image, Image.Image)), None)
     if wrong is not None:

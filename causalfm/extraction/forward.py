@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,20 @@ if TYPE_CHECKING:
 AHEAD = 2  # batches in flight per GPU: the next one is copied while one is computed
 BATCH, BATCH_ELSEWHERE = {"cuda": 256}, 64  # where halving begins, by device
 NO_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory", "could not create a memory", "bad_alloc")
+
+
+def check_batches(batch_size: Any, workers: Any) -> None:
+    """Refuse what is no number of images per batch, or no number of processes that read them.
+
+    Raises
+    ------
+    DataError
+        Naming the argument, its value and what it may be.
+    """
+    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        raise DataError(f"batch_size={batch_size!r}: pass a number of images, at least 1, or 'auto'.")
+    if not isinstance(workers, int) or workers < 0:
+        raise DataError(f"workers={workers!r}: 0 reads in this process, more starts so many.")
 
 
 class BatchSize:

@@ -48,7 +48,7 @@ def facts_of(encoders: Sequence[Encoder], *, digests: bool) -> Facts:
 
     first = encoders[0]
     found = first.record()
-    record = {key: value for key, value in found.items() if key not in ("versions", "device")}
+    record = {key: value for key, value in found.items() if key != "versions"}
     if digests and record.get("function"):  # its weights cannot be looked at
         record["answer"] = answer(first)
     names = [

@@ -34,8 +34,8 @@ def build(spec: EncoderSpec, weights: Weights, device: torch.device) -> Loaded:
         raise DataError(f"the loader {spec.loader!r} of {spec.name!r} is unknown: choose {', '.join(LOADERS)}.")
     import torch
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # random weights are the same on every device and in a run that goes on
+    with torch.random.fork_rng(devices=[]):  # torch.manual_seed would seed every GPU too, for good
+        torch.default_generator.manual_seed(0)  # random weights: the same on every device, and in a run that goes on
         network, found = LOADERS[spec.loader](spec, weights)
     network.eval().requires_grad_(False).to(device)
     return pooled(spec, network), found

@@ -16,8 +16,8 @@ from uuid import uuid4
 from causalfm import __version__
 from causalfm.clusters import LOCAL, client_of, require_dask
 from causalfm.errors import CausalFMError, DataError, FailedShard, ImageError, ShardError, positions
-from causalfm.extraction.cluster_tasks import TOKEN, Failed, Order, Recipe, describe, look, make_shard
-from causalfm.extraction.encoders import Encoder, spec_of
+from causalfm.extraction.cluster_tasks import TOKEN, Failed, Order, Recipe, describe, look, make_shard, reason_of
+from causalfm.extraction.encoders import Encoder, spec_of, torch_device
 from causalfm.extraction.here import Facts
 from causalfm.extraction.pace import Pace
 from causalfm.extraction.scattering import GPU, POLL, WAIT, no_workers, outcomes, places_of, told_of_scheduler
@@ -183,7 +183,7 @@ def _gpus(device: Any) -> list[str]:
     """Return the GPUs of local processes, as ``CUDA_VISIBLE_DEVICES`` names them."""
     import torch
 
-    places = [torch.device(each) for each in (device if isinstance(device, (list, tuple)) else [device or "cuda"])]
+    places = [torch_device(each) for each in (device if isinstance(device, (list, tuple)) else [device or "cuda"])]
     if any(place.type != "cuda" for place in places):
         if len(places) > 1:
             raise DataError("several devices of a local cluster are GPUs: name those, or 'cpu' alone.")
@@ -232,10 +232,9 @@ def _described(future: Future) -> Facts:
     if isinstance(error, KilledWorker):
         raise DataError("the workers that loaded the encoder ended: killed, or out of memory.")
     if error is not None and not isinstance(error, CausalFMError) and isinstance(error, (ImportError, RuntimeError)):
-        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
         raise DataError(
-            f"the cluster cannot load the encoder ({reason}): the scheduler and all workers need the same causalfm and "
-            "Dask as this process, and the workers torch with what the encoder is made of."
+            f"the cluster cannot load the encoder ({reason_of(error)}): the scheduler and all workers need the same "
+            "causalfm and Dask as this process, and the workers torch with what the encoder is made of."
         ) from error
     if error is not None:
         raise error

@@ -21,7 +21,7 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.extraction.shards import Job, Shard
 from causalfm.extraction.staging import clear
-from causalfm.extraction.stores import store_of
+from causalfm.extraction.stores import store_of, write_at
 from causalfm.formats.durable import settle_name
 from causalfm.formats.extractions import JOURNAL, VERSION, Journal, read_journal
 from causalfm.io import read, write
@@ -137,9 +137,7 @@ class FolderOutput:
         try:
             os.ftruncate(descriptor, self.journal.length)  # a line that was cut short
             try:
-                done = os.pwrite(descriptor, content, self.journal.length)
-                if done < len(content):
-                    os.pwrite(descriptor, content[done:], self.journal.length + done)
+                write_at(descriptor, content, self.journal.length)
                 os.fsync(descriptor)
             except OSError:
                 os.ftruncate(descriptor, self.journal.length)

@@ -16,7 +16,7 @@ from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.extraction.encoders import Encoder, EncoderSpec
 from causalfm.extraction.folder_lock import locked
-from causalfm.extraction.forward import BATCH, BATCH_ELSEWHERE
+from causalfm.extraction.forward import BATCH, BATCH_ELSEWHERE, check_batches
 from causalfm.extraction.here import Here, replicas
 from causalfm.extraction.loading import told_of_workers
 from causalfm.extraction.on_cluster import Cluster, cluster, recipe_of
@@ -188,10 +188,7 @@ def _embed(
 
 
 def _check(batch_size: Any, workers: int, on_error: str, format: str | None, shard_rows: int | None) -> None:
-    if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
-        raise DataError(f"batch_size={batch_size!r}: pass a number of images, at least 1, or 'auto'.")
-    if not isinstance(workers, int) or workers < 0:
-        raise DataError(f"workers={workers!r}: 0 reads in this process, more starts so many.")
+    check_batches(batch_size, workers)
     if on_error not in ("raise", "record"):
         raise DataError(f"on_error={on_error!r}: choose 'raise' or 'record'.")
     if format not in (None, "npy", *PART_SUFFIX):

@@ -26,9 +26,12 @@ def class_and_patches(tokens: torch.Tensor, prefix: int) -> torch.Tensor:
     return torch.cat([tokens[:, 0], tokens[:, prefix:].mean(1)], dim=1)
 
 
-# (tokens (b, t, d), number of tokens before the patches) -> (b, k). "network": the network pools by itself.
+CLASS, BOTH = "class token", "class token + mean of patch tokens"
+NETWORK = "network"  # pools by itself
+
+# (tokens (b, t, d), number of tokens before the patches) -> (b, k)
 POOLINGS: dict[str, Callable[[torch.Tensor, int], torch.Tensor]] = {
-    "class token": class_token,
+    CLASS: class_token,
     "mean of patch tokens": patch_mean,
-    "class token + mean of patch tokens": class_and_patches,
+    BOTH: class_and_patches,
 }

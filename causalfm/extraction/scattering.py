@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from causalfm.errors import DataError
-from causalfm.extraction.cluster_tasks import Failed, Made
+from causalfm.extraction.cluster_tasks import Failed, Made, reason_of
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -136,4 +136,4 @@ def _outcome(future: Future, number: int) -> tuple[Made | Failed, bool]:
         return future.result(), False
     if isinstance(error, KilledWorker):  # Dask has tried it on several
         return Failed(number, "every worker that made it ended: killed, or out of memory"), True
-    return Failed(number, f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"), False
+    return Failed(number, reason_of(error)), False

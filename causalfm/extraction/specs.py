@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from causalfm.errors import DataError
+from causalfm.extraction.pooling import NETWORK, POOLINGS
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PRECISIONS = ("fp32", "bf16", "fp16")
+INTERPOLATIONS = ("NEAREST", "BOX", "BILINEAR", "HAMMING", "BICUBIC", "LANCZOS")  # names in PIL.Image.Resampling
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class EncoderSpec:
         What stands behind the transformer: ``""``, ``"linear"``, or a name in ``causalfm.extraction.towers.POOLERS``.
     pooling
         How tokens become one embedding: a name in ``causalfm.extraction.pooling.POOLINGS``, or ``"network"`` where the
-        network does it.
+        network does it. For a network of your own: its record only.
     resize
         Side to which the image is resized before the centre crop, px. None: the image becomes the square directly.
     crop
@@ -92,7 +94,7 @@ class EncoderSpec:
     untrained: tuple[str, ...] = ()
     positions: str = ""
     head: str = ""
-    pooling: str = "network"
+    pooling: str = NETWORK
     resize: int | None = None
     crop: bool = False
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -112,6 +114,13 @@ class EncoderSpec:
             raise DataError(f"{where}: input_size={self.input_size} and dimension={self.dimension} must be at least 1.")
         if self.precision not in PRECISIONS:
             raise DataError(f"{where}: precision {self.precision!r} is unknown: choose {', '.join(PRECISIONS)}.")
+        if self.pooling not in (NETWORK, *POOLINGS) and isinstance(self.loader, str):
+            known = ", ".join(map(repr, (*POOLINGS, NETWORK)))
+            raise DataError(f"{where}: pooling {self.pooling!r} is unknown: choose {known}.")
+        if self.interpolation not in INTERPOLATIONS:
+            raise DataError(
+                f"{where}: interpolation {self.interpolation!r} is unknown: choose {', '.join(INTERPOLATIONS)}."
+            )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0 or max(self.mean) > 1 or max(self.std) > 1:
             raise DataError(
                 f"{where}: mean {self.mean} and std {self.std} must be three numbers each on the scale 0 to 1, std "

@@ -57,7 +57,7 @@ def read_shard(folder: Path, number: int, job: Job) -> Shard | None:
 
 def waiting(folder: Path, numbers: Sequence[int], job: Job) -> set[int]:
     """Return which of these shards wait in the folder."""
-    held = {path.name for path in (folder / FOLDER).glob("*.safetensors")}  # lists the folder: see the driver's _await
+    held = {path.name for path in (folder / FOLDER).glob("*.safetensors")}  # lists the folder: see on_cluster
     return {k for k in numbers if _path(folder, k).name in held and read_shard(folder, k, job) is not None}
 
 

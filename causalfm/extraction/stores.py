@@ -57,7 +57,7 @@ class MatrixStore:
             self._final.replace(self._growing)
         descriptor = os.open(self._growing, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _write(descriptor, content, self._start(before))
+            write_at(descriptor, content, self._start(before))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -83,7 +83,7 @@ class MatrixStore:
         descriptor = os.open(self._path, os.O_RDWR)
         try:
             os.ftruncate(descriptor, self._start(n))
-            _write(descriptor, _header(n, self._dimension), 0)
+            write_at(descriptor, _header(n, self._dimension), 0)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -126,7 +126,8 @@ def _header(n: int, dimension: int) -> bytes:
     return b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little") + f"{words:<{HEADER - 11}}\n".encode("latin1")
 
 
-def _write(descriptor: int, content: bytes, at: int) -> None:
+def write_at(descriptor: int, content: bytes, at: int) -> None:
+    """Write all of the content at an offset, however little the system takes at once."""
     view = memoryview(content)
     while view:  # a nearly full disk takes a part
         done = os.pwrite(descriptor, view, at)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError, positions
 from causalfm.extraction.encoders import Encoder, EncoderSpec, load_encoder
-from causalfm.extraction.forward import BATCH, BATCH_ELSEWHERE, BatchSize, passed
+from causalfm.extraction.forward import BATCH, BATCH_ELSEWHERE, BatchSize, check_batches, passed
 from causalfm.extraction.loading import read_batches, told_of_workers
 from causalfm.extraction.sources import open_images
 
@@ -75,8 +76,8 @@ class InMemory:
         precision: str | None = None,
         workers: int = 0,
     ) -> None:
-        if every < 1:
-            raise DataError(f"every={every}: 1 embeds at every call, 5 at every fifth.")
+        check_whole(every, "every", 1, why="1 embeds at every call, 5 at every fifth")
+        check_batches(batch_size, workers)
         self._network = _network(encoder)
         place = None if self._network is None else device_of(self._network)
         with _as_found(self._network):
@@ -106,8 +107,9 @@ class InMemory:
         with _as_found(network), torch.no_grad(), torch.autocast(encoder.device.type, enabled=False):
             if network is not None:
                 network.eval()
-            for start in range(0, len(X), self._size.value * 8):
-                rows = slice(start, start + self._size.value * 8)
+            step = self._size.value * 8  # the size may shrink on the way
+            for start in range(0, len(X), step):
+                rows = slice(start, start + step)
                 X[rows] = np.concatenate([p.cpu().numpy() for p in passed(encoder, self._pixels[rows], self._size)])
         return Cohort(X, self._obs, {"source": "memory", "encoder": encoder.name, "call": call})
 

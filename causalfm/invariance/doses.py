@@ -15,7 +15,7 @@ from causalfm.errors import DataError
 from causalfm.invariance.generalised_covariance import MaxGCM, gcm_columns
 from causalfm.invariance.kernels import KERNELS
 from causalfm.resampling import permutation_p_value, permutations_within
-from causalfm.singular_values import thin_svd
+from causalfm.singular_values import orthonormal
 
 BATCH_BYTES = 2**27
 RANK = 100  # leading components of a kernel between values: all of it up to so many patients
@@ -247,7 +247,4 @@ def _nuisance_basis(units: DoseUnits) -> np.ndarray:
     onehot = np.eye(units.n_strata)[units.stratum[rows]][:, list(units.kept)]
     onehot /= np.sqrt(onehot.sum(axis=0))
     covariates = units.covariates[rows] - onehot @ (onehot.T @ units.covariates[rows])
-    if not covariates.any():
-        return np.asarray(onehot)
-    u, s, _ = thin_svd(covariates)
-    return np.concatenate([onehot, u[:, s > 1e-9 * s[0]]], axis=1)
+    return np.concatenate([onehot, orthonormal(covariates)], axis=1)

@@ -9,7 +9,8 @@ import numpy as np
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
-from causalfm.singular_values import thin_svd
+from causalfm.moments import cell_sums, centred
+from causalfm.singular_values import orthonormal
 from causalfm.strata import table, varies_within
 from causalfm.units import Units, helmert, patient_units
 
@@ -83,7 +84,7 @@ def exchangeable_units(cohort: Cohort, graph: CausalGraph, layout: Layout) -> tu
         continuous=(),
         within=cohort.factor(graph.biology) if graph.biology in layout.within else None,
         groups=layout.unit,
-        Z=_means(patients.Z - columns @ slopes, unit, S),
+        Z=cell_sums(patients.Z - columns @ slopes, unit, S).means(),
         covariates=np.zeros((S, 0)),
         contrasts=_class_contrasts(patients, graph.biology, unit, S),
         size=rows,
@@ -91,7 +92,7 @@ def exchangeable_units(cohort: Cohort, graph: CausalGraph, layout: Layout) -> tu
     inverse = np.linalg.pinv(inside, rcond=1e-9)
     spare = max(len(unit) - S - round(float(np.trace(inverse @ inside))), 1)
     square = ((values - inside @ slopes) ** 2).sum(axis=1) * len(unit) / spare
-    return units, _shared_error(units, _means(columns, unit, S) @ inverse, square)
+    return units, _shared_error(units, cell_sums(columns, unit, S).means() @ inverse, square)
 
 
 def _shared_error(units: Units, loadings: np.ndarray, square: np.ndarray) -> float:
@@ -99,21 +100,14 @@ def _shared_error(units: Units, loadings: np.ndarray, square: np.ndarray) -> flo
 
     ``square (P,)`` is the squared length that is expected of each patient's error.
     """
-    strata = np.eye(units.n_strata)[units.stratum]
-    levels = _left(np.eye(units.level.n_levels)[units.level.codes], strata)
-    basis, s, _ = thin_svd(levels)
-    basis = basis[:, s > 1e-9 * s[0]]
+    levels = centred(np.eye(units.level.n_levels)[units.level.codes], units.stratum, units.n_strata)
+    basis = orthonormal(levels)
     cells = np.unique(units.stratum * units.level.n_levels + units.level.codes, return_inverse=True)[1]
-    onehot = np.eye(int(cells.max()) + 1)[cells]
-    spare = len(units) - onehot.shape[1]
-    own = float((_left(units.Z, onehot) ** 2).sum()) / max(spare, 1) * basis.shape[1]
+    n_cells = int(cells.max()) + 1
+    within = float((centred(units.Z, cells, n_cells) ** 2).sum())
+    own = within / max(len(units) - n_cells, 1) * basis.shape[1]
     carried = float((((basis.T @ loadings) ** 2) @ square).sum())
     return carried / own if own > 0.0 else 0.0
-
-
-def _left(values: np.ndarray, onehot: np.ndarray) -> np.ndarray:
-    """Values minus the mean of their cell."""
-    return np.asarray(values - onehot @ ((onehot.T @ values) / np.maximum(onehot.sum(axis=0), 1.0)[:, None]))
 
 
 def unit_of_patients(cohort: Cohort, graph: CausalGraph, layout: Layout) -> np.ndarray:
@@ -135,17 +129,5 @@ def _class_contrasts(patients: Units, biology: str, unit: np.ndarray, S: int) ->
     B = classes[0].n_levels
     cells = unit * B + classes[0].codes
     full = (np.bincount(cells, minlength=S * B).reshape(S, B) > 0).all(axis=1)
-    with np.errstate(invalid="ignore"):
-        means = _means(patients.Z, cells, S * B).reshape(S, B, -1)[full]
+    means = cell_sums(patients.Z, cells, S * B).means().reshape(S, B, -1)[full]
     return np.asarray(helmert(B) @ means).reshape(len(means), -1)
-
-
-def _means(values: np.ndarray, codes: np.ndarray, n: int) -> np.ndarray:
-    total = np.zeros((n, values.shape[1]))
-    np.add.at(total, codes, values)
-    return np.asarray(total / np.bincount(codes, minlength=n)[:, None])
-
-
-def centred(values: np.ndarray, codes: np.ndarray, n: int) -> np.ndarray:
-    """Take the mean of its code off each row of ``values (G, q)``."""
-    return np.asarray(values - _means(values, codes, n)[codes])

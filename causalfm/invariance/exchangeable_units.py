@@ -19,11 +19,12 @@ from causalfm.cohort import Cohort, Factor
 from causalfm.dosing import is_dose
 from causalfm.errors import DataError, GraphError, positions
 from causalfm.graph import CausalGraph
-from causalfm.invariance.exchangeable_means import Layout, centred, exchangeable_units, unit_of_patients
+from causalfm.invariance.exchangeable_means import Layout, exchangeable_units, unit_of_patients
 from causalfm.invariance.mean import informative, mean_test
 from causalfm.invariance.methods import Question, Tested
 from causalfm.invariance.posing import Posed, check_question, unanswered
 from causalfm.matching import covariate_means
+from causalfm.moments import centred
 from causalfm.positivity import CompleteTable, Overlap, complete_table
 from causalfm.strata import joint_factor, stratify, varies_within
 from causalfm.units import Units

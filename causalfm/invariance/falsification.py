@@ -16,6 +16,7 @@ from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.invariance.implied import Independence, implied_independences
 from causalfm.invariance.residual_products import encode, independence_test, spline_basis
+from causalfm.invariance.several import holm
 from causalfm.results import Result, TestResult, Verdict, worst
 
 PER_TERM = 20  # patients for each term of the regressions
@@ -91,7 +92,7 @@ def falsify_graph(
     why = f"{len(claims)} independences are tested together"
     check_whole(n_permutations, "n_permutations", fewest_permutations(graph), why=why)
     columns = {name: _per_unit(cohort, graph, name) for name in graph.measured}
-    tests = _holm([_tested(claim, columns, cohort, graph, n_permutations, random_state) for claim in claims])
+    tests = _concluded([_tested(claim, columns, cohort, graph, n_permutations, random_state) for claim in claims])
     failed = [test.sentence for test in tests if test.verdict == "fail"]
     told = sum(not np.isnan(test.p_value) for test in tests)
     sentence = " ".join(failed)
@@ -170,7 +171,7 @@ def _tested(
         p_value=p_value,
         effect=None,
         verdict="cannot tell",
-        sentence=f"The declared graph implies {claim}",  # _holm says how it ends
+        sentence=f"The declared graph implies {claim}",  # _concluded says how it ends
         of=f"{claim.a}, {claim.b}",
         given=claim.given,
         effect_kind="independence",
@@ -182,22 +183,22 @@ def _tested(
     )
 
 
-def _holm(tests: Sequence[TestResult]) -> list[TestResult]:
-    """Correct the p-values of the tests that were possible, and end every sentence."""
-    out = [dataclasses.replace(t, sentence=f"{t.sentence}: cannot tell, {t.details['reason']}.") for t in tests]
-    told = sorted((i for i, test in enumerate(tests) if not np.isnan(test.p_value)), key=lambda i: tests[i].p_value)
-    corrected = 0.0
-    for rank, i in enumerate(told):
-        test = tests[i]
-        corrected = max(corrected, min(1.0, (len(told) - rank) * test.p_value))
-        verdict: Verdict = "fail" if corrected <= CHECK_ALPHA else "cannot tell"
-        seen = "contradicts" if verdict == "fail" else "does not contradict"
-        numbers = (
-            f"(p = {corrected:.3g} after Holm's correction, {test.details['association']:.2g} of the variance in "
-            f"common, {test.n_groups} {test.unit}s)"
-        )
-        ending = ": an arrow or a common cause is missing, or rows were selected." if verdict == "fail" else "."
-        sentence = f"{test.sentence}; the table {seen} it {numbers}{ending}"
-        details = {**test.details, "p_holm": corrected}
-        out[i] = dataclasses.replace(test, verdict=verdict, sentence=sentence, details=details)
-    return out
+def _concluded(tests: Sequence[TestResult]) -> list[TestResult]:
+    """Correct the p-values of the tests that were possible (Holm), and end every sentence."""
+    corrected = holm([test.p_value for test in tests]).tolist()
+    return [_ended(test, p) for test, p in zip(tests, corrected, strict=True)]
+
+
+def _ended(test: TestResult, corrected: float) -> TestResult:
+    """Give a test its verdict by the corrected p-value, ``nan`` where it was not possible."""
+    if np.isnan(corrected):
+        return dataclasses.replace(test, sentence=f"{test.sentence}: cannot tell, {test.details['reason']}.")
+    verdict: Verdict = "fail" if corrected <= CHECK_ALPHA else "cannot tell"
+    seen = "contradicts" if verdict == "fail" else "does not contradict"
+    numbers = (
+        f"(p = {corrected:.3g} after Holm's correction, {test.details['association']:.2g} of the variance in "
+        f"common, {test.n_groups} {test.unit}s)"
+    )
+    ending = ": an arrow or a common cause is missing, or rows were selected." if verdict == "fail" else "."
+    sentence = f"{test.sentence}; the table {seen} it {numbers}{ending}"
+    return dataclasses.replace(test, verdict=verdict, sentence=sentence, details={**test.details, "p_holm": corrected})

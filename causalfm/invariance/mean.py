@@ -13,7 +13,7 @@ import numpy as np
 
 from causalfm.invariance.unlike_covariances import excess_variance
 from causalfm.resampling import permutation_p_value, permutations_within
-from causalfm.singular_values import thin_svd
+from causalfm.singular_values import orthonormal
 from causalfm.strata import table
 from causalfm.units import Units
 
@@ -144,7 +144,7 @@ class MeanDesign:
 
     def excess(self, Y: np.ndarray) -> float:
         """Variance of the observed statistic of patients ``(K, d)`` over that of permuted ones, where above 1."""
-        basis = _orthonormal(_residual(self.basis, self.onehot))
+        basis = orthonormal(_residual(self.basis, self.onehot))
         R = _residual(Y, self.onehot)
         return excess_variance(R - basis @ (basis.T @ R), self.onehot, self.strata, self.P, basis)
 
@@ -225,7 +225,7 @@ def mean_design(units: Units, similarity: np.ndarray | None = None) -> MeanDesig
     used, cell = np.unique(stratum * units.level.n_levels + level, return_inverse=True)
     strata = np.eye(units.n_strata)[stratum]
     strata = strata[:, strata.any(axis=0)]
-    basis = _orthonormal(_residual(units.covariates[keep], strata))
+    basis = orthonormal(_residual(units.covariates[keep], strata))
     return MeanDesign(keep, stratum, strata, np.eye(len(used))[cell], basis, _between_weights(counts, similarity))
 
 
@@ -241,14 +241,6 @@ def _residual(values: np.ndarray, onehot: np.ndarray) -> np.ndarray:
     return np.asarray(values - onehot @ ((onehot.T @ values) / onehot.sum(axis=0)[:, None]))
 
 
-def _orthonormal(columns: np.ndarray) -> np.ndarray:
-    """Orthonormal basis of the columns' span, ``(G, rank)``."""
-    if columns.shape[1] == 0:
-        return columns
-    u, s, _ = thin_svd(columns)
-    return np.asarray(u[:, s > 1e-9 * max(float(s[0]), 1e-300)])
-
-
 def _between_weights(counts: np.ndarray, similarity: np.ndarray | None) -> np.ndarray:
     """``P (C, C)`` over the used cells: the sum of squares of the levels after the strata is ``tr(m' P m)``."""
     used = np.flatnonzero(counts.reshape(-1))
@@ -260,9 +252,8 @@ def _between_weights(counts: np.ndarray, similarity: np.ndarray | None) -> np.nd
     levels = levels - strata @ (strata.T @ levels)
     if similarity is not None:
         return np.asarray(root * (levels @ similarity @ levels.T) * root.T)
-    u, s, _ = thin_svd(levels)
-    u = u[:, s > 1e-9 * s[0]]
-    return np.asarray(root * (u @ u.T) * root.T)
+    basis = orthonormal(levels)
+    return np.asarray(root * (basis @ basis.T) * root.T)
 
 
 def dimensions_filled(Y: np.ndarray) -> float:

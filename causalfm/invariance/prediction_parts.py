@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalfm.cohort import Cohort, Factor
+from causalfm.cohort import Cohort
 from causalfm.graph import CausalGraph
 from causalfm.invariance.mean import mean_test
 from causalfm.invariance.residual_products import independence_test, spline_basis
 from causalfm.invariance.score_gaps import Gaps, equal_score_gaps, level_means, pair_gaps
 from causalfm.invariance.signatures import SEPARATION, STABILITY, Sets
 from causalfm.positivity import Overlap, comparable_set, inside
-from causalfm.strata import joint_factor
+from causalfm.strata import groups_per_level, joint_factor
 from causalfm.units import patient_units
 
 
@@ -150,7 +150,7 @@ def parts_at_equal_scores(asked: Asked) -> tuple[list[Part], list[str]]:
     """
     label, unit = asked.cohort.factor(asked.graph.biology), asked.cohort.factor(asked.graph.group, private=True)
     factor = joint_factor(asked.cohort, asked.of)
-    held = groups_per_level(factor, unit)
+    held = groups_per_level(factor.codes, unit.codes, factor.n_levels)
     kept = np.flatnonzero(held >= asked.minimum)
     left_out = [
         f"{factor.name}={factor.levels[i]}: {held[i]} {unit.name}s" for i in np.flatnonzero(held < asked.minimum)
@@ -175,9 +175,3 @@ def parts_at_equal_scores(asked: Asked) -> tuple[list[Part], list[str]]:
         return [], [*left_out, f"{label.name} or {factor.name} does not vary at equal scores"]
     gaps = equal_score_gaps(y, s, basis, groups, [factor.levels[i] for i in kept])
     return [Part("", p_value, gaps, None, rows, ())], left_out
-
-
-def groups_per_level(factor: Factor, unit: Factor) -> np.ndarray:
-    """Count the patients of each level, ``(L,)``."""
-    pairs = np.unique(factor.codes * unit.n_levels + unit.codes)
-    return np.bincount(pairs // unit.n_levels, minlength=factor.n_levels)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from causalfm.resampling import permutation_p_value, permutations_within
-from causalfm.singular_values import thin_svd
+from causalfm.singular_values import orthonormal
 
 SPLINE_KNOTS = 5
 BATCH = 64
@@ -153,11 +153,3 @@ def spline_basis(columns: np.ndarray, n_units: int | None = None) -> np.ndarray:
         knots = np.unique(np.quantile(scores, np.linspace(0.0, 1.0, n_knots)))[:, None]
         parts.append(SplineTransformer(degree=3, knots=knots, include_bias=False).fit_transform(scores))
     return np.asarray(np.hstack(parts))
-
-
-def orthonormal(columns: np.ndarray, size: float | None = None) -> np.ndarray:
-    """Orthonormal basis of the columns' span ``(n, rank)``; what is small beside ``size`` (their norm) is rounding."""
-    if not columns.shape[1]:
-        return columns
-    u, s, _ = thin_svd(columns)
-    return np.asarray(u[:, s > 1e-9 * max(float(s[0]) if size is None else size, 1e-300)])

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from causalfm.invariance.residual_products import orthonormal
 from causalfm.positivity import CompleteTable
+from causalfm.singular_values import orthonormal
 from causalfm.standardisation import Design, build_design, standardised_means
 from causalfm.units import Units
 

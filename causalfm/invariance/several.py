@@ -119,8 +119,8 @@ def invariance_tests(
     tested = [found for _, found in answers if found is not None]
     reason = _not_joint([results[i] for i in members], tested)
     adjusted = np.full(len(results), np.nan)
-    if members and reason:
-        adjusted[members] = holm([results[i].p_value for i in members])
+    if reason:
+        adjusted = holm([result.p_value for result in results])
     elif members:
         null = np.stack([np.asarray(found.null) for found in tested], axis=1)
         adjusted[members] = step_down(np.array([found.statistic for found in tested]), null)
@@ -164,23 +164,24 @@ def step_down(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
     return out
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Holm's step-down adjusted p-values.
 
     Parameters
     ----------
     p_values
-        ``m`` p-values.
+        ``m`` p-values; ``nan`` where there was no test.
 
     Returns
     -------
     numpy.ndarray
-        ``(m,)`` adjusted p-values, at most 1.
+        ``(m,)`` adjusted p-values, at most 1; a ``nan`` stays one and does not count.
     """
     p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p, kind="stable")
-    out = np.empty(len(p))
-    out[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    told = np.flatnonzero(~np.isnan(p))
+    order = told[np.argsort(p[told], kind="stable")]
+    out = np.full(len(p), np.nan)
+    out[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1.0)
     return out
 
 

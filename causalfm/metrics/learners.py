@@ -9,6 +9,7 @@ import numpy as np
 
 from causalfm.metrics.distances import safe_scale
 from causalfm.metrics.recall import cell_balance
+from causalfm.strata import groups_per_level
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 # of the network; 64 or 128 units read no more, and a decay of 1 or 10 reads weak signals less
@@ -100,13 +101,6 @@ def grouped_folds(y: np.ndarray, groups: np.ndarray, n_splits: int, random_state
     fold = np.empty(len(rarest), dtype=np.int64)
     fold[order] = np.arange(len(rarest)) % n_splits
     return np.asarray(fold[groups])
-
-
-def groups_per_level(y: np.ndarray, groups: np.ndarray, n_levels: int | None = None) -> np.ndarray:
-    """Count the groups that hold each level, ``(n_levels,)``."""
-    wide = int(groups.max()) + 1
-    pairs = np.unique(y * wide + groups)
-    return np.bincount(pairs // wide, minlength=int(y.max()) + 1 if n_levels is None else n_levels)
 
 
 def choose_strength(X: np.ndarray, y: np.ndarray, groups: np.ndarray, weights: np.ndarray, random_state: int) -> float:

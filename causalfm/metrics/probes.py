@@ -12,7 +12,7 @@ from causalfm.arguments import check_seed, check_type, check_whole
 from causalfm.cohort import Cohort, Factor
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs, check_levels
-from causalfm.metrics.learners import cross_fitted, grouped_folds, groups_per_level
+from causalfm.metrics.learners import cross_fitted, grouped_folds
 from causalfm.metrics.recall import (
     balanced_accuracy,
     case_mix,
@@ -23,7 +23,7 @@ from causalfm.metrics.recall import (
 )
 from causalfm.neighbours import Neighbours, knn
 from causalfm.results import Estimate, Influence
-from causalfm.strata import joint_factor
+from causalfm.strata import groups_per_level, joint_factor
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 from causalfm.confidence import alpha_in_force, level_in_force
+from causalfm.wilson import wilson_interval
 
 CASE_MIX_PERMUTATIONS = 200
 MIN_UNITS = 3
@@ -63,10 +64,9 @@ def balanced_accuracy(
     if variance > 0.0:
         variance *= 1.0 + pair_share(value, 1.0 / n_levels if chance is None else chance)
         size = min(value * (1.0 - value) / variance, n_groups) if 0.0 < value < 1.0 else size
-    q2 = float(stats.t.ppf(0.5 + level_in_force(level) / 2.0, max(n_groups - n_levels, 1))) ** 2
-    centre = (value + q2 / (2.0 * size)) / (1.0 + q2 / size)
-    reach = np.sqrt(q2 * (value * (1.0 - value) / size + q2 / (4.0 * size**2))) / (1.0 + q2 / size)
-    return value, recalls, float(max(centre - reach, 0.0)), float(min(centre + reach, 1.0))
+    quantile = float(stats.t.ppf(0.5 + level_in_force(level) / 2.0, max(n_groups - n_levels, 1)))
+    low, high = wilson_interval(value, size, quantile)
+    return value, recalls, float(low), float(high)
 
 
 def recall_effects(

@@ -12,12 +12,11 @@ from scipy.special import softmax
 from causalfm.arguments import check_type, check_whole
 from causalfm.graph_checks import check_inputs
 from causalfm.metrics.calibration import SMALLEST, calibration_by_level, calibration_slope
-from causalfm.metrics.learners import groups_per_level
 from causalfm.metrics.probes import Prediction, Probe, predict
 from causalfm.metrics.recall import cell_balance
 from causalfm.positivity import CompleteTable, complete_table
 from causalfm.results import Estimate
-from causalfm.strata import confounder_of
+from causalfm.strata import confounder_of, groups_per_level
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort

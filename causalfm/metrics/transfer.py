@@ -14,11 +14,11 @@ from causalfm.confidence import level_in_force
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_inputs
 from causalfm.metrics.design import t_quantile, variance_of
-from causalfm.metrics.learners import cross_fitted, grouped_folds, groups_per_level
+from causalfm.metrics.learners import cross_fitted, grouped_folds
 from causalfm.metrics.probes import Prediction, Probe, predict, score, unit_influence
 from causalfm.metrics.recall import balanced_accuracy, discordance_floor, pair_share, recall_effects
 from causalfm.results import Estimate
-from causalfm.strata import confounder_of
+from causalfm.strata import confounder_of, groups_per_level
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort

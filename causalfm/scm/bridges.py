@@ -13,6 +13,7 @@ from causalfm.errors import DataError, positions
 from causalfm.metrics.specimens import specimens_of
 from causalfm.positivity import MIN_GROUPS
 from causalfm.scm.parents import Parents, Values
+from causalfm.strata import rank_within
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -137,16 +138,6 @@ def spread_out(bridge: Bridge, most: int = MOST_PAIRS) -> Bridge:
     several = (bridge.change >= 0).sum(axis=1)
     first = np.lexsort((turn, several)) if len(np.unique(key)) > most // 8 else np.argsort(turn, kind="stable")
     return bridge[np.sort(first[:most])]
-
-
-def rank_within(codes: np.ndarray) -> np.ndarray:
-    """How many earlier rows have the same code ``(n,)``."""
-    order = np.argsort(codes, kind="stable")
-    counts = np.bincount(codes)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    out = np.empty(len(codes), dtype=np.int64)
-    out[order] = np.arange(len(codes)) - np.repeat(starts, counts)
-    return out
 
 
 def _refuse_other_tissue(

@@ -64,7 +64,9 @@ def draw_rows(
     text = pd.Series("", index=range(n), dtype=object)
     table = {name: levels_as(text, fitted.known(name) or (), sides[1][name]) for name in fitted.columns}
     table |= {name: pd.Series(sides[1][name]) for name in fitted.continuous}
-    table[graph.group] = pd.Series([f"drawn {i}" for i in range(n)], dtype=object)
+    drawn = pd.Series([f"drawn {i}" for i in range(n)], dtype=object)
+    units = [name for name in graph.columns if name not in graph.measured]
+    table |= dict.fromkeys(units, drawn)  # one row each, which is its own slide, patient and specimen
     return Cohort(X, pd.DataFrame(table), {"source": "EmbeddingSCM", "do": {k: str(v) for k, v in do.items()}})
 
 

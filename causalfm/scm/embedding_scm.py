@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from causalfm.arguments import check_flag, check_seed, check_type, check_whole
+from causalfm.arguments import check_choice, check_flag, check_seed, check_type, check_whole
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
@@ -21,7 +21,7 @@ from causalfm.scm.draws import draw_rows, log_density
 from causalfm.scm.fitted import Fitted, fit_model
 from causalfm.scm.interventions import intervene
 from causalfm.scm.mechanisms import mechanism_named
-from causalfm.scm.new_levels import Met, check_policy, meet
+from causalfm.scm.new_levels import POLICIES, Met, meet
 from causalfm.scm.number_errors import number_errors
 from causalfm.scm.packing import KIND, graph_header, pack, unpack
 from causalfm.scm.pair_maps import with_pairs
@@ -81,7 +81,7 @@ class EmbeddingSCM:
     ) -> None:
         check_type(graph, CausalGraph, "graph", "make one with CausalGraph(arrows, biology=..., ...)")
         check_seed(random_state)
-        check_policy(unseen)
+        check_choice(unseen, "unseen", POLICIES)
         if assume not in (None, "additive"):
             raise DataError(f"assume={assume!r}: choose None or 'additive'.")
         self.graph, self.mechanism, self.assume, self.random_state = graph, mechanism, assume, random_state

@@ -11,6 +11,7 @@ from causalfm.cohort import Factor
 from causalfm.confidence import alpha_in_force, level_in_force
 from causalfm.scm.flip_counts import Asked, Counts
 from causalfm.scm.refits import quantile
+from causalfm.wilson import wilson_interval
 
 PER = 1000.0
 ANY = "any other"
@@ -152,6 +153,5 @@ def wilson(share: float, variance: float, patients: int, decisions: int, t: floa
     spread = max(variance / size, 1.0 / decisions) if variance > 0 else 1.0 / patients
     # few changes estimate their own spread badly: one patient's worth of it is that of patients who change as a whole
     n = max(1.0, (patients * size + 1.0) / (patients * size * spread + 1.0 / patients))
-    middle = (share + t**2 / (2.0 * n)) / (1.0 + t**2 / n)
-    half = t / (1.0 + t**2 / n) * np.sqrt(share * (1.0 - share) / n + t**2 / (4.0 * n**2))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+    low, high = wilson_interval(share, n, t)
+    return float(low), float(high)

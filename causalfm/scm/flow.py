@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalfm.errors import DataError
+from causalfm.arguments import check_device
 from causalfm.scm.coupling_layers import NAMES, backward, forward, identity_weights
 from causalfm.scm.flow_training import Rows, train
 from causalfm.scm.mechanisms import Move
@@ -144,16 +144,7 @@ class Flow:
 
     def __init__(self, random_state: int = 0, device: str | None = None) -> None:
         self.random_state, self.device = random_state, device
-        if device is not None:
-            import torch
-
-            try:
-                torch.empty(0, device=device)
-            except (RuntimeError, AssertionError, TypeError):
-                raise DataError(
-                    f"device={device!r}: torch has no such device here. Pass 'cpu', leave it out, or check 'causalfm "
-                    "doctor'."
-                ) from None
+        check_device(device)
 
     def fit(self, moments: Residuals, parents: Parents) -> FlowNoise:
         """Return the start of the training: Gaussian transport alone."""

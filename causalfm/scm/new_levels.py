@@ -60,18 +60,6 @@ class Met:
         return Cohort(X, obs, {**info, "counterfactual": [*info.get("counterfactual", []), entry]})
 
 
-def check_policy(unseen: Any) -> None:
-    """Refuse what is no policy.
-
-    Raises
-    ------
-    DataError
-        Naming the policies.
-    """
-    if unseen not in POLICIES:
-        raise DataError(f"unseen={unseen!r}: choose one of {', '.join(map(repr, POLICIES))}.")
-
-
 def meet(fitted: Fitted, graph: CausalGraph, cohort: Cohort, do: Mapping[str, Any], unseen: str, mechanism: str) -> Met:
     """Widen a model by the new levels of technical factors in a cohort.
 

@@ -71,7 +71,7 @@ def mean_shift(
     open_ = np.abs(scaled - scaled @ determined).max(axis=1) > 1e-6
     if open_[seen].any():
         raise DataError(
-            f"{factor}={level} shares no {graph.biology} with {levels.levels[int(np.flatnonzero(open_)[0])]}, not even "
+            f"{factor}={level} shares no {graph.biology} with {levels.levels[int(seen[open_[seen]][0])]}, not even "
             "by way of other levels: their difference is not told from that of the classes. Pass adjusted=False to "
             "compare plain means all the same."
         )

@@ -50,9 +50,6 @@ def widen(fitted: Fitted, new: Mapping[str, tuple[str, ...]]) -> Fitted:
     parents = fitted.mean.parents
     wider = dataclasses.replace(parents, levels=more_levels(parents.categorical, parents.levels, new))
     change = means_of_levels(parents, wider)
-    error = dataclasses.replace(
-        fitted.error, loadings=fitted.error.loadings @ change.T, cells=fitted.error.cells @ change.T
-    )
     mean = MeanModel(
         wider,
         change @ fitted.mean.coefficients,
@@ -60,7 +57,8 @@ def widen(fitted: Fitted, new: Mapping[str, tuple[str, ...]]) -> Fitted:
         _estimable(fitted.mean, wider.n_main, change),
         np.ones(wider.n_main),
     )
-    out = dataclasses.replace(fitted, mean=mean, error=error, levels=more_levels(fitted.columns, fitted.levels, new))
+    levels = more_levels(fitted.columns, fitted.levels, new)
+    out = dataclasses.replace(fitted, mean=mean, error=fitted.error.after(change), levels=levels)
     every = np.arange(len(fitted.joint))
     for name, names in new.items():
         at, first = fitted.columns.index(name), len(fitted.known(name) or ())

@@ -12,9 +12,10 @@ import numpy as np
 from scipy.special import softmax
 
 from causalfm.metrics.calibration import SMALLEST, calibration_slope
-from causalfm.metrics.learners import SMALL, grouped_folds, groups_per_level
+from causalfm.metrics.learners import SMALL, grouped_folds
 from causalfm.scm.scores import HeldOutHeads
 from causalfm.shift.head_moments import Moments, Rows
+from causalfm.strata import groups_per_level
 
 FOLDS = 5
 SHRINKAGES = (1e-3, 1e-2, 1e-1, 0.5)  # of the covariance towards a multiple of the identity

@@ -115,8 +115,8 @@ class _Training:
         if self.recipe.penalty not in ADVERSARIES:
             return None
         classes = k if self.recipe.penalty == "cdann" else None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(self.rng.integers(2**31)))
+        with torch.random.fork_rng(devices=[]):  # torch.manual_seed would seed every GPU too, for good
+            torch.default_generator.manual_seed(int(self.rng.integers(2**31)))
             return DomainAdversary(width, n_env, n_classes=classes, strength=self.recipe.strength).to(self.device)
 
     def _batch(self) -> list[torch.Tensor]:

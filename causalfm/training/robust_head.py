@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from causalfm.arguments import check_choice, check_positive, check_seed, check_whole
+from causalfm.arguments import check_choice, check_device, check_positive, check_seed, check_whole
 from causalfm.errors import DataError
 from causalfm.training.head_inputs import blocks, coded, fingerprint, matrix, standardised
 from causalfm.training.head_steps import NAMES, Recipe, Rows, trained_weights
@@ -260,9 +259,4 @@ class RobustHead:
             check_positive(self.decay, "decay", "0 or a positive number")
         if self.penalty == "eqrm" and self.strength > MOST:
             raise DataError(f"strength={self.strength} of 'eqrm' is beyond every environment: at most {MOST}.")
-        try:
-            torch.zeros(0, device=self.device or "cpu")
-        except (RuntimeError, AssertionError, TypeError):
-            raise DataError(
-                f"device={self.device!r} is not there: 'cuda', 'cuda:0' ..., or None for the CPU."
-            ) from None
+        check_device(self.device)

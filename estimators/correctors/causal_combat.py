@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from causalfm.arguments import check_positive, check_seed
+from causalfm.arguments import check_choice, check_positive, check_seed
 from causalfm.errors import DataError, positions
 from causalfm.estimators.correctors.adjusted import Adjusted, adjusted
 from causalfm.estimators.correctors.combat import ComBat
@@ -149,8 +149,7 @@ class CausalComBat(ComBat):
         super()._check_settings()
         check_seed(self.random_state)
         check_positive(self.caliper, "caliper", "in standard deviations of the propensity")
-        if self.estimator not in ESTIMATORS:
-            raise DataError(f"estimator={self.estimator!r}: choose one of {', '.join(map(repr, ESTIMATORS))}.")
+        check_choice(self.estimator, "estimator", ESTIMATORS)
 
     def _assumptions(self) -> str:
         if self.estimator != "aipw":

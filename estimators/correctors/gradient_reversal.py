@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalfm.gradient_reversal import reversed_gradient
+from causalfm.singular_values import orthonormal
 
 if TYPE_CHECKING:
     import torch
@@ -99,8 +100,7 @@ def erased(rows: Rows, weights: Weights) -> dict[str, np.ndarray]:
     factor -= design @ np.linalg.lstsq(design, factor, rcond=1e-10)[0]
     d = len(weights["middle"])
     u = moved(rows.u, {**weights, "axes": np.zeros((d, 0))})
-    axes, size, _ = np.linalg.svd((root * u).T @ factor, full_matrices=False)
-    return {**weights, "axes": axes[:, size > 1e-9 * max(float(size[0]), 1e-300)], "middle": weight @ u}
+    return {**weights, "axes": orthonormal((root * u).T @ factor), "middle": weight @ u}
 
 
 def play(
@@ -133,11 +133,6 @@ def play(
     step : int
         Where it was found.
     """
-    import torch
-
-    def put(values: np.ndarray) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=players.device or "cpu")
-
     best: Weights = erased(rows, still_map(rows.u.shape[1], players, rng))
     lowest, found = np.inf if judge is None else judge(best), 0
     game = _Game(rows, strength, players, best, rng)

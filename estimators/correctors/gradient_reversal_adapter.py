@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from causalfm.arguments import check_positive, check_seed, check_whole
+from causalfm.arguments import check_device, check_positive, check_seed, check_whole
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.adjusted import Adjusted, partial_products
 from causalfm.estimators.correctors.base import Corrector
@@ -106,15 +106,7 @@ class GradientReversalAdapter(Corrector):
         check_seed(self.random_state)
         if self.strength != "held-out":
             check_positive(self.strength, "strength", "or 'held-out' to choose it on held-out patients")
-        if self.device is not None:
-            import torch
-
-            try:
-                torch.zeros(1, device=self.device)
-            except (RuntimeError, TypeError, AssertionError):  # the last from a torch that was built without it
-                raise DataError(
-                    f"device={self.device!r} is no device that torch finds here; None is the CPU."
-                ) from None
+        check_device(self.device)
 
     def _second(self) -> Second:
         return "pooled"

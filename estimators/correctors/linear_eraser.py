@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from causalfm.arguments import check_flag
+from causalfm.arguments import check_choice, check_flag
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.adjusted import Adjusted, partial_products, residual_squares
 from causalfm.estimators.correctors.blocks import Change
@@ -97,8 +97,7 @@ class LinearEraser(SiteWise):
     def _check_settings(self) -> None:
         super()._check_settings()
         check_flag(self.shrinkage, "shrinkage")
-        if self.form not in SECOND:
-            raise DataError(f"form={self.form!r}: choose one of {', '.join(map(repr, SECOND))}.")
+        check_choice(self.form, "form", tuple(SECOND))
 
     def _second(self) -> Second:
         return SECOND[self.form]

@@ -13,6 +13,7 @@ from causalfm.estimators.influence.aipw import aipw
 from causalfm.estimators.influence.comparison_groups import Compared, design_columns
 from causalfm.estimators.influence.crossfitting import N_FOLDS, deal_folds
 from causalfm.estimators.influence.nuisances import Nuisances
+from causalfm.moments import cell_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +33,7 @@ class Units:
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """Means ``(G, k)`` of rows ``(n, k)``."""
-        out = np.zeros((len(self.level), values.shape[1]))
-        np.add.at(out, self.of, values)
-        return np.asarray(out / np.bincount(self.of)[:, None])
+        return cell_sums(values, self.of, len(self.level)).means()
 
 
 def as_units(batch: Batch, estimator: str) -> Units:

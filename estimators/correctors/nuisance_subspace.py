@@ -12,6 +12,7 @@ from causalfm.errors import DataError
 from causalfm.estimators.correctors.adjusted import Adjusted
 from causalfm.estimators.correctors.base import Corrector
 from causalfm.level_moments import LevelMoments, Second
+from causalfm.singular_values import orthonormal
 
 
 class NuisanceSubspace(Corrector):
@@ -65,7 +66,7 @@ class NuisanceSubspace(Corrector):
         effects = fit.effects(None)
         size = float(np.abs(effects).max())
         if len(at) > 1:
-            kept = _span(fit.beta[at] - fit.beta[at].mean(axis=0))
+            kept = orthonormal((fit.beta[at] - fit.beta[at].mean(axis=0)).T)
             effects = effects - (effects @ kept) @ kept.T
         _, values, directions = np.linalg.svd(
             effects * np.sqrt(fit.count / fit.count.sum())[:, None], full_matrices=False
@@ -83,9 +84,3 @@ class NuisanceSubspace(Corrector):
     def _map(self, block: np.ndarray, solution: Mapping[str, np.ndarray]) -> np.ndarray:
         block -= ((block - solution["centre"]) @ solution["basis"]) @ solution["basis"].T
         return block
-
-
-def _span(vectors: np.ndarray) -> np.ndarray:
-    """Orthonormal basis ``(d, r)`` of the span of rows."""
-    _, values, directions = np.linalg.svd(vectors, full_matrices=False)
-    return np.asarray(directions[values > 1e-9 * max(float(values[0]), 1e-300)].T)

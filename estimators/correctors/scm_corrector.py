@@ -24,6 +24,7 @@ from causalfm.estimators.correctors.scm_parts import (
     save_scm,
     targets_of,
     technical_only,
+    unit_columns,
 )
 from causalfm.graph import CausalGraph
 from causalfm.lazy_rows import empty_like
@@ -285,12 +286,7 @@ class SCMCorrector(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # ty
         return pd.DataFrame({names[0]: column_of(factor, n, "the factor")})
 
     def _settled(self, X: np.ndarray, obs: pd.DataFrame, groups: Any) -> Cohort:
-        graph = self._graph()
-        for name in graph.groups:
-            obs[name] = np.arange(len(X)) if groups is None else column_of(groups, len(X), "groups")
-        if graph.specimen is not None:
-            obs[graph.specimen] = np.arange(len(X))
-        return Cohort(X, obs)
+        return Cohort(X, obs.assign(**unit_columns(self._graph(), groups, len(X))))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -75,6 +75,13 @@ def column_of(values: Any, n: int, name: str) -> np.ndarray:
     return array
 
 
+def unit_columns(graph: CausalGraph, groups: Any, n: int) -> dict[str, np.ndarray]:
+    """Columns of the units that a graph names, from one unit per row; without them, every row is one of its own."""
+    rows = np.arange(n)
+    units = dict.fromkeys(graph.groups, rows if groups is None else column_of(groups, n, "groups"))
+    return units if graph.specimen is None else {graph.specimen: rows, **units}
+
+
 def targets_of(reference: Any, scm: EmbeddingSCM) -> list[dict[str, str]]:
     """Say where rows are moved: the reference, or every combination of technical levels that was seen."""
     fitted, technical = scm.fitted, scm.graph.technical

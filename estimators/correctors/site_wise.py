@@ -8,16 +8,16 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from causalfm.arguments import did_you_mean
+from causalfm.arguments import check_choice, did_you_mean
 from causalfm.errors import DataError
 from causalfm.estimators.correctors.base import Corrector
 from causalfm.estimators.correctors.blocks import Change, over_blocks
 from causalfm.estimators.correctors.inputs import coded, read_columns
 from causalfm.estimators.correctors.report import Account
 from causalfm.level_moments import LevelMoments
+from causalfm.scm.level_prior import LEAST
 from causalfm.validation import refuse_not_finite, row_blocks, rows_not_finite
 
-LEAST = 3  # levels seen: two tell nothing of how far a third may lie
 POLICIES = {
     "refuse": "refused",
     "shrink": "new level: moved as the average level seen, its own effect left in",
@@ -129,8 +129,7 @@ class SiteWise(Corrector):
 
     def _check_settings(self) -> None:
         super()._check_settings()
-        if self.unseen not in POLICIES:
-            raise DataError(f"unseen={self.unseen!r}: choose one of {', '.join(map(repr, POLICIES))}.")
+        check_choice(self.unseen, "unseen", tuple(POLICIES))
 
     def _reference(self) -> int | None:
         """Position of the reference level."""

@@ -10,15 +10,13 @@ from causalfm.cohort import Cohort
 from causalfm.errors import CausalFMError
 from causalfm.estimators.deconfounding.independent_population import Mixed, mixed
 from causalfm.estimators.deconfounding.premiums import Premium, premium_of
-from causalfm.estimators.deconfounding.weighted_scores import Scored
+from causalfm.estimators.deconfounding.weighted_scores import TOPS, Scored
 from causalfm.estimators.effects import effect
 from causalfm.estimators.influence.group_influence import GroupInfluence
 from causalfm.graph import CausalGraph
 
 if TYPE_CHECKING:
     import pandas as pd
-
-BRIER = 2.0  # largest Brier score
 
 
 def adjusted_premiums(
@@ -79,7 +77,7 @@ def _joint(
     (moved,) = adjusted.contributions(shares[None])
     G, out = len(adjusted), []
     place = np.searchsorted(np.sort(adjusted.groups), adjusted.groups)
-    for j, (name, top) in enumerate((("adjusted_accuracy", 1.0), ("adjusted_brier", BRIER))):
+    for j, (name, top) in enumerate((("adjusted_accuracy", TOPS["accuracy"]), ("adjusted_brier", TOPS["brier"]))):
         mean = float(rows.found @ values[:, j])
         parts = np.bincount(rows.groups, rows.found * (values[:, j] - mean)) * np.sqrt(G / (G - 1.0))
         bundled = np.bincount(adjusted.bundle, parts[place], adjusted.n_bundles)

@@ -19,11 +19,10 @@ from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
 from causalfm.invariance.aligned import aligned_predictions
 from causalfm.metrics.calibration import confidence_bins
-from causalfm.metrics.learners import groups_per_level
 from causalfm.positivity import MIN_GROUPS, complete_table
 from causalfm.results import Result
 from causalfm.scm.scores import scorer_of
-from causalfm.strata import confounder_of
+from causalfm.strata import confounder_of, groups_per_level
 from causalfm.trimming import refuse_numbers
 
 if TYPE_CHECKING:

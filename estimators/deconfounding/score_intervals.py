@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 from causalfm.confidence import alpha_in_force
+from causalfm.wilson import wilson_interval
 
 
 def level_interval(value: float, error: float, df: float, effective: float, top: float = 1.0) -> tuple[float, float]:
@@ -33,9 +34,8 @@ def level_interval(value: float, error: float, df: float, effective: float, top:
     n = p * (1.0 - p) / s**2 if s > 0.0 else effective
     if s > 0.0 and n <= 0.0:
         n = effective
-    middle = (p + t**2 / (2.0 * n)) / (1.0 + t**2 / n)
-    half = t / (1.0 + t**2 / n) * np.sqrt(max(p * (1.0 - p), 0.0) / n + t**2 / (4.0 * n**2))
-    return float(top * (middle - half)), float(top * (middle + half))
+    low, high = wilson_interval(p, n, t)
+    return float(top * low), float(top * high)
 
 
 def premium_interval(

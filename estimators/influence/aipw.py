@@ -14,7 +14,7 @@ from causalfm.estimators.influence.bundles import pieces
 from causalfm.estimators.influence.comparison_groups import Compared
 from causalfm.estimators.influence.crossfitting import check_training
 from causalfm.estimators.influence.group_influence import GroupInfluence
-from causalfm.estimators.influence.level_ridge import fit_levels, level_moments
+from causalfm.estimators.influence.level_ridge import fit_levels, level_products
 from causalfm.estimators.influence.nuisances import Nuisances, cross_propensities, linear_models
 
 
@@ -89,7 +89,7 @@ def aipw(
     leverage, built_in = np.zeros(G), nuisances.outcome is None
     residual = compared.Z if overwrite and built_in else np.empty(compared.Z.shape)
     folds = [np.flatnonzero(fold == f) for f in range(F)]
-    parts = [level_moments(compared.Z, np.where(fold == f, level, -1), X, L) for f in range(F)] if built_in else []
+    parts = [level_products(compared.Z, np.where(fold == f, level, -1), X, L) for f in range(F)] if built_in else []
     for f, test in enumerate(folds):
         train = np.flatnonzero(fold != f)
         left = (X[test].T @ (1.0 - scale[test])).T / G  # features by what the weights leave to the models, (L, 1 + p)

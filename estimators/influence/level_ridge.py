@@ -76,8 +76,8 @@ class LevelRidge:
 
 
 @dataclass(frozen=True, eq=False)
-class LevelMoments:
-    """Products of features and outcomes per level; those of a part of the groups can be taken off.
+class LevelProducts:
+    """Products of features and outcomes per level; those of parts of the groups add up.
 
     Attributes
     ----------
@@ -88,14 +88,11 @@ class LevelMoments:
     grams: np.ndarray
     crosses: np.ndarray
 
-    def __sub__(self, other: LevelMoments) -> LevelMoments:
-        return LevelMoments(self.grams - other.grams, self.crosses - other.crosses)
-
-    def __add__(self, other: LevelMoments) -> LevelMoments:
-        return LevelMoments(self.grams + other.grams, self.crosses + other.crosses)
+    def __add__(self, other: LevelProducts) -> LevelProducts:
+        return LevelProducts(self.grams + other.grams, self.crosses + other.crosses)
 
 
-def level_moments(Z: np.ndarray, level: np.ndarray, X: np.ndarray, n_levels: int) -> LevelMoments:
+def level_products(Z: np.ndarray, level: np.ndarray, X: np.ndarray, n_levels: int) -> LevelProducts:
     """Return the products of features ``X (n, 1 + p)``, ones first, with themselves and with ``Z (n, d)``.
 
     Rows of another code, such as -1, take no part.
@@ -103,16 +100,21 @@ def level_moments(Z: np.ndarray, level: np.ndarray, X: np.ndarray, n_levels: int
     q = X.shape[1]
     grams, crosses = np.zeros((n_levels, q, q)), np.zeros((n_levels, q, Z.shape[1]))
     for code in range(n_levels):
-        rows = np.flatnonzero(level == code)
-        grams[code] = X[rows].T @ X[rows]
-        for part in pieces(rows, Z.shape[1]):
-            crosses[code] += X[part].T @ Z[part]
-    return LevelMoments(grams, crosses)
+        grams[code], crosses[code] = products(X, Z, np.flatnonzero(level == code))
+    return LevelProducts(grams, crosses)
 
 
-def fit_levels(moments: LevelMoments) -> LevelRidge:
+def products(X: np.ndarray, Z: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``X'X`` and ``X'Z`` over some rows."""
+    cross = np.zeros((X.shape[1], Z.shape[1]))
+    for part in pieces(rows, Z.shape[1]):
+        cross += X[part].T @ Z[part]
+    return X[rows].T @ X[rows], cross
+
+
+def fit_levels(sums: LevelProducts) -> LevelRidge:
     """Fit the models to the products of the training groups; every level occurs."""
-    grams, crosses = moments.grams, moments.crosses
+    grams, crosses = sums.grams, sums.crosses
     L, p = len(grams), grams.shape[1] - 1
     S, target = np.zeros((L + p, L + p)), np.zeros((L + p, crosses.shape[2]))
     S[:L, :L] = np.diag(grams[:, 0, 0])

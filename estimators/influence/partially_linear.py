@@ -14,7 +14,7 @@ from causalfm.estimators.influence.bundles import pieces
 from causalfm.estimators.influence.comparison_groups import Compared
 from causalfm.estimators.influence.crossfitting import check_training
 from causalfm.estimators.influence.group_influence import GroupInfluence
-from causalfm.estimators.influence.level_ridge import FREE, PENALTY
+from causalfm.estimators.influence.level_ridge import FREE, PENALTY, products
 from causalfm.estimators.influence.nuisances import Nuisances, cross_propensities, predicted
 
 
@@ -124,7 +124,7 @@ def _residual_on_residual(compared: Compared, fold: np.ndarray, R: np.ndarray, m
     A, X, outside = R @ np.linalg.inv(gram), compared.features, np.zeros(G)
     omega, residual = A.copy(), compared.Z if overwrite and model is None else np.empty(compared.Z.shape)
     folds = [np.flatnonzero(fold == f) for f in range(F)]
-    sums = [_products(X, compared.Z, test) for test in folds] if model is None else []
+    sums = [products(X, compared.Z, test) for test in folds] if model is None else []
     for f, test in enumerate(folds):
         train = np.flatnonzero(fold != f)
         if model is None:
@@ -145,14 +145,6 @@ def _residual_on_residual(compared: Compared, fold: np.ndarray, R: np.ndarray, m
     inside = np.minimum((A * R).sum(axis=1), 0.99)
     correction = 1.0 / np.sqrt((1.0 - inside) * (1.0 + outside))
     return _Fitted(omega, theta, residual, correction, inside + outside * (F - 1) / F)
-
-
-def _products(X: np.ndarray, Z: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``X'X`` and ``X'Z`` over some rows."""
-    cross = np.zeros((X.shape[1], Z.shape[1]))
-    for part in pieces(rows, Z.shape[1]):
-        cross += X[part].T @ Z[part]
-    return X[rows].T @ X[rows], cross
 
 
 def _dose_left(compared: Compared, dose: np.ndarray, fold: np.ndarray, model: Any) -> np.ndarray:

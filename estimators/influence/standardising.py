@@ -7,7 +7,7 @@ import numpy as np
 from causalfm.dose_units import STEP, DoseUnits, slope_design, spare_parts
 from causalfm.estimators.influence.comparison_groups import Compared
 from causalfm.estimators.influence.group_influence import GroupInfluence
-from causalfm.estimators.influence.level_ridge import fit_levels, level_moments
+from causalfm.estimators.influence.level_ridge import fit_levels, level_products
 from causalfm.standardisation import Design, standardised_means
 
 
@@ -83,7 +83,7 @@ def ridge(compared: Compared) -> GroupInfluence:
     Assumption: each level's mean outcome is linear in the conditioning columns. There is no second guard, as AIPW has.
     """
     level, X, G, L = compared.level, compared.features, len(compared), len(compared.levels)
-    fit = fit_levels(level_moments(compared.Z, level, X, L))
+    fit = fit_levels(level_products(compared.Z, level, X, L))
     mean = X.mean(axis=0)
     scale = np.column_stack([fit.weights(mean, code, X, level) for code in range(L)]) * G
     residual = np.empty_like(compared.Z, dtype=float)

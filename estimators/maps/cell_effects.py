@@ -12,11 +12,10 @@ from causalfm.cohort import Cohort, Factor
 from causalfm.estimators.influence.bundles import bundle_groups
 from causalfm.gram_norms import LEAST_DF, GramNorm, gram_norm, norm_of_products
 from causalfm.graph import CausalGraph
-from causalfm.metrics.learners import groups_per_level
 from causalfm.paired_units import paired_units
 from causalfm.positivity import MIN_GROUPS, complete_table
 from causalfm.standardisation import build_design, standardised_means
-from causalfm.strata import joint_factor
+from causalfm.strata import groups_per_level, joint_factor
 from causalfm.units import helmert, patient_units
 
 MOST = 600  # units of a joint Gram matrix

@@ -17,11 +17,11 @@ from causalfm.estimators.maps.cell_effects import CellEffect, cell_effect, compa
 from causalfm.estimators.maps.shrinkage import LEAST, shrink
 from causalfm.graph import CausalGraph
 from causalfm.graph_checks import check_inputs
-from causalfm.metrics.learners import groups_per_level
+from causalfm.invariance.several import holm
 from causalfm.pairing import pair_rows
 from causalfm.positivity import MIN_GROUPS, complete_table
 from causalfm.results import Result
-from causalfm.strata import joint_factor
+from causalfm.strata import groups_per_level, joint_factor
 from causalfm.trimming import refuse_numbers
 
 NOTHING = float("nan")
@@ -215,7 +215,7 @@ def _told(
     codes, effects = list(told), list(told.values())
     norms = [effect.norm() for effect in effects]
     shrunk = shrink(norms) if norms else None
-    p_values = _holm(_differences(effects)) if len(effects) > 1 else [NOTHING] * len(effects)
+    p_values = holm(_differences(effects)).tolist() if len(effects) > 1 else [NOTHING] * len(effects)
     first = np.unique(cell.codes, return_index=True)[1]
     columns = {name: cohort.factor(name) for name in by}
     rows: list[dict[str, Any]] = []
@@ -250,14 +250,6 @@ def _differences(effects: Sequence[CellEffect]) -> list[float]:
     rest = np.full((C, C), -1.0 / (C - 1.0))
     np.fill_diagonal(rest, 1.0)
     return [stacked.norm(weights).p_value() for weights in rest]
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    order, worst, out = np.argsort(p_values), 0.0, [1.0] * len(p_values)
-    for rank, i in enumerate(order):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[i]))
-        out[i] = worst
-    return out
 
 
 def _listed(levels: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from causalfm.errors import DataError, NotIdentifiedError
 from causalfm.estimators.peers.scalar_errors import Clusters, ScalarContrast, ScalarEstimates, with_errors
 from causalfm.estimators.peers.scalar_samples import ScalarSample
 from causalfm.estimators.peers.seeding import contained
+from causalfm.estimators.refuting.refutation import KEPT
 from causalfm.separation import latent_dag
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ WITH_INTERVALS = ("backdoor.linear_regression",)  # the others bootstrap rows, i
 REFUTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "placebo factor": ("placebo_treatment_refuter", {"placebo_type": "permute"}),
     "random common cause": ("random_common_cause", {}),
-    "data subset": ("data_subset_refuter", {"subset_fraction": 0.8}),
+    "data subset": ("data_subset_refuter", {"subset_fraction": KEPT}),
 }
 
 

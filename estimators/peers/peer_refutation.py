@@ -12,7 +12,16 @@ from causalfm.estimators.peers import dowhy_adapters, econml_adapters
 from causalfm.estimators.peers.peer_effects import run_peer
 from causalfm.estimators.peers.scalar_errors import ScalarContrast
 from causalfm.estimators.peers.scalar_samples import ScalarSample
-from causalfm.estimators.refuting.refutation import Refutation, RefutationRow, collect, rate_verdict, rate_words
+from causalfm.estimators.refuting.refutation import (
+    KEPT,
+    MIDDLE,
+    Refutation,
+    RefutationRow,
+    collect,
+    rate_verdict,
+    rate_words,
+    stability_verdict,
+)
 from causalfm.results import Verdict
 
 if TYPE_CHECKING:
@@ -21,10 +30,9 @@ if TYPE_CHECKING:
 DONE = {
     "placebo factor": "levels permuted, {n} times",
     "random common cause": "adjusted for random numbers as well, {n} times",
-    "data subset": "80% kept, {n} times",
+    "data subset": f"{KEPT:.0%} kept, {{n}} times",
 }
-UNLIKELY = 0.05
-FEW, MOST = 0.05, 0.5  # share of the draws outside the estimate's interval: up to it a pass, above it a failure
+UNLIKELY = 0.05  # p-value of a refuter of DoWhy up to which its answer is another than the estimate
 
 
 def peer_refutation(effect: Effect, n_draws: int, random_state: int) -> Refutation:
@@ -91,7 +99,7 @@ def _refit(
         draws = [first(change()) for _ in range(n_draws)]
         values = np.array([c.value for c in draws])
         done = f"{estimate.level} against {estimate.reference}, whole {sample.unit}s: {DONE[name].format(n=n_draws)}"
-        low, high = np.quantile(values, [0.025, 0.975]).tolist()
+        low, high = np.quantile(values, MIDDLE).tolist()
         if name == "placebo factor":
             rejected = sum(c.low > 0 or c.high < 0 for c in draws)
             verdict: Verdict = rate_verdict(rejected, n_draws)
@@ -99,7 +107,7 @@ def _refit(
             sentence = f"Asked about a factor without effect, it finds one in {rate_words(rejected, n_draws)}{why}."
         else:
             outside = float(((values < estimate.low) | (values > estimate.high)).mean())
-            verdict = "pass" if outside <= FEW else "fail" if outside > MOST else "cannot tell"
+            verdict = stability_verdict(outside)
             sentence = (
                 f"{estimate.value:.3g} becomes {low:.3g} to {high:.3g} and leaves its interval ({estimate.low:.3g} to "
                 f"{estimate.high:.3g}) in {outside:.0%} of the draws."
@@ -125,11 +133,11 @@ def _random_cause(sample: ScalarSample, rng: np.random.Generator) -> ScalarSampl
 
 
 def _subset(sample: ScalarSample, rng: np.random.Generator) -> ScalarSample:
-    """Keep four fifths of the groups of each level."""
+    """Keep a share of the groups of each level."""
     units, first, codes = np.unique(sample.groups, return_index=True, return_inverse=True)
     strata = sample.frame[sample.treatment].to_numpy()[first] if sample.levels else np.zeros(len(units))
     kept = np.zeros(len(units), dtype=bool)
     for stratum in np.unique(strata):
         members = rng.permutation(np.flatnonzero(strata == stratum))
-        kept[members[: max(int(0.8 * len(members)), 3)]] = True
+        kept[members[: max(int(KEPT * len(members)), 3)]] = True
     return sample.take(np.flatnonzero(kept[codes]))

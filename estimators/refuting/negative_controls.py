@@ -9,17 +9,11 @@ import numpy as np
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.estimators.estimating import ROUNDING
-from causalfm.estimators.refuting.refutation import RefutationRow, distance
-from causalfm.estimators.refuting.refuted_units import (
-    Refuted,
-    answer,
-    centred,
-    compared_only,
-    with_levels,
-    with_outcome,
-)
+from causalfm.estimators.refuting.refutation import RefutationRow
+from causalfm.estimators.refuting.refuted_units import Refuted, answer, compared_only, with_levels, with_outcome
 from causalfm.graph import CausalGraph
-from causalfm.norms import SquaredNorm
+from causalfm.moments import cell_sums, centred
+from causalfm.norms import SquaredNorm, signed_root
 from causalfm.positivity import complete_table
 from causalfm.results import Verdict, verdict_against
 from causalfm.strata import table, varies_within
@@ -64,7 +58,7 @@ def negative_outcome(
         )
     norm, spread = refuted.answer(with_outcome(units, values)), _spread_within(values, refuted.cells)
     verdict, low, high = _against(norm, spread, margin)
-    after = distance(norm.value / spread)
+    before, after = signed_root(refuted.norm.value), signed_root(norm.value / spread)
     name = units.level.name
     told = {
         "pass": f"{column} does not differ between levels of {name} by more than {margin:.2g} standard deviations",
@@ -73,9 +67,7 @@ def negative_outcome(
     }[verdict]
     sentence = f"{told[:1].upper()}{told[1:]}: {after:.2f} ({low:.2f} to {high:.2f})."
     done = f"{column} in place of the outcome; distances in standard deviations within cells"
-    return RefutationRow(
-        f"negative control outcome: {column}", done, distance(refuted.norm.value), after, low, high, verdict, sentence
-    )
+    return RefutationRow(f"negative control outcome: {column}", done, before, after, low, high, verdict, sentence)
 
 
 def negative_exposure(
@@ -109,7 +101,7 @@ def negative_exposure(
     codes = factor.codes[np.unique(groups.codes, return_index=True)[1]][patients]
     n_cells = units.n_strata * refuted.n_levels
     kept = complete_table(table(refuted.cells, codes, (n_cells, factor.n_levels)), refuted.settings.minimum)
-    before, name = distance(refuted.norm.value), f"negative control exposure: {column}"
+    before, name = signed_root(refuted.norm.value), f"negative control exposure: {column}"
     done = f"{column} in place of {units.level.name}, within its levels and strata"
     if kept is None:
         nan = float("nan")
@@ -125,7 +117,7 @@ def negative_exposure(
     norm = answer(compared_only(swapped, kept), refuted.settings)
     scale = max(refuted.norm.value, np.finfo(float).tiny)
     verdict, low, high = _against(norm, scale, margin)
-    after, root = distance(norm.value), float(np.sqrt(scale))
+    after, root = signed_root(norm.value), float(np.sqrt(scale))
     told = {"pass": "moves the outcome by less than", "fail": "moves the outcome by more than"}.get(
         verdict, "cannot be told to move the outcome by less than"
     )
@@ -167,20 +159,14 @@ def _patient_values(cohort: Cohort, graph: CausalGraph, column: str) -> np.ndarr
     else:
         factor = cohort.factor(column)
         rows = np.eye(factor.n_levels)[factor.codes]
-    total = np.zeros((groups.n_levels, rows.shape[1]))
-    np.add.at(total, groups.codes, rows)
-    return np.asarray(total / groups.counts()[:, None])
+    return cell_sums(rows, groups.codes, groups.n_levels).means()
 
 
 def _fixed(Z: np.ndarray, cells: np.ndarray) -> bool:
-    return bool(np.abs(centred(Z, cells)).max() <= ROUNDING * np.abs(Z).max())
+    return bool(np.abs(centred(Z, cells, int(cells.max()) + 1)).max() <= ROUNDING * np.abs(Z).max())
 
 
 def _spread_within(Z: np.ndarray, cells: np.ndarray) -> float:
     """Pooled variance within cells, summed over columns."""
-    n = int(cells.max()) + 1
-    count = np.bincount(cells, minlength=n)
-    total = np.zeros((n, Z.shape[1]))
-    np.add.at(total, cells, Z)
-    residual = Z - (total / np.maximum(count, 1)[:, None])[cells]
-    return max(float((residual**2).sum() / (len(Z) - (count > 0).sum())), np.finfo(float).tiny)
+    residual = centred(Z, cells, int(cells.max()) + 1)
+    return max(float((residual**2).sum() / (len(Z) - len(np.unique(cells)))), np.finfo(float).tiny)

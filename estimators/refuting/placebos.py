@@ -8,9 +8,12 @@ import numpy as np
 
 from causalfm.covariances import cell_covariances
 from causalfm.estimators.refuting.placebo_tests import cell_test
-from causalfm.estimators.refuting.refutation import RefutationRow, distance, rate_verdict, rate_words
-from causalfm.estimators.refuting.refuted_units import Refuted, centred, rejects, with_levels, with_outcome
+from causalfm.estimators.refuting.refutation import MIDDLE, NOMINAL, RefutationRow, rate_verdict, rate_words
+from causalfm.estimators.refuting.refuted_units import Refuted, rejects, with_levels, with_outcome
+from causalfm.moments import centred
+from causalfm.norms import signed_root
 from causalfm.resampling import permutations_within
+from causalfm.strata import rank_within
 
 BLOCK = 2**22  # random numbers held at once
 LEAST_TO_SPLIT = 4  # patients of a cell: two in each half
@@ -24,7 +27,7 @@ def placebo_factor(refuted: Refuted) -> RefutationRow:
         Z, cell_stratum = refuted.adjusted, np.repeat(np.arange(units.n_strata), refuted.n_levels)
         cells = np.concatenate([refuted.cells[order] for order in moves])
         gamma, noise, p = refuted.exchangeable_test(Z, cell_stratum).values(Z, cells)
-        values, rejected = (gamma**2).sum(axis=(1, 2)) - noise, int((p <= 0.05).sum())
+        values, rejected = (gamma**2).sum(axis=(1, 2)) - noise, int((p <= NOMINAL).sum())
     else:
         norms = [refuted.answer(with_levels(units, units.level.codes[row])) for order in moves for row in order]
         values, rejected = np.array([norm.value for norm in norms]), sum(map(rejects, norms))
@@ -65,7 +68,7 @@ def noise_outcome(refuted: Refuted) -> RefutationRow:
             observed[start : start + step] = (gamma**2).sum(axis=(1, 2)) / df
         box = (count - 1.0) * trace**2 / square
         noise = (trace * rng.chisquare(box, (B, len(count))) / box) @ ((weights**2).sum(axis=0) * count)
-        values, rejected = observed - noise, int((test.p_values(observed, noise) <= 0.05).sum())
+        values, rejected = observed - noise, int((test.p_values(observed, noise) <= NOMINAL).sum())
     else:
         norms = [
             refuted.answer(with_outcome(units, rng.standard_normal((len(units),) * 2) @ residuals / np.sqrt(df)))
@@ -85,7 +88,7 @@ def permuted_outcome(refuted: Refuted) -> RefutationRow:
         cells = np.concatenate([refuted.cells[order] for order in moves])
         one = np.zeros(units.n_strata * refuted.n_levels, dtype=int)
         gamma, noise, p = refuted.exchangeable_test(Z, one).values(Z, cells)
-        values, rejected = (gamma**2).sum(axis=(1, 2)) - noise, int((p <= 0.05).sum())
+        values, rejected = (gamma**2).sum(axis=(1, 2)) - noise, int((p <= NOMINAL).sum())
     else:
         norms = [refuted.answer(with_outcome(units, units.Z[row])) for order in moves for row in order]
         values, rejected = np.array([norm.value for norm in norms]), sum(map(rejects, norms))
@@ -114,12 +117,12 @@ def pseudo_levels(refuted: Refuted) -> RefutationRow:
         stratum = np.searchsorted(wide, units.stratum[rows])
         value, p = _halves_differ(Z[rows], stratum, per_level, refuted.random_state + level)
         values.append(value)
-        rejected += int((p <= 0.05).sum())
+        rejected += int((p <= NOMINAL).sum())
     if not values:
         why = f"No {name} has {LEAST_TO_SPLIT} {units.unit}s in a stratum: none can be split."
         nan = float("nan")
         return RefutationRow(
-            "pseudo-levels", "nothing", distance(refuted.norm.value), nan, nan, nan, "cannot tell", why
+            "pseudo-levels", "nothing", signed_root(refuted.norm.value), nan, nan, nan, "cannot tell", why
         )
     done = f"{units.unit}s of one {name} split at random, {per_level} times in each of {len(split)} {name}s"
     row = _row(refuted, "pseudo-levels", done, f"a split within one {name}", np.concatenate(values), rejected)
@@ -135,7 +138,7 @@ def _halves_differ(Z: np.ndarray, stratum: np.ndarray, draws: int, random_state:
     share = count / count.sum()
     weights = (share[:, None] * np.array([1.0, -1.0]) / sizes).reshape(1, 2 * W)
     strata = np.repeat(np.arange(W), 2)
-    product = cell_covariances(centred(Z, stratum), stratum, W).product[np.ix_(strata, strata)]
+    product = cell_covariances(centred(Z, stratum, W), stratum, W).product[np.ix_(strata, strata)]
     test = cell_test(weights, sizes.ravel(), np.arange(2 * W), product, sizes.ravel() - 1.0)
     cells = np.concatenate(list(halves_within(stratum, draws, random_state)))
     gamma, noise, p = test.values(Z, 2 * stratum + cells)
@@ -144,17 +147,13 @@ def _halves_differ(Z: np.ndarray, stratum: np.ndarray, draws: int, random_state:
 
 def halves_within(cells: np.ndarray, draws: int, random_state: int) -> Iterator[np.ndarray]:
     """Yield ``(<= 64, G)`` halves, 0 and 1: ``n // 2`` patients of each cell of ``n`` are in the first."""
-    order = np.argsort(cells, kind="stable")
-    count = np.bincount(cells)
-    rank = np.empty(len(cells), dtype=int)
-    rank[order] = np.arange(len(cells)) - np.repeat(np.cumsum(count) - count, count)
-    second = (rank >= (count // 2)[cells]).astype(int)
+    second = (rank_within(cells) >= (np.bincount(cells) // 2)[cells]).astype(int)
     for moved in permutations_within(cells, draws, random_state):
         yield second[moved]
 
 
 def _row(refuted: Refuted, name: str, done: str, what: str, values: np.ndarray, rejected: int) -> RefutationRow:
-    low, high = (distance(v) for v in np.quantile(values, [0.025, 0.975]))
+    low, high = (signed_root(v) for v in np.quantile(values, MIDDLE))
     before, verdict = refuted.norm.value, rate_verdict(rejected, len(values))
     above = int((values >= before).sum())
     beyond = "exceeded by none of them" if not above else f"exceeded by {above} of them"
@@ -165,5 +164,5 @@ def _row(refuted: Refuted, name: str, done: str, what: str, values: np.ndarray, 
     )
     details = {"rejected": rejected, "draws": len(values)}
     return RefutationRow(
-        name, done, distance(before), distance(float(values.mean())), low, high, verdict, sentence, details
+        name, done, signed_root(before), signed_root(float(values.mean())), low, high, verdict, sentence, details
     )

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from scipy import stats
 
 from causalfm.results import Result, Verdict, worst
 
-NOMINAL = 0.05
+NOMINAL = 0.05  # level of the tests whose rejections are counted
 TOLERATED = 0.07  # true size up to which an error rate of 5 % counts as kept
 MARGIN = 0.25  # of a standard deviation, or of the factor's own distance: what may be left of a negative control
+KEPT = 0.8  # of the independent units of each cell: what a subset of the data keeps
+MIDDLE = (0.025, 0.975)  # of the draws: what low and high enclose
+FEW, MOST = 0.05, 0.5  # share of the draws that leave the estimate's own interval: up to it a pass, above it a failure
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,6 @@ def collect(treatment: str, outcome: str, estimator: str, attempts: list[Refutat
     return Refutation(treatment, outcome, estimator, tuple(attempts), verdict, " ".join(words))
 
 
-def distance(square: float) -> float:
-    """Root of a debiased square, with its sign."""
-    return float(np.sign(square) * np.sqrt(abs(square)))
-
-
 def rate_verdict(rejected: int, draws: int) -> Verdict:
     """Fail if more draws were rejected than an error rate of 7 % allows in 999 of 1,000 cases; fewer is no fault."""
     return "pass" if rejected <= stats.binom.ppf(0.999, draws, TOLERATED) else "fail"
@@ -99,3 +96,8 @@ def rate_verdict(rejected: int, draws: int) -> Verdict:
 def rate_words(rejected: int, draws: int) -> str:
     """``"7 of 200 (4 %, nominal 5 %)"``."""
     return f"{rejected} of {draws} ({rejected / draws:.0%}, nominal {NOMINAL:.0%})"
+
+
+def stability_verdict(outside: float) -> Verdict:
+    """Judge the share of draws that leave the estimate's own interval, though nothing that matters was changed."""
+    return "pass" if outside <= FEW else "fail" if outside > MOST else "cannot tell"

@@ -9,10 +9,11 @@ import numpy as np
 
 from causalfm.cohort import Factor
 from causalfm.covariances import cell_covariances
-from causalfm.estimators.estimating import SATURATED, Settings, _fitted
+from causalfm.estimators.estimating import SATURATED, Settings, influence_of
 from causalfm.estimators.influence.comparison_groups import compared_groups
 from causalfm.estimators.refuting.placebo_tests import CellTest, cell_test
 from causalfm.estimators.variance_shares import joint_norm
+from causalfm.moments import centred
 from causalfm.norms import SquaredNorm
 from causalfm.positivity import CompleteTable, inside
 from causalfm.standardisation import Design, build_design, standardised_means
@@ -90,7 +91,7 @@ class Refuted:
         """
         codes = strata[self.cells]
         V, C = int(strata.max()) + 1, len(strata)
-        product = cell_covariances(centred(Z, codes), codes, V).product[np.ix_(strata, strata)]
+        product = cell_covariances(centred(Z, codes, V), codes, V).product[np.ix_(strata, strata)]
         count = np.bincount(self.cells, minlength=C).astype(float)
         return cell_test(self.cell_weights(), count, np.arange(C), product, count - 1.0)
 
@@ -106,7 +107,7 @@ def answer(units: Units, settings: Settings) -> SquaredNorm:
     """Joint mean squared distance between the levels of ``units``, all of whose cells are filled."""
     table = whole_table(units)
     if settings.estimator != SATURATED:
-        return joint_norm(_fitted(compared_groups(units, table), units, settings)[0])
+        return joint_norm(influence_of(compared_groups(units, table), units, settings)[0])
     design = build_design(units, table)
     return cell_norm(design, standardised_means(design.level, table.levels, design.stratum, table.strata))
 
@@ -163,11 +164,3 @@ def whole_table(units: Units) -> CompleteTable:
 def rejects(norm: SquaredNorm) -> bool:
     """Whether no effect is rejected at 5 %: for one outcome and two levels, by the two-sided t test."""
     return norm.bound(0.95) > 0.0
-
-
-def centred(Z: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """``(G, d)`` minus the mean of each code."""
-    n = int(codes.max()) + 1
-    total = np.zeros((n, Z.shape[1]))
-    np.add.at(total, codes, Z)
-    return np.asarray(Z - (total / np.bincount(codes, minlength=n)[:, None])[codes])

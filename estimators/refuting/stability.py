@@ -10,12 +10,17 @@ from causalfm.confidence import alpha_in_force, percent
 from causalfm.covariances import CellCovariances
 from causalfm.estimators.refuting.placebo_tests import cell_test
 from causalfm.estimators.refuting.placebos import halves_within
-from causalfm.estimators.refuting.refutation import RefutationRow, distance, rate_verdict, rate_words
+from causalfm.estimators.refuting.refutation import (
+    KEPT,
+    MIDDLE,
+    NOMINAL,
+    RefutationRow,
+    rate_verdict,
+    rate_words,
+    stability_verdict,
+)
 from causalfm.estimators.refuting.refuted_units import Refuted, part_of
-from causalfm.results import Verdict
-
-KEPT = 0.8  # of the patients of each cell
-FEW, MOST = 0.05, 0.5  # share of the draws that leave the estimate's own interval: up to it a pass, above it a failure
+from causalfm.norms import signed_root
 
 
 def random_cause(refuted: Refuted) -> RefutationRow:
@@ -35,7 +40,7 @@ def random_cause(refuted: Refuted) -> RefutationRow:
 
 
 def data_subset(refuted: Refuted) -> RefutationRow:
-    """Keep four fifths of the patients of each cell."""
+    """Keep a share of the patients of each cell."""
     units, rng = refuted.units, np.random.default_rng(refuted.random_state)
     cells = refuted.cells
     count = np.bincount(cells)
@@ -77,18 +82,18 @@ def split_half(refuted: Refuted) -> RefutationRow:
     of_first = (scaled * np.array([1.0, 0.0])).reshape(len(weights), -1)
     first, _, _ = dataclasses.replace(test, weights=of_first).values(Z, 2 * cells + half)
     products = (first * (first - gamma)).sum(axis=(1, 2))
-    low, high = (distance(v) for v in np.quantile(products, [0.025, 0.975]))
-    rejected, draws = int((p <= 0.05).sum()), len(products)
+    low, high = (signed_root(v) for v in np.quantile(products, MIDDLE))
+    rejected, draws = int((p <= NOMINAL).sum()), len(products)
     verdict = rate_verdict(rejected, draws)
     said = "agree" if verdict == "pass" else "do not agree"
-    after = distance(float(products.mean()))
+    before, after = signed_root(refuted.norm.value), signed_root(float(products.mean()))
     sentence = (
         f"Two halves of the {units.unit}s {said}: they are told apart in {rate_words(rejected, draws)}; the product of "
-        f"their effects gives a distance of {after:.3g}, the whole {distance(refuted.norm.value):.3g}."
+        f"their effects gives a distance of {after:.3g}, the whole {before:.3g}."
     )
     done = f"{units.unit}s of each cell split at random in two halves, standardised over the cells, {draws} times"
     details = {"rejected": rejected, "draws": draws}
-    return RefutationRow("split half", done, distance(refuted.norm.value), after, low, high, verdict, sentence, details)
+    return RefutationRow("split half", done, before, after, low, high, verdict, sentence, details)
 
 
 def _with_causes(refuted: Refuted, causes: np.ndarray) -> np.ndarray:
@@ -112,17 +117,15 @@ def _with_causes(refuted: Refuted, causes: np.ndarray) -> np.ndarray:
 
 
 def _row(refuted: Refuted, name: str, done: str, what: str, values: np.ndarray) -> RefutationRow:
-    low, high = (distance(v) for v in np.quantile(values, [0.025, 0.975]))
-    before = refuted.norm.value
+    low, high = (signed_root(v) for v in np.quantile(values, MIDDLE))
+    before, after = signed_root(refuted.norm.value), signed_root(float(values.mean()))
     ends = refuted.norm.interval()
     outside = float(((values > ends[1]) | (np.maximum(values, 0.0) < ends[0])).mean())
-    verdict: Verdict = "pass" if outside <= FEW else "fail" if outside > MOST else "cannot tell"
+    verdict = stability_verdict(outside)
     said = {"pass": "does not depend on", "fail": "depends on", "cannot tell": "may depend on"}[verdict]
     sentence = (
-        f"The estimate {said} {what}: {distance(before):.3g} becomes {low:.3g} to {high:.3g}, and leaves its own "
+        f"The estimate {said} {what}: {before:.3g} becomes {low:.3g} to {high:.3g}, and leaves its own "
         f"{percent(alpha_in_force())} interval "
         f"({np.sqrt(ends[0]):.3g} to {np.sqrt(ends[1]):.3g}) in {outside:.0%} of the draws."
     )
-    return RefutationRow(
-        name, done, distance(before), distance(float(values.mean())), low, high, verdict, sentence, {"outside": outside}
-    )
+    return RefutationRow(name, done, before, after, low, high, verdict, sentence, {"outside": outside})

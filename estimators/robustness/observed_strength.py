@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from causalfm.estimators.robustness.bias_bounds import Strength
+from causalfm.singular_values import orthonormal
 from causalfm.units import Units
 
 ALL = "all declared"
@@ -75,15 +76,10 @@ def declared_columns(units: Units, rows: np.ndarray) -> dict[str, np.ndarray]:
 
 def _left(treatment: np.ndarray, outcome: np.ndarray, given: np.ndarray) -> tuple[float, float]:
     """Sum of squares left of the treatment given ``given``, and of the outcome given both."""
-    basis = _orthonormal(given)
+    basis = orthonormal(given)
     d = treatment - basis @ (basis.T @ treatment)
     y = outcome - basis @ (basis.T @ outcome)
     square = float((d**2).sum())
     if square <= 1e-12 * max(float((treatment**2).sum()), 1e-300):
         return 0.0, float((y**2).sum())
     return square, float(((y - d @ (d.T @ y) / square) ** 2).sum())
-
-
-def _orthonormal(columns: np.ndarray) -> np.ndarray:
-    u, s, _ = np.linalg.svd(columns, full_matrices=False)
-    return np.asarray(u[:, s > 1e-9 * s[0]])

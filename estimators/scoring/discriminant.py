@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from causalfm.metrics.learners import grouped_folds, groups_per_level
+from causalfm.metrics.learners import grouped_folds
+from causalfm.strata import groups_per_level
 
 PENALTIES = (0.03, 0.3, 3.0, 30.0)  # times the mean variance within levels; the last reads nearly class means alone
 THIRDS = 3

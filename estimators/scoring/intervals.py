@@ -10,7 +10,7 @@ from scipy import stats
 from causalfm.confidence import level_in_force
 from causalfm.estimators.scoring.measuring import AT, floor_of, judged_at
 from causalfm.estimators.scoring.trial import Codes, Trial, chance_of, freedom
-from causalfm.metrics.learners import groups_per_level
+from causalfm.strata import groups_per_level
 
 LEAST = 5  # halvings
 

@@ -14,7 +14,7 @@ from causalfm.estimators.scoring.balanced_tables import balanced_scores
 from causalfm.estimators.scoring.confounded_sets import confounded_training
 from causalfm.estimators.scoring.correcting import Attempt, corrected
 from causalfm.estimators.scoring.readers import read_out
-from causalfm.estimators.scoring.trial import FOLDS, INNER, Trial, shares, within_accuracy
+from causalfm.estimators.scoring.trial import FOLDS, INNER, Codes, Trial, shares, within_accuracy
 
 AT = "biology_at:"  # of one site that was left out
 DRAWS = 5  # per balanced table; the whole procedure is repeated some twenty times
@@ -116,7 +116,7 @@ def unseen_sites(trial: Trial, attempt: Attempt) -> dict[str, float]:
             continue
         X = corrected(trial, attempt, others, [others, here])
         hit = read_out(attempt.probe, X, codes.y, codes.context, trial.groups, others, here, attempt.random_state)
-        rows = type(codes)(codes.y[here], codes.context[here], judged)
+        rows = Codes(codes.y[here], codes.context[here], judged)
         found[f"{AT}{level}"] = within_accuracy(hit == codes.y[here], rows, trial.groups[here])
     each = list(found.values()) or [float("nan")]
     return {"biology_new_site": float(np.mean(each)), "worst_new_site": float(np.min(each)), **found}
@@ -146,7 +146,7 @@ def told_sites(trial: Trial, attempt: Attempt) -> dict[str, float]:
         # augmented rows are never deployed: told from rows as they are, they would be told by the augmentation
         X = corrected(trial, attempt, others, [others, *(rows for rows in halves if rows.any())], probed=False)
         used = here | others
-        codes = type(trial.site)(here.astype(np.int64), trial.site.context, judged)
+        codes = Codes(here.astype(np.int64), trial.site.context, judged)
         for reader, each in found.items():
             hit = np.zeros(len(trial))
             for half in (0, 1):

@@ -10,8 +10,8 @@ import numpy as np
 
 from causalfm.errors import DataError
 from causalfm.graph_checks import check_levels
-from causalfm.metrics.learners import grouped_folds, groups_per_level
-from causalfm.strata import confounder_of
+from causalfm.metrics.learners import grouped_folds
+from causalfm.strata import confounder_of, groups_per_level
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort, Factor

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from causalfm.extraction.catalogue.pathology_timm import CLASS
+from causalfm.extraction.pooling import CLASS
 from causalfm.extraction.specs import CLIP_MEAN, CLIP_STD, EncoderSpec
 
 HALF = (0.5, 0.5, 0.5)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from causalfm.extraction.pooling import BOTH, CLASS
 from causalfm.extraction.specs import EncoderSpec
 
-CLASS, BOTH = "class token", "class token + mean of patch tokens"
 NO_DERIVATIVES = "CC-BY-NC-ND-4.0"
 TRIDENT = "TRIDENT (mahmoodlab/TRIDENT): patch_encoder_models/load.py, docs"
 LAZYSLIDE = "rendeirolab/lazyslide-models: vision"

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from causalfm.extraction.catalogue.pathology_timm import BOTH, CLASS, LAZYSLIDE, NO_DERIVATIVES, TRIDENT
+from causalfm.extraction.catalogue.pathology_timm import LAZYSLIDE, NO_DERIVATIVES, TRIDENT
+from causalfm.extraction.pooling import BOTH, CLASS
 from causalfm.extraction.specs import CLIP_MEAN, CLIP_STD, EncoderSpec
 
 HIBOU: dict[str, Any] = {"mean": (0.7068, 0.5755, 0.722), "std": (0.195, 0.2316, 0.1816)}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from causalfm.extraction.catalogue.pathology_timm import CLASS
+from causalfm.extraction.pooling import CLASS
 from causalfm.extraction.specs import EncoderSpec
 
 # letter, width, depth, heads, weights of DINOv2 with the grid of 518 px, weights of DINOv3

@@ -26,11 +26,7 @@ class ArraySource(Source):
     kind = "array"
 
     def __init__(self, pixels: np.ndarray, rules: Decoding) -> None:
-        if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
-            raise DataError(
-                f"images must be (n, h, w, 3) uint8 in RGB; this array is {pixels.shape} {pixels.dtype}. "
-                "Scale floats to 0-255 and round, move channels last, add an axis to a single image."
-            )
+        check_pixels(pixels)
         super().__init__(_numbered(len(pixels)), rules)
         self.pixels = pixels
 
@@ -128,6 +124,21 @@ def as_picture(item: Any) -> Image.Image:
         f"the item is a {type(item).__name__}{shape}: give Pillow images, uint8 arrays (h, w, 3) or uint8 tensors "
         "(3, h, w), before normalisation, which is the encoder's part"
     )
+
+
+def check_pixels(pixels: np.ndarray) -> None:
+    """Refuse an array that is not ``(n, h, w, 3)`` uint8.
+
+    Raises
+    ------
+    DataError
+        Naming its shape and type, and the way out.
+    """
+    if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
+        raise DataError(
+            f"images must be (n, h, w, 3) uint8 in RGB; this array is {pixels.shape} {pixels.dtype}. "
+            "Scale floats to 0-255 and round, move channels last, add an axis to a single image."
+        )
 
 
 def _numbered(n: int) -> Sequence[str]:

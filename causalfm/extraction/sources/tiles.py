@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causalfm.errors import DataError
+from causalfm.errors import DataError, positions
 from causalfm.formats.hdf5 import refuse_broken_heaps, refuse_holes
+from causalfm.formats.slide_tables import file_positions
 from causalfm.tables import existing, read_table, reading
 from causalfm.validation import refuse_missing
 
@@ -182,10 +183,16 @@ def _of_table(table: pd.DataFrame, slides: list[str]) -> pd.DataFrame:
         where = [place.get(str(name), place.get(str(name).rpartition(".")[0], -1)) for name in table["slide"]]
     else:
         where = [0] * len(table)
-    if unknown := where.count(-1):
-        raise DataError(f"{unknown} of {len(where)} rows of the coordinates name a slide that is not there.")
-    if lacking := len(set(range(len(slides))) - set(where)):
-        raise DataError(f"{lacking} of {len(slides)} slides have no row in the table of coordinates: leave them out.")
+    if unknown := [row for row, found in enumerate(where) if found < 0]:
+        raise DataError(
+            f"{len(unknown)} of {len(where)} rows of the coordinates name a slide that is not there "
+            f"({positions(unknown)}): take them out, or pass the slides as well."
+        )
+    if lacking := sorted(set(range(len(slides))) - set(where)):
+        raise DataError(
+            f"{len(lacking)} of {len(slides)} slides have no row in the table of coordinates "
+            f"({file_positions(lacking)}): leave them out."
+        )
     return _whole(pd.DataFrame({"slide": where, "x": table["x"].to_numpy(), "y": table["y"].to_numpy()}))
 
 

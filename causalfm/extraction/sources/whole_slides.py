@@ -229,17 +229,18 @@ def _geometry(slide: TiffSlide, tiles: Tiles, rules: Decoding, label: str) -> _G
     side = max(1, round(tiles.size * factor / downsamples[level]))
     if side * side > rules.max_pixels:
         raise DataError(f"{label}: a tile takes {side} x {side} px of its finest level, more than max_pixels.")
-    return _Geometry(level, side, tiles.size * factor, factor, width, height, downsamples, _holes(slide, level))
+    holes = _holes(slide, level, label)
+    return _Geometry(level, side, tiles.size * factor, factor, width, height, downsamples, holes)
 
 
-def _holes(slide: TiffSlide, level: int) -> _Holes | None:
+def _holes(slide: TiffSlide, level: int, label: str) -> _Holes | None:
     page = slide.ts_tifffile.series[slide.properties["tiffslide.series-index"]].levels[level].keyframe
     counts = np.array(page.databytecounts)
     if counts.all() or not page.is_tiled:
         return None
     rows, columns = -(-page.imagelength // page.tilelength), -(-page.imagewidth // page.tilewidth)
     if counts.size != rows * columns:
-        raise DataError("a slide lacks tiles and stores its channels apart, which is not read: export it again.")
+        raise DataError(f"{label} lacks tiles and stores its channels apart, which is not read: export it again.")
     return _Holes(counts.reshape(rows, columns) == 0, page.tilelength, page.tilewidth)
 
 

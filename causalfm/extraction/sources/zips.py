@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -58,8 +59,8 @@ _PLAIN = (0, stat.S_IFREG, stat.S_IFDIR)
 
 
 def _faults(entries: list[zipfile.ZipInfo]) -> dict[str, list[int]]:
-    def where(fault: object) -> list[int]:
-        return [i for i, entry in enumerate(entries) if fault(entry)]  # type: ignore[operator]
+    def where(fault: Callable[[zipfile.ZipInfo], object]) -> list[int]:
+        return [i for i, entry in enumerate(entries) if fault(entry)]
 
     return {
         "encrypted members (%s): unpack it with its password and pass the folder": where(

@@ -13,6 +13,7 @@ from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort
 from causalfm.confidence import level_in_force, usual_alpha
 from causalfm.invariance.methods import METHODS, Question
+from causalfm.invariance.several import holm
 from causalfm.norms import SquaredNorm
 from causalfm.results import Estimate, Result, Verdict, worst
 from causalfm.shift.changes.drift_distances import SiteDistances, site_distances
@@ -139,8 +140,8 @@ def column_shifts(
     kept = [patients_drawn(side, MOST, domains.random_state) for side in sides]
     seen = [_seen(domains, name, kept) for name in there]
     tests = [_measured(domains, one, n_permutations) for one in seen]
-    adjusted = holm(np.array([p for p, _ in tests]))
-    new_site = holm(np.array([found.p_value for _, found in tests]))
+    adjusted = holm([p for p, _ in tests])
+    new_site = holm([found.p_value for _, found in tests])
     columns = tuple(
         _shift(domains, one, found, (p, float(a)), float(b))
         for one, (p, found), a, b in zip(seen, tests, adjusted, new_site, strict=True)
@@ -154,14 +155,6 @@ def column_shifts(
     sentence = " ".join(telling) if telling else "The graph has no covariate and no technical factor beside the site."
     left = {name: int((~keep).sum()) for name, keep in zip(SIDES.tolist(), kept, strict=True)}
     return ColumnShifts(columns, verdict, sentence, {"missing": missing, "left_out": left})
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p-values ``(k,)``; a ``nan`` stays one and does not count."""
-    out, told = np.full(len(p), np.nan), np.flatnonzero(~np.isnan(p))
-    order = told[np.argsort(p[told])]
-    out[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * (len(told) - np.arange(len(told)))))
-    return out
 
 
 def unseen_levels(domains: Domains, name: str) -> dict[str, dict[str, int]]:

@@ -16,6 +16,7 @@ from causalfm.shift.costs.label_free_results import LabelFree
 from causalfm.shift.costs.rates import Rate, rate
 from causalfm.shift.domains import Domains
 from causalfm.shift.temperatures import scored
+from causalfm.wilson import wilson_interval
 
 DRAWS = 2000
 GRID = (5, 8, 12, 16, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1200, 2000, 3000, 5000, 8000, 12000, 20000)
@@ -196,11 +197,7 @@ def _intervals(mean: np.ndarray, squares: np.ndarray, m: int) -> tuple[np.ndarra
     more = (mean**2 + (1.0 - mean) ** 2) / m**2
     scale = m / max(m - 1, 1)
     effect = (squares / m**2 * scale + more) / (mean * (1.0 - mean) / m * scale + more)
-    size = m / effect
-    q2 = float(stats.t.ppf(0.5 + bounds_in_force() / 2.0, max(m - 1, 1))) ** 2
-    centre = (mean + q2 / (2.0 * size)) / (1.0 + q2 / size)
-    reach = np.sqrt(q2 * (mean * (1.0 - mean) / size + q2 / (4.0 * size**2))) / (1.0 + q2 / size)
-    return np.maximum(centre - reach, 0.0), np.minimum(centre + reach, 1.0)
+    return wilson_interval(mean, m / effect, float(stats.t.ppf(0.5 + bounds_in_force() / 2.0, max(m - 1, 1))))
 
 
 def _sentence(

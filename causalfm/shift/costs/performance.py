@@ -10,12 +10,12 @@ import numpy as np
 
 from causalfm.arguments import check_whole
 from causalfm.confidence import bounds_in_force
-from causalfm.metrics.learners import groups_per_level
 from causalfm.results import Check, Estimate, Result, Verdict, verdict_against
 from causalfm.shift.costs.labelled_rows import Labelled, difference_of, estimate_of
 from causalfm.shift.costs.rates import NOTHING, difference
 from causalfm.shift.domains import Domains
 from causalfm.shift.temperatures import scored
+from causalfm.strata import groups_per_level
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from scipy import stats
 
 from causalfm.confidence import level_in_force
 from causalfm.metrics.recall import pair_share, recall_effects
+from causalfm.wilson import wilson_interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +45,9 @@ class Rate:
         """Return Wilson's interval with a t quantile; ``nan`` without patients."""
         if not self.n_units:
             return float("nan"), float("nan")
-        q2 = float(stats.t.ppf(0.5 + level_in_force(level) / 2.0, self.df)) ** 2
-        centre = (self.value + q2 / (2.0 * self.size)) / (1.0 + q2 / self.size)
-        spread = max(self.value * (1.0 - self.value), 0.0) / self.size + q2 / (4.0 * self.size**2)
-        reach = float(np.sqrt(q2 * spread)) / (1.0 + q2 / self.size)
-        # at 0 and 1 the formula gives the end itself, up to rounding
-        return max(centre - reach, 0.0), min(centre + reach, 1.0)
+        quantile = float(stats.t.ppf(0.5 + level_in_force(level) / 2.0, self.df))
+        low, high = wilson_interval(self.value, self.size, quantile)
+        return float(low), float(high)
 
 
 NOTHING = Rate(float("nan"), float("nan"), float("nan"), 0)
