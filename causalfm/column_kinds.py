@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -64,4 +66,29 @@ def refuse_float_codes(graph: CausalGraph, cohort: Cohort, name: str) -> None:
             f"column {name!r} is a technical factor with {values} different values in {units} {graph.group}s, whole "
             "numbers stored as floats. They may be codes of levels or amounts, and would be taken as amounts: pass "
             f"kinds={{{name!r}: 'categorical'}} or kinds={{{name!r}: 'continuous'}}."
+        )
+
+
+def refuse_decimal_commas(graph: CausalGraph, name: str, levels: Sequence[str]) -> None:
+    """Refuse text that is numbers with a decimal comma: every value would be a level of its own.
+
+    Parameters
+    ----------
+    graph
+        Declared graph.
+    name, levels
+        A covariate that is taken as categorical, and its levels.
+
+    Raises
+    ------
+    DataError
+        All levels read as such numbers, and no kind is declared.
+    """
+    if name in graph.kinds or not any("," in level for level in levels):
+        return
+    if all(re.fullmatch(r"\s*[+-]?\d+(,\d+)?\s*", level) for level in levels):
+        raise DataError(
+            f"covariate {name!r} holds {len(levels)} numbers with a decimal comma, which would be taken as levels: "
+            f"write a point, for instance obs[{name!r}].str.replace(',', '.').astype(float), or pass "
+            f"kinds={{{name!r}: 'categorical'}}."
         )

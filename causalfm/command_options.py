@@ -55,6 +55,9 @@ def graph_of(
     """Return the declared graph: the standard one, or arrows from the command line or a file."""
     from causalfm.graph import CausalGraph
 
+    for name, text in {"technical": technical, "covariates": covariates, "group": group}.items():
+        if text.rstrip().endswith(","):  # a shell takes what follows a blank for another file
+            raise typer.BadParameter(f"--{name} {text!r} ends with a comma: leave no blank after commas.")
     roles: dict[str, Any] = {"biology": biology, "technical": split(technical), "group": split(group)}
     for name, value in roles.items():
         if not value:

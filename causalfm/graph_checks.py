@@ -10,8 +10,9 @@ import pandas as pd
 
 from causalfm.arguments import check_type, did_you_mean
 from causalfm.arrows import EMBEDDING, names
-from causalfm.column_kinds import refuse_float_codes
+from causalfm.column_kinds import refuse_decimal_commas, refuse_float_codes
 from causalfm.errors import DataError, GraphError, positions
+from causalfm.restarted_ids import refuse_restarted_ids
 
 if TYPE_CHECKING:
     from causalfm.cohort import Cohort, Factor
@@ -114,7 +115,8 @@ def check_cohort(graph: CausalGraph, cohort: Cohort, *, doses: bool = False) -> 
         Missing values; biology or a technical factor with one level only or of a kind that this version does not
         answer; units that do not nest; a first technical factor (the site) that varies within a few of the independent
         units. It may vary within most of them, a paired design such as slides scanned again, and within any in which a
-        ``specimen`` is seen at several levels. Values of group columns are never named.
+        ``specimen`` is seen at several levels; not where the class changes with it, as ids that start again at each
+        hospital make it seem. Values of group columns are never named.
     """
     missing = [c for c in graph.columns if c not in cohort.obs.columns]
     if missing:
@@ -139,10 +141,13 @@ def check_cohort(graph: CausalGraph, cohort: Cohort, *, doses: bool = False) -> 
         raise DataError(
             f"column {site!r} varies within {count} of {total} levels of the independent unit {unit!r} "
             f"({positions(rows)}): each belongs to one level of {site!r}, the first technical factor, unless most were "
-            f"measured again at another. Correct the table, leave these {unit}s out, keep one level of each, declare "
-            f"an independent unit that lies within one level of {site!r}, list their hospital as the first factor, "
-            "or, if the same tissue was measured again, declare the column that says so as specimen."
+            f"measured again at another. Correct the table, make ids unique if they start again at each {site!r}, "
+            f"leave these {unit}s out, keep one level of each, declare an independent unit that lies within one level "
+            f"of {site!r}, list their hospital as the first factor, or, if the same tissue was measured again, declare "
+            "the column that says so as specimen."
         )
+    if count and graph.specimen is None:
+        refuse_restarted_ids(cohort, graph.biology, site, unit)
 
 
 def check_inputs(cohort: Cohort, graph: CausalGraph) -> None:
@@ -263,7 +268,7 @@ def _check_covariate(graph: CausalGraph, cohort: Cohort, name: str) -> None:
     if kind == "continuous":
         cohort.numeric(name)
     else:
-        cohort.factor(name)
+        refuse_decimal_commas(graph, name, cohort.factor(name).levels)
 
 
 def _check_nesting(graph: CausalGraph, cohort: Cohort) -> None:

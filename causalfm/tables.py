@@ -96,7 +96,11 @@ def _read(path: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
         with reading(path):
             return to_frame(arrow_table(path)), None
     if not name.endswith((".csv", ".csv.gz")):
-        raise DataError(f"{path.name!r}: the table is read from .csv, .csv.gz or .parquet, or passed as a DataFrame.")
+        sheet = name.endswith((".xlsx", ".xls", ".ods"))
+        way_out = ": save the sheet as 'CSV UTF-8', or read it with pandas.read_excel" if sheet else ""
+        raise DataError(
+            f"{path.name!r}: the table is read from .csv, .csv.gz or .parquet, or passed as a DataFrame{way_out}."
+        )
     with reading(path):
         content = gzip.decompress(path.read_bytes()) if name.endswith(".gz") else path.read_bytes()
         if b"\0" in content:  # legal UTF-8, but pandas ends the field there
@@ -113,9 +117,12 @@ def _read(path: Path) -> tuple[pd.DataFrame, pd.DataFrame | None]:
 
 def _check_delimiter(content: str, path: Path) -> None:
     header = next(csv.reader(io.StringIO(content, newline="")), [])
-    found = [name for mark, name in ((";", "semicolons"), ("\t", "tabs")) if len(header) == 1 and mark in header[0]]
-    if found:
-        raise DataError(f"{path.name!r} has {found[0]} between its fields, not commas: save it with commas.")
+    marks = [mark for mark in (";", "\t") if len(header) == 1 and mark in header[0]]
+    if marks:
+        raise DataError(
+            f"{path.name!r} has {'semicolons' if marks[0] == ';' else 'tabs'} between its fields, not commas: save it "
+            f"again, for instance with pandas.read_csv(path, sep={marks[0]!r}, dtype=str).to_csv(path, index=False)."
+        )
 
 
 def _check_fields(content: str, path: Path) -> None:

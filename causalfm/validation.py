@@ -61,8 +61,8 @@ def aligned_matrix(X: Any, obs: pd.DataFrame) -> np.ndarray:
     matrix = _as_array(as_rows(X))
     if matrix.ndim == 2 and len(matrix) != len(obs):
         raise DataError(
-            f"X has {len(matrix)} rows and obs has {len(obs)}: they must describe the same rows in the same order. "
-            "Join the table to the embeddings before building the cohort."
+            f"X has {len(matrix)} rows and obs has {len(obs)}: bring them to the same rows in the same order first."
+            + " A CSV without a header line loses its first row." * (len(obs) == len(matrix) - 1)
         )
     return matrix
 

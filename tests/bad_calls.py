@@ -213,6 +213,8 @@ CASES = {
     "unknown ending": (file("z.pkl", b"x"), ".pkl", ".npz"),
     "mixed encodings": (file("t.csv", b"patient,site\n" + f"{SENTINEL},".encode() + b"M\xfcnchen\n"), "t.csv", "UTF-8"),
     "header only": (file("t.csv", b"patient,site\n"), "72 rows", "obs has 0"),
+    "no header": (file("t.csv", f"{SENTINEL},1\n".encode() * N), "72 rows", "obs has 71", "header line"),
+    "a spreadsheet": (file("t.xlsx", b"PK"), "'t.xlsx'", "CSV UTF-8", "read_excel"),
     "too many fields": (file("t.csv", b"patient\n" + f"{SENTINEL},1\n".encode() * N), "t.csv", "header"),
     "truncated gzip": (file("t.csv.gz", gzip.compress(table().to_csv().encode())[:99]), "t.csv.gz", "again"),
 }

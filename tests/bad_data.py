@@ -149,6 +149,21 @@ CASES = {
     "one class": (audit(tumour="x"), "'tumour'", "one level", "72 rows"),
     "one patient": (audit(patient=SENTINEL), "'site'", "1 of 1 levels", "'patient'"),
     "a patient in two hospitals": (audit(site=varies(2)), "'site'", "of 24 levels", "rows 3, 9", "first factor"),
+    "ids that start again": (
+        audit(patient=[f"{SENTINEL}-{(row // 6 + row // 3 % 2) % 12}" for row in range(N)]),
+        "12 of 12 levels of 'patient'",
+        "rows 0, 3, 9, 15, 21 and 7 more",
+        "another 'tumour' there",
+        "obs['site'].astype(str)",
+        "specimen",
+    ),
+    "decimal commas": (
+        audit({"covariates": "age"}, age=[f"{40 + row // 3},5" for row in range(N)]),
+        "'age'",
+        "24 numbers with a decimal comma",
+        "astype(float)",
+        "kinds={'age': 'categorical'}",
+    ),
     **{
         f"missing {name}": (
             audit({"covariates": "age"}, **{name: table()[name].where(~half)}),

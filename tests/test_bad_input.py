@@ -87,6 +87,7 @@ COMMANDS = {
     "an unknown role": ({}, ("--missing", "ignore"), "missing='ignore'"),
     "a cycle": ({}, ("--graph", "site → tumour → site → Z"), "site -> tumour -> site"),
     "a quote in a name": ({}, ("--covariates", "a'\"b"), "double quotes"),
+    "a blank after a comma": ({}, ("--technical", "site,", "scanner"), "leave no blank after commas"),
     "a negative seed": ({}, ("--seed", "-1"), "--seed"),
     "a report inside a file": ({}, ("--out", "z.npz/report"), "'z.npz' is a file"),
 }

@@ -1,6 +1,7 @@
 """Calibration of probabilities in every site, on simulations with a known answer."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -216,6 +217,16 @@ def test_the_report_names_the_site_and_says_what_it_cannot_judge() -> None:
     assert "not shown to be off in any of 3 levels of site (1 more could not be judged)" in still.sentence
     tiny = reading.biology_finding(cohort_of(1, each=12), GRAPH, load_policy(), None, 0)[0]
     assert "cannot be told: too few patients of two classes" in tiny.sentence
+
+
+def test_what_is_off_by_less_than_a_report_shows_is_called_so() -> None:
+    """A probe that knows every class is off by a thousandth, with an interval as narrow: not "0 points too low"."""
+    found = probe_calibration(cohort_of(0), GRAPH)
+    tiny = tuple(replace(one, value=-0.001, low=-0.002, high=-0.0005) for one in found)
+    said = reading._calibration_sentence(tiny, "site")
+    assert said.endswith(f"off in {len(tiny)} of {len(tiny)} levels of site, by less than half a point.")
+    seen = reading._calibration_sentence((*tiny[1:], replace(tiny[0], value=-0.05, low=-0.08, high=-0.02)), "site")
+    assert "5 points too low [-8, -2]" in seen
 
 
 def test_a_site_with_one_class_does_not_make_the_others_look_off() -> None:

@@ -46,6 +46,9 @@ def test_the_page_runs_as_it_is_written(page, files, tmp_path, monkeypatch):
         assert names["cohort"].X.shape == (6, 1280)
         assert isinstance(names["cohort"].X, np.memmap)
         assert names["validation"].X.shape == (12, 8)
+    if page == "docs/start.md":  # what it says of its files
+        assert names["audit"].verdict == "fail"
+        assert (folder / "first-report" / "report.html").is_file()
 
 
 @pytest.mark.parametrize("page", OWN_TEST)

@@ -116,6 +116,9 @@ def test_a_table_that_is_no_manifest(tmp_path):
     (tmp_path / "manifest.csv").write_text("slide,site\na,b\n")
     with pytest.raises(DataError, match=r"'manifest.csv' is no manifest.*A table of embeddings is passed as obs="):
         read(tmp_path)
+    (tmp_path / "embeddings.csv").write_text("slide,z0,z1\na,0.5,1.5\n")
+    with pytest.raises(DataError, match=r"embeddings in columns of a CSV are saved as an array first: np\.save"):
+        read(tmp_path / "embeddings.csv")
 
 
 @pytest.fixture

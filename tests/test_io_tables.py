@@ -29,8 +29,8 @@ def table(tmp_path, content, name="t.csv"):
         ("site,age\nM\u00fcnchen,1\n".encode() + "M\u00fcnchen,1\n".encode("cp1252"), "not UTF-8"),
         ("site,age\na,1\nb,\0002\n", "not UTF-8 text"),
         ('site,age\na,1\n"b,2\n', "cannot be read"),
-        ("site;age\na;1\n", "has semicolons between its fields, not commas"),
-        ("site\tage\na\t1\n", "has tabs between its fields"),
+        ("site;age\na;1\n", r"has semicolons between its fields, not commas: .*read_csv\(path, sep=';', dtype=str\)"),
+        ("site\tage\na\t1\n", r"has tabs between its fields.*sep='\\t'"),
         ("site;age\na;1,5\n", "has semicolons between its fields"),
     ],
 )

@@ -42,6 +42,7 @@ NOUNS = {
     "matching",
     "model_files",
     "pairing",
+    "restarted_ids",
     "selection",
     "separation",
     "trimming",

@@ -60,6 +60,7 @@ def test_the_sdist_holds_each_module_once_and_no_tests(artefacts):
     assert [name for name, count in homes.items() if count > 1] == []
     assert len(modules) == len([name for name in package_files() if name.endswith(".py")])
     assert {"README.md", "LICENSE", "CITATION.cff", "constraints.txt", "pyproject.toml"} <= set(names)
+    assert [name for name in names if name.startswith("docs/")] == ["docs/Containerfile"]  # docs/hospital.md says so
     assert {f"causalfm/auditing/{name}" for name in DATA} <= set(names)
     assert not [name for name in names if name.startswith(("tests/", "experiments/", ".venv/"))]
 

@@ -108,6 +108,22 @@ def test_every_dependency_has_a_lower_bound_that_its_pin_meets():
         assert needed.specifier.contains(pinned[needed.name.lower()]), text
 
 
+def test_the_conda_recipe_asks_for_the_same():
+    from packaging.requirements import Requirement
+
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page.PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    recipe = yaml.safe_load(block)
+    assert recipe["package"] == {"name": "causalfm", "version": VERSION}
+    assert recipe["source"]["path"] == f"dist/causalfm-{VERSION}.tar.gz"
+    assert recipe["build"]["entry_points"] == [f"causalfm = {PYPROJECT['project']['scripts']['causalfm']}"]
+    renamed = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+    needed = map(Requirement, PYPROJECT["project"]["dependencies"])
+    wanted = {renamed.get(one.name, one.name): set(map(str, one.specifier)) for one in needed}
+    wanted["python"] = set(PYPROJECT["project"]["requires-python"].split(","))
+    asked = dict(line.split(" ") for line in recipe["requirements"]["run"])
+    assert {name: set(re.sub("^=", "==", spec).split(",")) for name, spec in asked.items()} == wanted
+
+
 def test_the_core_tests_are_there():
     assert [name for name in core_tests.CORE_TESTS if not (ROOT / "tests" / name).is_file()] == []
 

@@ -192,6 +192,11 @@ def _calibration_sentence(found: tuple[Estimate, ...], site: str) -> str:
     else:
         levels = f"{len(found)} levels of {site}" + (f" ({missing} could not be judged)" if missing else "")
         worst = max(off, key=lambda e: furthest_off(e.value, e.low, e.high))
+        if all(abs(e.value) < 0.005 for e in off):
+            return (
+                f"Where the {site} was in training, the logistic probe's probabilities are off in {len(off)} of "
+                f"{levels}, by less than half a point."
+            )
         words = (
             f"off in {len(off)} of {levels}, most in {worst.details['level']}: {worst.details['class']} "
             f"{100 * abs(worst.value):.0f} points too {'high' if worst.value > 0.0 else 'low'} "

@@ -111,6 +111,7 @@ def _manifest_kinds(path: Path) -> list[str]:
         listed = "; ".join(f"{kind}: {', '.join(sorted(needed))}" for kind, needed in needs.items())
         raise DataError(
             f"{path.name!r} is no manifest: it misses columns of each kind ({listed}; croma also has {CONFOUNDER!r} or "
-            "columns of your own). A table of embeddings is passed as obs=, with the embeddings as path."
+            "columns of your own). A table of embeddings is passed as obs=, with the embeddings as path; embeddings in "
+            "columns of a CSV are saved as an array first: np.save(path, table[columns].to_numpy('float32'))."
         )
     return found

@@ -43,7 +43,7 @@ class Ratio:
     of: Callable[[np.ndarray], np.ndarray]
     counted: tuple[int, ...]
     scale: Literal["index", "ratio", "margin"] = "index"
-    lacks: str = "no typed neighbour"
+    lacks: str = "no typed neighbour (same biology or same level, not both)"
 
 
 def share(numerator: Sequence[int], denominator: Sequence[int]) -> Callable[[np.ndarray], np.ndarray]:

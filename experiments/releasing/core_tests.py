@@ -40,8 +40,8 @@ def lowest() -> Iterator[Step]:
 
 def newest() -> Iterator[Step]:
     """Install what a user gets today, but for torch, with each later Python, and test."""
-    with tempfile.TemporaryDirectory() as name:
-        for python in OTHERS:
+    for python in OTHERS:
+        with tempfile.TemporaryDirectory() as name:  # gone before the next: each takes gigabytes
             folder = Path(name) / python
             yield from _tested(folder, python, [*constrained(folder, pins("torch")), *TESTERS])
 

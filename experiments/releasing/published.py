@@ -45,8 +45,8 @@ def steps() -> Iterator[Step]:
     for python in PYTHONS:
         yield step("pins that have a wheel", python, partial(_wheels, python))
         yield step("core and extras resolve, wheels alone", python, partial(_resolves, python))
-    with tempfile.TemporaryDirectory() as folder:
-        for name, pattern, python in (*(("wheel", "*.whl", p) for p in PYTHONS), ("sdist", "*.tar.gz", OWN)):
+    for name, pattern, python in (*(("wheel", "*.whl", p) for p in PYTHONS), ("sdist", "*.tar.gz", OWN)):
+        with tempfile.TemporaryDirectory() as folder:  # gone before the next: each takes gigabytes
             act = partial(_install, Path(folder) / f"{name}-{python}", pattern, python)
             yield step(f"{name} into an empty environment, --help, an audit", python, act)
 
