@@ -1,3 +1,4 @@
+import importlib
 import warnings
 
 import numpy as np
@@ -17,10 +18,6 @@ from causalfm.invariance.level_kernels import level_similarity
 from causalfm.invariance.mean import mean_test
 from causalfm.resampling import permutations_within
 from causalfm.standardisation import contrast_levels
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of the peer's own making
-    from hyppo.independence import Dcorr, Hsic
 
 GRAPH = CausalGraph.standard(biology="tumour", technical="site", group="patient")
 AGED = CausalGraph.standard(biology="tumour", technical="site", covariates="age", group="patient")
@@ -58,14 +55,28 @@ def samples(kind: str, n: int = 41):
     return x, y[kind]
 
 
+@pytest.fixture(scope="module")
+def hyppo():
+    """The peer's tests, their loops in plain Python: compiling them takes longer than all tests of this file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the peer's own making
+        module = importlib.import_module("hyppo.independence")
+    code = importlib.import_module("hyppo.independence.dcorr")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_center_distmat", "_dcov", "_dcorr"):
+            patch.setattr(code, name, getattr(code, name).py_func)
+        yield module
+
+
 @pytest.mark.parametrize("kind", ["one-hot", "grades", "numbers"])
 @pytest.mark.parametrize("bias", [False, True])
-def test_equal_to_hyppo(kind: str, bias: bool) -> None:
+def test_equal_to_hyppo(hyppo, kind: str, bias: bool) -> None:
     x, y = samples(kind)
     columns = y.reshape(len(y), -1).astype(float)
-    assert dcorr(x, y, bias=bias) == pytest.approx(Dcorr(bias=bias).statistic(x, columns), abs=1e-8)
+    assert dcorr(x, y, bias=bias) == pytest.approx(hyppo.Dcorr(bias=bias).statistic(x, columns), abs=1e-8)
     shared = np.median(cdist(x, x)[~np.eye(len(x), dtype=bool)])  # hyppo's bandwidth, for both samples
-    assert hsic(x, y, bias=bias, scale_y=shared) == pytest.approx(Hsic(bias=bias).statistic(x, columns), abs=1e-8)
+    theirs = hyppo.Hsic(bias=bias).statistic(x, columns)
+    assert hsic(x, y, bias=bias, scale_y=shared) == pytest.approx(theirs, abs=1e-8)
 
 
 def test_correlations_by_hand() -> None:
