@@ -14,6 +14,7 @@ OWN_TEST = {
     "docs/correctors.md": "test_correctors_docs.py",
     "docs/effects.md": "test_effect_docs.py",
     "docs/evidence.md": "test_evidence_docs.py",
+    "docs/interoperability.md": "test_sklearn_pipelines.py",
     "docs/reports.md": "test_reports_docs.py",
     "docs/scm.md": "test_scm_docs.py",
     "docs/shift.md": "test_shift_docs.py",

@@ -1,6 +1,5 @@
 """docs/images.md against the code: every row of its table of answers is tried, its lists are the lists."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +83,3 @@ def test_lists_are_the_lists_of_the_code():
     assert f"differ by {CHROMA} grey levels" in " ".join(PAGE.split())
     assert not set(IMAGES) & set(OTHER_IMAGES)
     assert [kind.upper() for kind in rows()[0][0].split(", ")] == list(FORMATS)
-
-
-def test_the_examples_are_python():
-    code = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    assert len(code) == 1
-    compile(code[0], "docs/images.md", "exec")

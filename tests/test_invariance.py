@@ -168,16 +168,6 @@ def test_margin_without_biology_cannot_tell() -> None:
 # --- contract -------------------------------------------------------------------------------------------------------
 
 
-def test_seeds_and_inputs() -> None:
-    cohort = scm(rows_per_group=(1, 4), site_effect=0.4)
-    X, obs = cohort.X.copy(), cohort.obs.copy()
-    first, same, other = (run(cohort, random_state=s) for s in (1, 1, 2))
-    assert first == same
-    assert first.statistic == other.statistic
-    assert np.array_equal(cohort.X, X)
-    pd.testing.assert_frame_equal(cohort.obs, obs)
-
-
 def test_details_say_what_was_tested() -> None:
     result = run(scm(), margin=0.5)
     assert result.details["valid_sets"] == [["tumour"]]

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 
 import dask.array as da
 import numpy as np
@@ -13,6 +14,7 @@ import zarr
 from cluster_tasks import slow_sum
 
 from causalfm import schedulers
+from causalfm.clusters import client_of
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.io import read
@@ -32,7 +34,25 @@ def rows():
     return rng.normal(size=(N, D)).astype(np.float32), rng.integers(0, 40, N)
 
 
-def test_workers_change_no_bit_and_one_may_be_killed(rows):
+@pytest.fixture(scope="module")
+def two_processes():
+    with client_of("local:2") as client:
+        yield client
+
+
+@pytest.fixture
+def local(two_processes, monkeypatch):
+    """What ``local:2`` starts, started once for the tests of this file."""
+
+    def started(where):
+        assert where == "local:2"
+        two_processes.wait_for_workers(2)
+        return nullcontext(two_processes)
+
+    monkeypatch.setattr(schedulers, "client_of", started)
+
+
+def test_workers_change_no_bit_and_one_may_be_killed(rows, local):
     X, codes = rows
     regressors = np.column_stack([np.ones(N), X[:, 0].astype(float)])
     lazy = LazyRows(da.from_array(X, chunks=(700, -1), name=False))
@@ -80,7 +100,7 @@ def test_schedulers_and_limits_are_read():
         pass
 
 
-def test_the_command_gives_the_same_findings_with_any_number_of_processes(tmp_path, monkeypatch, capsys):
+def test_the_command_gives_the_same_findings_with_any_number_of_processes(tmp_path, monkeypatch, capsys, local):
     import json
 
     from causalfm.auditing import audit_plan, row_sample
@@ -93,10 +113,12 @@ def test_the_command_gives_the_same_findings_with_any_number_of_processes(tmp_pa
     made, _ = linear_scm(n_groups=40, rows_per_group=(8, 12), d=8, n_sites=2, site_effect=0.6)
     zarr.create_array(tmp_path / "cohort.zarr", data=made.X.astype(np.float32), chunks=(50, 8))
     made.obs.to_parquet(tmp_path / "rows.parquet")
+    (tmp_path / "policy.yaml").write_text("version: 1\nname: quick\npermutations: 99\n")
     found = []
     for scheduler in ("here", "local:2"):
         out = tmp_path / scheduler.replace(":", "-")
         roles = ["--biology", "tumour", "--technical", "site", "--group", "patient"]
+        roles += ["--policy", str(tmp_path / "policy.yaml")]
         limits = ["--memory-limit", "4GiB", "--scheduler", scheduler, "--out", str(out)]
         limits += ["--obs", str(tmp_path / "rows.parquet"), "--keep", "tumour=class0", "--keep", "tumour=class1"]
         with monkeypatch.context() as given:

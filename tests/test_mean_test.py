@@ -184,18 +184,6 @@ def test_size_with_unequal_spread_needs_studentising() -> None:
     assert size[1] > 0.2
 
 
-def test_seeded_and_without_side_effects() -> None:
-    cohort = cohort_of(1, COUNTS, shift=0.5)
-    X, obs = cohort.X.copy(), cohort.obs.copy()
-    np.random.seed(1)  # noqa: NPY002 - the point is that nobody touches it
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
-    results = [mean_test(units_of(cohort, ("tumour", "age")), n_permutations=99, random_state=s)[1] for s in (3, 3, 4)]
-    assert results[0] == results[1]
-    assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
-    assert np.array_equal(cohort.X, X)
-    pd.testing.assert_frame_equal(cohort.obs, obs)
-
-
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     units = units_of(cohort_of(1, COUNTS, shift=0.3), ("tumour", "age"))
     whole = mean_test(units, n_permutations=50)

@@ -34,10 +34,12 @@ K = 20
 
 @pytest.fixture(scope="module")
 def scib():
-    with warnings.catch_warnings():
+    """The peer; what it needs of umap and pynndescent in plain Python: they compile for half a minute when imported."""
+    numba = pytest.importorskip("numba", reason="the oracle is in the dev extra")
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
-        pytest.importorskip("scib_metrics", reason="the oracle is in the dev extra")
-        return importlib.import_module("scib_metrics")
+        patch.setattr(numba.config, "DISABLE_JIT", True)
+        return pytest.importorskip("scib_metrics", reason="the oracle is in the dev extra")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,8 @@ def uncompiled(scib, monkeypatch):
 
     monkeypatch.setattr(module, "pynndescent", search)
     for name in ("smooth_knn_dist", "compute_membership_strengths"):
-        monkeypatch.setattr(umap, name, getattr(umap, name).py_func)
+        loops = getattr(umap, name)
+        monkeypatch.setattr(umap, name, getattr(loops, "py_func", loops))  # compiled if somebody imported it before
 
 
 def text(cohort, name: str) -> np.ndarray:

@@ -277,7 +277,7 @@ def test_effect_takes_dowhy_by_name() -> None:
         door = effect(cohort, HIDDEN, treatment="scanner", outcome="score", estimator=estimator)
         assert door.rows()[0]["value"] == pytest.approx(1.4, abs=0.2)
         assert "Identified by DoWhy" in door.overlap.sentence
-    with pytest.raises(NotIdentifiedError):
+    with pytest.raises(NotIdentifiedError, match="the path 'scanner <-> Z' stays open"):
         effect(cohort, HIDDEN, treatment="scanner", outcome="score", estimator="backdoor.linear_regression")
 
 

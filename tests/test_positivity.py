@@ -226,7 +226,10 @@ def test_complete_table_of_many_levels() -> None:
     assert best.patients == 4 * 3 * 12
     assert best.levels == tuple(i for i in range(14) if i not in (3, 7))
     assert complete_table(np.eye(14, dtype=int) * 9, 3) is None
-    assert complete_table(np.full((1, 14), 5), 3) == complete_table(np.full((1, 14), 5), 5)
+    whole = complete_table(np.full((1, 14), 5), 5)
+    assert whole is not None
+    assert (whole.levels, whole.strata, whole.patients) == (tuple(range(14)), (0,), 70)
+    assert complete_table(np.full((1, 14), 5), 6) is None
 
 
 # --- strength of association ----------------------------------------------------------------------------------------

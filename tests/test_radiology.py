@@ -137,19 +137,19 @@ def test_sites_are_drawn_independently_of_biology():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"bias": -0.1},
-        {"gamma": 0.0},
-        {"slice_factor": 0.5},
-        {"ghosts": 1.5},
-        {"ghost_strength": 1.5},
-        {"slice_axis": 0},
-        {"blur_mm": float("inf")},
+        ({"bias": -0.1}, "bias, .* are 0 or more"),
+        ({"gamma": 0.0}, "gamma is above 0"),
+        ({"slice_factor": 0.5}, "slice_factor is 1 or more"),
+        ({"ghosts": 1.5}, "ghosts a whole number"),
+        ({"ghost_strength": 1.5}, "ghost_strength at most 1"),
+        ({"slice_axis": 0}, "slice_axis and ghost_axis are -3"),
+        ({"blur_mm": float("inf")}, "finite numbers only"),
     ],
 )
-def test_presets_are_checked(wrong):
-    with pytest.raises(DataError):
+def test_presets_are_checked(wrong, message):
+    with pytest.raises(DataError, match=message):
         SitePreset(**wrong)
 
 

@@ -160,11 +160,17 @@ def test_the_graph_keeps_the_order_of_its_nodes():
 
 
 @pytest.mark.parametrize(
-    "change", [{"edges": [["scanner", "Z"]]}, {"bidirected": []}, {"nodes": ["site", "Z"]}, {"biology": "gone"}]
+    ("change", "message"),
+    [
+        ({"edges": [["scanner", "Z"]]}, "it was edited"),
+        ({"bidirected": []}, "it was edited"),
+        ({"nodes": ["site", "Z"]}, "it was edited"),
+        ({"biology": "gone"}, "'gone'"),
+    ],
 )
-def test_a_graph_that_was_edited_is_refused(change):
+def test_a_graph_that_was_edited_is_refused(change, message):
     graph = CausalGraph.standard(biology="tumour", technical=["site", "scanner"], group="patient")
-    with pytest.raises(GraphError):
+    with pytest.raises(GraphError, match=message):
         CausalGraph.from_dict(graph.to_dict() | change)
 
 

@@ -3,6 +3,7 @@ from itertools import combinations_with_replacement, pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from neighbourhood_cohorts import GRAPH, clustered, codes_of, cohort_of
 from scipy import sparse
 from scipy.special import expit, logit
 from scipy.stats import t
@@ -15,29 +16,6 @@ from causalfm.metrics.deletion import deletion_of
 from causalfm.metrics.design import pair_variance, stratified_variance
 from causalfm.metrics.typed import OS, SO, kind_channels, neighbour_kinds, vote_accuracy
 from causalfm.neighbours import Neighbours, knn
-
-GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
-
-
-def cohort_of(X: np.ndarray, biology, site, patient) -> Cohort:
-    obs = pd.DataFrame({"tumour": np.asarray(biology).astype(str), "site": np.asarray(site).astype(str)})
-    obs["patient"] = [f"id-{p}" for p in patient]
-    return Cohort(np.asarray(X, dtype=np.float32), obs)
-
-
-def clustered(rng, counts, *, d=12, tiles=2, biology=0.0, site=0.0, patient=0.5) -> Cohort:
-    """``counts[class][site]`` patients; orthogonal shifts; strength 1 is one noise standard deviation per axis."""
-    codes = [(b, s) for b, row in enumerate(counts) for s, n in enumerate(row) for _ in range(n)]
-    b, s = np.repeat(np.array(codes), tiles, axis=0).T
-    p = np.repeat(np.arange(len(codes)), tiles)
-    X = rng.standard_normal((len(p), d)) + patient * rng.standard_normal((len(codes), d))[p]
-    X += biology * 3 * np.eye(d)[b] + site * 3 * np.eye(d)[len(counts) + s]
-    return cohort_of(X, b, s, p)
-
-
-def codes_of(cohort: Cohort) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return tuple(cohort.factor(c).codes for c in ("tumour", "site", "patient"))
-
 
 # --- limits ---------------------------------------------------------------------------------------------------------
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from causalfm.augment import ScannerProfile, ScannerSwap, estimate_scanners, white_point
+from causalfm.augment import ScannerSwap, estimate_scanners, white_point
 from causalfm.augment.scanner_noise import glass_noise, jpeg_quality
 from causalfm.datasets import histology
 from causalfm.errors import DataError
+from experiments.scanner_errors import by_hand
 
 ARGUS, CORVUS, HELIOS = "Argus 2", "Corvus X", "Helios"
 
@@ -37,26 +38,12 @@ def error(a, b):
     return float((a.float() - b.float()).abs()[..., 8:-8, 8:-8].mean())
 
 
-def by_hand(name):
-    own = histology.SCANNERS[name]
-    return ScannerProfile(
-        um_per_px=0.5,
-        blur_um=own.psf_um,
-        white=own.white,
-        colour_matrix=own.colour_matrix,
-        gamma=own.gamma,
-        sharpening=own.sharpening,
-        sharpening_px=own.sharpening_px,
-        jpeg_quality=own.jpeg_quality,
-    )
-
-
 @pytest.mark.parametrize(("a", "b"), [(ARGUS, CORVUS), (HELIOS, ARGUS)])
 def test_the_estimated_swap_is_nearly_that_of_the_true_profiles(scanned, a, b):
     fit, _, judged = scanned
     found = estimate_scanners(fit[a], fit[b])
     moved = ScannerSwap(found.source, found.target, noise=False)(judged[a])
-    truth = ScannerSwap(by_hand(a), by_hand(b), noise=False)(judged[a])
+    truth = ScannerSwap(by_hand(a, 0.5), by_hand(b, 0.5), noise=False)(judged[a])
     assert error(moved, judged[b]) < 0.3 * error(judged[a], judged[b])
     assert error(moved, judged[b]) < 1.25 * error(truth, judged[b])
     assert [found.source.jpeg_quality, found.target.jpeg_quality] == [

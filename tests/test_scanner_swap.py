@@ -8,25 +8,9 @@ import torch
 from causalfm.augment import ScannerProfile, ScannerSwap
 from causalfm.datasets import histology
 from causalfm.errors import DataError
+from experiments.scanner_errors import by_hand
 
 NAMES = tuple(histology.SCANNERS)
-
-
-def profile(name, um_per_px=None):
-    """Copy the renderer's numbers into a profile of ours."""
-    own = histology.SCANNERS[name]
-    return ScannerProfile(
-        um_per_px=um_per_px or own.um_per_px,
-        blur_um=own.psf_um,
-        white=own.white,
-        colour_matrix=own.colour_matrix,
-        gamma=own.gamma,
-        sharpening=own.sharpening,
-        sharpening_px=own.sharpening_px,
-        shot_noise=1.0 / own.electrons,
-        read_noise=own.read_noise,
-        jpeg_quality=own.jpeg_quality,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +46,7 @@ def test_the_swap_is_the_true_scan(scanned, target, own_pixels):
     tiles = scanned[own_pixels]
     size = None if own_pixels else 0.5
     # noise off: two draws of noise never agree, and the judge is what the scanner does on average
-    moved = ScannerSwap(profile(NAMES[0], size), profile(target, size), noise=False)(tiles[NAMES[0]])
+    moved = ScannerSwap(by_hand(NAMES[0], size), by_hand(target, size), noise=False)(tiles[NAMES[0]])
     assert moved.dtype == torch.uint8
     before = error(tiles[NAMES[0]], tiles[target], 8)
     after = error(moved, tiles[target], 8)
@@ -96,34 +80,28 @@ def test_gradients_pass():
     assert torch.autograd.gradcheck(ScannerSwap(source, target), tile)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"gamma": 0.0},
-        {"white": (1.2, 1.0, 1.0)},
-        {"blur_um": -1.0},
-        {"jpeg_quality": 99},
-        {"colour_matrix": ((1.0, 1.0, 0.0),) * 3},
-        {"read_noise": float("nan")},
-    ],
-)
-def test_profiles_are_checked(wrong):
-    with pytest.raises(DataError):
-        ScannerProfile(**wrong)
+SHAPES = "white holds 3 numbers, colour_matrix 3 rows of 3"
+SINGULAR = "colour_matrix cannot be undone"
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"white": (1.0, 1.0)},
-        {"gamma": "2"},
-        {"colour_matrix": ((1.0, 0.0), (0.0, 1.0))},
-        {"colour_matrix": ((float("nan"), 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))},
-        {"jpeg_quality": 80.5},
+        ({"gamma": 0.0}, "gamma, .* are above 0"),
+        ({"white": (1.2, 1.0, 1.0)}, "white at most 1"),
+        ({"blur_um": -1.0}, "blur_um, .* are 0 or more"),
+        ({"jpeg_quality": 99}, "jpeg_quality=99: choose a whole number from 1 to 95"),
+        ({"colour_matrix": ((1.0, 1.0, 0.0),) * 3}, SINGULAR),
+        ({"read_noise": float("nan")}, "read_noise are 0 or more"),
+        ({"white": (1.0, 1.0)}, SHAPES),
+        ({"gamma": "2"}, SHAPES),
+        ({"colour_matrix": ((1.0, 0.0), (0.0, 1.0))}, SHAPES),
+        ({"colour_matrix": ((float("nan"), 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))}, SINGULAR),
+        ({"jpeg_quality": 80.5}, "jpeg_quality=80.5: choose a whole number"),
     ],
 )
-def test_profiles_that_describe_no_scanner_are_refused(wrong):
-    with pytest.raises(DataError):
+def test_profiles_that_describe_no_scanner_are_refused(wrong, message):
+    with pytest.raises(DataError, match=message):
         ScannerProfile(**wrong)
 
 

@@ -198,7 +198,7 @@ def peak_of(call):
 
 @pytest.mark.parametrize("rows_per_patient", [1, 40])
 def test_memory_stays_below_the_size_of_the_data(rows_per_patient, tmp_path):
-    n, d = 60_000, 512
+    n, d = 20_000, 512
     X = np.lib.format.open_memmap(tmp_path / "X.npy", mode="w+", dtype=np.float32, shape=(n, d))
     X[:] = np.random.default_rng(0).standard_normal(d, dtype=np.float32) * np.arange(n)[:, None] % 1.7
     patient = np.arange(n) // rows_per_patient

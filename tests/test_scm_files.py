@@ -24,10 +24,11 @@ from causalfm.scm import EmbeddingSCM
 
 folder = sys.argv[1]
 cohort = read(folder + "/cohort.npz")
-scm = EmbeddingSCM.load(folder + "/model.safetensors")
-moved, found = scm.counterfactual(cohort, {"site": "site1"}), scm.contrast({"site": "site1"}, {"site": "site0"})
-np.savez(folder + "/there.npz", X=moved.X, scanner=moved.obs["scanner"].to_numpy(str), low=found.low,
-         score=scm.log_likelihood(cohort), drawn=scm.interventional(50, {"site": "site2"}).X)
+for name in sys.argv[2:]:
+    scm = EmbeddingSCM.load(f"{folder}/{name}.safetensors")
+    moved, found = scm.counterfactual(cohort, {"site": "site1"}), scm.contrast({"site": "site1"}, {"site": "site0"})
+    np.savez(f"{folder}/{name}.npz", X=moved.X, scanner=moved.obs["scanner"].to_numpy(str), low=found.low,
+             score=scm.log_likelihood(cohort), drawn=scm.interventional(50, {"site": "site2"}).X)
 """
 
 
@@ -39,15 +40,25 @@ def model(tmp_path):
     return cohort, path
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_another_process_gives_the_same_numbers(mechanism, tmp_path):
-    cohort, _ = scanned()
-    scm = EmbeddingSCM(SCANNED, mechanism, assume="additive", random_state=5).fit(cohort)
-    scm.save(tmp_path / "model.safetensors")
-    write(cohort, tmp_path / "cohort.npz")
-    done = subprocess.run([sys.executable, "-c", ELSEWHERE, str(tmp_path)], capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """Models of every mechanism, and a folder with what another process has read from their files."""
+    folder, (cohort, _) = tmp_path_factory.mktemp("elsewhere"), scanned()
+    models = {name: EmbeddingSCM(SCANNED, name, assume="additive", random_state=5).fit(cohort) for name in MECHANISMS}
+    for name, scm in models.items():
+        scm.save(folder / f"{name}.safetensors")
+    write(cohort, folder / "cohort.npz")
+    command = [sys.executable, "-c", ELSEWHERE, str(folder), *MECHANISMS]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    moved, there = scm.counterfactual(cohort, {"site": "site1"}), np.load(tmp_path / "there.npz")
+    return cohort, models, folder
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_another_process_gives_the_same_numbers(mechanism, elsewhere):
+    cohort, models, folder = elsewhere
+    scm, there = models[mechanism], np.load(folder / f"{mechanism}.npz")
+    moved = scm.counterfactual(cohort, {"site": "site1"})
     np.testing.assert_array_equal(there["X"], moved.X)
     assert there["scanner"].tolist() == moved.obs["scanner"].tolist()
     np.testing.assert_array_equal(there["low"], scm.contrast({"site": "site1"}, {"site": "site0"}).low)

@@ -153,7 +153,8 @@ def test_another_technical_factor_can_be_asked():
     assert result.levels == ("scanner0", "scanner1", "scanner2")
     table = result.to_frame()
     assert set(table["biology"]) == {"all", "tumour0", "tumour1"}
-    assert isinstance(result.to_dict()["pairs"], list)
+    pairs = [(pair["source"][-1], pair["target"][-1]) for pair in result.to_dict()["pairs"]]
+    assert sorted(pairs) == [("0", "1"), ("0", "2"), ("1", "0"), ("1", "2"), ("2", "0"), ("2", "1")]
 
 
 @pytest.mark.parametrize("column", ["site", "tumour"])

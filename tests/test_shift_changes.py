@@ -334,8 +334,11 @@ def test_levels_and_cells_without_reference_are_counted():
     there = domains.deployment.cohort.obs.query("tumour == 'class1' and scanner == 'B'")
     assert cells["tumour=class1, scanner=B"]["rows"] == len(there)
     assert cells["tumour=class1, scanner=B"]["patients"] == there["patient"].nunique()
-    for bad in ({"alpha": 1.5}, {"tolerated": -0.1}):
-        with pytest.raises(DataError):
+    for bad, message in (
+        ({"alpha": 1.5}, "alpha=1.5 is no share"),
+        ({"tolerated": -0.1}, "tolerated=-0.1: choose a finite number above 0"),
+    ):
+        with pytest.raises(DataError, match=message):
             support(domains, **bad)
 
 

@@ -588,8 +588,12 @@ def test_the_simulated_power_is_that_of_the_verdict(same):
 
 
 def test_bad_arguments(same):
-    for bad in ({"margin": 0.0}, {"margin": 0.05, "expected": 1.4}, {"margin": 0.05, "power": 1.0}):
-        with pytest.raises(DataError):
+    for bad, message in (
+        ({"margin": 0.0}, "margin and power must lie between 0 and 1"),
+        ({"margin": 0.05, "power": 1.0}, "margin and power must lie between 0 and 1"),
+        ({"margin": 0.05, "expected": 1.4}, "expected must be an accuracy between 0 and 1"),
+    ):
+        with pytest.raises(DataError, match=message):
             label_budget(same, **bad)
     with pytest.raises(DataError, match="minimum"):
         label_free_performance(same, minimum=1)

@@ -1,13 +1,11 @@
 """Correctors inside scikit-learn's pipelines and searches: what is held out is never seen."""
 
-import re
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 import sklearn
 from corrector_samples import sample
+from docs_blocks import run_page
 from packaging.version import Version
 from sklearn import clone, config_context
 from sklearn.exceptions import UnsetMetadataPassedError
@@ -18,7 +16,6 @@ from sklearn.preprocessing import StandardScaler
 
 from causalfm.estimators import ComBat, LinearEraser, MeanAligner
 
-PAGE = (Path(__file__).parents[1] / "docs" / "interoperability.md").read_text("utf-8")
 MAKE = {
     "mean": lambda: MeanAligner(unseen="adapt"),
     "combat": lambda: ComBat(unseen="adapt"),
@@ -127,14 +124,12 @@ def test_tables_go_through_a_pipeline_and_its_clone(rows):
     Version(sklearn.__version__) < Version("1.8"),
     reason="before 1.8 a pipeline's score gets no levels",
 )
-def test_the_code_of_the_page_runs_and_does_what_it_says():
-    names: dict = {}
+def test_the_code_of_the_page_runs_and_does_what_it_says(tmp_path, monkeypatch):
     with config_context(enable_metadata_routing=False):
-        for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
-            exec(compile(block, "docs/interoperability.md", "exec"), names)
+        names = run_page("docs/interoperability.md", tmp_path, monkeypatch)
     assert len(names["scores"]) == 5
     assert names["scores"].min() > 0.5
-    assert names["search"].best_params_["meanaligner__shrinkage"] in ("none", "empirical-bayes")
+    assert names["search"].cv_results_["mean_test_score"].min() > 0.5  # of either shrinkage; nan: no levels arrived
     kept = names["adata"].uns["causalfm"]
     assert set(kept) == {"graph", "robustness_index", "invariance_test", "effect"}
     assert {"cfm_distances", "cfm_connectivities"} <= set(names["adata"].obsp)
