@@ -189,6 +189,7 @@ CASES = {
     "an id as confounder": (lambda t: many_levels(robustness_index), "'site'", "10000 levels", "merge"),
     # --- the graph
     "a column that is not there": (audit({"technical": "Sites"}), "'Sites'", "Did you mean 'site'?"),
+    "a patient column that is not there": (audit({"group": "case"}), "no column 'case'", "Columns: site"),
     "reserved name": (lambda t: graph(technical=["site", "Z"]), "'Z'", "embedding", "rename"),
     "two roles": (lambda t: graph(technical=["site", "tumour"]), "'tumour'", "one role"),
     "site twice": (lambda t: graph(technical=["site", "site"]), "'site'", "twice"),

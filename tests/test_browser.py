@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Visit, executed, visit
+from browser import Visit, chromium, executed, visit
 from report_samples import HOSTILE, hostile_audit, large_audit, sample_audit
 
 import causalfm as cfm
@@ -29,16 +29,8 @@ PAGES = ["sample", "hostile", "real"]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Debian's Chromium; Playwright never downloads one."""
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("chromium not found: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=["--disable-gpu", "--disable-quic"])
-        yield chromium
-        chromium.close()
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -255,6 +255,27 @@ def test_paired_designs_equivalence_and_doses_are_measured(key: str, quantities:
     assert {row["kind"] for name, row in rows.items() if name in ("joint", "one pair")} <= {"coverage"}
 
 
+def test_other_software_gets_rows_and_means_and_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stand-ins that draw, as some peers do, from NumPy's global generator; the slow test below runs the peers."""
+    sizes = []
+
+    def peer(arrays: tuple[np.ndarray, ...], seed: int) -> float:
+        sizes.append([len(values) for values in arrays])
+        return float(np.random.random())  # noqa: NPY002
+
+    for name in TESTS:
+        monkeypatch.setitem(TESTS, name, peer)
+    cell = next(cell for cell in peers() if cell.name == "balanced, no effect")
+    small = Cell(cell.measure, cell.name, {**cell.design, "n_groups": 16, "rows_per_group": 4, "d": 4}, 1)
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    first, same, other = (measure("peers", dict(small.design), {}, seed, False) for seed in (0, 0, 1))
+    assert first == same != other
+    assert np.array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    assert list(first) == [f"{name}, {of}" for of in ("rows", "patient means") for name in TESTS]
+    assert sizes == 3 * (len(TESTS) * [[64] * 3] + len(TESTS) * [[16] * 3])
+    assert {row["reading"] for row in summarise_cell(small, {0: first})} == {"comparison"}
+
+
 @pytest.mark.slow
 def test_other_software_is_measured_and_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(TESTS, "dowhy kernel")  # takes long to import; the study runs it

@@ -33,7 +33,7 @@ def test_the_level_holds_inside_the_block_and_is_given_back():
         assert (alpha_in_force(), level_in_force()) == (0.01, 0.99)
         with using_alpha(0.2):
             assert bounds_in_force() == pytest.approx(0.6)
-        with pytest.raises(DataError), using_alpha(0.2):
+        with pytest.raises(DataError, match="n_groups >= n_sites"), using_alpha(0.2):
             linear_scm(n_groups=0)
         assert alpha_in_force() == 0.01
         assert level_in_force(0.5) == 0.5, "an explicit level wins"

@@ -246,7 +246,7 @@ def test_biology_that_goes_with_the_site_is_refused_with_the_table_and_can_be_tr
     with pytest.raises(DataError, match="nothing is left to compare"):
         ALL[name](on_violation="trim").fit(X, obs["site"], biology=obs["site"])
     if name in STREAMS:
-        with pytest.raises(NotIdentifiedError):
+        with pytest.raises(NotIdentifiedError, match=r"Rows by level: site0: site0 120, site1 0"):
             ALL[name]().partial_fit(X, obs["site"], biology=obs["site"])._solved()
 
 
@@ -422,12 +422,14 @@ SENTINEL = "Jane-Doe-1234"
 @pytest.mark.parametrize("name", ALL)
 def test_no_message_names_a_patient(rows, name):
     X, obs = rows
-    groups = obs["patient"].to_numpy(object)
-    for spoil in (lambda g: [SENTINEL] * (len(g) - 1), lambda g: np.where(np.arange(len(g)) == 3, None, SENTINEL)):
-        with pytest.raises(DataError) as error:
-            ALL[name]().fit(X, obs["site"], groups=spoil(groups))
+    for spoilt, message in (
+        ([SENTINEL] * (len(X) - 1), "groups has 359 values and X has 360"),
+        (np.where(np.arange(len(X)) == 3, None, SENTINEL), r"'groups' has 1 missing values of 360 \(row 3\)"),
+    ):
+        with pytest.raises(DataError, match=message) as error:
+            ALL[name]().fit(X, obs["site"], groups=spoilt)
         assert SENTINEL not in str(error.value)
-    with pytest.raises(DataError) as error:
+    with pytest.raises(DataError, match="varies within 1 of 1 levels of the independent unit") as error:
         ALL[name](on_violation="trim").fit(X, obs["site"], biology=obs["site"], groups=[SENTINEL] * len(X))
     assert SENTINEL not in str(error.value)
 
@@ -509,9 +511,9 @@ def test_what_cannot_be_used_is_refused_with_the_way_out(rows, call, message):
 def test_a_fit_that_is_refused_leaves_nothing_of_an_earlier_one(rows, name):
     X, obs = rows
     corrector = ALL[name]().fit(X, obs["site"])
-    with pytest.raises(NotIdentifiedError):
+    with pytest.raises(NotIdentifiedError, match="Rows by level: other: "):
         corrector.fit(X, obs["site"].replace("site2", "other"), biology=obs["site"])
-    with pytest.raises(NotIdentifiedError):
+    with pytest.raises(NotIdentifiedError, match="Rows by level: other: "):
         applied(corrector, X, obs["site"].replace("site2", "other"))
 
 

@@ -45,14 +45,30 @@ def test_every_concept_has_its_picture(site):
         assert f"sphx_glr_{path.stem}_001" in page, path.name
 
 
+IN_PAGES = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b[^>]*\bhref=\"(?:https?:)?//")
+IN_STYLES = re.compile(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//")
+
+
 def test_nothing_is_fetched_from_elsewhere(site):
-    asked = re.compile(
-        r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b[^>]*\bhref=\"(?:https?:)?//[^>]*stylesheet"
-    )
-    found = [path.name for path in site.rglob("*.html") if asked.search(path.read_text("utf-8"))]
-    assert found == []
-    styles = [path.name for path in site.rglob("*.css") if re.search(r"url\(['\"]?https?:", path.read_text("utf-8"))]
-    assert styles == []
+    for ending, asked in (("html", IN_PAGES), ("css", IN_STYLES)):
+        files = list(site.rglob(f"*.{ending}"))
+        assert files
+        assert [path.name for path in files if asked.search(path.read_text("utf-8"))] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        (IN_PAGES, '<link rel="stylesheet" type="text/css" href="https://cdn.example/a.css" />'),
+        (IN_PAGES, '<link href="//cdn.example/a.css" rel="preload" />'),
+        (IN_PAGES, '<script defer src="http://cdn.example/a.js"></script>'),
+        (IN_STYLES, "@font-face { src: url(https://cdn.example/a.woff2) }"),
+        (IN_STYLES, "@import '//cdn.example/a.css';"),
+    ],
+)
+def test_what_is_fetched_from_elsewhere_would_be_found(asked, text):
+    assert asked.search(text)
+    assert not asked.search(re.sub("(?:https?:)?//", "../", text))
 
 
 def test_links_of_pages_outside_the_site_resolve():

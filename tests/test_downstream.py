@@ -162,11 +162,9 @@ def test_interval_and_influence_agree():
         half = (estimate.high - estimate.low) / 2
         assert half > stats.norm.ppf(0.975) * variance**0.5
         assert estimate.influence.effects.shape == (96,)
-        site = cohort.obs["site"][~cohort.obs["patient"].duplicated()].to_numpy()
         order = np.unique(cohort.factor("patient").codes, return_index=True)[1]
         trained = np.isin(cohort.obs["site"].to_numpy()[order], estimate.details["schedule"]["levels"])
         assert ((estimate.influence.strata >= 0) <= (trained if estimate.name.endswith("_id") else ~trained)).all()
-        assert len(site) == 96
 
 
 def test_what_cannot_be_told():

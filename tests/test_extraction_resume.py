@@ -67,11 +67,11 @@ def test_a_damaged_shard_is_made_again(kind, finished, tmp_path):
 def test_a_lost_matrix_is_made_again_and_a_changed_one_is_refused(tmp_path):
     cfm.extract(images(N), spec(FirstPixels()), out=tmp_path, **OPTIONS)
     np.save(tmp_path / "embeddings.npy", np.zeros((N + 1, 6), dtype=np.float32))
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match="are not those that its journal lists: copy it again"):
         cfm.read(tmp_path)
     (tmp_path / "embeddings.npy.obs.parquet").unlink()
     (tmp_path / "embeddings.npy").unlink()
-    with pytest.raises(DataError):
+    with pytest.raises(DataError, match=r"no file .*'embeddings\.npy'"):
         cfm.read(tmp_path)
     cohort = cfm.extract(images(N), spec(FirstPixels()), out=tmp_path, obs=TABLE)
     np.testing.assert_array_equal(cohort.X, expected(images(N)))

@@ -330,7 +330,7 @@ def test_real_data_that_are_not_there_are_named(monkeypatch, tmp_path):
     monkeypatch.setenv("CAUSALFM_DATA", str(tmp_path))
     with pytest.raises(Unavailable, match=r"amibr_metadata\.csv\.gz is not in the folder"):
         data_folder("amibr_metadata.csv.gz")
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match=r"tcga_hipt_metadata\.csv\.gz, .* is not in the folder"):
         corrector_front.compute(True, 0)
 
 
