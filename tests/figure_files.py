@@ -74,7 +74,7 @@ def check_picture(folder: Path) -> None:
 
 
 def check_text(drawn) -> None:
-    """Hold every word of a drawn figure to the page: none cut off, no two on top of each other."""
+    """Hold every word of a drawn figure to the page: none cut off, none on another, on a mark or on a line."""
     drawn.draw_without_rendering()
     boxes = [(text.get_text(), text.get_window_extent()) for text in words_of(drawn)]
     page = drawn.bbox
@@ -83,6 +83,16 @@ def check_text(drawn) -> None:
         assert page.y0 - 1 <= box.y0 <= box.y1 <= page.y1 + 1, f"{words!r} is cut off"
     for (words, a), (others, b) in itertools.combinations(boxes, 2):
         assert not a.overlaps(b), f"{words!r} lies on {others!r}"
+    bare = [(text.get_text(), text.get_window_extent()) for text in words_of(drawn) if text.get_bbox_patch() is None]
+    for ax in drawn.axes:
+        for line in ax.lines:
+            at = line.get_transform().transform_path(line.get_path())
+            marked = at.vertices if line.get_marker() not in ("", " ", "None", None) else []
+            for words, box in bare:
+                assert line.get_linestyle() == "None" or not at.intersects_bbox(box, filled=False), (
+                    f"a line on {words!r}"
+                )
+                assert not any(box.contains(*point) for point in marked), f"a mark on {words!r}"
 
 
 def words_of(drawn) -> list:

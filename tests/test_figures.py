@@ -2,11 +2,12 @@
 
 import csv
 import functools
+import inspect
 import itertools
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,14 @@ from experiments.figures import (
     page,
     style,
 )
-from experiments.figures.files import latex, write
+from experiments.figures.environment import environment
+from experiments.figures.files import Run, latex, write
 from experiments.figures.paper import Check, PaperFigure, Unavailable, data_folder, plain
+from experiments.figures.wording import span
 
 DOCS = Path(__file__).parents[1] / "docs"
 OWN = (chance_levels, false_positives, counterfactual_fidelity, estimator_bias_coverage, corrector_front)
-FIGURES = {module.FIGURE.name: module.FIGURE for module in OWN}
+FIGURES = {figure.name: figure for figure in map(PaperFigure.of, OWN)}
 views = {}
 
 
@@ -67,7 +70,7 @@ def made(request, out):
         request.getfixturevalue("data_dir")
     result = computed(figure.name)
     if not (out / figure.name).exists():
-        write(figure, result, out, fast=True, seed=figure.seed)
+        write(figure, Run(True, figure.seed, environment(), result), out)
     return figure, result, out / figure.name
 
 
@@ -89,7 +92,7 @@ def test_files_are_sound_and_the_claim_holds(made):
 
 def test_the_same_numbers_give_the_same_bytes(made, tmp_path):
     figure, result, folder = made
-    write(figure, json.loads(json.dumps(result)), tmp_path, fast=True, seed=figure.seed)
+    write(figure, Run(True, figure.seed, environment(), json.loads(json.dumps(result))), tmp_path)
     for path in folder.iterdir():
         assert path.read_bytes() == (tmp_path / figure.name / path.name).read_bytes(), path.name
 
@@ -260,11 +263,11 @@ def test_a_claim_that_the_numbers_do_not_bear_is_told_from_one_that_they_do():
     for row in result["study"]:
         if row["test"] == "patients" and row["design"] == "balanced":
             row["share"] = 0.2
-    assert not false_positives.FIGURE.holds(result)
+    assert not FIGURES["false_positives"].holds(result)
     result = json.loads(json.dumps(computed("chance_levels")))
     for cell in result["cells"]:
         cell["chance"] = 0.5
-    assert not chance_levels.FIGURE.holds(result)
+    assert not FIGURES["chance_levels"].holds(result)
 
 
 def dummy(name="dummy", *, holds=True, value=1.5, missing=False):
@@ -300,14 +303,68 @@ def test_the_command_says_what_came_of_it(tmp_path, capsys):
     assert r"\textbackslash cmd \#3 \$z\$ & -- \\" in text
 
 
+@pytest.mark.parametrize("name", command.NAMES)
+def test_a_script_holds_what_the_base_asks_for(name):
+    figure = command.load(name)
+    assert figure.name == name
+    assert figure.title
+    assert figure.data in ("simulated", "rendered", "real")
+    for part in fields(PaperFigure):
+        if part.type.startswith("Callable"):
+            asked = re.fullmatch(r"Callable\[\[(.*)\], (.*)\]", part.type)
+            written = inspect.signature(getattr(figure, part.name))
+            assert [one.annotation for one in written.parameters.values()] == asked[1].split(", "), part.name
+            assert written.return_annotation.replace("list[", "Sequence[") == asked[2], part.name
+
+
+def test_a_script_makes_its_own_figure_and_leaves_with_its_code(monkeypatch, capsys):
+    made = []
+    monkeypatch.setattr(command, "main", lambda figures: made.extend(figures) or 77)
+    with pytest.raises(SystemExit) as stop:
+        command.run(chance_levels.__file__)
+    assert stop.value.code == 77
+    assert made == [FIGURES["chance_levels"]]
+
+
+def test_a_check_takes_the_truth_values_of_numpy():
+    check = Check.each("every one", [np.True_, np.False_], " cohorts")
+    assert (check.holds, check.detail) == (False, "1 of 2 cohorts")
+    assert json.dumps(vars(check))
+    assert Check.each("every one", [np.True_]).holds is True
+
+
+@pytest.mark.parametrize(("values", "said"), [((0.5, 0.25), "0.25 to 0.50"), ((0.251, 0.249), "0.25")])
+def test_a_span_names_both_ends_where_they_differ(values, said):
+    assert span(values, ".2f") == said
+
+
+def test_a_picture_is_drawn_anew_from_the_numbers_of_a_run(tmp_path, capsys):
+    asked = ["--out", str(tmp_path), "--redraw"]
+    assert command.main([dummy()], asked) == 77
+    assert "nothing written: no numbers of an earlier run" in capsys.readouterr().out
+    command.make(dummy(), tmp_path, seed=7)
+    path = tmp_path / "dummy" / "result.json"
+    first = json.loads(path.read_text("utf-8"))
+    first["environment"]["date"] = "2001-02-03"
+    path.write_text(json.dumps(first), "utf-8")
+    other = replace(dummy(holds=False, missing=True), claim=lambda result: f"Now {result['value']}.")
+    assert command.main([other], asked) == 1
+    again = json.loads(path.read_text("utf-8"))
+    assert (again["claim"], again["holds"]) == ("Now 1.5.", False)
+    for kept in ("numbers", "seed", "fast", "environment"):
+        assert again[kept] == first[kept], kept
+    with pytest.raises(SystemExit) as stop:
+        command.main([other], [*asked, "--seed", "1"])
+    assert stop.value.code == 2
+
+
 def test_a_name_that_is_mistyped_is_told(capsys):
     with pytest.raises(SystemExit) as stop:
-        command.main(command.load_all(), ["--fast", "--only", "chance_level"])
+        command.main([command.load(name) for name in command.NAMES], ["--fast", "--only", "chance_level"])
     assert stop.value.code == 2
     said = capsys.readouterr().err
     assert "no figure is named 'chance_level'; did you mean chance_levels?" in said
     assert "corrector_front" in said
-    assert [figure.name for figure in command.load_all()] == list(command.NAMES)
 
 
 @pytest.mark.parametrize(

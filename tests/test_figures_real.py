@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from figure_files import check_files
+from figure_files import check_files, check_text
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -25,7 +25,8 @@ from experiments.figures import (
     shortcut_at_real_hospitals,
 )
 from experiments.figures.command import SKIPPED, main
-from experiments.figures.paper import records
+from experiments.figures.paper import PaperFigure, records
+from experiments.figures.style import paper_style
 
 REAL = (hospital_against_cancer, encoder_comparison, shift_across_hospitals, shortcut_at_real_hospitals)
 DOCS = Path(__file__).parents[1] / "docs"
@@ -37,11 +38,11 @@ def made(tmp_path_factory):
     folder, kept = tmp_path_factory.mktemp("figures"), {}
 
     def make(module):
-        name = module.FIGURE.name
-        if name not in kept:
-            code = main([module.FIGURE], ["--fast", "--out", str(folder)])
-            kept[name] = code, folder / name, check_files(folder / name)
-        return kept[name]
+        figure = PaperFigure.of(module)
+        if figure.name not in kept:
+            code = main([figure], ["--fast", "--out", str(folder)])
+            kept[figure.name] = code, folder / figure.name, check_files(folder / figure.name)
+        return kept[figure.name]
 
     return make
 
@@ -56,12 +57,14 @@ def test_a_fast_run_holds_and_holds_no_patient(module, made, data_dir):
     assert not re.search(r"TCGA-\w\w-\w{4}", text)
     patients = amibr.load(data_dir, "color").obs["file"]
     assert not any(name in text for name in patients[:200])
+    with paper_style():
+        check_text(module.draw(found["numbers"]))
 
 
 @pytest.mark.parametrize("module", REAL)
 def test_without_the_data_nothing_is_drawn(module, tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("CAUSALFM_DATA", raising=False)
-    call = [module.FIGURE], ["--fast", "--out", str(tmp_path / "out")]
+    call = [PaperFigure.of(module)], ["--fast", "--out", str(tmp_path / "out")]
     assert main(*call) == SKIPPED
     assert "skipped, nothing written: real data not found: set CAUSALFM_DATA" in capsys.readouterr().out
     monkeypatch.setenv("CAUSALFM_DATA", str(tmp_path))
@@ -72,7 +75,7 @@ def test_without_the_data_nothing_is_drawn(module, tmp_path, monkeypatch, capsys
 
 def test_without_the_encoder_nothing_is_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    assert main([shortcut.FIGURE], ["--fast", "--out", str(tmp_path / "out")]) == SKIPPED
+    assert main([PaperFigure.of(shortcut)], ["--fast", "--out", str(tmp_path / "out")]) == SKIPPED
     assert "causalfm[demo]" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
@@ -219,9 +222,11 @@ def test_the_gain_of_stainswap_is_scipys_paired_interval():
     wide = rows.pivot(index="seed", columns="arm", values="opposite hospital")
     gain = stats.ttest_rel(wide["StainSwap"], wide["as it comes"]).confidence_interval()
     assert f"by +33 ({100 * gain.low:+.0f} to {100 * gain.high:+.0f}) percentage points" in shortcut.claim(result)
-    assert shortcut.FIGURE.holds(result)
+    assert PaperFigure.of(shortcut).holds(result)
     swapped = {"StainSwap": "as it comes", "as it comes": "StainSwap"}
-    assert not shortcut.FIGURE.holds(result | {"rows": records(rows.replace({"arm": swapped}))})
+    assert not PaperFigure.of(shortcut).holds(result | {"rows": records(rows.replace({"arm": swapped}))})
+    with paper_style():
+        check_text(shortcut.draw(result))
     table = shortcut.table(result).set_index(["training", "measure"])
     assert table.loc[("StainSwap", "opposite hospital, gain"), "low"] == pytest.approx(gain.low)
 
@@ -292,6 +297,6 @@ def turn_the_contrasts(numbers):
 )
 def test_numbers_that_say_otherwise_do_not_hold(module, spoil, made, data_dir):
     numbers = copy.deepcopy(made(module)[2]["numbers"])
-    assert module.FIGURE.holds(numbers)
+    assert PaperFigure.of(module).holds(numbers)
     spoil(numbers)
-    assert not module.FIGURE.holds(numbers)
+    assert not PaperFigure.of(module).holds(numbers)

@@ -1,6 +1,6 @@
 """``python -m experiments.figures [--fast] [--only NAME] [--out FOLDER] [--seed N]``: make the figures of the paper."""
 
-from experiments.figures.command import load_all, main
+from experiments.figures.command import NAMES, load, main
 
 if __name__ == "__main__":
-    raise SystemExit(main(load_all()))
+    raise SystemExit(main([load(name) for name in NAMES]))

@@ -1,7 +1,5 @@
 """What correctors leave of the hospital against what they keep of the biology, at hospitals that they never saw.
 
-``python -m experiments.figures.corrector_front [--fast] [--out FOLDER] [--seed N]``
-
 Three TCGA cohorts, ten correctors, every number from patients or hospitals outside the fit: the long study's table
 (``docs/scoreboard.csv``). Its values are computed anew from the data, without intervals; fast: some of one cohort.
 """
@@ -16,10 +14,13 @@ import pandas as pd
 from experiments.corrector_scoreboard.picture import ACROSS, STYLES, UP, front
 from experiments.corrector_scoreboard.study import FULL, TABLES, correctors
 from experiments.encoder_comparison import HOSPITALS, SUBSETS
-from experiments.figures import style
-from experiments.figures.command import main
-from experiments.figures.paper import Check, PaperFigure, Result, committed, data_folder, records
+from experiments.figures.command import run
+from experiments.figures.paper import Check, Data, Result, committed, data_folder, records
+from experiments.figures.style import GREY, key, mark, panels
+from experiments.figures.wording import span
 
+TITLE = "Correctors at unseen hospitals"
+DATA: Data = "real"
 NONE = "no correction"
 KNN = "site_knn"
 COLUMNS = ["table", "slides", "patients", "corrector", "name", "value", "low", "high", "chance", "change"]
@@ -29,7 +30,7 @@ FAST = ("ComBat, adapt", "LinearEraser", "NuisanceSubspace")
 
 def compute(fast: bool, seed: int) -> Result:
     """Read the study, and compute its values anew."""
-    folder = data_folder("tcga_hipt_metadata.csv.gz", "tcga_hipt_slide_embeddings_f16.npz")
+    folder = data_folder()
     tables, names = (["lung"], FAST) if fast else (list(TABLES), FULL.names)
     fresh = [row for table in tables for row in scored(folder, TABLES[table], names, seed)]
     rows = committed("scoreboard.csv")
@@ -108,34 +109,30 @@ def checks(result: Result) -> list[Check]:
     """Hold what is removed against what is gained, and the values against those computed anew."""
     facts = _facts(result)
     sure, n = facts["sure"], len(facts["sure"])
-    less = int((sure["high", ACROSS] < facts["before"].reindex(sure.index, level=0)).sum())
-    above = int(((sure["low", ACROSS] > sure["chance", ACROSS]) & (sure["low", KNN] > sure["chance", KNN])).sum())
+    less = list(sure["high", ACROSS] < facts["before"].reindex(sure.index, level=0))
+    above = list((sure["low", ACROSS] > sure["chance", ACROSS]) & (sure["low", KNN] > sure["chance", KNN]))
     known = {(r["table"], r["corrector"], r["name"]): r for r in result["study"]}
     pairs = [(row["value"], known[row["table"], row["corrector"], row["name"]]) for row in result["fresh"]]
-    inside = sum(old["low"] <= new <= old["high"] for new, old in pairs)
+    inside = [old["low"] <= new <= old["high"] for new, old in pairs]
     gap = max(abs(new - old["value"]) for new, old in pairs)
     gains = len(facts["gains"])
     return [
-        Check("every corrector with an interval leaves less of the hospital", less == n, f"{less} of {n}"),
-        Check("none leaves nothing, by a linear probe and by neighbours", above == n, f"{above} of {n} above chance"),
+        Check.each("every corrector with an interval leaves less of the hospital", less),
+        Check.each("none leaves nothing, by a linear probe and by neighbours", above, " above chance"),
         Check("gains at unseen hospitals are the exception", gains < n / 2, f"{gains} of {n} told from 0 jointly"),
         Check(
             "the least of the hospital is seldom the best classifier",
             2 * facts["same"] < facts["cohorts"],
             f"{facts['same']} of {facts['cohorts']} cohorts",
         ),
-        Check(
-            "values computed anew lie in the study's intervals",
-            inside == len(pairs),
-            f"{inside} of {len(pairs)}, largest difference {gap:.5f}",
-        ),
+        Check.each("values computed anew lie in the study's intervals", inside, f", largest difference {gap:.5f}"),
     ]
 
 
 def claim(result: Result) -> str:
     """Say what correctors take away and what it gains."""
     facts, sizes = _facts(result), result["sizes"]
-    before, after = (f"{part.min():.2f} to {part.max():.2f}" for part in (facts["before"], facts["after"]))
+    before, after = (span(facts[when], ".2f") for when in ("before", "after"))
     where = f", always in {facts['where'][0]!r}" if len(facts["where"]) == 1 else ""
     return (
         f"In {sizes['cohorts']} TCGA cohorts {sizes['correctors']} correctors lower the accuracy with which a linear "
@@ -150,22 +147,24 @@ def draw(result: Result) -> Any:
     """One panel per cohort, the front through the points that no other beats in both."""
     wide = _wide(result)
     cohorts = list(dict.fromkeys(wide.index.get_level_values(0)))
-    figure, axes = style.panels(len(cohorts), height=3.1)
+    figure, axes = panels(len(cohorts), height=3.3)
     for ax, name in zip(axes, cohorts, strict=True):
         part = wide.loc[name]
         _panel(ax, part)
         ax.set(title=name, xlabel="hospital left (accuracy, linear probe)", xlim=(0.15, 1.03))
     axes[0].set_ylabel("cancer type at unseen hospitals\n(accuracy)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    marks = [mark(str(name), *STYLES[str(name)]) for name in wide.index.unique(level=1)]
+    marks.append(mark("on it, no other is better in both", colour=GREY, ls="-"))
+    key(figure, marks, columns=4)
     return figure
 
 
 def _panel(ax: Any, part: pd.DataFrame) -> None:
     base = part.loc[NONE, ("value", UP)]
-    ax.axhline(base, color=style.GREY, lw=0.5, ls=":")
+    ax.axhline(base, color=GREY, lw=0.5, ls=":")
     chance = part.loc[NONE, ("chance", ACROSS)]
-    ax.axvline(chance, color=style.GREY, lw=0.5, ls=":")
-    ax.text(chance + 0.01, 0.02, "chance", color=style.GREY, transform=ax.get_xaxis_transform())
+    ax.axvline(chance, color=GREY, lw=0.5, ls=":")
+    ax.text(chance + 0.015, 0.02, "chance", transform=ax.get_xaxis_transform())
     places = {}
     for name, row in part.iterrows():
         marker, colour = STYLES[str(name)]
@@ -174,11 +173,9 @@ def _panel(ax: Any, part: pd.DataFrame) -> None:
             low, high = (base + row[end, UP] for end in ("joint_low", "joint_high"))
             ax.plot([x, x], [low, high], color=colour, lw=0.5, alpha=0.5, zorder=1)
             ax.plot([row["low", ACROSS], row["high", ACROSS]], [y, y], color=colour, lw=0.5, alpha=0.5, zorder=1)
-        ax.plot(x, y, marker, color=colour, mfc=colour, ms=4.5, mew=0.5, ls="", label=name, zorder=3)
-    ax.plot(*zip(*front(places), strict=True), color=style.GREY, lw=0.8, zorder=0)
+        ax.plot(x, y, marker, color=colour, mfc=colour, ms=4.5, mew=0.5, ls="", zorder=3)
+    ax.plot(*zip(*front(places), strict=True), color=GREY, lw=1.2, zorder=0)
 
-
-FIGURE = PaperFigure("corrector_front", "Correctors at unseen hospitals", "real", compute, table, draw, claim, checks)
 
 if __name__ == "__main__":
-    raise SystemExit(main([FIGURE]))
+    run(__file__)

@@ -1,7 +1,5 @@
 """Counterfactual embeddings against the same tissue truly rendered under another hospital, stain or scanner.
 
-``python -m experiments.figures.counterfactual_fidelity [--fast] [--out FOLDER] [--seed N]``
-
 The study is ``experiments.counterfactual_fidelity``, with another seed: its own (0) was in view when the mechanisms
 were written. The whole study renders and encodes thousands of views, which it keeps in ``counterfactual-fidelity/``;
 fast: fewer and smaller tiles, colours of blocks in place of a network, the first question.
@@ -12,16 +10,22 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from causalfm.errors import MissingDependencyError
-from experiments.figures import style
-from experiments.figures.command import main
-from experiments.figures.paper import Check, PaperFigure, Result, Unavailable, records
+from experiments.figures.command import run
+from experiments.figures.forest import name_rows
+from experiments.figures.paper import Check, Data, Result, Unavailable, records
+from experiments.figures.style import BLUE, GREY, ONE_COLUMN, TWO_COLUMNS, VERMILION, interval, key, mark, panels
+from experiments.figures.wording import span
 
+TITLE = "Counterfactual embeddings against the truth"
+DATA: Data = "rendered"
+SEED = 1
 KEPT = Path("counterfactual-fidelity")
 OURS, PAIRED = "random-effects", "random-effects and 20 pairs"
 SHIFT, NOTHING = "adjusted mean shift", "do nothing"
@@ -32,10 +36,10 @@ SIZES = {False: (500, 224), True: (96, 64)}  # tissues, pixels
 FARTHEST = 1.5  # relative error shown; an arrow stands for what lies beyond
 FAST_QUESTIONS = slice(1)
 MARGIN = 0.05  # of relative error that a causal model may lose against a shift of means; fixed before the first run
-KINDS = {  # colour, marker
-    "causal model": (style.BLUE, "o"),
-    "no causal model": (style.VERMILION, "D"),
-    "from tissue truly seen twice": (style.GREY, "s"),
+KINDS = {  # marker, colour
+    "causal model": ("o", BLUE),
+    "no causal model": ("D", VERMILION),
+    "from tissue truly seen twice": ("s", GREY),
 }
 
 
@@ -89,55 +93,46 @@ def table(result: Result) -> pd.DataFrame:
 
 
 def _facts(result: Result) -> dict[str, Any]:
-    """Count the questions in which each part of the claim is so."""
+    """Return the errors that the claim names, and in which questions each of its parts is so."""
     error, gain = _by(result, ERROR), _by(result, GAIN)
     ours, paired, shift = (error.xs(name, level="method") for name in (OURS, PAIRED, SHIFT))
     others = error[error.index.get_level_values("method").isin(WITHOUT)]["value"].groupby(level="question").min()
     against = gain.xs(OURS, level="method")
     return {
-        "n": len(ours),
         "ours": ours["value"],
         "shift": shift["value"],
         "paired": paired["value"],
-        "better_than_nothing": int((ours["high"] < 1.0).sum()),
-        "lowest": int((ours["value"] < others.loc[ours.index]).sum()),
-        "told": int((against["high"] < 0.0).sum()),
-        "sure": int((against["high"] < MARGIN).sum()),
-        "pairs_help": int((paired["value"] < ours["value"]).sum()),
+        "better_than_nothing": list(ours["high"] < 1.0),
+        "lowest": list(ours["value"] < others.loc[ours.index]),
+        "told": list(against["high"] < 0.0),
+        "sure": list(against["high"] < MARGIN),
+        "pairs_help": list(paired["value"] < ours["value"]),
     }
 
 
 def checks(result: Result) -> list[Check]:
     """Hold the library's choice against doing nothing, against shifts of means and against true pairs."""
     facts, error = _facts(result), _by(result, ERROR)["value"]
-    n = facts["n"]
     best = error.xs("ridge on all pairs", level="method")
     unpaired = error[error.index.get_level_values("method").isin(WITH + WITHOUT)].groupby(level="question").min()
-    below = int((best < unpaired.loc[best.index]).sum())
+    lowest = facts["lowest"]
     return [
-        Check(
-            "nearer to the truth than the row as seen", facts["better_than_nothing"] == n, f"{_ours(facts)}: {n} of {n}"
+        Check.each(
+            "nearer to the truth than the row as seen", facts["better_than_nothing"], f": {_near(facts['ours'])}"
         ),
-        Check(
-            f"a loss of {MARGIN:g} against a shift of means is excluded", facts["sure"] == n, f"{facts['sure']} of {n}"
-        ),
+        Check.each(f"a loss of {MARGIN:g} against a shift of means is excluded", facts["sure"]),
         Check(
             "nearer than every rival without a causal model, in most questions",
-            2 * facts["lowest"] > n,
-            f"{facts['lowest']} of {n}",
+            2 * sum(lowest) > len(lowest),
+            f"{sum(lowest)} of {len(lowest)}",
         ),
-        Check("twenty pairs bring it nearer", facts["pairs_help"] == n, f"{facts['pairs_help']} of {n}"),
-        Check("what many true pairs teach is nearer than anything without", below == n, f"{below} of {n}"),
+        Check.each("twenty pairs bring it nearer", facts["pairs_help"]),
+        Check.each("what many true pairs teach is nearer than anything without", list(best < unpaired.loc[best.index])),
     ]
 
 
-def _ours(facts: dict[str, Any]) -> str:
-    return _span(facts["ours"])
-
-
-def _span(values: pd.Series) -> str:
-    low, high = f"{values.min():.2f}", f"{values.max():.2f}"
-    return low if low == high else f"{low} to {high}"
+def _near(values: pd.Series) -> str:
+    return span(values, ".2f")
 
 
 def claim(result: Result) -> str:
@@ -145,34 +140,30 @@ def claim(result: Result) -> str:
     facts, sizes = _facts(result), result["sizes"]
     return (
         f"On {sizes['test'][0]} rendered tissues of {sizes['test'][1]} unseen patients, rows moved by a causal model "
-        f"(random effects, no pairs) miss {_span(facts['ours'])} of the squared distance to the same tissue truly "
-        f"rendered again, a shift of means adjusted for the biology {_span(facts['shift'])} (told apart in "
-        f"{facts['told']} of {facts['n']} questions), and the causal model with {sizes['pairs']} tissues seen twice "
-        f"{_span(facts['paired'])}."
+        f"(random effects, no pairs) miss {_near(facts['ours'])} of the squared distance to the same tissue truly "
+        f"rendered again, a shift of means adjusted for the biology {_near(facts['shift'])} (told apart in "
+        f"{sum(facts['told'])} of {len(facts['told'])} questions), and the causal model with {sizes['pairs']} tissues "
+        f"seen twice {_near(facts['paired'])}."
     )
 
 
 def draw(result: Result) -> Any:
     """One panel per question, methods in one order."""
-    error = _by(result, ERROR)["value"]
-    questions = _questions(result)
-    order = error.xs(questions[0], level="question").drop(NOTHING).sort_values(ascending=False).index
-    wide = style.TWO_COLUMNS if len(questions) > 1 else style.ONE_COLUMN
-    figure, axes = style.panels(len(questions), width=wide, height=2.7, sharey=True)
-    rows = _by(result, ERROR)
+    rows, questions = _by(result, ERROR), _questions(result)
+    order = list(rows.xs(questions[0], level="question")["value"].drop(NOTHING).sort_values().index)
+    several = len(questions) > 1
+    width = TWO_COLUMNS if several else ONE_COLUMN
+    figure, axes = panels(len(questions), width=width, height=2.9, sharey=True)
     for ax, question in zip(axes, questions, strict=True):
-        ax.axvline(1.0, color=style.GREY, lw=0.5, ls=":")
         for place, method in enumerate(order):
-            row = rows.loc[question, method]
-            colour, mark = _look(method)
-            style.interval(ax, place, row["low"], row["high"], colour=colour)
+            row, (shape, colour) = rows.loc[question, method], _look(method)
+            interval(ax, place, row["low"], row["high"], colour=colour)
             cut = row["value"] > FARTHEST
-            ax.plot(min(row["value"], FARTHEST), place, ">" if cut else mark, color=colour, zorder=3, clip_on=False)
-        ax.set(title=question.replace(", ", ",\n"), xlim=(0.0, FARTHEST), xlabel="relative error")
-    axes[0].set_yticks(range(len(order)), order)
-    for label, method in zip(axes[0].get_yticklabels(), order, strict=True):
-        label.set_color(_look(method)[0])
-    _key(axes[0])
+            ax.plot(min(row["value"], FARTHEST), place, ">" if cut else shape, color=colour, zorder=3, clip_on=False)
+        name_rows(ax, order, label="relative error", line=1.0)
+        ax.set(title=textwrap.fill(question, 24), xlim=(0.0, FARTHEST))
+    marks = [mark(name, *look) for name, look in KINDS.items()]
+    key(figure, [*marks, mark("no better than the row as seen", colour=GREY, ls=":")], columns=4 if several else 2)
     return figure
 
 
@@ -181,26 +172,5 @@ def _look(method: str) -> tuple[str, str]:
     return KINDS[paired if "pairs" in method else causal if method in WITH else none]
 
 
-def _key(ax: Any) -> None:
-    from matplotlib.lines import Line2D
-
-    marks = [Line2D([], [], color=colour, marker=mark, label=name) for name, (colour, mark) in KINDS.items()]
-    marks.append(Line2D([], [], color=style.GREY, lw=0.5, ls=":", label="no better than the row as seen"))
-    wide = ax.figure.get_figwidth() > style.ONE_COLUMN
-    ax.figure.legend(handles=marks, loc="outside lower center", ncols=4 if wide else 2)
-
-
-FIGURE = PaperFigure(
-    "counterfactual_fidelity",
-    "Counterfactual embeddings against the truth",
-    "rendered",
-    compute,
-    table,
-    draw,
-    claim,
-    checks,
-    seed=1,
-)
-
 if __name__ == "__main__":
-    raise SystemExit(main([FIGURE]))
+    run(__file__)

@@ -1,7 +1,7 @@
 """Three encoders on the same mitotic figures under three scanners: scores, and paired differences over patients.
 
-``python -m experiments.figures.encoder_comparison [--fast] [--out FOLDER] [--seed N]``: :func:`causalfm.compare` as in
-``experiments.encoder_comparison``. The fast version takes one of the measures; its numbers are the same.
+:func:`causalfm.compare` as in ``experiments.encoder_comparison``. The fast version takes one of the measures; its
+numbers are the same.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ import pandas as pd
 from causalfm.auditing.formatting import listing
 from causalfm.datasets import amibr
 from experiments.encoder_comparison import compare_encoders
-from experiments.figures.command import main
-from experiments.figures.forest import estimate, name_rows, words
-from experiments.figures.paper import Check, PaperFigure, Result, data_folder, records
-from experiments.figures.style import BLUE, GREEN, GREY, INK, VERMILION, panels
+from experiments.figures.command import run
+from experiments.figures.forest import estimate, name_rows
+from experiments.figures.paper import Check, Data, Result, data_folder, records
+from experiments.figures.style import BLUE, GREEN, GREY, INK, VERMILION, key, mark, panels
+from experiments.figures.wording import ends, words
 
+TITLE = "Three encoders under three scanners"
+DATA: Data = "real"
 INDICES = ("robustness_index", "reference_index")
 FAST = INDICES[:1]
 ENCODERS = {
-    "lite0": ("EfficientNet-Lite0 (ImageNet)", BLUE, "o"),
-    "shell": ("SHELL (H&E)", GREEN, "s"),
-    "color": ("colour statistics", VERMILION, "^"),
+    "lite0": ("EfficientNet-Lite0 (ImageNet)", "o", BLUE),
+    "shell": ("SHELL (H&E)", "s", GREEN),
+    "color": ("colour statistics", "^", VERMILION),
 }
 SHORT = {"lite0": "EfficientNet", "shell": "SHELL", "color": "colour"}
 PAIRS = (("shell", "lite0"), ("color", "lite0"), ("color", "shell"))
@@ -110,7 +113,7 @@ def claim(result: Result) -> str:
     worse = [title for title in result["titles"].values() if all(title in loss for loss in losses)]
     unread = [row["low"] <= row["chance"] for row in result["scores"] if row["metric"] == "biology_readout"]
     biology = " None is shown to tell the kind of mitosis better than chance." if unread and all(unread) else ""
-    below = [row["high"] < row["chance"] for row in result["scores"] if row["metric"] == INDICES[0]]
+    below = _below_chance(result)
     return (
         f"On the same {sizes['rows']} mitotic figures of {sizes['patients']} patients under three scanners, SHELL (an "
         f"encoder trained on H&E) against EfficientNet-Lite0 (ImageNet) is {'; '.join(said)}. Colour statistics are "
@@ -129,12 +132,8 @@ def checks(result: Result) -> list[Check]:
             if a == "color" and metric in result["titles"]:
                 one = difference(result, metric, a, b)
                 name = f"{result['titles'][metric]}: colour statistics are worse than {ENCODERS[b][0]}"
-                out.append(Check(name, shown(result, metric, a, b) == b, _words(one)))
-    index = [row for row in result["scores"] if row["metric"] == INDICES[0]]
-    below = sum(row["high"] < row["chance"] for row in index)
-    out.append(
-        Check("the robustness index of every encoder is below chance", below == len(index), f"{below} of {len(index)}")
-    )
+                out.append(Check(name, shown(result, metric, a, b) == b, words(_joint(one), 1, 3, "+")))
+    out.append(Check.each("the robustness index of every encoder is below chance", _below_chance(result)))
     units = {row["n_groups"] for row in result["scores"]}
     patients = result["sizes"]["patients"]
     detail = f"{', '.join(map(str, sorted(units)))} of {patients}"
@@ -142,53 +141,40 @@ def checks(result: Result) -> list[Check]:
     return out
 
 
-def _words(one: dict[str, float | None]) -> str:
-    return words({"value": one["difference"], "low": one["joint_low"], "high": one["joint_high"]}, 1, 3, "+")
+def _below_chance(result: Result) -> list[bool]:
+    return [row["high"] < row["chance"] for row in result["scores"] if row["metric"] == INDICES[0]]
+
+
+def _joint(one: dict[str, float | None]) -> dict[str, float | None]:
+    return ends(one, "difference", "joint_low", "joint_high")
 
 
 def draw(result: Result) -> Any:
     """Draw the scores with chance, and the paired differences with their joint intervals."""
     lower = {row["metric"] for row in result["scores"] if row["better"] == "lower"}
     names = [title + "\n(lower is better)" * (metric in lower) for metric, title in result["titles"].items()]
-    figure, axes = panels(2, height=1.1 + 0.35 * len(names), sharey=True, width_ratios=[1.0, 1.0])
+    figure, axes = panels(2, height=1.2 + 0.35 * len(names), sharey=True)
     order, metrics = list(ENCODERS), list(result["titles"])
     for row in result["scores"]:
         at = metrics.index(row["metric"]) + 0.22 * (order.index(row["encoder"]) - 1)
-        _, colour, mark = ENCODERS[row["encoder"]]
+        _, shape, colour = ENCODERS[row["encoder"]]
         if row["value"] is not None:
-            estimate(axes[0], at, row, colour, marker=mark)
+            estimate(axes[0], at, row, colour, marker=shape)
         if row["chance"] is not None:
             axes[0].plot([row["chance"]], [at], "|", color=GREY, ms=6, mew=0.8, zorder=1)
     for (i, metric), (j, (a, b)) in itertools.product(enumerate(metrics), enumerate(PAIRS)):
         one = difference(result, metric, a, b)
         if one["difference"] is not None:
-            found = {"value": one["difference"], "low": one["joint_low"], "high": one["joint_high"]}
-            estimate(
-                axes[1], i + 0.22 * (j - 1), found, INK, marker=PAIR_MARKS[j], filled=bool(shown(result, metric, a, b))
-            )
+            told = bool(shown(result, metric, a, b))
+            estimate(axes[1], i + 0.22 * (j - 1), _joint(one), INK, marker=PAIR_MARKS[j], filled=told)
     name_rows(axes[0], names, label="score")
-    name_rows(axes[1], names, label="difference of scores, joint 95 % intervals over patients", line=0.0)
-    for title, colour, mark in ENCODERS.values():
-        axes[0].plot([], [], mark, color=colour, label=title)
-    axes[0].plot([], [], "|", color=GREY, ms=6, label="chance")
-    for (a, b), mark in zip(PAIRS, PAIR_MARKS, strict=True):
-        axes[1].plot([], [], mark, color=INK, label=f"{SHORT[a]} - {SHORT[b]}")
-    axes[1].plot([], [], "o", color=INK, mfc="white", label="hollow: not told apart")
-    for ax in axes:
-        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.2, columnspacing=1.0)
+    name_rows(axes[1], names, label="difference of scores\n(joint 95 % intervals over patients)", line=0.0)
+    encoders = [mark(*look) for look in ENCODERS.values()]
+    key(figure, [*encoders, mark("chance", "|", GREY, ms=6)], columns=2, side="left")
+    pairs = [mark(f"{SHORT[a]} - {SHORT[b]}", shape) for (a, b), shape in zip(PAIRS, PAIR_MARKS, strict=True)]
+    key(figure, [*pairs, mark("hollow: not told apart", "o", filled=False)], columns=2, side="right")
     return figure
 
 
-FIGURE = PaperFigure(
-    name="encoder_comparison",
-    title="Three encoders under three scanners",
-    data="real",
-    compute=compute,
-    table=table,
-    draw=draw,
-    claim=claim,
-    checks=checks,
-)
-
 if __name__ == "__main__":
-    raise SystemExit(main([FIGURE]))
+    run(__file__)

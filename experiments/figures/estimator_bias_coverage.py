@@ -1,7 +1,5 @@
 """Bias and coverage of effect estimators where the hospital goes with the biology.
 
-``python -m experiments.figures.estimator_bias_coverage [--fast] [--out FOLDER] [--seed N]``
-
 Fresh cohorts of two hospitals that see more and more different patients, with what one would compute without a graph;
 and the estimators of the library, with EconML beside them, from the long study (``docs/calibration.csv``).
 """
@@ -21,12 +19,16 @@ from causalfm.standardisation import contrast_levels
 from experiments.calibration.designs import ESTIMATORS
 from experiments.calibration.effect_estimators import laid_out
 from experiments.calibration.summary import COVERAGE, FEW_COVERAGE
+from experiments.figures import estimator_picture
 from experiments.figures.agreement import LEVEL, in_band, same_share
-from experiments.figures.command import main
-from experiments.figures.estimator_picture import ECONML, LIBRARY, OURS, PLAIN, TILES, draw, of_method
-from experiments.figures.paper import Check, PaperFigure, Result, committed, records
+from experiments.figures.command import run
+from experiments.figures.estimator_picture import ECONML, LIBRARY, OURS, PLAIN, TILES, of_method
+from experiments.figures.paper import Check, Data, Result, committed, records
 from experiments.figures.without_graph import difference_of_means, regression_on_tiles
+from experiments.figures.wording import span
 
+TITLE = "Bias and coverage of effect estimators"
+DATA: Data = "simulated"
 FIRST_SEED = 33_000_000  # fixed before the first run
 DESIGN: dict[str, Any] = {"n_groups": 120, "n_sites": 2, "d": 8, "rows_per_group": (4, 16), "site_effect": 0.6}
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8)
@@ -154,7 +156,7 @@ def checks(result: Result) -> list[Check]:
             f"{naive['bias']:+.2f} at confounding {naive['confounding']:g}, truth {naive['truth']:+.2f}",
         ),
         Check("its intervals miss", not in_band(naive["covered"], naive["cohorts"], *COVERAGE), _cover(naive)),
-        Check("adjusted estimates are not biased", all(unbiased), f"{sum(unbiased)} of {len(unbiased)}"),
+        Check.each("adjusted estimates are not biased", unbiased),
         Check(
             "tiles taken for independent: intervals miss",
             not in_band(tiles["covered"], tiles["cohorts"], *COVERAGE),
@@ -164,7 +166,7 @@ def checks(result: Result) -> list[Check]:
         Check(
             "every estimator of the library holds in the study",
             not low,
-            f"{min(shares):.1%} to {max(shares):.1%}, {len(shares)} cells",
+            f"{span(shares)}, {len(shares)} cells",
         ),
         Check("fresh cohorts agree with the study", alike, f"{_cover(again)}, study {own['share']:.1%}"),
     ]
@@ -184,21 +186,12 @@ def claim(result: Result) -> str:
         f"(truth {naive['truth']:+.2f}) and its 95% intervals hold the truth in "
         f"{naive['covered'] / naive['cohorts']:.0%} of cohorts; a regression that takes tiles for independent has no "
         f"bias and holds in {tiles['covered'] / tiles['cohorts']:.0%}; standardisation over patients holds in "
-        f"{min(ours):.0%} to {max(ours):.0%} at every strength, and the four estimators of the library in "
-        f"{min(shares):.1%} to {max(shares):.1%} over {len(shares)} cells of the study."
+        f"{span(ours, '.0%')} at every strength, and the four estimators of the library in {span(shares)} over "
+        f"{len(shares)} cells of the study."
     )
 
 
-FIGURE = PaperFigure(
-    "estimator_bias_coverage",
-    "Bias and coverage of effect estimators",
-    "simulated",
-    compute,
-    table,
-    draw,
-    claim,
-    checks,
-)
+draw = estimator_picture.draw
 
 if __name__ == "__main__":
-    raise SystemExit(main([FIGURE]))
+    run(__file__)

@@ -14,7 +14,7 @@ from experiments.figures.paper import Result
 PLAIN, TILES, OURS = "difference of means", "regression on tiles", "standardisation over patients"
 LIBRARY = ("standardisation", "ridge", "partially linear", "AIPW")
 ECONML = {"EconML on rows, groups given": "EconML on tiles", "EconML on patients": "EconML on patients"}
-COLOURS = {PLAIN: style.VERMILION, TILES: style.ORANGE, OURS: style.BLUE}
+HAND = {PLAIN: ("D", style.VERMILION), TILES: ("s", style.ORANGE), OURS: ("o", style.BLUE)}  # of the upper panels
 MARKS = dict(zip((*LIBRARY, *ECONML.values()), "os^Dxv", strict=True))
 HUES = dict(
     zip(
@@ -22,17 +22,6 @@ HUES = dict(
         (style.BLUE, style.GREEN, style.SKY, style.PURPLE, style.VERMILION, style.ORANGE),
         strict=True,
     )
-)
-
-
-# Where names of the upper lines stand: panel, place in the panel, alignment.
-NAMES = (
-    (0, PLAIN, 0.60, 0.74, "right"),
-    (0, TILES, 0.98, 0.05, "right"),
-    (0, OURS, 0.98, 0.34, "right"),
-    (1, PLAIN, 0.02, 0.10, "left"),
-    (1, TILES, 0.08, 0.44, "left"),
-    (1, OURS, 0.98, 0.80, "right"),
 )
 SHORT = {"20 patients": "20", "60 patients": "60", "60 patients, variance by site": "60, variance\nby site"}
 SHORT |= {"300 patients": "300"}
@@ -45,17 +34,16 @@ def of_method(result: Result, method: str) -> list[dict[str, Any]]:
 
 def draw(result: Result) -> Any:
     """Above the fresh cohorts by strength of confounding, below the study."""
-    figure, axes = style.panels(2, 2, height=4.4)
+    figure, axes = style.panels(2, 2, height=4.6)
     for ax, name in zip(axes, ("bias", "coverage"), strict=False):
-        for method in COLOURS:
-            _line(ax, of_method(result, method), name, COLOURS[method])
+        for method in HAND:
+            _line(ax, of_method(result, method), name, *HAND[method])
         ax.set(xlabel="confounding (0: both hospitals see the same patients)")
-    axes[0].margins(y=0.2)
-    for panel, method, x, y, side in NAMES:
-        axes[panel].text(x, y, method, color=COLOURS[method], ha=side, transform=axes[panel].transAxes)
     truth = result["fresh"][0]["truth"]
     axes[0].set(title="Two hospitals", ylabel=f"bias (truth {truth:+.2f})")
-    axes[1].set(title="The same: coverage", ylabel="intervals that hold the truth", ylim=(0.0, 1.03))
+    by_hand = [style.mark(name, *look, filled=name != TILES, ls="-") for name, look in HAND.items()]
+    axes[0].legend(handles=by_hand, loc="upper left")
+    axes[1].set(title="The same: coverage", ylabel="intervals that hold the truth", ylim=(-0.03, 1.03))
     for ax, name in zip(axes[2:], ("bias", "coverage"), strict=True):
         _study(ax, result["study"], name)
         ax.set(xlabel="patients")
@@ -64,24 +52,21 @@ def draw(result: Result) -> Any:
     for ax in axes[::2]:
         ax.axhline(0.0, color=style.GREY, lw=0.5, ls=":")
     for ax in axes[1::2]:
-        _band(ax)
-    figure.legend(*axes[2].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+        ax.axhspan(*COVERAGE, color=style.BAND, lw=0)
+    style.key(figure, [style.mark(name, MARKS[name], HUES[name]) for name in MARKS], columns=len(MARKS))
     return figure
 
 
-def _band(ax: Any) -> None:
-    ax.axhspan(*COVERAGE, color="#e4e7ea", lw=0)
-
-
-def _line(ax: Any, rows: list[dict[str, Any]], name: str, colour: str) -> None:
+def _line(ax: Any, rows: list[dict[str, Any]], name: str, marker: str, colour: str) -> None:
     x = [row["confounding"] for row in rows]
-    shares = np.array([row["covered"] / row["cohorts"] for row in rows])
-    y = shares if name == "coverage" else np.array([row["bias"] for row in rows])
-    sizes = np.array([row["cohorts"] for row in rows])
-    error = np.sqrt(shares * (1.0 - shares) / sizes) if name == "coverage" else np.array([row["error"] for row in rows])
-    ax.plot(x, y, "o-", color=colour)
-    for at, value, half in zip(x, y, 1.96 * error, strict=True):
-        style.interval(ax, at, value - half, value + half, colour=colour, upright=True)
+    y, errors = [row["bias"] for row in rows], [row["error"] for row in rows]
+    if name == "coverage":
+        y = [row["covered"] / row["cohorts"] for row in rows]
+        errors = [np.sqrt(share * (1.0 - share) / row["cohorts"]) for share, row in zip(y, rows, strict=True)]
+    for at, value, error in zip(x, y, errors, strict=True):
+        style.error_bar(ax, at, value, error, colour=colour, upright=True)
+    size, face = (5.0, "white") if marker == HAND[TILES][0] else (style.POINT, colour)  # seen behind another
+    ax.plot(x, y, marker, ls="-", color=colour, mfc=face, ms=size)
 
 
 def _study(ax: Any, rows: list[dict[str, Any]], name: str) -> None:
@@ -91,10 +76,10 @@ def _study(ax: Any, rows: list[dict[str, Any]], name: str) -> None:
         own = [row for row in scalar if row["method"] == method]
         x = [designs.index(row["design"]) + 0.13 * (methods.index(method) - 2.5) for row in own]
         y = [row["share"] if name == "coverage" else _in_errors(row) for row in own]
-        halves = [1.96 * np.sqrt(_variance(row, name) / row["answered"]) for row in own]
-        for at, value, half in zip(x, y, halves, strict=True):
-            style.interval(ax, at, value - half, value + half, colour=HUES[method], upright=True)
-        ax.plot(x, y, MARKS[method], color=HUES[method], ls="", ms=3.4, mew=0.8, label=method)
+        errors = [np.sqrt(_variance(row, name) / row["answered"]) for row in own]
+        for at, value, error in zip(x, y, errors, strict=True):
+            style.error_bar(ax, at, value, error, colour=HUES[method], upright=True)
+        ax.plot(x, y, MARKS[method], color=HUES[method], ls="", ms=3.4, mew=0.8)
     ax.set_xticks(range(len(designs)), [SHORT[design] for design in designs])
     ax.tick_params(axis="x", length=0)
 

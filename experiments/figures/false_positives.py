@@ -1,7 +1,5 @@
 """How often tests find a hospital effect where there is none, when patients bring several tiles.
 
-``python -m experiments.figures.false_positives [--fast] [--out FOLDER] [--seed N]``
-
 The shares of the long calibration study (``docs/calibration.csv``), and fresh cohorts of the same designs beside them.
 """
 
@@ -14,11 +12,15 @@ import pandas as pd
 
 from experiments.calibration.designs import NULLS, UNEVEN
 from experiments.calibration.summary import ALPHA, SIZE
-from experiments.figures import style
 from experiments.figures.agreement import in_band, same_share
-from experiments.figures.command import main
-from experiments.figures.paper import Check, PaperFigure, Result, committed, records
+from experiments.figures.command import run
+from experiments.figures.forest import name_rows
+from experiments.figures.paper import Check, Data, Result, committed, records
+from experiments.figures.style import BAND, BLUE, GREY, ORANGE, VERMILION, error_bar, key, mark, panels
+from experiments.figures.wording import span
 
+TITLE = "False positives with clustered tiles"
+DATA: Data = "simulated"
 FIRST_SEED = 32_000_000  # fixed before the first run; the study's own cohorts are others
 PATIENTS = 64
 OURS, PLAIN, TILES = "patients", "unstudentised", "rows as units"
@@ -111,22 +113,18 @@ def checks(result: Result) -> list[Check]:
     held = [in_band(row["rejected"], row["cohorts"], low, high, comparisons=n) for row in own]
     return [
         Check(
-            f"patients permuted, studentised: {band} on every design", all(low <= s <= high for s in ours), _span(ours)
+            f"patients permuted, studentised: {band} on every design", all(low <= s <= high for s in ours), span(ours)
         ),
         Check(
             "not studentised: outside of it on some designs, on both sides",
             min(plain) < low and max(plain) > high,
-            f"{wrong} of {len(plain)}, {_span(plain)}",
+            f"{wrong} of {len(plain)}, {span(plain)}",
         ),
-        Check("tiles permuted: rejects more often than not on every design", min(tiles) > 0.5, _span(tiles)),
-        Check("fresh cohorts agree with the study", all(alike), f"{sum(alike)} of {n} shares"),
+        Check("tiles permuted: rejects more often than not on every design", min(tiles) > 0.5, span(tiles)),
+        Check.each("fresh cohorts agree with the study", alike, " shares"),
         Check("so do those of all designs together", together, f"{hits / drawn:.1%} of {drawn}, study {wanted:.1%}"),
-        Check("fresh cohorts keep the level", all(held), f"{sum(held)} of {len(held)} designs"),
+        Check.each("fresh cohorts keep the level", held, " designs"),
     ]
-
-
-def _span(shares: list[float]) -> str:
-    return f"{min(shares):.1%} to {max(shares):.1%}"
 
 
 def claim(result: Result) -> str:
@@ -134,56 +132,47 @@ def claim(result: Result) -> str:
     ours, plain, tiles = (_shares(result, test) for test in METHODS)
     return (
         f"On {len(ours)} designs without a hospital effect, a test at 5% that takes tiles for independent finds one "
-        f"in {_span(tiles)} of cohorts; permuting patients without studentisation in {_span(plain)}; permuting "
-        f"patients within their biology with a studentised statistic in {_span(ours)}."
+        f"in {span(tiles)} of cohorts; permuting patients without studentisation in {span(plain)}; permuting "
+        f"patients within their biology with a studentised statistic in {span(ours)}."
     )
 
 
-COLOURS = {OURS: style.BLUE, PLAIN: style.ORANGE, TILES: style.VERMILION}
-SHAPES = {OURS: "o", PLAIN: "s", TILES: "X"}
+LOOK = {  # place in the row last
+    OURS: ("o", BLUE, -0.3),
+    PLAIN: ("s", ORANGE, -0.1),
+    TILES: ("X", VERMILION, 0.1),
+    **dict.fromkeys(OTHERS, ("D", GREY, 0.3)),
+}
 
 
 def draw(result: Result) -> Any:
-    """One line per design; the whole scale, and the part about the nominal level."""
+    """One row per design; the whole scale, and the part about the nominal level."""
     designs = list(dict.fromkeys(row["design"] for row in result["study"]))
-    figure, axes = style.panels(2, width=style.TWO_COLUMNS, height=2.9, sharey=True)
+    figure, axes = panels(2, height=4.2, sharey=True)
     for ax, limit in zip(axes, (1.03, 0.115), strict=True):
-        ax.axvspan(*SIZE, color="#e4e7ea", lw=0)
-        ax.axvline(ALPHA, color=style.GREY, lw=0.5, ls=":")
+        ax.axvspan(*SIZE, color=BAND, lw=0)
         for row in result["study"]:
-            place = designs.index(row["design"])
-            if row["test"] in OTHERS:
-                ax.plot(row["share"], place, "D", mfc="white", mec=style.GREY, ms=3.0, mew=0.6, zorder=2)
-                continue
-            colour = COLOURS[row["test"]]
-            ax.plot(row["share"], place, SHAPES[row["test"]], color=colour, ms=3.6, mew=0.0, zorder=4)
-            half = 1.96 * float(np.sqrt(row["share"] * (1.0 - row["share"]) / row["cohorts"]))
-            style.interval(ax, place, row["share"] - half, row["share"] + half, colour=colour)
+            marker, colour, shift = LOOK[row["test"]]
+            place = designs.index(row["design"]) + shift
+            own = row["test"] in METHODS
+            if own:  # others ran on few cohorts
+                error = float(np.sqrt(row["share"] * (1.0 - row["share"]) / row["cohorts"]))
+                error_bar(ax, place, row["share"], error, colour=colour)
+            ax.plot(row["share"], place, marker, color=colour, mfc=colour if own else "white", mew=0.6, zorder=4)
         for row in result["fresh"] if ax is axes[0] else ():  # of few cohorts each: too coarse for the other scale
-            share, place = row["rejected"] / row["cohorts"], designs.index(row["design"]) + 0.3
-            ax.plot(share, place, SHAPES[row["test"]], mfc="none", mec=COLOURS[row["test"]], ms=2.6, mew=0.5, zorder=3)
-        ax.set(xlim=(-0.02 * limit, limit), xlabel="rejected at 5% (share of cohorts)")
-    axes[0].set_yticks(range(len(designs)), designs)
-    axes[0].set(ylim=(len(designs) - 0.4, -0.6), title="No hospital effect on the mean in any cohort")
+            marker, colour, shift = LOOK[row["test"]]
+            share, place = row["rejected"] / row["cohorts"], designs.index(row["design"]) + shift
+            ax.plot(share, place, "|", color=colour, ms=5.0, mew=0.8, zorder=3)
+        name_rows(ax, designs, label="rejected at 5% (share of cohorts)", line=ALPHA)
+        ax.set_xlim(-0.02 * limit, limit)
+    axes[0].set_title("No hospital effect on the mean in any cohort")
     axes[1].set_title("The same about the nominal level")
-    _key(axes[0])
+    marks = [mark(name, *LOOK[test][:2]) for test, name in METHODS.items()]
+    marks.append(mark("other software on tiles", "D", GREY, filled=False))
+    marks.append(mark("fresh cohorts, beside their test (a)", "|", GREY))
+    key(figure, marks, columns=3)
     return figure
 
 
-def _key(ax: Any) -> None:
-    from matplotlib.lines import Line2D
-
-    about = {"ms": 3.6, "mew": 0.6, "ls": ""}
-    marks = [Line2D([], [], marker=SHAPES[t], color=COLOURS[t], label=METHODS[t], **about) for t in METHODS]
-    grey = {"mfc": "white", "mec": style.GREY}
-    marks.append(Line2D([], [], marker="D", label="other software on tiles", **about, **grey))
-    marks.append(Line2D([], [], marker="o", label="small and hollow: fresh cohorts (a)", **about | {"ms": 2.6}, **grey))
-    ax.figure.legend(handles=marks, loc="outside lower center", ncols=3)
-
-
-FIGURE = PaperFigure(
-    "false_positives", "False positives with clustered tiles", "simulated", compute, table, draw, claim, checks
-)
-
 if __name__ == "__main__":
-    raise SystemExit(main([FIGURE]))
+    run(__file__)

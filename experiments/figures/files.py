@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ import pandas as pd
 
 from causalfm.auditing.report import write_text
 from causalfm.tables import atomic
-from experiments.figures.environment import environment
-from experiments.figures.paper import PaperFigure, Result
+from experiments.figures.paper import PaperFigure, Result, Unavailable
 from experiments.figures.style import paper_style
 
 # Dates would make two runs differ.
@@ -22,18 +22,42 @@ METADATA: dict[str, dict[str, Any]] = {
 }
 
 
-def write(figure: PaperFigure, result: Result, folder: Path, *, fast: bool, seed: int) -> None:
+@dataclass(frozen=True)
+class Run:
+    """The numbers of a figure, and how they came about: sizes, seed, versions and day."""
+
+    fast: bool
+    seed: int
+    environment: dict[str, Any]
+    numbers: Result
+
+
+def earlier(figure: PaperFigure, folder: Path) -> Run:
+    """Read the last run of a figure.
+
+    Raises
+    ------
+    Unavailable
+        There was none.
+    """
+    path = folder / figure.name / "result.json"
+    if not path.is_file():
+        raise Unavailable("no numbers of an earlier run in the folder of --out")
+    about = json.loads(path.read_text(encoding="utf-8"))
+    return Run(**{field.name: about[field.name] for field in fields(Run)})
+
+
+def write(figure: PaperFigure, run: Run, folder: Path) -> None:
     """Write all files of a figure, each in one step.
 
     Parameters
     ----------
-    figure, result
+    figure, run
         Which, and its numbers.
     folder
         Receives a folder of the figure's name.
-    fast, seed
-        As it was run.
     """
+    result = run.numbers
     target = folder / figure.name
     target.mkdir(parents=True, exist_ok=True)
     about = {
@@ -43,10 +67,7 @@ def write(figure: PaperFigure, result: Result, folder: Path, *, fast: bool, seed
         "holds": figure.holds(result),
         "checks": [vars(check) for check in figure.checks(result)],
         "data": figure.data,
-        "fast": fast,
-        "seed": seed,
-        "environment": environment(),
-        "numbers": result,
+        **vars(run),
     }
     table = figure.table(result)
     write_text(json.dumps(about, indent=1, ensure_ascii=False, allow_nan=False) + "\n", target / "result.json")

@@ -31,18 +31,29 @@ def name_rows(ax: Any, names: Sequence[str], *, label: str = "", line: float | N
 
 
 def estimate(
-    ax: Any, row: float, found: Mapping[str, Any], colour: str, *, marker: str = "o", filled: bool = True
+    ax: Any,
+    row: float,
+    found: Mapping[str, Any],
+    colour: str,
+    *,
+    scale: float = 1.0,
+    marker: str = "o",
+    filled: bool = True,
 ) -> None:
-    """Draw ``found["value"]`` on its interval ``low`` to ``high``; without one (None), the mark alone."""
+    """Draw ``found["value"]`` on its interval ``low`` to ``high``; without one (None), the mark alone.
+
+    Parameters
+    ----------
+    ax, row
+        Axes, and the height in them.
+    found
+        ``value``, ``low`` and ``high``.
+    colour, marker, filled
+        Of the mark.
+    scale
+        Of the axis, for instance 100 for percent.
+    """
     if found["low"] is not None and found["high"] is not None:
-        interval(ax, row, found["low"], found["high"], colour=colour)
-    ax.plot([found["value"]], [row], marker, color=colour, mfc=colour if filled else "white", mew=0.8, zorder=3)
-
-
-def words(found: Mapping[str, Any], scale: float = 1.0, digits: int = 0, sign: str = "") -> str:
-    """Return ``value (low to high)``, or the value alone where there is no interval."""
-    value, low, high = (None if found[k] is None else scale * found[k] for k in ("value", "low", "high"))
-    if value is None:
-        return "no number"
-    text = f"{value:{sign}.{digits}f}"
-    return text if low is None or high is None else f"{text} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
+        interval(ax, row, scale * found["low"], scale * found["high"], colour=colour)
+    face = colour if filled else "white"
+    ax.plot([scale * found["value"]], [row], marker, color=colour, mfc=face, mew=0.8, zorder=3)

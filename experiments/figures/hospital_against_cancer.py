@@ -1,7 +1,7 @@
 """What the hospital causes in a pathology encoder's embeddings, beside what the cancer type causes: TCGA slides.
 
-``python -m experiments.figures.hospital_against_cancer [--fast] [--out FOLDER] [--seed N]``: the study of
-``experiments.tcga_effects``. The fast version takes one estimator and fewer draws; its estimates are the same.
+The study of ``experiments.tcga_effects``. The fast version takes one estimator and fewer draws; its estimates are the
+same.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ from typing import Any
 
 import pandas as pd
 
-from causalfm.datasets import tcga_hipt
 from causalfm.estimators.refuting.refuters import REFUTERS
 from causalfm.results import CAVEAT, plain
 from experiments.encoder_comparison import SUBSETS
-from experiments.figures.command import main
+from experiments.figures.command import run
 from experiments.figures.forest import estimate, name_rows
-from experiments.figures.paper import Check, PaperFigure, Result, data_folder
-from experiments.figures.style import BLUE, GREY, INK, LINE, VERMILION, panels
+from experiments.figures.paper import Check, Data, Result, data_folder
+from experiments.figures.style import BLUE, GREY, INK, LINE, VERMILION, key, mark, panels
+from experiments.figures.wording import ends, span
 from experiments.tcga_effects.study import Case, Variant, examine, load_set, main_effect, shares
 
+TITLE = "What the hospital and the cancer type cause in TCGA embeddings"
+DATA: Data = "real"
 DRAWS = 40  # of the fast version
 FACTORS = {"hospital": VERMILION, "cancer type": BLUE}
+FILLED = "hospital"
 MAIN = "standardised"
 VARIANTS = {
     MAIN: ("o", "standardised over cancer types"),
@@ -42,7 +45,7 @@ def compute(fast: bool, seed: int) -> Result:
     Unavailable
         The slides are not here.
     """
-    folder = data_folder(tcga_hipt.METADATA, tcga_hipt.EMBEDDINGS)
+    folder = data_folder()
     cases = [_small(folder, name, seed) if fast else examine(folder, name, random_state=seed) for name in SUBSETS]
     draws = next(row.details["draws"] for row in cases[0].refutation.attempts if "draws" in row.details)
     found: Result = plain(
@@ -73,21 +76,20 @@ def table(result: Result) -> pd.DataFrame:
 
 
 def _reach(found: pd.DataFrame, of: str) -> str:
-    values = 100 * found.loc[(found["variant"] == MAIN) & (found["of"] == of), "value"]
-    return f"{values.min():.0f} to {values.max():.0f} %"
+    scale, form = (1.0, ".1f") if of == "ratio" else (100.0, ".0f")
+    return span(scale * found.loc[(found["variant"] == MAIN) & (found["of"] == of), "value"], form)
 
 
 def claim(result: Result) -> str:
     """Say what both cause, what tried to overturn it, and what no statistic excludes."""
     found, attempts = table(result), result["attempts"]
     passed = sum(row["verdict"] == "pass" for row in attempts)
-    ratios = found[(found["variant"] == MAIN) & (found["of"] == "ratio")]
     hidden = result["hidden cause as strong as the declared could account for"]
     enough = [name for name, share in hidden.items() if share is None or share >= 1.0]
     return (
-        f"In {result['sizes']['sets']} sets of TCGA slides the hospital causes {_reach(found, 'hospital')} of the "
-        f"variance between patients' embeddings and the cancer type {_reach(found, 'cancer type')}: "
-        f"{ratios['value'].min():.1f} to {ratios['value'].max():.1f} times as much. {passed} of {len(attempts)} "
+        f"In {result['sizes']['sets']} sets of TCGA slides the hospital causes {_reach(found, 'hospital')} % of the "
+        f"variance between patients' embeddings and the cancer type {_reach(found, 'cancer type')} %: "
+        f"{_reach(found, 'ratio')} times as much. {passed} of {len(attempts)} "
         "attempts to overturn it passed. A hidden cause as strong as the cancer type could account for all of the "
         f"distance between the two hospitals furthest apart in {len(enough)} of the sets. {CAVEAT}"
     )
@@ -101,7 +103,7 @@ def checks(result: Result) -> list[Check]:
         hospital, cancer, ratio = (by.loc[of] for of in (*FACTORS, "ratio"))
         detail = f"{100 * hospital['low']:.1f} % and more, {100 * cancer['high']:.1f} % and less"
         title = f"{name}, {variant}: the hospital causes more"
-        out.append(Check(title, bool(hospital["low"] > cancer["high"] and ratio["low"] > 1.0), detail))
+        out.append(Check(title, hospital["low"] > cancer["high"] and ratio["low"] > 1.0, detail))
     for name in SUBSETS:
         rows = [row for row in result["attempts"] if row["set"] == name]
         failed = [row["name"] for row in rows if row["verdict"] == "fail"]
@@ -112,61 +114,46 @@ def checks(result: Result) -> list[Check]:
 
 def draw(result: Result) -> Any:
     """Draw the shares of every set, and what became of the distance under attack."""
-    figure, axes = panels(2, height=2.9, width_ratios=[1.0, 1.0])
-    _shares(axes[0], result)
+    figure, axes = panels(2, height=3.1)
+    used = _shares(axes[0], result)
     _attempts(axes[1], result)
+    key(figure, [mark(VARIANTS[name][1], VARIANTS[name][0], GREY) for name in used], columns=2, side="left")
+    sets = [mark(_short(name), shape, filled=False) for name, shape in zip(SUBSETS, SET_MARKS, strict=True)]
+    key(figure, sets, columns=3, side="right")
     return figure
 
 
-def _shares(ax: Any, result: Result) -> None:
-    found, variants = table(result), [name for name in VARIANTS if name in set(table(result)["variant"])]
+def _shares(ax: Any, result: Result) -> list[str]:
+    """Draw the left panel, and return the estimators in it."""
+    found = table(result)
     for row in found[found["of"] != "ratio"].to_dict("records"):
         here = list(found.loc[found["set"] == row["set"], "variant"].unique())
         at = list(SUBSETS).index(row["set"]) + 0.17 * (here.index(row["variant"]) - (len(here) - 1) / 2)
-        percent = {name: 100 * row[name] for name in ("value", "low", "high")}
-        estimate(ax, at, percent, FACTORS[row["of"]], marker=VARIANTS[row["variant"]][0])
+        shape, filled = VARIANTS[row["variant"]][0], row["of"] == FILLED
+        estimate(ax, at, row, FACTORS[row["of"]], scale=100, marker=shape, filled=filled)
     patients = result["patients"]
     hospitals = {name: len(levels) for name, levels in result["levels"].items()}  # one of the set may be left out
     names = [f"{_short(name)}\n{hospitals[name]} hospitals\n{patients[name]} patients" for name in SUBSETS]
     name_rows(ax, names, label="caused share of the variance between patients (%)")
     ax.set_xlim(0, None)
-    first = found[(found["set"] == next(iter(SUBSETS))) & (found["variant"] == MAIN)].set_index("of")["value"]
-    for of, colour in FACTORS.items():
-        ax.annotate(of, (100 * first[of], -0.5), color=colour, ha="center", va="center")
-    if len(variants) > 1:
-        for name in variants:
-            ax.plot([], [], VARIANTS[name][0], color=GREY, ls="", label=VARIANTS[name][1])
-        ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=2, handletextpad=0.2, columnspacing=1.0)
+    ax.set_title("Caused by the hospital (filled) and by the cancer type (hollow)")
+    return [name for name in VARIANTS if name in set(found["variant"])]
 
 
 def _attempts(ax: Any, result: Result) -> None:
     names = [*(name for name in REFUTERS if name not in KEEPING), *KEEPING]
     for row in result["attempts"]:
-        which = list(SUBSETS).index(row["set"])
-        ends = {"value": row["after"], "low": row["low"], "high": row["high"]}
-        relative = {name: end / row["before"] for name, end in ends.items()}
-        estimate(ax, names.index(row["name"]) + 0.2 * (which - 1), relative, INK, marker=SET_MARKS[which], filled=False)
+        which, found = list(SUBSETS).index(row["set"]), ends(row, "after", "low", "high")
+        at, shape = names.index(row["name"]) + 0.2 * (which - 1), SET_MARKS[which]
+        estimate(ax, at, found, INK, scale=1.0 / row["before"], marker=shape, filled=False)
     name_rows(ax, names, label="distance between hospitals (estimate = 1)", line=0.0)
-    ax.axvline(1.0, color=VERMILION, lw=LINE, ls=":", zorder=0)
-    for name, mark in zip(SUBSETS, SET_MARKS, strict=True):
-        ax.plot([], [], mark, color=INK, mfc="white", ls="", label=_short(name))
-    ax.legend(loc="upper center", bbox_to_anchor=(0.4, -0.2), ncols=3, handletextpad=0.2, columnspacing=1.0)
+    ax.axvline(1.0, color=GREY, lw=LINE, ls="--", zorder=0)
+    ax.set_title("The distance after an attempt to overturn it")
 
 
 def _short(name: str) -> str:
     return name.split(",")[0]
 
 
-FIGURE = PaperFigure(
-    name="hospital_against_cancer",
-    title="What the hospital and the cancer type cause in TCGA embeddings",
-    data="real",
-    compute=compute,
-    table=table,
-    draw=draw,
-    claim=claim,
-    checks=checks,
-)
-
 if __name__ == "__main__":
-    raise SystemExit(main([FIGURE]))
+    run(__file__)

@@ -7,16 +7,18 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import pandas as pd
 
+from causalfm.datasets import tcga_hipt
 from causalfm.errors import DataError
 
 Result = dict[str, Any]
 Data = Literal["simulated", "rendered", "real"]
 DOCS = Path(__file__).parents[2] / "docs"
-MARKS = ("tcga_hipt_metadata.csv.gz",)  # of the folder of real data
+SLIDES = (tcga_hipt.METADATA, tcga_hipt.EMBEDDINGS)
 
 
 class Unavailable(Exception):
@@ -41,15 +43,24 @@ class Check:
     holds: bool
     detail: str
 
+    def __post_init__(self) -> None:
+        """Take numpy's truth values too, which JSON does not hold."""
+        object.__setattr__(self, "holds", bool(self.holds))
+
+    @classmethod
+    def each(cls, name: str, held: Sequence[bool], more: str = "") -> Check:
+        """Return the check that something is so every time, with the number of times that it was."""
+        return cls(name, all(held), f"{sum(map(bool, held))} of {len(held)}{more}")
+
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """One claim.
+    """One claim: what its script holds under the names in capitals (``TITLE``) and as functions (``compute``).
 
     Attributes
     ----------
     name
-        Of the module and of the folder of its files.
+        Of the script and of the folder of its files.
     title
         A few words.
     data
@@ -78,6 +89,13 @@ class PaperFigure:
     claim: Callable[[Result], str]
     checks: Callable[[Result], Sequence[Check]]
     seed: int = 0
+
+    @classmethod
+    def of(cls, script: ModuleType) -> PaperFigure:
+        """Return the figure that a script holds."""
+        name, seed = script.__name__.rpartition(".")[2], getattr(script, "SEED", 0)
+        functions = script.compute, script.table, script.draw, script.claim, script.checks
+        return cls(name, script.TITLE, script.DATA, *functions, seed=seed)
 
     def holds(self, result: Result) -> bool:
         """Say whether every part of the claim holds."""
@@ -123,7 +141,7 @@ def data_folder(*files: str) -> Path:
     Parameters
     ----------
     *files
-        That must lie in it.
+        That must lie in it; none: the slides of TCGA.
 
     Raises
     ------
@@ -134,7 +152,7 @@ def data_folder(*files: str) -> Path:
     folder = Path(named)
     if not named or not folder.is_dir():
         raise Unavailable("real data not found: set CAUSALFM_DATA to the folder that holds them")
-    missing = [name for name in files or MARKS if not (folder / name).exists()]
+    missing = [name for name in files or SLIDES if not (folder / name).exists()]
     if missing:
         raise Unavailable(f"real data not found: {', '.join(missing)} is not in the folder that CAUSALFM_DATA names")
     return folder

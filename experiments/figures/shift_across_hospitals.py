@@ -1,8 +1,7 @@
 """Loss of accuracy predicted without labels against the real one, at each hospital of TCGA in turn.
 
-``python -m experiments.figures.shift_across_hospitals [--fast] [--out FOLDER]``: ``experiments.shift_across_hospitals``
-run anew, every number held against its table ``docs/shift_across_hospitals.csv``. The fast version deploys anew at one
-hospital, and draws the table.
+``experiments.shift_across_hospitals`` run anew, every number held against its table
+``docs/shift_across_hospitals.csv``. The fast version deploys anew at one hospital, and draws the table.
 """
 
 from __future__ import annotations
@@ -15,20 +14,22 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from causalfm.datasets import tcga_hipt
-from experiments.figures.command import main
-from experiments.figures.forest import estimate, name_rows, words
-from experiments.figures.paper import Check, PaperFigure, Result, committed, data_folder, records
-from experiments.figures.style import BLUE, GREEN, GREY, LINE, VERMILION, panels
+from experiments.figures.command import run
+from experiments.figures.forest import estimate, name_rows
+from experiments.figures.paper import Check, Data, Result, committed, data_folder, records
+from experiments.figures.style import BLUE, GREEN, GREY, LINE, VERMILION, key, mark, panels
+from experiments.figures.wording import ends, words
 from experiments.shift_across_hospitals.page import SITE_LEVEL, compared, summary
 from experiments.shift_across_hospitals.study import CHOSEN, MARGIN, TASKS, cohort_of, deployed_at, study
 
+TITLE = "The loss at a new hospital, predicted without its labels"
+DATA: Data = "real"
 TABLE = "shift_across_hospitals.csv"
 ONE = "kidney", "Harvard"  # of the fast version
 EQUAL = ["estimate", "predicted", "low", "high", "accuracy", "reference"]
 TOLERANCE = 2e-3  # of accuracies, 0 to 1: other processors and libraries
 NAMES = {CHOSEN: "the library's choice", SITE_LEVEL: "guess: like the others"}
-MARKS = (("o", BLUE), ("s", VERMILION), ("^", GREEN))  # of the tasks
+LOOK = dict(zip(TASKS, (("o", BLUE), ("s", VERMILION), ("^", GREEN)), strict=True))  # marker, colour
 PROMISED = 0.95
 
 
@@ -40,7 +41,7 @@ def compute(fast: bool, seed: int) -> Result:
     Unavailable
         The slides are not here.
     """
-    folder, known = data_folder(tcga_hipt.METADATA, tcga_hipt.EMBEDDINGS), committed(TABLE)
+    folder, known = data_folder(), committed(TABLE)
     anew = _one(folder) if fast else _all(folder)
     rows = known if fast else anew
     sizes = {
@@ -107,7 +108,7 @@ def claim(result: Result) -> str:
     told = deployments[deployments["verdict"] != "cannot tell"]
     right = int((told["verdict"] == told["measured_verdict"]).sum())
     worse = int((deployments["accuracy"] < deployments["low"]).sum())
-    gain = words({"value": one["gain"], "low": one["gain low"], "high": one["gain high"]}, 100, 1)
+    gain = words(ends(one, "gain", "gain low", "gain high"), 100, 1)
     return (
         f"Over {sizes['deployments']} deployments at {sizes['hospitals']} hospitals, the accuracy predicted without "
         f"any label missed the real one by {100 * one['mean error']:.1f} percentage points on average, the guess that "
@@ -131,7 +132,7 @@ def checks(result: Result) -> list[Check]:
         ),
         Check(
             "coverage of the prediction intervals does not refute 95 %",
-            bool(one["coverage high"] >= PROMISED),
+            one["coverage high"] >= PROMISED,
             f"{one['covered']} of {one['deployments']}, exact interval to {100 * one['coverage high']:.1f} %",
         ),
         Check("no verdict that the labels contradict", wrong == 0 and len(told) > 0, f"{wrong} of {len(told)}"),
@@ -140,57 +141,44 @@ def checks(result: Result) -> list[Check]:
         same = row["apart"] <= TOLERANCE and row["not in the table"] == 0
         detail = f"{row['numbers']} numbers of {row['deployments']} deployments, largest difference {row['apart']:.1g}"
         out.append(Check(f"{row['task']}: as in the documentation's table", same, detail))
-    return [Check(check.name, bool(check.holds), check.detail) for check in out]
+    return out
 
 
 def draw(result: Result) -> Any:
     """Draw real against predicted losses, the gain over the guess, and the coverage."""
     found, (_, deployments) = table(result), _chosen(result)
-    figure, axes = panels(3, height=2.7, width_ratios=[1.4, 1.0, 1.0])
+    figure, axes = panels(3, height=3.0, width_ratios=[1.4, 1.0, 1.0])
     _losses(axes[0], deployments)
     names = list(found["estimator"])
     for row, one in enumerate(found.to_dict("records")):
-        for ax, key in ((axes[1], "gain"), (axes[2], "coverage")):
-            if not np.isnan(one[key]):
-                ends = (100 * one[name] for name in (key, f"{key} low", f"{key} high"))
-                estimate(ax, row, dict(zip(("value", "low", "high"), ends, strict=True)), BLUE if row == 0 else GREY)
+        for ax, name in ((axes[1], "gain"), (axes[2], "coverage")):
+            if not np.isnan(one[name]):
+                colour, shape = (BLUE, "o") if row == 0 else (GREY, "s")
+                estimate(ax, row, ends(one, name, f"{name} low", f"{name} high"), colour, scale=100, marker=shape)
     name_rows(axes[1], names, label="error less than the guess's\n(percentage points)", line=0.0)
     name_rows(axes[2], names, label="real accuracies within the\n95 % prediction intervals (%)", line=100 * PROMISED)
     axes[2].set_yticklabels([])
+    sizes = deployments["task"].value_counts()
+    marks = [mark(f"{task} ({sizes[task]})", *look) for task, look in LOOK.items() if task in sizes]
+    key(figure, [*marks, mark("prediction withheld", "o", GREY, filled=False)], columns=4, side="left")
     return figure
 
 
 def _losses(ax: Any, deployments: pd.DataFrame) -> None:
-    at = 100 * (deployments["reference"] - deployments["predicted"])
-    real = 100 * deployments["drop"]
+    rows = 100 * deployments[["reference", "predicted", "low", "high", "drop"]].astype(float)
+    at, real = rows["reference"] - rows["predicted"], rows["drop"]
     limits = min(at.min(), real.min()) - 5, max(at.max(), real.max()) + 5
     ax.plot(limits, limits, color=GREY, lw=LINE, ls=":", zorder=0)
-    low, high = (100 * (deployments["reference"] - deployments[end]) for end in ("high", "low"))
-    for task, (mark, colour) in zip(TASKS, MARKS, strict=True):
+    for task, (shape, colour) in LOOK.items():
         here = deployments["task"] == task
-        ax.hlines(real[here], low[here], high[here], color=colour, lw=0.4, alpha=0.35, zorder=1)
-        style = {"color": colour, "mew": 0.6, "ms": 3, "zorder": 2}
+        low, high = (rows["reference"][here] - rows[end][here] for end in ("high", "low"))
+        ax.hlines(real[here], low, high, color=colour, lw=0.4, alpha=0.35, zorder=1)
         for trusted, face in ((True, colour), (False, "white")):
             some = here & (deployments["trusted"] == trusted)
-            label = f"{task} ({int(here.sum())})" if trusted else None
-            ax.plot(at[some], real[some], mark, mfc=face, label=label, **style)
-    ax.plot([], [], "o", color=GREY, mfc="white", mew=0.6, ms=3, label="prediction withheld")
-    top = limits[1] + 0.25 * (limits[1] - limits[0])  # room for the names
-    ax.set(xlabel="predicted loss of accuracy (percentage points)", ylabel="real loss of accuracy (percentage points)")
-    ax.set_ylim(limits[0], top)
-    ax.legend(loc="upper left", ncols=2, handletextpad=0.2, columnspacing=1.0, borderaxespad=0.1)
+            ax.plot(at[some], real[some], shape, color=colour, mfc=face, mew=0.6, ms=3, zorder=2)
+    ax.set(xlabel="predicted loss of accuracy\n(percentage points)", ylabel="real loss of accuracy (percentage points)")
+    ax.set_ylim(*limits)
 
-
-FIGURE = PaperFigure(
-    name="shift_across_hospitals",
-    title="The loss at a new hospital, predicted without its labels",
-    data="real",
-    compute=compute,
-    table=table,
-    draw=draw,
-    claim=claim,
-    checks=checks,
-)
 
 if __name__ == "__main__":
-    raise SystemExit(main([FIGURE]))
+    run(__file__)

@@ -1,8 +1,8 @@
 """Trained where stain gives the tumour away: accuracy at the opposite hospital, with and without StainSwap.
 
-``python -m experiments.figures.shortcut [--fast] [--out FOLDER] [--seed N]``: rendered tissue, networks fine-tuned as
-on ``docs/train_with_interventions.md``, over ten seeds (about 8 minutes of processor time), and held against its table
-on the seeds of both. The fast version fits a linear head on the frozen encoder, once, and has no interval.
+Rendered tissue, networks fine-tuned as on ``docs/train_with_interventions.md``, over ten seeds (about 8 minutes of
+processor time), and held against its table on the seeds of both. The fast version fits a linear head on the frozen
+encoder, once, and has no interval.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ import numpy as np
 import pandas as pd
 
 from experiments.figures.agreement import same_mean
-from experiments.figures.command import main
-from experiments.figures.forest import estimate, name_rows, words
+from experiments.figures.command import run
+from experiments.figures.forest import estimate, name_rows
 from experiments.figures.frozen_head import heads
-from experiments.figures.paper import Check, PaperFigure, Result, Unavailable, committed, records
-from experiments.figures.style import BLUE, GREY, VERMILION, panels
+from experiments.figures.paper import Check, Data, Result, Unavailable, committed, records
+from experiments.figures.style import BLUE, GREY, VERMILION, key, mark, panels
+from experiments.figures.wording import ENDS, words
 from experiments.training_with_interventions import AGREE, measure, t_interval
 
+TITLE = "Training where stain gives the tumour away"
+DATA: Data = "rendered"
 PLAIN, SWAP = "as it comes", "StainSwap"
 ARMS = {  # in the picture
     PLAIN: "no augmentation",
@@ -30,6 +33,7 @@ ARMS = {  # in the picture
     "truly stained both ways": "truly stained both ways",
 }
 OWN, OPPOSITE = "shortcut hospital", "opposite hospital"
+LOOK = {OWN: ("s", GREY, -0.16), OPPOSITE: ("o", BLUE, 0.16), "flips": ("D", VERMILION, 0.0)}  # place in the row last
 SIZES: dict[bool, dict[str, int]] = {  # by fast
     False: {"seeds": 10, "training patients": 40, "epochs": 5, "test patients": 32},
     True: {"seeds": 1, "training patients": 24, "test patients": 16},
@@ -78,7 +82,7 @@ def over_seeds(values: np.ndarray) -> dict[str, float | None]:
     """Return the mean with its 95 % t interval; one seed has none."""
     if len(values) < 2:
         return {"value": float(values[0]), "low": None, "high": None}
-    return dict(zip(("value", "low", "high"), t_interval(values), strict=True))
+    return dict(zip(ENDS, t_interval(values), strict=True))
 
 
 def _wide(result: Result) -> dict[str, pd.DataFrame]:
@@ -143,18 +147,14 @@ def draw(result: Result) -> Any:
     """Draw accuracy at both hospitals, flips, and the paired gain."""
     found, wide = summary(result), _wide(result)
     arms = [arm for arm in ARMS if arm in wide[OWN]]
-    figure, axes = panels(3, height=0.9 + 0.35 * len(arms), sharey=True, width_ratios=[1.2, 0.9, 1.0])
+    figure, axes = panels(3, height=1.1 + 0.35 * len(arms), sharey=True, width_ratios=[1.2, 0.9, 1.0])
     for row, arm in enumerate(arms):
-        for measure_, ax, colour, shift in (
-            (OWN, axes[0], GREY, -0.16),
-            (OPPOSITE, axes[0], BLUE, 0.16),
-            ("flips", axes[1], VERMILION, 0.0),
-        ):
+        for (measure_, (shape, colour, shift)), ax in zip(LOOK.items(), (axes[0], axes[0], axes[1]), strict=True):
             seeds = 100 * wide[measure_][arm].to_numpy()
             ax.plot(seeds, np.full(len(seeds), row + shift), "|", color=colour, ms=4, mew=0.5, alpha=0.6)
-            estimate(ax, row + shift, _percent(found[arm, measure_]), colour)
+            estimate(ax, row + shift, found[arm, measure_], colour, scale=100, marker=shape)
         if arm != PLAIN:
-            estimate(axes[2], row, _percent(found[arm, f"{OPPOSITE}, gain"]), BLUE)
+            estimate(axes[2], row, found[arm, f"{OPPOSITE}, gain"], BLUE, scale=100)
     for ax, text, line in (
         (axes[0], "accuracy (%)", 50.0),
         (axes[1], "calls that flip with the stain (%)", 0.0),
@@ -162,29 +162,10 @@ def draw(result: Result) -> Any:
     ):
         name_rows(ax, [ARMS[arm] for arm in arms], label=text, line=line)
     axes[0].set_xlim(left=0)
-    for measure_, colour, shift, up in ((OWN, GREY, -0.16, 7), (OPPOSITE, BLUE, 0.16, -8)):
-        at = 100 * float(wide[measure_][PLAIN].mean()), shift
-        text = "hospital of training" if measure_ == OWN else "opposite hospital"
-        axes[0].annotate(
-            text, at, xytext=(0, up), textcoords="offset points", color=colour, ha="center", va="center", fontsize=6
-        )
+    marks = [mark("hospital of training", *LOOK[OWN][:2]), mark(OPPOSITE, *LOOK[OPPOSITE][:2])]
+    key(figure, [*marks, mark("one training", "|", GREY, ms=4)], columns=3)
     return figure
 
 
-def _percent(found: dict[str, float | None]) -> dict[str, float | None]:
-    return {name: None if value is None else 100 * value for name, value in found.items()}
-
-
-FIGURE = PaperFigure(
-    name="shortcut",
-    title="Training where stain gives the tumour away",
-    data="rendered",
-    compute=compute,
-    table=table,
-    draw=draw,
-    claim=claim,
-    checks=checks,
-)
-
 if __name__ == "__main__":
-    raise SystemExit(main([FIGURE]))
+    run(__file__)

@@ -1,8 +1,8 @@
 """Trained where the hospital gives the cancer away: what corrections regain for patients whom the shortcut misleads.
 
-``python -m experiments.figures.shortcut_at_real_hospitals [--fast] [--out FOLDER] [--seed N]``: confounded designs of
-``experiments.balanced_augmentation`` run anew and held against its table ``docs/augmentation_study.csv``. The fast
-version runs the first of the training sets for three methods, and draws the table.
+Confounded designs of ``experiments.balanced_augmentation`` run anew and held against its table
+``docs/augmentation_study.csv``. The fast version runs the first of the training sets for three methods, and draws the
+table.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ from typing import Any
 
 import pandas as pd
 
-from causalfm.datasets import tcga_hipt
 from experiments.balanced_augmentation.__main__ import one_training
 from experiments.balanced_augmentation.hospitals import load_pool
 from experiments.balanced_augmentation.methods import METHODS
-from experiments.figures.command import main
-from experiments.figures.forest import estimate, name_rows, words
-from experiments.figures.paper import Check, PaperFigure, Result, committed, data_folder, records
-from experiments.figures.style import BLUE, GREY, VERMILION, panels
+from experiments.figures.command import run
+from experiments.figures.forest import estimate, name_rows
+from experiments.figures.paper import Check, Data, Result, committed, data_folder, records
+from experiments.figures.style import BLUE, GREY, VERMILION, key, mark, panels
+from experiments.figures.wording import ENDS, ends, words
 
+TITLE = "Training where the hospital gives the cancer away"
+DATA: Data = "real"
 TABLE = "augmentation_study.csv"
 C = 0.01  # the classifier fixed before the study
 PARTLY, FULLY = "75/25", "full"
-TITLE = "three quarters agree"
+TITLES = {PARTLY: "three quarters agree", FULLY: "all agree: hospital and cancer are one"}
 PLAIN, REWEIGHTED, AUGMENTED = "no correction", "reweighting", "augmentation, additive"
 NAMES = {
     PLAIN: "no correction",
@@ -36,7 +38,8 @@ NAMES = {
 }
 FAST = (PLAIN, REWEIGHTED, AUGMENTED)
 SPLITS = {False: 100, True: 10}  # training sets per design, by fast
-ENDS, GAINS = ("value", "low", "high"), ("difference", "difference_low", "difference_high")
+GAINS = ("difference", "difference_low", "difference_high")
+LOOK = {"agreeing": ("s", VERMILION, -0.15), "conflicting": ("o", BLUE, 0.15)}  # place in the row last
 ROUNDING = 5e-5  # of the table
 BLANK = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}  # words on a line
 
@@ -49,7 +52,7 @@ def compute(fast: bool, seed: int) -> Result:
     Unavailable
         The slides are not here.
     """
-    pool, known = load_pool(data_folder(tcga_hipt.METADATA, tcga_hipt.EMBEDDINGS)), committed(TABLE)
+    pool, known = load_pool(data_folder()), committed(TABLE)
     known = known[(known["C"] == C) & known["method"].isin(NAMES) & known["training"].isin([PARTLY, FULLY])]
     methods = {name: METHODS[name] for name in (FAST if fast else NAMES)}
     per_class, keys = int(known["per_class"].iloc[0]), ["training", "method", "measure"]
@@ -81,7 +84,7 @@ def _cell(result: Result, training: str, method: str, measure: str, *, gain: boo
     names = GAINS if gain else ENDS
     for row in result["rows"]:
         if (row["training"], row["method"], row["measure"]) == (training, method, measure):
-            return {end: row[name] for end, name in zip(ENDS, names, strict=True)} | {"refused": row["refused"]}
+            return ends(row, *names) | {"refused": row["refused"]}
     raise KeyError(f"the table has no row {training}, {method}, {measure}")
 
 
@@ -127,62 +130,33 @@ def checks(result: Result) -> list[Check]:
 
 def draw(result: Result) -> Any:
     """Draw both kinds of patients under partial and full confounding, and the gain over no correction."""
-    figure, axes = panels(3, height=2.5, sharey=True, width_ratios=[1.2, 0.9, 1.2])
-    for ax, training, title in (
-        (axes[0], PARTLY, TITLE),
-        (axes[2], FULLY, "all agree: hospital and cancer are one"),
-    ):
+    figure, axes = panels(3, height=2.9, sharey=True, width_ratios=[1.2, 0.9, 1.2])
+    for ax, training in ((axes[0], PARTLY), (axes[2], FULLY)):
         _both(ax, result, training)
-        ax.set_title(title)
+        ax.set_title(TITLES[training])
     for row, method in enumerate(NAMES):
         if method != PLAIN:
             gain = _cell(result, PARTLY, method, "accuracy", gain=True)
-            estimate(axes[1], row, _percent(gain), BLUE if method == AUGMENTED else GREY)
-    axes[1].set_title(TITLE)
+            colour, shape = (BLUE, "o") if method == AUGMENTED else (GREY, "s")
+            estimate(axes[1], row, gain, colour, scale=100, marker=shape)
+    axes[1].set_title(TITLES[PARTLY])
     name_rows(axes[1], list(NAMES.values()), label="gain of accuracy\n(percentage points)", line=0.0)
-    figure.text(
-        0.995, 0.005, "* changes test rows too, by their hospital", ha="right", va="bottom", fontsize=6, color=GREY
-    )
+    marks = [mark(f"{of} patients", *look[:2]) for of, look in LOOK.items()]
+    key(figure, [*marks, mark("* changes test rows too, by their hospital")], columns=3)
     return figure
 
 
 def _both(ax: Any, result: Result, training: str) -> None:
     for row, method in enumerate(NAMES):
-        for measure, colour, shift in (("agreeing", VERMILION, -0.15), ("conflicting", BLUE, 0.15)):
+        for measure, (shape, colour, shift) in LOOK.items():
             found = _cell(result, training, method, measure)
             if found["refused"]:
-                ax.annotate(found["refused"], (50, row), color=GREY, ha="center", va="center", fontsize=6, bbox=BLANK)
+                ax.annotate(found["refused"], (50, row), ha="center", va="center", fontsize=6, bbox=BLANK)
                 break
-            estimate(ax, row + shift, _percent(found), colour)
-            if row == 0 and training == PARTLY:
-                ax.annotate(
-                    f"{measure} patients",
-                    (100 * found["value"], row + shift),
-                    xytext=(0, -7 if shift > 0 else 7),
-                    textcoords="offset points",
-                    color=colour,
-                    ha="center",
-                    va="center",
-                    fontsize=6,
-                )
+            estimate(ax, row + shift, found, colour, scale=100, marker=shape)
     name_rows(ax, list(NAMES.values()), label="accuracy (%)", line=50.0)
     ax.set_xlim(-4, 104)
 
 
-def _percent(found: dict[str, Any]) -> dict[str, float]:
-    return {end: 100 * found[end] for end in ENDS}
-
-
-FIGURE = PaperFigure(
-    name="shortcut_at_real_hospitals",
-    title="Training where the hospital gives the cancer away",
-    data="real",
-    compute=compute,
-    table=table,
-    draw=draw,
-    claim=claim,
-    checks=checks,
-)
-
 if __name__ == "__main__":
-    raise SystemExit(main([FIGURE]))
+    run(__file__)

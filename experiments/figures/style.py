@@ -22,6 +22,8 @@ VERMILION, GREEN, ORANGE, SKY, PURPLE = "#d55e00", "#009e73", "#e69f00", "#56b4e
 PALETTE = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)  # yellow is left out: too pale for lines on paper
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 LINE, POINT = 0.8, 3.5  # points
+NORMAL = 1.96  # standard errors
+BAND = "#e4e7ea"  # where values are as they should be
 LETTER = {"fontweight": "bold", "fontsize": 8.0, "ha": "right", "va": "baseline"}
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -103,6 +105,24 @@ def interval(ax: Any, at: float, low: float, high: float, *, colour: str, uprigh
     ax.plot(*((place, ends) if upright else (ends, place)), color=colour, lw=LINE, solid_capstyle="butt", zorder=2)
 
 
+def error_bar(ax: Any, at: float, value: float, error: float, *, colour: str, upright: bool = False) -> None:
+    """Draw the 95 % interval of a mean or share whose standard error is known."""
+    interval(ax, at, value - NORMAL * error, value + NORMAL * error, colour=colour, upright=upright)
+
+
+def mark(label: str, marker: str = "", colour: str = INK, *, filled: bool = True, **line: Any) -> Any:
+    """Return an entry of a key; without a marker it is a line (``ls=":"``) or words alone."""
+    from matplotlib.lines import Line2D
+
+    look = {"ls": "", "mfc": colour if filled else "white", "mew": 0.8} | line
+    return Line2D([], [], marker=marker, color=colour, label=label, **look)
+
+
+def key(figure: Any, marks: Sequence[Any], columns: int, *, side: str = "center") -> None:
+    """Put a key below the panels: in the middle, or ``side`` "left" or "right" under the panel that it explains."""
+    figure.legend(handles=list(marks), loc=f"outside lower {side}", ncols=columns, handletextpad=0.3, columnspacing=1.4)
+
+
 def name_lines(ax: Any, ends: Sequence[tuple[float, float, str, str]], *, gap: float = 7.5) -> None:
     """Write names right of the ends of lines instead of a legend, moved apart where they would touch.
 
@@ -136,6 +156,7 @@ def name_lines(ax: Any, ends: Sequence[tuple[float, float, str, str]], *, gap: f
 
 
 __all__ = [
+    "BAND",
     "BLUE",
     "GREEN",
     "GREY",
@@ -148,8 +169,11 @@ __all__ = [
     "SKY",
     "TWO_COLUMNS",
     "VERMILION",
+    "error_bar",
     "interval",
+    "key",
     "letter",
+    "mark",
     "name_lines",
     "panels",
     "paper_style",
