@@ -19,7 +19,8 @@ def refuse_restarted_ids(cohort: Cohort, biology: str, site: str, unit: str) -> 
     """Refuse units whose class changes with the level of a factor.
 
     In a paired design a unit is compared with itself, within its class. Patients numbered from 1 at every hospital look
-    like such a design, but the classes of two hospitals agree by chance only.
+    like such a design, but the classes of two hospitals agree by chance only. Where they never agree, the class goes
+    with the level in every unit: overlap is judged elsewhere.
 
     Parameters
     ----------
@@ -31,8 +32,8 @@ def refuse_restarted_ids(cohort: Cohort, biology: str, site: str, unit: str) -> 
     Raises
     ------
     DataError
-        More than a tenth of the units that are seen at several levels have no class in common at two of these. Units
-        are counted and never named.
+        More than a tenth, but not all, of the units that are seen at several levels have no class in common at two of
+        these. Units are counted and never named.
     """
     units, kind, level = cohort.factor(unit, private=True), cohort.factor(biology), cohort.factor(site)
     place, shown = units.codes * level.n_levels + level.codes, units.codes * kind.n_levels + kind.codes
@@ -43,7 +44,7 @@ def refuse_restarted_ids(cohort: Cohort, biology: str, site: str, unit: str) -> 
     levels = np.bincount(owner, minlength=units.n_levels)
     together = np.bincount(owner[(seen @ seen.T).nonzero()[0]], minlength=units.n_levels)  # ordered pairs of levels
     apart = together < levels**2
-    if apart.sum() <= MOST_CHANGED * (levels > 1).sum():
+    if not MOST_CHANGED * (levels > 1).sum() < apart.sum() < (levels > 1).sum():
         return
     _, first = np.unique(units.codes, return_index=True)
     raise DataError(

@@ -251,7 +251,7 @@ def test_bad_calls_are_refused():
     for settings, words in (
         ({"decay": -1.0}, "decay=-1.0"),
         ({"device": "gpu"}, "device='gpu': torch has no such device"),
-        ({"device": "cuda:99"}, "device='cuda:99' is not there"),
+        ({"device": "cuda:99"}, "device='cuda:99': torch has no such device"),
         ({"penalty": "eqrm", "strength": 9.0}, "beyond every environment"),
         ({"steps": 0}, "steps"),
         ({"random_state": -1}, "random_state"),
