@@ -1,7 +1,5 @@
 """The audit end to end: what it says on real data, and when it must not say anything."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -124,18 +122,15 @@ def test_biology_within_patients_is_answered_with_the_patient_as_unit() -> None:
     assert audit.exit_code == 1
 
 
-def test_same_seed_same_audit_and_inputs_untouched() -> None:
+def test_inputs_and_the_callers_generator_are_left_as_they_were() -> None:
     cohort, _ = linear_scm(n_groups=40, site_effect=0.5, n_scanners=2, random_state=6)
     graph = cfm.CausalGraph.standard(
         biology="tumour", technical=["site", "scanner"], covariates=["age"], group="patient"
     )
     X, obs = cohort.X.copy(), cohort.obs.copy()
     state = np.random.get_state()[1].copy()  # noqa: NPY002
-    first, second = (cfm.audit(cohort, graph, random_state=7) for _ in range(2))
+    cfm.audit(cohort, graph, random_state=7)
     assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
-    for audit in (first, second):
-        audit.provenance.clear()
-    assert json.loads(first.to_json()) == json.loads(second.to_json())
     np.testing.assert_array_equal(cohort.X, X)
     pd.testing.assert_frame_equal(cohort.obs, obs)
 

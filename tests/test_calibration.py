@@ -36,6 +36,13 @@ EFFECT = [
 INDEX = ["index-site-depends-on-biology-no-effect", "index-balanced-effect"]
 READOUT = ["readout-site-site-depends-on-biology-no-effect", "readout-site-one-tile-per-patient-no-effect"]
 
+LONG = {"effect-biology-within-patient-effect", "effect-continuous-covariate-effect", INDEX[1], READOUT[1]}
+
+
+def quick(keys: list[str]) -> list:
+    """Leave the cells that take longest to ``make calibrate``; each measure keeps one."""
+    return [pytest.param(key, marks=pytest.mark.slow) if key in LONG else key for key in keys]
+
 
 def short(key: str, n: int) -> dict[str, dict]:
     """Return the summary rows of the first ``n`` seeds of a cell by quantity."""
@@ -63,7 +70,7 @@ def test_without_studentisation_the_test_is_wrong_where_sites_differ_in_size_and
     assert short("mean_test-small-sites-vary-less", 60)["unstudentised"]["share"] < 0.03
 
 
-@pytest.mark.parametrize("key", EFFECT)
+@pytest.mark.parametrize("key", quick(EFFECT))
 def test_coverage_of_the_effect(key: str) -> None:
     rows = short(key, 100)
     for quantity in ("joint", "one pair", "biology", "ratio"):
@@ -73,7 +80,7 @@ def test_coverage_of_the_effect(key: str) -> None:
     assert rows["joint, rows as units"]["share"] < 0.9  # too short, or off zero
 
 
-@pytest.mark.parametrize("key", INDEX)
+@pytest.mark.parametrize("key", quick(INDEX))
 def test_coverage_of_the_robustness_index(key: str) -> None:
     rows = short(key, 80)
     for quantity in ("index", "2 x 2 reference"):
@@ -81,7 +88,7 @@ def test_coverage_of_the_robustness_index(key: str) -> None:
     assert rows["index, rows as units"]["share"] < 0.9
 
 
-@pytest.mark.parametrize("key", READOUT)
+@pytest.mark.parametrize("key", quick(READOUT))
 def test_coverage_of_the_readouts(key: str) -> None:
     rows = short(key, 50)
     above = [row for row in rows.values() if row["kind"] == "error"]
