@@ -19,8 +19,8 @@ def refuse_restarted_ids(cohort: Cohort, biology: str, site: str, unit: str) -> 
     """Refuse units whose class changes with the level of a factor.
 
     In a paired design a unit is compared with itself, within its class. Patients numbered from 1 at every hospital look
-    like such a design, but the classes of two hospitals agree by chance only. Where they never agree, the class goes
-    with the level in every unit: overlap is judged elsewhere.
+    like such a design, but the classes of two hospitals agree by chance only. Where every level has its own class, the
+    table says nothing of ids: overlap is judged elsewhere.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def refuse_restarted_ids(cohort: Cohort, biology: str, site: str, unit: str) -> 
     Raises
     ------
     DataError
-        More than a tenth, but not all, of the units that are seen at several levels have no class in common at two of
-        these. Units are counted and never named.
+        More than a tenth of the units that are seen at several levels have no class in common at two of these, and
+        some level shows several classes. Units are counted and never named.
     """
     units, kind, level = cohort.factor(unit, private=True), cohort.factor(biology), cohort.factor(site)
     place, shown = units.codes * level.n_levels + level.codes, units.codes * kind.n_levels + kind.codes
@@ -44,7 +44,10 @@ def refuse_restarted_ids(cohort: Cohort, biology: str, site: str, unit: str) -> 
     levels = np.bincount(owner, minlength=units.n_levels)
     together = np.bincount(owner[(seen @ seen.T).nonzero()[0]], minlength=units.n_levels)  # ordered pairs of levels
     apart = together < levels**2
-    if not MOST_CHANGED * (levels > 1).sum() < apart.sum() < (levels > 1).sum():
+    mine = apart[units.codes]
+    classes_of_levels = np.unique(level.codes[mine] * kind.n_levels + kind.codes[mine])
+    goes_with_level = len(classes_of_levels) == len(np.unique(level.codes[mine]))
+    if goes_with_level or apart.sum() <= MOST_CHANGED * (levels > 1).sum():
         return
     _, first = np.unique(units.codes, return_index=True)
     raise DataError(

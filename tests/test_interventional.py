@@ -50,7 +50,7 @@ def painted(n=300, seed=0, share=0.9):
     tumour = np.arange(n) % 2
     site = np.where(rng.random(n) < share, tumour, rng.integers(0, 3, n))
     obs = pd.DataFrame(
-        {"tumour": np.array(["x", "y"])[tumour], "site": np.array(["a", "b", "c"])[site], "patient": np.arange(n) // 2}
+        {"tumour": np.array(["x", "y"])[tumour], "site": np.array(["a", "b", "c"])[site], "patient": np.arange(n)}
     )
     images = torch.zeros((n, 3, 4, 4), dtype=torch.uint8)
     images[:, 0] = torch.from_numpy(site).to(torch.uint8)[:, None, None]
