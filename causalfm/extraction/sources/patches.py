@@ -131,10 +131,10 @@ def open_hdf5(path: Path, rules: Decoding, key: str | None = None) -> PatchSourc
             coords = found.get(COORDS)
             if any(node.is_virtual or node.external for node in (array, coords) if node is not None):
                 raise DataError(f"{path.name!r}: the patches lie in other files, which are not followed.")
+            _refuse_chunks(_chunk_bytes(array), rules, path)
             refuse_holes(array)
             places = None if coords is None else _places(coords, array.shape[0], path)
             step = 1 if array.chunks is None else array.chunks[0]
-            _refuse_chunks(_chunk_bytes(array), rules, path)
             rows = array.shape[0]
     return PatchSource(path.absolute(), "hdf5", name, rows, step, rules, _tiles(path, rows, places))
 
