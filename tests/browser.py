@@ -22,11 +22,14 @@ class Visit:
     page: Any
     trouble: list[str] = field(default_factory=list)
 
+    def open_details(self) -> None:
+        self.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+
     def violations(self) -> list[str]:
         """Rules of axe that the page breaks, with the elements; closed details are opened first."""
         from axe_playwright_python.sync_playwright import Axe
 
-        self.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        self.open_details()
         options = {"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations"]}
         found = Axe().run(self.page, options=options).response["violations"]
         return [f"{rule['id']}: {node['target']}" for rule in found for node in rule["nodes"]]

@@ -14,6 +14,9 @@ from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import CausalFMError, DataError, GraphError
 
 CANCERS = ["BRCA", "COAD", "LUAD", "STAD"]
+# only tcga_audit, made once, looks at the self-check
+pytestmark = pytest.mark.usefixtures("without_self_checks")
+
 HOSPITALS = ["Asterand", "Christiana Healthcare", "Indivumed", "International Genomics Consortium"]
 GRAPH = cfm.CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
 TCGA = cfm.CausalGraph.standard(biology="project_id", technical=["center"], group="case")

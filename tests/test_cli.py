@@ -19,6 +19,9 @@ def run(monkeypatch, *arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
+pytestmark = pytest.mark.usefixtures("without_self_checks")
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort")
@@ -52,7 +55,7 @@ def test_audit_writes_its_reports_and_exits_with_the_verdict(files, tmp_path, mo
 
 def test_rows_can_be_kept_by_level(files, tmp_path, monkeypatch) -> None:
     keep = ("--keep", "site=site0", "--keep", "site=site2")
-    assert run(monkeypatch, "audit", files / "z.npz", *ROLES, *keep, "--out", tmp_path) in (0, 1, 3)
+    assert run(monkeypatch, "audit", files / "z.npz", *ROLES, *keep, "--out", tmp_path) == 1
     body = json.loads((tmp_path / "report.json").read_text())
     assert body["tables"]["site"]["levels"] == ["site0", "site2"]
     assert body["data"]["info_kept"][0]["rows_left_out"] == 120
@@ -119,6 +122,12 @@ def test_the_command_is_installed() -> None:
 def test_awkward_arguments_are_bad_input_and_not_internal_errors(files, tmp_path, monkeypatch, capsys) -> None:
     taken = tmp_path / "taken"
     taken.write_bytes(b"\xff\xfe")
-    for extra in (("--out", taken), ("--graph", taken), ("--graph", "x" * 400), ("--seed", "-1")):
+    for extra, message in (
+        (("--out", taken), "is a file: name a folder"),
+        (("--graph", taken), "of arrows │ │ (UTF-8)"),
+        (("--graph", "x" * 400), "of arrows │ │ (UTF-8)"),
+        (("--seed", "-1"), "greater than or equal to 0"),
+    ):
         assert run(monkeypatch, "audit", files / "z.npz", *ROLES, *extra) == 2, extra
-    capsys.readouterr()
+        said = " ".join(capsys.readouterr().err.split())
+        assert message in said

@@ -253,7 +253,7 @@ def test_transformers_reads_the_file_that_was_meant_in_float32_or_says_why_not(t
         with pytest.raises(DataError, match=message):
             load_encoder(spec, weights=tmp_path, device="cpu")
     save_file({k: v for k, v in state.items() if k != "layernorm.bias"}, tmp_path / "model.safetensors")
-    with pytest.raises(DataError, match=r"1 missing, for instance layernorm\.bias|cannot be read"):
+    with pytest.raises(DataError, match=r"1 missing, for instance layernorm\.bias"):
         load_encoder(spec, weights=tmp_path, device="cpu")
     (tmp_path / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(DataError, match="cannot be read"):

@@ -139,7 +139,7 @@ def test_missing_chunks_and_codecs_that_run_code_are_refused(tmp_path):
 def test_chunks_that_unpack_to_gigabytes_are_refused(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("imgs", (4, 2**13, 2**13, 3), np.uint8, chunks=(4, 2**13, 2**12, 3), compression="gzip")
-    with pytest.raises(DataError, match=r"chunks of 402653184 bytes|cannot be read"):
+    with pytest.raises(DataError, match="chunks of 402653184 bytes"):
         open_images(tmp_path / "a.h5")
     with pytest.raises(DataError, match="more than max_bytes=100"):
         open_images(hdf5(tmp_path / "b.h5"), max_bytes=100)

@@ -360,7 +360,7 @@ def test_no_difference_at_all_is_no_rejection() -> None:
     same = cohort.replace(X=np.repeat(cohort.X[::2], 2, axis=0))
     result = invariance_test(same, ONE_SITE, of="scanner", margin=0.5)
     assert result.p_value == 1.0
-    assert result.verdict in ("pass", "cannot tell")
+    assert result.verdict == "cannot tell"
 
 
 @pytest.mark.parametrize("method", ["mmd", "energy"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import causalfm as cfm
-from causalfm.auditing import design_checks, load_policy
+from causalfm.auditing import load_policy
 from causalfm.auditing.findings import Finding
 from causalfm.auditing.headline import headline
 from causalfm.auditing.policy_columns import check_columns, mark_monitored, monitored, monitored_note
@@ -67,8 +67,8 @@ def test_what_is_not_monitored_is_shown_and_does_not_decide():
     assert "scanner dominates" in headline(everything, GRAPH)
 
 
-def test_an_audit_decides_by_the_factors_named(monkeypatch):
-    monkeypatch.setattr(design_checks, "MOST_WORK", 0.0)
+@pytest.mark.usefixtures("without_self_checks")
+def test_an_audit_decides_by_the_factors_named():
     cohort, _ = linear_scm(n_groups=60, rows_per_group=1, d=4, n_sites=2, n_scanners=2, site_effect=3.0, random_state=2)
     graph = cfm.CausalGraph.standard(biology="tumour", technical=["site", "scanner"], group="patient")
     found = cfm.audit(cohort, graph, policy=policy("scanner"))

@@ -398,7 +398,7 @@ def test_the_hub_sets_arrive_at_pinned_or_locked_commits(site, tmp_path, monkeyp
     site.files[f"/api/datasets/{plism.REPOSITORY}"] = json.dumps({"id": "x", "sha": "ef" * 20}).encode()
     plism.download(tmp_path / "b", parts=["GMH_S60", "GMH_AT2"], endpoint=site.url)  # still at the first commit
     assert len(plism.images(tmp_path / "b")) == 6
-    with pytest.raises(DataError, match=r"has no file of these parts|has no GMH_X"):
+    with pytest.raises(DataError, match="has no file of these parts"):
         plism.download(tmp_path / "b", parts=["GMH_X"], endpoint=site.url)
 
 

@@ -101,7 +101,7 @@ def test_without_labels_what_needs_them_is_not_asked(scanner):
     by = found(audit)
     assert {"cost", "why", "split", "reversal"} & set(by) == set()
     assert by["case mix"].verdict == "cannot tell"  # a mixture of the reference's classes does not reproduce it
-    assert by["expected cost"].verdict in ("cannot tell", "fail")
+    assert by["expected cost"].verdict == "cannot tell"
     assert any("No label of the deployment is known" in text for text in audit.assumptions)
 
 

@@ -90,7 +90,7 @@ def test_constant_and_repeated_columns():
 def test_embeddings_without_any_signal_never_pass_and_never_fail():
     audit = cfm.audit(cohort().replace(X=np.full((N, 6), 3, np.float32)), graph())
     verdicts = {f.question: f.verdict for f in audit.findings}
-    assert verdicts["biology"] in ("fail", "cannot tell")
+    assert verdicts["biology"] == "cannot tell"
     assert {verdicts[q] for q in ("neighbourhood", "invariance", "effect")} == {"cannot tell"}
 
 
