@@ -25,9 +25,9 @@ new hospital, which is why one corrects at all?
 ![Site leak against accuracy at unseen hospitals, one panel per set]({figure})
 
 *Left is less of the hospital, up is a better classifier of the cancer type at a hospital that neither it nor the
-corrector has seen. Filled: honest. Hollow: the same with the corrector fitted on the rows that are scored. Bars, 95
-%: across, of the value; upwards, of the paired change against no correction, so that a bar clear of the dashed line
-is a change that is told from 0. Dotted: chance.*
+corrector has seen. Filled: honest. Hollow: the same with the corrector fitted on the rows that are scored. Bars (95
+percent): across, of the value; upwards, of the paired change against no correction, so that a bar clear of the dashed
+line is a change that is told from 0. Dotted: chance.*
 
 ## In one sentence per set
 {sentences}

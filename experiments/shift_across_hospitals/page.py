@@ -190,4 +190,5 @@ def _sentences(rows: pd.DataFrame) -> str:
         f"deployments get a verdict at a margin of {MARGIN:g}; with all labels "
         f"{_share((one['measured_verdict'] != 'cannot tell').mean())} do."
     )
-    return "".join(textwrap.fill(line, 118, subsequent_indent="  ") + "\n" for line in out)
+    lines = [line.replace(" %", "\N{NO-BREAK SPACE}%") for line in out]  # a line that begins with % is a comment
+    return "".join(textwrap.fill(line, 118, subsequent_indent="  ") + "\n" for line in lines)
