@@ -23,10 +23,11 @@ SLIDES = ("t-1", "t-10", "t.2")  # sorted by name, as the readers without a tabl
 def cohort(dtype="float32", d=5):
     rng = np.random.default_rng(1)
     n = sum(COUNTS)
-    obs = pd.DataFrame({"slide": np.repeat(SLIDES, COUNTS).astype(object)})
+    obs = pd.DataFrame({"slide": np.repeat(SLIDES, COUNTS)})
     obs["tile"] = np.concatenate([np.arange(c) for c in COUNTS])
     obs["x"], obs["y"] = rng.integers(0, 9999, size=(2, n))
-    obs["site"] = np.repeat(["a", "b", "a"], COUNTS).astype(object)
+    obs["site"] = np.repeat(["a", "b", "a"], COUNTS)
+    obs = obs.astype({"slide": object, "site": object})  # as text is read, also with pandas 3
     return Cohort(rng.normal(size=(n, d)).astype(dtype), obs)
 
 

@@ -29,8 +29,9 @@ def make(dtype="float32", n=7, d=5):
             "flag": [True, False] * 3 + [True],
             "count": pd.array([1, None, 3, 4, 5, 6, 7], dtype="Int64"),
         },
-        index=pd.Index([f"slide {i}" for i in range(n)], name="slide"),
+        index=pd.Index([f"slide {i}" for i in range(n)], dtype=object, name="slide"),
     )
+    obs = obs.astype({"site": object})  # as text is read, also with pandas 3
     return Cohort(rng.normal(size=(n, d)).astype(dtype), obs, {"encoder": "uni"})
 
 
