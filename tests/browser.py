@@ -34,19 +34,20 @@ class Visit:
         found = Axe().run(self.page, options=options).response["violations"]
         return [f"{rule['id']}: {node['target']}" for rule in found for node in rule["nodes"]]
 
-    def overflow(self) -> list[str]:
-        """Elements that stick out to the right of the window, unless they scroll in a box of their own."""
+    def overflow(self, inside: str = "body") -> list[str]:
+        """Elements that stick out to the right of the window, unless they scroll in a box of their own inside of it."""
         return self.page.evaluate(
-            """() => {
-              const root = document.documentElement, width = root.clientWidth;
+            """inside => {
+              const root = document.documentElement, width = root.clientWidth, whole = document.querySelector(inside);
               const cut = e => getComputedStyle(e).overflowX !== 'visible';
-              const boxed = e => e !== document.body && (cut(e) || boxed(e.parentElement));
-              const out = [...document.body.querySelectorAll('*')]
+              const boxed = e => e !== whole && (cut(e) || boxed(e.parentElement));
+              const out = [...whole.querySelectorAll('*')]
                 .filter(e => !boxed(e.parentElement) && e.getBoundingClientRect().right > width + 0.5)
                 .map(e => `${e.tagName}.${e.getAttribute('class')}: ${Math.round(e.getBoundingClientRect().right)}`);
               if (root.scrollWidth > width) out.push(`page: ${root.scrollWidth}`);
               return out;
-            }"""
+            }""",
+            inside,
         )
 
     def tree(self) -> list[tuple[str, str]]:
@@ -83,16 +84,18 @@ class Visit:
 
 
 @contextmanager
-def visit(browser: Any, path: Path, *, width: int = 1280, scheme: str = "light", height: int = 900) -> Iterator[Visit]:
-    """Open a local file. Requests for anything else are noted and refused: no test leaves the machine."""
+def visit(
+    browser: Any, path: Path, *, width: int = 1280, scheme: str = "light", height: int = 900, site: Path | None = None
+) -> Iterator[Visit]:
+    """Open a local file. Requests for others, but those of its site, are noted and refused."""
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     context.set_default_timeout(20_000)
     page = context.new_page()
     seen = Visit(page)
-    address = path.resolve().as_uri()
+    address, below = path.resolve().as_uri(), None if site is None else f"{site.resolve().as_uri()}/"
 
     def gate(route: Any) -> None:
-        own = route.request.url == address
+        own = route.request.url == address or (below is not None and route.request.url.startswith(below))
         if not own:
             seen.trouble.append(f"request: {route.request.url}")
         (route.continue_ if own else route.abort)()

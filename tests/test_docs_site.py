@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser import chromium, visit
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -43,6 +44,15 @@ def test_every_concept_has_its_picture(site):
     for path in DOCS.glob("concepts/plot_*.py"):
         page = (site / "gallery" / path.with_suffix(".html").name).read_text("utf-8")
         assert f"sphx_glr_{path.stem}_001" in page, path.name
+
+
+def test_nothing_sticks_out_of_a_phone(site):
+    """Pages with long names, long calls, wide tables and code."""
+    with chromium() as browser:
+        for name in ("effects", "policy", "api/causalfm", "api/causalfm.metrics"):
+            with visit(browser, site / f"{name}.html", width=400, site=site) as seen:
+                assert seen.overflow(".bd-article") == [], name
+                assert [said for said in seen.trouble if not said.startswith("console")] == [], name
 
 
 IN_PAGES = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"(?:https?:)?//|<link\b[^>]*\bhref=\"(?:https?:)?//")
