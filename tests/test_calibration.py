@@ -36,7 +36,8 @@ EFFECT = [
 INDEX = ["index-site-depends-on-biology-no-effect", "index-balanced-effect"]
 READOUT = ["readout-site-site-depends-on-biology-no-effect", "readout-site-one-tile-per-patient-no-effect"]
 
-LONG = {"effect-biology-within-patient-effect", "effect-continuous-covariate-effect", INDEX[1], READOUT[1]}
+LONG = {*(f"effect-{name}-effect" for name in ("biology-within-patient", "continuous-covariate", "variance-by-site"))}
+LONG |= {INDEX[1], READOUT[1]}
 
 
 def quick(keys: list[str]) -> list:

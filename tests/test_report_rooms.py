@@ -294,7 +294,7 @@ import causalfm as cfm
 from causalfm.auditing.policy import load_policy
 from causalfm.datasets.linear_scm import linear_scm
 import dataclasses, json
-cohort, _ = linear_scm(n_groups=30, n_sites=3, site_effect=1.0, d=4, rows_per_group=2)
+cohort, _ = linear_scm(n_groups=24, n_sites=2, site_effect=1.0, d=4, rows_per_group=2)
 graph = cfm.CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
 audit = cfm.audit(cohort, graph, policy=dataclasses.replace(load_policy(), permutations=99))
 told = {key: audit.provenance[key] for key in ("seed", "versions")}
