@@ -74,6 +74,7 @@ def test_the_same_table_in_other_types_is_the_same(encoders) -> None:
                         metrics=INDEX)  # fmt: skip
     text = found.to_html() + found.to_markdown() + found.to_json()
     assert "SENTINEL" not in text
+    assert (found.contrasts()["difference"] == 0).all()
 
 
 @pytest.mark.parametrize(
