@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from effect_samples import DOUBLE, interacting, scm, site_effect
+from effect_samples import DOUBLE, ESTIMATORS, interacting, scm, site_effect
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from causalfm.cohort import Cohort
@@ -96,7 +96,8 @@ def test_within_patients_only_standardisation_answers() -> None:
     found = site_effect(paired, graph, treatment="scanner")
     assert found.overlap.paired
     assert (found.influence, found.share) == (None, None)
-    with pytest.raises(DataError, match="scanner varies within patients"):
-        site_effect(paired, graph, treatment="scanner", estimator="aipw")
+    for name in ESTIMATORS[1:]:
+        with pytest.raises(DataError, match="scanner varies within patients"):
+            site_effect(paired, graph, treatment="scanner", estimator=name)
     with pytest.raises(DataError, match="no group influences"):
         found.directions()
