@@ -22,6 +22,7 @@ from causalfm.datasets import (
     tcga_ut,
     wilds_camelyon17,
 )
+from causalfm.datasets.checksum_lock import read_lock
 from causalfm.datasets.public_set import agree
 from causalfm.errors import DataError
 from experiments import data_page
@@ -80,6 +81,8 @@ def test_camelyon17_is_unpacked_and_locked(site, tmp_path, monkeypatch):
     monkeypatch.setattr(wilds_camelyon17, "ARCHIVE", remote)
     wilds_camelyon17.download(tmp_path / "a")
     assert len(wilds_camelyon17.images(tmp_path / "a")) == 6
+    locked = read_lock(tmp_path / "a")["files"]
+    assert locked[remote.name]["sha256"] == hashlib.sha256(content).hexdigest()
 
 
 def test_the_hub_sets_arrive_at_pinned_or_locked_commits(site, tmp_path, monkeypatch):
