@@ -90,7 +90,7 @@ def test_frames_hold_every_measure_factor_and_encoder(compared) -> None:
         compared.board("magic")
 
 
-def test_the_same_run_twice_and_seeds(encoders) -> None:
+def test_the_same_run_twice_is_the_same(encoders) -> None:
     first, second = (cfm.compare(encoders, GRAPH, metrics=INDEX).to_frame() for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
 
