@@ -60,7 +60,7 @@ def rows():
 
 
 def test_every_row_has_a_sample():
-    by_file = "more than `max_bytes` (2**28)"  # tests/test_images_sources.py: it needs a file, not bytes
+    by_file = "more than `max_bytes` (2**28)"  # tests/test_images_archives.py: it needs a file, not bytes
     assert {row[0] for row in rows()} - {by_file} == set(SAMPLES)
     assert Decoding().max_bytes == 2**28
     assert Decoding().max_pixels == 2**26
