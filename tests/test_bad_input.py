@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import sys
 import time
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
@@ -21,8 +20,8 @@ import bad_scm
 import numpy as np
 import pytest
 from bad_data import SENTINEL, cohort, matrix, table
+from command_line import typed
 
-from causalfm import cli
 from causalfm.errors import CausalFMError
 
 WAY_OUT = re.compile(
@@ -91,10 +90,7 @@ COMMANDS = {
 
 def command(monkeypatch, folder, arguments):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["causalfm", "audit", "z.npz", "--obs", "t.csv", *ROLES, *arguments])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return ended.value.code
+    return typed(monkeypatch, "audit", "z.npz", "--obs", "t.csv", *ROLES, *arguments)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

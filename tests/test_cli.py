@@ -5,19 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from command_line import typed
 
 import causalfm as cfm
-from causalfm import cli
 from causalfm.auditing import load_audit
 from causalfm.datasets.linear_scm import linear_scm
-
-
-def run(monkeypatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["causalfm", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
-
 
 pytestmark = pytest.mark.usefixtures("without_self_checks")
 
@@ -37,7 +29,7 @@ ROLES = ("--biology", "tumour", "--technical", "site", "--group", "patient")
 def test_audit_writes_its_reports_and_exits_with_the_verdict(files, tmp_path, monkeypatch, capsys) -> None:
     table = ("--obs", files / "table.csv", "--out", tmp_path / "out")
     roles = ("--biology", "tumour", "--technical", "site,scanner", "--covariates", "age", "--group", "patient")
-    code = run(monkeypatch, "audit", files / "z.npz", *table, *roles, "--junit", tmp_path / "junit.xml")
+    code = typed(monkeypatch, "audit", files / "z.npz", *table, *roles, "--junit", tmp_path / "junit.xml")
     assert code == 1
     assert '<failure type="fail"' in (tmp_path / "junit.xml").read_text(encoding="utf-8")
     written = {"report.html", "report.md", "report.json", "model-card.md", "audits.jsonl"}
@@ -55,7 +47,7 @@ def test_audit_writes_its_reports_and_exits_with_the_verdict(files, tmp_path, mo
 
 def test_rows_can_be_kept_by_level(files, tmp_path, monkeypatch) -> None:
     keep = ("--keep", "site=site0", "--keep", "site=site2")
-    assert run(monkeypatch, "audit", files / "z.npz", *ROLES, *keep, "--out", tmp_path) == 1
+    assert typed(monkeypatch, "audit", files / "z.npz", *ROLES, *keep, "--out", tmp_path) == 1
     body = json.loads((tmp_path / "report.json").read_text())
     assert body["tables"]["site"]["levels"] == ["site0", "site2"]
     assert body["data"]["info_kept"][0]["rows_left_out"] == 120
@@ -64,7 +56,7 @@ def test_rows_can_be_kept_by_level(files, tmp_path, monkeypatch) -> None:
 def test_a_graph_from_a_file(files, tmp_path, monkeypatch) -> None:
     arrows = tmp_path / "graph.txt"
     arrows.write_text("site <-> tumour\n{site, tumour} -> Z\n")
-    assert run(monkeypatch, "audit", files / "z.npz", *ROLES, "--graph", arrows, "--out", tmp_path) == 1
+    assert typed(monkeypatch, "audit", files / "z.npz", *ROLES, "--graph", arrows, "--out", tmp_path) == 1
     assert "site <-> tumour" in json.loads((tmp_path / "report.json").read_text())["graph"]["arrows"]
 
 
@@ -81,7 +73,7 @@ def test_a_graph_from_a_file(files, tmp_path, monkeypatch) -> None:
     ],
 )
 def test_bad_input_exits_with_2(files, tmp_path, monkeypatch, capsys, arguments, message) -> None:
-    assert run(monkeypatch, "audit", files / "z.npz", *arguments, "--out", tmp_path / "out") == 2
+    assert typed(monkeypatch, "audit", files / "z.npz", *arguments, "--out", tmp_path / "out") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -91,12 +83,12 @@ def test_an_internal_error_exits_with_70(files, monkeypatch, capsys) -> None:
         raise RuntimeError("boom")
 
     monkeypatch.setattr("causalfm.io.read", broken)
-    assert run(monkeypatch, "audit", files / "z.npz", *ROLES) == 70
+    assert typed(monkeypatch, "audit", files / "z.npz", *ROLES) == 70
     assert "internal error" in capsys.readouterr().err
 
 
 def test_doctor_is_content_here(monkeypatch, capsys) -> None:
-    assert run(monkeypatch, "doctor") == 0
+    assert typed(monkeypatch, "doctor") == 0
     out = capsys.readouterr().out
     assert "torch" in out
     assert "FAIL" not in out
@@ -105,7 +97,7 @@ def test_doctor_is_content_here(monkeypatch, capsys) -> None:
 def test_demo_runs_to_the_end_with_the_real_encoder(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("causalfm.demo.N_PATIENTS", 48)
     monkeypatch.setattr("causalfm.demo.TILES_PER_PATIENT", 1)
-    assert run(monkeypatch, "demo", "--out", tmp_path) == 0
+    assert typed(monkeypatch, "demo", "--out", tmp_path) == 0
     body = json.loads((tmp_path / "report.json").read_text())
     assert body["data"]["dimensions"] == 1280
     assert "efficientnet-lite0" in body["data"]["info_encoder"]
@@ -128,6 +120,6 @@ def test_awkward_arguments_are_bad_input_and_not_internal_errors(files, tmp_path
         (("--graph", "x" * 400), "of arrows │ │ (UTF-8)"),
         (("--seed", "-1"), "greater than or equal to 0"),
     ):
-        assert run(monkeypatch, "audit", files / "z.npz", *ROLES, *extra) == 2, extra
+        assert typed(monkeypatch, "audit", files / "z.npz", *ROLES, *extra) == 2, extra
         said = " ".join(capsys.readouterr().err.split())
         assert message in said

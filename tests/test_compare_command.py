@@ -1,23 +1,19 @@
 """The command that compares encoders: its files, and input that ends it with 2."""
 
 import json
-import sys
 
 import comparison_samples
 import numpy as np
 import pytest
+from command_line import typed
 
 import causalfm as cfm
-from causalfm import cli
 
 encoders = comparison_samples.encoders  # a fixture
 
 
 def run(monkeypatch, *arguments) -> int:
-    monkeypatch.setattr(sys, "argv", ["causalfm", "compare", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return typed(monkeypatch, "compare", *arguments)
 
 
 ROLES = ("--biology", "tumour", "--technical", "site", "--group", "patient", "--metrics", "robustness_index")

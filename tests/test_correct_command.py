@@ -1,14 +1,13 @@
 """The command that fits, saves and applies correctors: what comes out, what is said, what is refused."""
 
-import sys
 import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import typed
 
 import causalfm as cfm
-from causalfm import cli
 from causalfm.cohort import Cohort
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError
@@ -20,10 +19,7 @@ SENTINEL = "SENTINEL-PATIENT"
 
 
 def run(monkeypatch, *arguments) -> int:
-    monkeypatch.setattr(sys, "argv", ["causalfm", "correct", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return typed(monkeypatch, "correct", *arguments)
 
 
 @pytest.fixture(scope="module")

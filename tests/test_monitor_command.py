@@ -1,13 +1,12 @@
 """``causalfm monitor``: exit codes, new files only, nothing about patients on the screen."""
 
 import os
-import sys
 
 import numpy as np
 import pytest
+from command_line import typed
 
 import causalfm as cfm
-from causalfm import cli
 from causalfm.datasets.planted_shifts import planted_shift
 from causalfm.shift import Monitor
 
@@ -16,10 +15,7 @@ ROLES = ("--biology", "tumour", "--technical", "site,scanner", "--covariates", "
 
 
 def run(monkeypatch, *arguments) -> int:
-    monkeypatch.setattr(sys, "argv", ["causalfm", "monitor", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
+    return typed(monkeypatch, "monitor", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import sys
 
 import miniatures
 import pytest
+from command_line import typed
 from file_server import serving
 
-from causalfm import cli
 from causalfm.datasets import (
     abide,
     chexpert,
@@ -139,10 +138,7 @@ def test_abide_comes_participant_by_participant(site, tmp_path):
 
 def test_the_command_line_lists_refuses_and_checks(tmp_path, monkeypatch, capsys):
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["causalfm", "data", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), "".join(capsys.readouterr())
+        return typed(monkeypatch, "data", *arguments), "".join(capsys.readouterr())
 
     code, text = run("list")
     assert code == 0

@@ -8,16 +8,15 @@ import hashlib
 import json
 import os
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import typed
 from index_samples import hostile, hostile_run, numbered_audit, rewritten, written
 from report_samples import HOSTILE, sample_audit
 
-from causalfm import cli
 from causalfm.auditing import index_reports
 from causalfm.auditing.formatting import clean, interval
 from causalfm.auditing.index_records import Run, run_of
@@ -272,13 +271,6 @@ def test_hundreds_of_audits_stay_small() -> None:
         runs.append(dataclasses.replace(one, **about, answers=tuple(answers)))
     assert len(runs[0].answers) == 40
     assert len(render_index(Index(tuple(runs), (), ())).encode()) < 5 * 2**20
-
-
-def typed(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
-    monkeypatch.setattr(sys, "argv", ["causalfm", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    return int(ended.value.code or 0)
 
 
 def test_the_command_writes_the_page_and_says_what_it_could_not_read(tmp_path, monkeypatch, capsys) -> None:

@@ -55,7 +55,9 @@ def test_concentrations_are_preserved(tissue, library):
     assert inside.float().mean() > 0.9
     assert ((after - before).abs() * inside).max() < 1e-5
     operator = swap_operator(*(x[i : i + 1].double() for i in (a, b) for x in (library.vectors, library.intensities)))
-    plane = library.vectors[a : a + 1].double().transpose(1, 2) @ torch.rand(1, 2, 50, dtype=torch.float64)
+    plane = library.vectors[a : a + 1].double().transpose(1, 2) @ torch.rand(
+        1, 2, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     c = concentrations(plane, library.vectors[a : a + 1].double()) / library.intensities[a].double()[:, None]
     d = concentrations(operator @ plane, library.vectors[b : b + 1].double()) / library.intensities[b].double()[:, None]
     torch.testing.assert_close(c, d)
