@@ -46,7 +46,7 @@ def test_covariates_may_be_named_like_what_trimming_uses_inside(name):
         )
         out.append(corrector.transform(X[alone], factor=levels))
     np.testing.assert_array_equal(out[0], out[1])
-    assert name in corrector.report_.trimmed
+    assert corrector.report_.trimmed.split(". ")[0].endswith(f" {name}")  # 'y' and 'group' are in other words too
 
 
 @pytest.mark.parametrize(
