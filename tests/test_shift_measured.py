@@ -152,8 +152,8 @@ def test_labels_that_would_decide_do(same):
     powers = [record["power"] for record in budget.curve]
     assert powers[-1] > 0.99
     near = label_budget(same, margin=0.05, expected=budget.expected_drop + 0.7 - 0.055)
-    assert near.patients is None or near.patients > 4 * budget.patients
-    assert "do not decide" in near.sentence or near.patients
+    assert near.patients is None
+    assert "do not decide" in near.sentence
 
 
 def test_the_simulated_power_is_that_of_the_verdict(same):
