@@ -112,7 +112,7 @@ def test_few_labels_and_none(moved):
 
 
 def simpson():
-    """A reference that is right in 95 % of a class with 10 % of the patients; a deployment with 90 % of them."""
+    """Right in 76 % of a common class and 98 % of a rare one; in 66 and 88 % where nine of ten are of the rare one."""
     rng = np.random.default_rng(0)
     tables = {}
     for side, n, hard in (("reference", 4000, 0.1), ("deployment", 3000, 0.9)):
