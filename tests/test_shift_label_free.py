@@ -7,6 +7,7 @@ from scipy import stats
 from shift_samples import domains_of, true_accuracy
 
 from causalfm.datasets.planted_shifts import planted_shift
+from causalfm.errors import DataError
 from causalfm.shift import as_domains, label_free_performance
 from causalfm.shift.costs.back_tests import another_site, between_sites
 from causalfm.shift.costs.label_free_estimators import ESTIMATORS, Scored
@@ -169,6 +170,11 @@ def test_a_deployment_of_one_patient_is_predicted_widely_and_starts_no_quarrel(s
     assert found.details["disagreements"] == []
     assert found.n_groups == 1
     assert found.high - found.low > 0.3
+
+
+def test_a_site_cannot_be_judged_by_one_patient(same):
+    with pytest.raises(DataError, match=r"minimum=1: .* at least 2: a site needs patients"):
+        label_free_performance(same, minimum=1)
 
 
 @pytest.fixture(scope="module")

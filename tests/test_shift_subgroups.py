@@ -88,6 +88,11 @@ def test_small_cells_cannot_tell_and_bad_columns_are_refused():
         subgroup_performance(domains, "nothing")
 
 
+def test_a_level_cannot_be_judged_by_no_patient(same):
+    with pytest.raises(DataError, match=r"minimum=0: .* at least 2: an interval needs two patients"):
+        subgroup_performance(same, "age", minimum=0)
+
+
 def test_the_worst_of_equal_levels_is_bounded_jointly():
     """Six levels without any gap: the bounds of the worst and of the gap hold together."""
     missed = [0, 0]
