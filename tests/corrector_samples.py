@@ -13,8 +13,12 @@ from causalfm.estimators import (
     MeanAligner,
     NuisanceSubspace,
     NullspaceProjector,
+    SCMCorrector,
     TransportAligner,
 )
+from causalfm.graph import CausalGraph
+
+GRAPH = CausalGraph.standard(biology="tumour", technical=["site"], covariates="age", group="patient")
 
 SITE_WISE = {
     "mean": lambda **k: MeanAligner(**k),
@@ -50,6 +54,10 @@ def with_ages(name: str, **settings: object):
     return ALL[name](**({"on_violation": "trim"} if name.startswith("causal") else {}), **settings)
 
 
+def scm(**settings):
+    return SCMCorrector(GRAPH, **settings)
+
+
 def sample(n_groups: int = 90, confounding: float = 0.5, random_state: int = 0, **settings: object):
     """Return rows and table: three sites, two classes, four rows per patient, shuffled."""
     cohort, truth = linear_scm(
@@ -60,6 +68,16 @@ def sample(n_groups: int = 90, confounding: float = 0.5, random_state: int = 0, 
     )
     order = np.random.default_rng(random_state).permutation(len(cohort))
     return cohort.X[order], cohort.obs.iloc[order].reset_index(drop=True), truth
+
+
+def varied():
+    """Return rows and table of sites that differ in their variances too."""
+    return sample(variance_by_site=0.4)[:2]
+
+
+def given(obs):
+    """Return what a fit may be given beside the factor."""
+    return {"biology": obs["tumour"], "covariates": obs[["age"]], "groups": obs["patient"]}
 
 
 def applied(corrector, X, factor):

@@ -79,3 +79,19 @@ def test_the_nouns_and_the_neighbour_engine_stay_light():
 def test_every_module_imports_and_every_public_name_stays_callable():
     (count,) = run(EVERYTHING)
     assert int(count) > 20
+
+
+LOADED = """
+import sys
+import causalfm.estimators, causalfm.estimators.correctors
+assert not {"sklearn", "torch", "safetensors"} & set(sys.modules), sorted({"sklearn", "torch"} & set(sys.modules))
+causalfm.estimators.MeanAligner
+assert "sklearn" in sys.modules
+assert not {"torch", "econml", "dowhy", "matplotlib"} & set(sys.modules)
+assert causalfm.estimators.MeanAligner is causalfm.estimators.correctors.MeanAligner
+"""
+
+
+def test_correctors_are_loaded_on_first_use():
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
