@@ -18,11 +18,11 @@ from causalfm.validation import (
     aligned_matrix,
     check_matrix,
     check_table,
+    differs_within,
     encode_levels,
     missing_as_level,
     refuse_missing,
     row_blocks,
-    varies_within,
 )
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ class Cohort:
         first = np.full(factor.n_levels, len(self), dtype=np.int64)
         np.minimum.at(first, factor.codes, np.arange(len(self)))
         order = np.argsort(first, kind="stable")
-        left_out = [c for c in self.obs.columns if c == "n_rows" or varies_within(self.obs[c], factor.codes, first)]
+        left_out = [c for c in self.obs.columns if c == "n_rows" or differs_within(self.obs[c], factor.codes, first)]
         obs = self.obs.iloc[first[order]].drop(columns=left_out)
         obs["n_rows"] = sums.count[order].astype(np.int64)
         dtype = np.float64 if self.X.dtype == np.float64 else np.float32

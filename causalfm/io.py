@@ -20,7 +20,7 @@ from causalfm.formats.arrays import read_npy, read_npz, read_table_beside, table
 from causalfm.formats.corrections import NAME, joined
 from causalfm.formats.croma_manifests import read_croma
 from causalfm.formats.extractions import read_extraction
-from causalfm.formats.kinds import kind_of, manifest_of
+from causalfm.formats.kinds import format_of, manifest_of
 from causalfm.formats.lazy_arrays import lazily_mapped
 from causalfm.formats.loaded import Loaded
 from causalfm.formats.parquet import read_parquet, stack, write_parquet
@@ -99,7 +99,7 @@ def read_unchecked(path: Any, obs: Any, *, key: str | None, memory_limit: int) -
 def _found(path: Any, obs: Any, key: str | None, lazy: bool, memory_limit: int | None) -> tuple[Any, ...]:
     """Return embeddings, table, provenance, and whether the values are known to be finite."""
     paths = [Path(p) for p in _as_list(path)]
-    kind = kind_of(paths)
+    kind = format_of(paths)
     if key is not None and kind not in _KEYED:
         raise DataError(f"key= names an array of {', '.join(_KEYED)}; {paths[0].name!r} needs none.")
     given = [] if obs is None else _as_list(obs)

@@ -7,6 +7,7 @@ from scipy import stats
 
 from causalfm.confidence import level_in_force
 from causalfm.covariances import CellCovariances
+from causalfm.fieller import fieller_interval
 from causalfm.norms import SquaredNorm
 
 
@@ -117,12 +118,9 @@ def fieller(
 
 def fieller_of(a: SquaredNorm, b: SquaredNorm, shared: float, level: float | None = None) -> tuple[float, float, float]:
     """Return the same for two norms of a known covariance ``shared``."""
-    nothing, level = (float("nan"),) * 3, level_in_force(level)
-    quantile = stats.t.ppf(0.5 + level / 2.0, min(a.df_directional, b.df_directional)) ** 2
-    head = b.value**2 - quantile * b.variance
-    if b.interval(level)[0] <= 0.0 or head <= 0.0:
-        return nothing
-    middle = a.value * b.value - quantile * shared
-    tail = a.value**2 - quantile * a.variance
-    root = np.sqrt(max(middle**2 - head * tail, 0.0))
-    return a.value / b.value, max(0.0, float((middle - root) / head)), max(0.0, float((middle + root) / head))
+    level = level_in_force(level)
+    if b.interval(level)[0] <= 0.0:
+        return (float("nan"),) * 3
+    quantile = stats.t.ppf(0.5 + level / 2.0, min(a.df_directional, b.df_directional))
+    ratio, low, high = fieller_interval(a.value, b.value, (a.variance, shared, b.variance), quantile)
+    return ratio, float(np.maximum(low, 0.0)), float(np.maximum(high, 0.0))  # nan stays nan

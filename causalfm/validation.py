@@ -273,7 +273,7 @@ def texts(column: pd.Series) -> Iterator[bytes]:
         yield ("\x1f" * (start > 0) + "\x1f".join(part)).encode()
 
 
-def varies_within(column: pd.Series, codes: np.ndarray, first: np.ndarray) -> bool:
+def differs_within(column: pd.Series, codes: np.ndarray, first: np.ndarray) -> bool:
     """Whether a column differs, in any row of a level, from the ``first (levels,)`` row of that level."""
     values, _ = pd.factorize(column, use_na_sentinel=False)
     return not np.array_equal(values, values[first][codes])

@@ -100,7 +100,8 @@ class Effect(Result):
         times
             How many times as strong as each declared column the benchmarks are.
         q, alpha
-            Of a scalar effect: share of the estimate to be explained away, and one minus the confidence (0.05).
+            Of a scalar effect: share of the estimate to be explained away, and one minus the confidence; None for the
+            level in force (0.05).
 
         Returns
         -------

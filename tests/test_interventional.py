@@ -320,6 +320,34 @@ def test_embeddings_without_support_are_kept_and_marked():
     assert not z[stuck].any()
 
 
+def test_embeddings_move_by_their_own_numbers():
+    images, obs = painted(600, share=0.7)
+    rng = np.random.default_rng(0)
+    obs["age"] = rng.normal(60.0, 10.0, 600)
+    scale = 1.0 + 2.0 * (obs["site"] == "b").to_numpy()[:, None]
+    X = 0.5 * obs[["age"]].to_numpy() + scale * rng.standard_normal((600, 2))
+    aged = cfm.CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
+    cohort = cfm.Cohort(X, obs)
+    model = CounterfactualAugment(cfm.EmbeddingSCM(aged, "location-scale").fit(cohort))
+    augment = augmented(obs, embedding=model, image_share=0.5)
+    done = augment(images, augment.encode(obs))[1]
+    z, (codes, numbers) = torch.tensor(X).float(), model.encode(cohort)
+    for wrong in (None, numbers[:5], numbers[:, :0]):
+        with pytest.raises(DataError, match=r"age cause Z: pass numbers \(600, 1\)"):
+            augment.embed(z, codes, done, wrong)
+    with pytest.raises(DataError, match="300 codes of 600 images"):
+        augment.embed(z[:300], codes[:300], done, numbers[:300])
+    assert model.counts()["rows"] == 0  # what is refused is not drawn for
+    after, final = augment.embed(z, codes, done, numbers)
+    target = codes.clone()
+    target[:, model.columns.index("site")] = final.codes[:, 0]  # both name a, b, c in this order
+    rows = done.waiting
+    torch.testing.assert_close(after[rows], model.move(z, codes, target, numbers)[rows])
+    assert torch.equal(after[~rows], z[~rows])
+    away = model.move(z, codes, target, numbers.flip(0))[rows] - after[rows]
+    assert away.abs().max() > 1.0  # numbers of other rows would be seen
+
+
 TWO = {"technical": ["site", "scanner"]}
 SELECTED = {"technical": "site", "selected": "S"}
 

@@ -62,6 +62,7 @@ ENGINES = {
     "level_moments",
     "covariances",
     "norms",
+    "fieller",
     "norm_contrasts",
     "gram_norms",
     "dose_units",

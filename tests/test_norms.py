@@ -220,6 +220,9 @@ def test_fieller_against_direct_inversion(site: float, biology: float) -> None:
 def test_fieller_abstains_without_biology() -> None:
     a, b, cells = four_cells(2, 2.0, 0.0)
     assert np.isnan(fieller(a, b, cells)).all()
+    a, b, cells = four_cells(0, 1.0, 0.6)
+    assert b.interval()[0] > 0  # the skewed interval tells it from 0, Fieller's symmetric criterion does not
+    assert np.isnan(fieller(a, b, cells)).all()
 
 
 def test_linear_bounds() -> None:

@@ -13,7 +13,7 @@ from causalfm.errors import DataError
 from causalfm.graph import CausalGraph
 from causalfm.scm import EmbeddingSCM, gap_paths
 from causalfm.scm.gap_split import joined
-from causalfm.scm.refits import deal, ratio_interval
+from causalfm.scm.refits import deal, refitted_ratio
 from causalfm.scm.switching import share_out
 
 REFERRAL = CausalGraph(
@@ -237,10 +237,10 @@ def test_fieller_covers_a_ratio():
     for _ in range(400):
         off = rng.standard_normal((2, 400)) / 20
         top, bottom = 1.0 + off[0].sum() / 20, 2.0 + off[1].sum() / 20
-        _, low, high = ratio_interval(top, bottom, off[0] / 20, off[1] / 20, 1.96)
+        _, low, high = refitted_ratio(top, bottom, off[0] / 20, off[1] / 20, 1.96)
         hits += low <= 0.5 <= high
     assert 0.92 <= hits / 400 <= 0.98
-    assert np.isnan(ratio_interval(1.0, 0.01, np.array([0.1]), np.array([0.1]), 1.96)).all()
+    assert np.isnan(refitted_ratio(1.0, 0.01, np.array([0.1]), np.array([0.1]), 1.96)).all()
 
 
 def test_another_cohort_is_refused():

@@ -11,6 +11,7 @@ from scipy import stats
 
 import causalfm as cfm
 from causalfm.cohort import Cohort
+from causalfm.confidence import using_alpha
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.errors import DataError
 from causalfm.estimators import e_value, effect, robustness_value, scalar_robustness_value, scalar_sensitivity
@@ -426,12 +427,14 @@ def test_contrasts_are_chosen_by_name() -> None:
 
 
 def test_what_is_left_of_a_scalar_has_the_confidence_that_was_asked_for():
-    left = {
-        alpha: scalar_sensitivity(**DARFUR, pair=("harmed", "not"), outcome="peace", unit="person", alpha=alpha).at(
-            0.0, 0.0
-        )
-        for alpha in (0.05, 0.01)
-    }
+    about = {**DARFUR, "pair": ("harmed", "not"), "outcome": "peace"}
+    left = {alpha: scalar_sensitivity(**about, alpha=alpha).at(0.0, 0.0) for alpha in (0.05, 0.01)}
     assert left[0.05]["value"] == left[0.01]["value"]
     ratio = (left[0.01]["high"] - left[0.01]["low"]) / (left[0.05]["high"] - left[0.05]["low"])
     assert ratio == pytest.approx(2.58 / 1.96, rel=0.01)  # quantiles of the normal, at 782 degrees of freedom
+    strict = scalar_sensitivity(**about, alpha=0.01)
+    with using_alpha(0.01):
+        assert scalar_sensitivity(**about) == strict  # the level in force
+        wide = scalar_sensitivity(**about, alpha=0.05)  # what is given wins
+    assert wide == scalar_sensitivity(**about)
+    assert wide.high < strict.high

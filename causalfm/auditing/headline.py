@@ -32,6 +32,7 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
     -------
     str
         Names the factors that dominate or exceed a margin, or what could not be told; a contradicted graph comes last.
+        No sentence begins with the name of a column, which keeps its case.
     """
     if any(f.question == "graph" for f in findings):
         rest = headline([f for f in findings if f.question != "graph"], graph)
@@ -50,10 +51,10 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
         effect, near = mine.get("effect"), mine.get("neighbourhood")
         small = effect is not None and effect.high < 1.0
         dominates = (effect is not None and effect.low > 1.0) or (near is not None and near.high < 0.5 and not small)
-        words = f"{factor} exceeds the policy's margin for {listing(failed)}"
+        words = f"The factor {factor} exceeds the policy's margin for {listing(failed)}"
         slope = effect is not None and "exceeded" in effect.details  # of a number
         if dominates and not slope:
-            words = f"{factor} dominates these embeddings"
+            words = f"The factor {factor} dominates these embeddings"
         if effect is not None and effect.value > 0.0:
             apart = "one standard deviation of it moves the embedding" if slope else "its levels lie"
             words += (
@@ -62,7 +63,7 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
             words += " lie apart" * slope
         parts.append(words + ".")
     if any(f.question == "biology" and f.verdict == "fail" for f in findings):
-        parts.append(f"{graph.biology} is not carried as the policy asks.")
+        parts.append(f"The classes of {graph.biology} are not carried as the policy asks.")
     parts += [_performance(f, graph) for f in findings if f.question == "performance" and f.verdict == "fail"]
     if parts:
         return " ".join(parts)
@@ -75,4 +76,4 @@ def headline(findings: list[Finding], graph: CausalGraph) -> str:
 
 def _performance(finding: Finding, graph: CausalGraph) -> str:
     worst = f"{finding.factor} {finding.details['worst level']}"
-    return f"{graph.biology} is predicted worse at {worst} than the policy allows."
+    return f"The prediction of {graph.biology} is worse at {worst} than the policy allows."

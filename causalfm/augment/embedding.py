@@ -167,7 +167,7 @@ class CounterfactualAugment(torch.nn.Module):
         """
         if not self.training:
             return z
-        self._check(z, codes)
+        self.check(z, codes, numbers)
         return self.move(z, codes, self.draw(codes).codes, numbers)
 
     def draw(
@@ -202,14 +202,8 @@ class CounterfactualAugment(torch.nn.Module):
         self, z: torch.Tensor, codes: torch.Tensor, target: torch.Tensor, numbers: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Move rows ``z (B, d)`` from levels ``codes (B, k)`` to levels ``target (B, k)``, supported or not."""
-        self._check(z, codes)
+        self.check(z, codes, numbers)
         self._check_codes(target)
-        m = len(self.spec["numbers"])
-        if self._needs_numbers() and (numbers is None or numbers.shape != (len(z), m)):
-            raise DataError(
-                f"{', '.join(self.spec['numbers'])} cause Z: pass numbers ({len(z)}, {m}), the second value of "
-                "encode(cohort)."
-            )
         tables = self._tables()
         dtype = tables["constant"].dtype
         given = None if numbers is None else numbers.to(dtype)
@@ -233,7 +227,8 @@ class CounterfactualAugment(torch.nn.Module):
     def _needs_numbers(self) -> bool:
         return bool(self.spec["numbers"]) and reshapes(self._tables())
 
-    def _check(self, z: torch.Tensor, codes: torch.Tensor) -> None:
+    def check(self, z: torch.Tensor, codes: torch.Tensor, numbers: torch.Tensor | None = None) -> None:
+        """Refuse a batch that :meth:`move` cannot move, without drawing for it."""
         self._check_codes(codes)
         constant = self._tables()["constant"]
         if constant.dtype not in (torch.float32, torch.float64):
@@ -246,6 +241,12 @@ class CounterfactualAugment(torch.nn.Module):
         if not z.device == codes.device == constant.device:
             raise DataError(
                 f"z lies on {z.device}, codes on {codes.device}, the module on {constant.device}: move all to one."
+            )
+        m = len(self.spec["numbers"])
+        if self._needs_numbers() and (numbers is None or numbers.shape != (len(z), m)):
+            raise DataError(
+                f"{', '.join(self.spec['numbers'])} cause Z: pass numbers ({len(z)}, {m}), the second value of "
+                "encode(cohort)."
             )
 
     def _check_codes(self, codes: torch.Tensor) -> None:

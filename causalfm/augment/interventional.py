@@ -205,7 +205,9 @@ class InterventionalAugment(torch.nn.Module):
         self._streams.count([*(int(c.sum()) for c in counts), 0])
         return moved, Intervened(after, drawn, kept, waiting & elsewhere)
 
-    def embed(self, z: torch.Tensor, codes: torch.Tensor, done: Intervened) -> tuple[torch.Tensor, Intervened]:
+    def embed(
+        self, z: torch.Tensor, codes: torch.Tensor, done: Intervened, numbers: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, Intervened]:
         """Move the embeddings of waiting rows to the levels drawn for them.
 
         Parameters
@@ -216,6 +218,8 @@ class InterventionalAugment(torch.nn.Module):
             ``(B, c)`` of the rows as seen, from ``embedding.encode``.
         done
             From :meth:`forward`.
+        numbers
+            ``(B, m)`` from ``embedding.encode``, where it returns them.
 
         Returns
         -------
@@ -233,12 +237,16 @@ class InterventionalAugment(torch.nn.Module):
             raise DataError("there is no embedding-space model: pass embedding=CounterfactualAugment(scm).")
         if not bool(done.waiting.any()):
             return z, done._replace(waiting=torch.zeros_like(done.waiting))
+        if len(codes) != len(done.waiting):
+            raise DataError(f"{len(codes)} codes of {len(done.waiting)} images: pass the whole batch, in its order.")
+        self.embedding.check(z, codes, numbers)
         rows = done.waiting.nonzero()[:, 0]
         at = positions_in(self.embedding, self.spec).to(done.drawn.device)
         wanted = torch.stack([at[j][done.drawn[rows, j]] for j in range(len(self.columns))], dim=1)
         found = self.embedding.draw(codes[rows], self.columns, wanted.to(codes.device))
         moved = z.clone()
-        moved[rows.to(z.device)] = self.embedding.move(z[rows.to(z.device)], codes[rows], found.codes)
+        given = None if numbers is None else numbers[rows.to(numbers.device)]
+        moved[rows.to(z.device)] = self.embedding.move(z[rows.to(z.device)], codes[rows], found.codes, given)
         stayed = found.kept.to(done.codes.device)[:, None]
         after, kept = done.codes.clone(), done.kept.clone()
         after[rows] = torch.where(stayed, done.codes[rows], done.drawn[rows])

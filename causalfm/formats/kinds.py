@@ -30,7 +30,7 @@ SUFFIXES = {
 }
 
 
-def kind_of(paths: list[Path]) -> str:
+def format_of(paths: list[Path]) -> str:
     """Return the one format of the paths.
 
     Raises

@@ -11,7 +11,7 @@ import numpy as np
 from causalfm.arrows import EMBEDDING
 from causalfm.results import Result
 from causalfm.scm.gap_split import REST, Partition
-from causalfm.scm.refits import ratio_interval
+from causalfm.scm.refits import refitted_ratio
 
 if TYPE_CHECKING:
     from causalfm.graph import CausalGraph
@@ -154,7 +154,7 @@ def _rows(
     for (part, kind, path, why), pick, is_sum in picks:
         value, away = float(pick @ values), off @ pick
         half = t * float(np.sqrt(away @ away))
-        share = ratio_interval(value, total, away, totals, t) if np.isfinite(half) else (np.nan,) * 3
+        share = refitted_ratio(value, total, away, totals, t) if np.isfinite(half) else (np.nan,) * 3
         unclear = "" if np.isfinite(share[0]) else "no share: the gap is not told from 0"
         unclear = unclear if np.isfinite(half) else "no interval: the model could not be fitted without some patients"
         reason = "; ".join(r for r in (why, unclear) if r)

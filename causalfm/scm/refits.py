@@ -10,6 +10,7 @@ from scipy import stats
 from causalfm.arguments import check_whole
 from causalfm.cohort import Cohort, Factor
 from causalfm.confidence import level_in_force
+from causalfm.fieller import fieller_interval
 
 FOLDS = 20
 
@@ -62,7 +63,7 @@ def quantile(n_folds: int, smallest: float, level: float | None = None) -> float
     return float(stats.t.ppf(0.5 + level_in_force(level) / 2.0, max(min(n_folds, smallest) - 1.0, 1.0)))
 
 
-def ratio_interval(
+def refitted_ratio(
     top: float, bottom: float, tops: np.ndarray, bottoms: np.ndarray, t: float
 ) -> tuple[float, float, float]:
     """Quotient with Fieller's interval; nan where the bottom is not told from 0.
@@ -76,10 +77,5 @@ def ratio_interval(
     t
         Quantile.
     """
-    vtt, vtb, vbb = float(tops @ tops), float(tops @ bottoms), float(bottoms @ bottoms)
-    a = bottom**2 - t**2 * vbb
-    if a <= 0 or bottom == 0:
-        return np.nan, np.nan, np.nan
-    b, c = top * bottom - t**2 * vtb, top**2 - t**2 * vtt
-    half = np.sqrt(max(b**2 - a * c, 0.0))
-    return top / bottom, (b - half) / a, (b + half) / a
+    covariance = float(tops @ tops), float(tops @ bottoms), float(bottoms @ bottoms)
+    return fieller_interval(top, bottom, covariance, t)

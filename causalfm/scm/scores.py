@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from causalfm.errors import DataError, positions
 from causalfm.validation import row_blocks
@@ -88,8 +89,7 @@ class HeldOutHeads:
         every = X.astype(np.float64) @ self.slopes.transpose(1, 0, 2).reshape(d, -1)  # one pass over the rows
         own = self.fold[positions]
         logits = every.reshape(len(X), folds, n_classes)[np.arange(len(X)), own] + self.constants[own]
-        top = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(top / top.sum(axis=1, keepdims=True))
+        return np.asarray(softmax(logits, axis=1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ Codes = np.ndarray | torch.Tensor
 
 @dataclass(frozen=True)
 class EpochRobustness:
-    """What one epoch measured; nan where the validation set cannot tell.
+    """What one epoch measured; nan where the validation set cannot tell, or where there were no logits.
 
     Attributes
     ----------
@@ -29,7 +29,8 @@ class EpochRobustness:
     site_chance
         What it is of an embedding without information: 1 / sites.
     worst_site_accuracy, worst_site
-        Least accuracy at a site (mean over its classes; patients weigh the same), and the site's code.
+        Least accuracy at a site (mean over its classes; patients weigh the same), and the site's code, the smallest of
+        equals.
     accuracy
         Mean over sites.
     """
@@ -39,7 +40,7 @@ class EpochRobustness:
     site_readout: float
     site_chance: float
     worst_site_accuracy: float
-    worst_site: int
+    worst_site: int | float
     accuracy: float
 
     def to_dict(self) -> dict[str, float]:
@@ -106,7 +107,7 @@ class RobustnessMonitor:
         features
             ``(n, d)`` embeddings of the validation rows, in the order of ``y``.
         logits
-            ``(n, classes)`` predictions, any monotone score; None leaves accuracies nan.
+            ``(n, classes)`` predictions, any monotone score; None leaves accuracies and worst site nan.
 
         Returns
         -------
@@ -128,17 +129,18 @@ class RobustnessMonitor:
                 )
         found = knn(X, self.k, exclude=np.unique(self.groups, return_inverse=True)[1])
         sites = np.unique(self.env)
-        by_site = [self._accuracy(scores, site) for site in sites] if scores is not None else [float("nan")]
-        worst = int(np.argmin(by_site))
+        by_site = np.full(len(sites), np.nan)
+        if scores is not None:
+            by_site = np.array([self._accuracy(scores, site) for site in sites])
         self.history.append(
             EpochRobustness(
                 epoch=epoch,
                 robustness_index=self._index(found),
                 site_readout=self._readout(found),
                 site_chance=1.0 / len(sites),
-                worst_site_accuracy=by_site[worst],
-                worst_site=int(sites[worst]),
-                accuracy=float(np.mean(by_site)),
+                worst_site_accuracy=float(by_site.min()),
+                worst_site=int(sites[by_site.argmin()]) if scores is not None else float("nan"),
+                accuracy=float(by_site.mean()),
             )
         )
         return self.history[-1]

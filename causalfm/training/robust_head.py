@@ -184,7 +184,7 @@ class RobustHead:
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Return probabilities ``(n, k)`` in the order of ``classes_``."""
         logits = self.logits(X)
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))  # softmax; training runs without scipy
         return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
     def predict(self, X: np.ndarray) -> np.ndarray:

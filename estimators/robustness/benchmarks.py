@@ -36,7 +36,7 @@ class Sensitivity(Result):
         Share of what is left of both the treatment and the outcome that an undeclared cause must explain to account for
         the whole estimate.
     robustness_value_low
-        The same until the 95 % interval reaches 0.
+        The same until the interval reaches 0.
     like_declared
         What a cause as strong as all declared columns together could fake, in units of the estimate; infinite if it
         could fake any, ``nan`` without columns.

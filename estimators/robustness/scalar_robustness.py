@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 
 from causalfm.arguments import check_positive
+from causalfm.confidence import alpha_in_force
 from causalfm.errors import DataError
 from causalfm.estimators.robustness.benchmarks import TIMES, Sensitivity, with_benchmarks, worded
 from causalfm.estimators.robustness.bias_bounds import Strength, e_values
@@ -26,7 +27,7 @@ def scalar_sensitivity(
     strengths: Mapping[str, Strength] | None = None,
     times: Sequence[float] = TIMES,
     q: float = 1.0,
-    alpha: float = 0.05,
+    alpha: float | None = None,
     unit: str = "unit",
 ) -> Sensitivity:
     """Robustness value, partial R2, benchmarks and E-value of one scalar contrast.
@@ -49,7 +50,7 @@ def scalar_sensitivity(
     times
         How many times as strong as each column the benchmarks are.
     q, alpha
-        Share of the estimate to be explained away, and one minus the confidence.
+        Share of the estimate to be explained away, and one minus the confidence; None for the level in force (0.05).
 
     Returns
     -------
@@ -68,7 +69,7 @@ def scalar_sensitivity(
     check_positive(error, "error", "without a standard error there is nothing to set a bias against")
     if not np.isfinite(value) or not df > 1.0:
         raise DataError(f"value={value!r}, df={df!r}: an estimate with at least two degrees of freedom is needed.")
-    t = value / error
+    t, alpha = value / error, alpha_in_force() if alpha is None else alpha
     reach = float(stats.t.isf(alpha / 2.0, df)) * error
     low, high = interval or (value - reach, value + reach)
     details = {"error": error, "df": df, "partial_r2": t**2 / (t**2 + df), "q": q, "alpha": alpha, "unit": unit}

@@ -17,7 +17,7 @@ from causalfm.results import Result, Verdict, verdict_against, worst
 from causalfm.shift.costs.labelled_rows import pooled_drop
 from causalfm.shift.domains import Domains
 from causalfm.shift.reasons.attribution_result import drop_words, interval
-from causalfm.shift.reasons.swap_ratios import log_odds
+from causalfm.shift.reasons.swap_ratios import effective_units, log_odds
 from causalfm.shift.reasons.swap_table import CURVE, MAIN, natural_spline
 
 On = Literal["scores", "embeddings"]
@@ -277,6 +277,5 @@ def _split(sample: _Sample, e: np.ndarray, m0: np.ndarray, m1: np.ndarray) -> _M
 def _effective(sample: _Sample, e: np.ndarray, side: int) -> float:
     """Kish's effective units, times the share of the domain's inputs that the other has: equal weights may be all 0."""
     rows = sample.domain == side
-    shared = (sample.weights * (e if side == 0 else 1.0 - e))[rows]
-    total = np.bincount(sample.units[rows], shared)
-    return float(total.sum() ** 2 / (total**2).sum()) * min(1.0, 4.0 * float(shared.sum()))
+    weights, share = sample.weights[rows], (e if side == 0 else 1.0 - e)[rows]
+    return effective_units(share, weights, sample.units[rows]) * min(1.0, 4.0 * float((weights * share).sum()))
