@@ -1,4 +1,4 @@
-"""The command line as a user types it."""
+"""The command line as a user types it, and files for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+import causalfm as cfm
 from causalfm import cli
+from causalfm.datasets.linear_scm import linear_scm
+
+ROLES = ("--biology", "tumour", "--technical", "site", "--group", "patient")
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
@@ -17,3 +21,12 @@ def typed(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
         with pytest.raises(SystemExit) as ended:
             cli.main()
     return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort")
+    cohort, _ = linear_scm(n_groups=48, site_effect=1.5, n_scanners=2, random_state=0)
+    cfm.write(cohort, folder / "z.npz")
+    cohort.obs.to_csv(folder / "table.csv", index=False)
+    return folder

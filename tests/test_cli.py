@@ -4,26 +4,17 @@ import json
 import subprocess
 import sys
 
+import command_line
 import pytest
-from command_line import typed
+from command_line import ROLES, typed
 
 import causalfm as cfm
 from causalfm.auditing import load_audit
-from causalfm.datasets.linear_scm import linear_scm
 
 pytestmark = pytest.mark.usefixtures("without_self_checks")
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort")
-    cohort, _ = linear_scm(n_groups=48, site_effect=1.5, n_scanners=2, random_state=0)
-    cfm.write(cohort, folder / "z.npz")
-    cohort.obs.to_csv(folder / "table.csv", index=False)
-    return folder
-
-
-ROLES = ("--biology", "tumour", "--technical", "site", "--group", "patient")
+files = command_line.files  # a fixture
 
 
 def test_audit_writes_its_reports_and_exits_with_the_verdict(files, tmp_path, monkeypatch, capsys) -> None:

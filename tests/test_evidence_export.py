@@ -7,12 +7,12 @@ import re
 import shutil
 
 import pytest
+from command_line import typed
 from evidence_samples import RATED, REPORTS, body_of
 from report_samples import hostile_audit, sample_audit
 
 from causalfm.auditing import collect_evidence, schema_path
 from causalfm.errors import DataError
-from tests.test_cli import run
 
 
 def test_reports_that_cannot_be_taken_up(tmp_path):
@@ -88,7 +88,7 @@ def test_a_name_is_no_formula(tmp_path):
 )
 def test_the_command_writes_a_file_that_fits_its_schema(tmp_path, monkeypatch, capsys, options, name, start):
     out = tmp_path / name
-    assert run(monkeypatch, "evidence", "export", *REPORTS, *options, "--out", out) == 0
+    assert typed(monkeypatch, "evidence", "export", *REPORTS, *options, "--out", out) == 0
     text = out.read_text(encoding="utf-8")
     assert text.startswith(start)
     shown = capsys.readouterr().out
@@ -117,6 +117,6 @@ def test_bad_arguments_exit_with_2_and_leave_files_alone(tmp_path, monkeypatch, 
     (tmp_path / "text.json").write_text("hello")
     monkeypatch.chdir(tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    assert run(monkeypatch, "evidence", "export", *arguments) == 2
+    assert typed(monkeypatch, "evidence", "export", *arguments) == 2
     assert words in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before

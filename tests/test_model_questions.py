@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import typed
 
 import causalfm as cfm
 from causalfm.auditing.downstream import downstream
@@ -13,7 +14,6 @@ from causalfm.auditing.policy import load_policy
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.training import RobustHead
-from tests.test_cli import run
 
 GRAPH = cfm.CausalGraph.standard(biology="tumour", technical=["site"], group="patient")
 POLICY = load_policy()
@@ -107,7 +107,7 @@ def files(cohort, tmp_path_factory):
 
 
 def test_the_command_line_audits_a_head(files, tmp_path, monkeypatch):
-    run(monkeypatch, "audit", files / "z.npz", *ROLES, "--head", files / "head.safetensors", "--out", tmp_path)
+    typed(monkeypatch, "audit", files / "z.npz", *ROLES, "--head", files / "head.safetensors", "--out", tmp_path)
     body = json.loads((tmp_path / "report.json").read_text())
     questions = [f["question"] for f in body["findings"]]
     assert {"shortcut", "predictions", "decisions"} < set(questions)
@@ -126,7 +126,7 @@ def test_the_command_line_audits_a_head(files, tmp_path, monkeypatch):
     ],
 )
 def test_predictions_in_another_order_are_refused(files, tmp_path, monkeypatch, capsys, file, words):
-    code = run(monkeypatch, "audit", files / "z.npz", *ROLES, "--predictions", files / file, "--out", tmp_path)
+    code = typed(monkeypatch, "audit", files / "z.npz", *ROLES, "--predictions", files / file, "--out", tmp_path)
     said = capsys.readouterr().err
     assert code == 2
     assert all(word in said for word in words), said

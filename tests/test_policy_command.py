@@ -3,12 +3,15 @@
 import hashlib
 import json
 
+import command_line
 import pytest
 import yaml
+from command_line import ROLES, typed
 
 from causalfm.auditing.policy import DEFAULT, load_policy
 from causalfm.auditing.policy_table import change_words, changes, direction, policy_rows
-from tests.test_cli import ROLES, files, run  # noqa: F401  (files is a fixture)
+
+files = command_line.files  # a fixture
 
 
 def rows(text):
@@ -21,10 +24,10 @@ def rows(text):
 
 def test_the_default_is_written_checked_and_taken(tmp_path, monkeypatch, capsys):
     path = tmp_path / "sub" / "mine.yaml"
-    assert run(monkeypatch, "policy", "init", path) == 0
+    assert typed(monkeypatch, "policy", "init", path) == 0
     assert path.read_bytes() == DEFAULT.read_bytes()
     capsys.readouterr()
-    assert run(monkeypatch, "policy", "check", path) == 0
+    assert typed(monkeypatch, "policy", "check", path) == 0
     out = capsys.readouterr().out
     assert set(rows(out)) == set(yaml.safe_load(DEFAULT.read_text())) - {"version"}
     assert all("as default" in line for line in rows(out).values())
@@ -32,24 +35,24 @@ def test_the_default_is_written_checked_and_taken(tmp_path, monkeypatch, capsys)
     assert "Not declared: intended_use, declared_by, declared_on." in out
     assert "name is still that of the default" in out
     assert "Left out" not in out
-    assert run(monkeypatch, "policy", "show") == 0
+    assert typed(monkeypatch, "policy", "show") == 0
     assert capsys.readouterr().out == DEFAULT.read_text()
 
 
 def test_a_file_is_not_overwritten_unless_asked(tmp_path, monkeypatch, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text("mine\n")
-    assert run(monkeypatch, "policy", "init", path) == 2
+    assert typed(monkeypatch, "policy", "init", path) == 2
     assert "mine.yaml' is there" in capsys.readouterr().err
     assert path.read_text() == "mine\n"
-    assert run(monkeypatch, "policy", "init", path, "--force") == 0
+    assert typed(monkeypatch, "policy", "init", path, "--force") == 0
     assert load_policy(path).name == "causalfm default"
 
 
 def test_what_differs_is_told_with_its_direction(tmp_path, monkeypatch, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text("version: 1\nname: mine\neffect_ratio: 0.8\nneighbourhood_minimum: 0.6\nfactors: [site]\n")
-    assert run(monkeypatch, "policy", "check", path) == 0
+    assert typed(monkeypatch, "policy", "check", path) == 0
     out = capsys.readouterr().out
     told = {key: line.split() for key, line in rows(out).items()}
     assert told["effect_ratio"] == ["effect_ratio", "0.8", "0.5", "looser", "lower"]
@@ -63,7 +66,7 @@ def test_what_differs_is_told_with_its_direction(tmp_path, monkeypatch, capsys):
 def test_a_bad_policy_exits_with_2_and_every_problem(tmp_path, monkeypatch, capsys):
     path = tmp_path / "mine.yaml"
     path.write_text("version: 1\nname: mine\neffect_ratio: 50%\nflip_rte: 1\n")
-    assert run(monkeypatch, "policy", "check", path) == 2
+    assert typed(monkeypatch, "policy", "check", path) == 2
     error = capsys.readouterr().err
     assert "mine.yaml has 2 problems" in error
     assert "effect_ratio: 0.5" in error
@@ -82,26 +85,26 @@ def test_what_changed_since_another_policy_or_a_report(tmp_path, monkeypatch, ca
     report = tmp_path / "report.json"
     report.write_text(json.dumps({"policy": load_policy(old).to_dict()}))
     for against in (old, report):
-        assert run(monkeypatch, "policy", "check", new, "--against", against) == 0
+        assert typed(monkeypatch, "policy", "check", new, "--against", against) == 0
         out = capsys.readouterr().out.split(f"Against {against.name}:")[1]
         assert [line.strip() for line in out.splitlines()[1:4]] == expected
-    assert run(monkeypatch, "policy", "check", old, "--against", old) == 0
+    assert typed(monkeypatch, "policy", "check", old, "--against", old) == 0
     assert "Against old.yaml: no key differs." in capsys.readouterr().out
     for text in ("{", "[]", '{"policy": 3}', "{}"):
         report.write_text(text)
-        assert run(monkeypatch, "policy", "check", new, "--against", report) == 2
+        assert typed(monkeypatch, "policy", "check", new, "--against", report) == 2
         assert "'report.json' is no report of an audit" in capsys.readouterr().err
-    assert run(monkeypatch, "policy", "check", new, "--against", tmp_path / "gone.json") == 2
+    assert typed(monkeypatch, "policy", "check", new, "--against", tmp_path / "gone.json") == 2
     assert "'gone.json' cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["audit", "shift"])
-def test_another_policy_than_the_announced_one_does_not_run(files, tmp_path, monkeypatch, capsys, command):  # noqa: F811
+def test_another_policy_than_the_announced_one_does_not_run(files, tmp_path, monkeypatch, capsys, command):
     path = tmp_path / "mine.yaml"
     path.write_text("version: 1\nname: mine\n")
     table = (files / "z.npz", "--obs", files / "table.csv", *ROLES, "--policy", path, "--out", tmp_path / "out")
     more = () if command == "audit" else ("--at", "site=site0")
-    assert run(monkeypatch, command, *table, *more, "--policy-sha256", "ab" * 32) == 2
+    assert typed(monkeypatch, command, *table, *more, "--policy-sha256", "ab" * 32) == 2
     assert "is not the policy asked for" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

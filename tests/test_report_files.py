@@ -8,6 +8,7 @@ from math import isnan
 from pathlib import Path
 
 import pytest
+from command_line import typed
 from report_samples import hostile_audit, sample_audit
 
 from causalfm.auditing import Advice, Audit, Finding, load_audit, schema_path
@@ -18,7 +19,6 @@ from causalfm.auditing.loading import UPGRADES
 from causalfm.errors import DataError, GraphError
 from causalfm.graph import CausalGraph
 from causalfm.results import Estimate
-from tests.test_cli import run
 
 FROZEN = Path(__file__).with_name("published") / "reports"  # written by the code of their time, on simulated cohorts
 AUDITS = ("audit-1.0", "audit-1.1", "audit-1.2", "shift-1.2", "unlabelled-1.2")
@@ -279,7 +279,7 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
 def test_the_command_renders_again_and_leaves_the_json(tmp_path, monkeypatch, capsys):
     source = tmp_path / "report.json"
     source.write_bytes((FROZEN / "shift-1.2.json").read_bytes())
-    assert run(monkeypatch, "report", source, "--out", tmp_path / "again") == 0
+    assert typed(monkeypatch, "report", source, "--out", tmp_path / "again") == 0
     assert "FAIL: " in capsys.readouterr().out
     audit = load_audit(source)
     assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == audit.to_html()
@@ -292,12 +292,12 @@ def test_tables_of_another_shape_are_bad_input_and_no_crash(tmp_path, monkeypatc
     body = json.loads(sample_audit().to_json())
     body["tables"]["site"]["groups"] = [[1]]
     body["data"]["group_counts"] = 7
-    assert run(monkeypatch, "report", written(tmp_path, body), "--out", tmp_path / "out") == 2
+    assert typed(monkeypatch, "report", written(tmp_path, body), "--out", tmp_path / "out") == 2
     assert "not as causalfm writes them" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_the_command_refuses_what_it_cannot_read(tmp_path, monkeypatch, capsys):
-    assert run(monkeypatch, "report", written(tmp_path, "{}"), "--out", tmp_path) == 2
+    assert typed(monkeypatch, "report", written(tmp_path, "{}"), "--out", tmp_path) == 2
     assert "no schema_version" in capsys.readouterr().err
-    assert run(monkeypatch, "report", tmp_path / "gone.json") == 2
+    assert typed(monkeypatch, "report", tmp_path / "gone.json") == 2

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import typed
 
 import causalfm as cfm
 from causalfm.auditing.policy import load_policy
 from causalfm.datasets.planted_shifts import planted_shift
 from causalfm.errors import DataError
 from tests.estimands import check_estimands
-from tests.test_cli import run
 
 SIZE = {"n_groups": 160, "new_groups": 60, "rows_per_group": 2, "d": 8, "n_sites": 8}
 ROLES = ("--biology", "tumour", "--technical", "site,scanner", "--covariates", "age", "--group", "patient")
@@ -166,8 +166,8 @@ def files(scanner, tmp_path_factory):
 
 def test_two_files_and_one_give_the_same_answer(files, scanner, tmp_path, monkeypatch, capsys):
     (level,) = scanner[1].obs["site"].unique()
-    two = run(monkeypatch, "shift", files / "reference.npz", files / "new.npz", *ROLES, "--out", tmp_path / "two")
-    one = run(monkeypatch, "shift", files / "all.npz", "--at", f"site={level}", *ROLES, "--out", tmp_path / "one")
+    two = typed(monkeypatch, "shift", files / "reference.npz", files / "new.npz", *ROLES, "--out", tmp_path / "two")
+    one = typed(monkeypatch, "shift", files / "all.npz", "--at", f"site={level}", *ROLES, "--out", tmp_path / "one")
     bodies = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("two", "one")]
     assert (two, one) == (1, 1)
     assert bodies[0]["headline"] == bodies[1]["headline"]
@@ -187,7 +187,7 @@ def test_two_files_and_one_give_the_same_answer(files, scanner, tmp_path, monkey
 )
 def test_bad_arguments_exit_with_2(files, tmp_path, monkeypatch, capsys, arguments, words):
     monkeypatch.chdir(files)
-    assert run(monkeypatch, "shift", "reference.npz", *arguments, *ROLES, "--out", tmp_path) == 2
+    assert typed(monkeypatch, "shift", "reference.npz", *arguments, *ROLES, "--out", tmp_path) == 2
     assert words in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
