@@ -32,7 +32,7 @@ def test_audit_writes_its_reports_and_exits_with_the_verdict(files, tmp_path, mo
     assert again.to_html() == (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert again.to_markdown() == (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     out = capsys.readouterr().out
-    assert out.startswith("FAIL: site")
+    assert out.startswith("FAIL: The factor site")
     assert "report.html" in out
 
 
