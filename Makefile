@@ -8,7 +8,9 @@ PINS := pyproject.toml constraints.txt
 CAUSALFM_DATA ?= $(abspath $(wildcard ../shared/data))
 export CAUSALFM_DATA
 
-# Tests run in as many processes as there are processors, but four (each holds 1 to 2 GB), with one thread each.
+# Tests run in as many processes as there are processors, but four (each holds 1 to 2 GB), with one thread each. Files
+# go to processes in their order: those with few, long tests would be the last, and one process would wait for another.
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .PHONY: help demo test docs calibrate benchmark figures minimum newest release clean
@@ -31,8 +33,9 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(ONE_THREAD) $(BIN)/python -m pytest -m "not slow" --durations=20 -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/mypy & types=$$!; \
+	$(ONE_THREAD) $(BIN)/python -m pytest $(PARALLEL) -m "not slow" --durations=20; tests=$$?; \
+	wait $$types || { echo "mypy found errors: see above"; exit 1; }; exit $$tests
 
 docs: $(VENV)/.dev
 	$(ONE_THREAD) $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

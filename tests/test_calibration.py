@@ -36,8 +36,15 @@ EFFECT = [
 INDEX = ["index-site-depends-on-biology-no-effect", "index-balanced-effect"]
 READOUT = ["readout-site-site-depends-on-biology-no-effect", "readout-site-one-tile-per-patient-no-effect"]
 
-LONG = {*(f"effect-{name}-effect" for name in ("biology-within-patient", "continuous-covariate", "variance-by-site"))}
-LONG |= {INDEX[1], READOUT[1]}
+LONG = {
+    *(f"effect-{name}-effect" for name in ("biology-within-patient", "continuous-covariate", "variance-by-site")),
+    *(
+        f"mean_test-{name}"
+        for name in ("continuous-covariate", "small-sites-bring-more-tiles", "small-sites-vary-less")
+    ),
+    INDEX[1],
+    READOUT[1],
+}
 
 
 def quick(keys: list[str]) -> list:
@@ -59,7 +66,7 @@ def lowest(row: dict, probability: float, cells_: int) -> float:
     return float(stats.binom.ppf(0.001 / (2 * cells_), row["answered"], probability) / row["answered"])
 
 
-@pytest.mark.parametrize("key", MEAN)
+@pytest.mark.parametrize("key", quick(MEAN))
 def test_size_of_the_mean_test(key: str) -> None:
     rows = short(key, 150)
     assert rows["patients"]["share"] <= stats.binom.ppf(1 - 0.001 / (2 * len(MEAN)), 150, 0.05) / 150
