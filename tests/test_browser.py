@@ -127,10 +127,17 @@ def test_many_hospitals_and_a_deployment(
 ) -> None:
     with visit(browser, pages[name], width=width, scheme=scheme) as seen:
         seen.open_details()
-        if (name, scheme) != ("large", "dark"):  # rules on large tables take a quarter of a minute: tried once
-            assert seen.violations() == []
         assert seen.overflow() == []
         assert seen.trouble == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1600, "light")])
+@pytest.mark.parametrize("name", [pytest.param("large", marks=pytest.mark.slow), "deployment"])  # half a minute each
+def test_rules_on_many_hospitals_and_a_deployment(
+    browser: Any, pages: dict[str, Path], name: str, width: int, scheme: str
+) -> None:
+    with visit(browser, pages[name], width=width, scheme=scheme) as seen:
+        assert seen.violations() == []
 
 
 def test_headers_of_long_tables_stay_in_sight(browser: Any, pages: dict[str, Path]) -> None:

@@ -38,6 +38,7 @@ READOUT = ["readout-site-site-depends-on-biology-no-effect", "readout-site-one-t
 
 LONG = {
     *(f"effect-{name}-effect" for name in ("biology-within-patient", "continuous-covariate", "variance-by-site")),
+    "effect-site-depends-on-biology-effect",
     *(
         f"mean_test-{name}"
         for name in ("continuous-covariate", "small-sites-bring-more-tiles", "small-sites-vary-less")
