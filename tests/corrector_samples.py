@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from causalfm.datasets.linear_scm import linear_scm
 from causalfm.estimators import (
@@ -73,6 +74,11 @@ def sample(n_groups: int = 90, confounding: float = 0.5, random_state: int = 0, 
 def varied():
     """Return rows and table of sites that differ in their variances too."""
     return sample(variance_by_site=0.4)[:2]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return varied()
 
 
 def given(obs):

@@ -1,6 +1,7 @@
 """Planted shifts, and the accuracy that they cost, shared by the tests of what a new hospital costs."""
 
 import numpy as np
+import pytest
 
 from causalfm.datasets.planted_shifts import planted_shift
 from causalfm.graph import CausalGraph
@@ -14,6 +15,16 @@ STRONG = {"n_sites": 12, "n_groups": 480, "new_groups": 60, "biology_effect": 1.
 def domains_of(kind, size=1.0, seed=0, **design):
     reference, deployment, graph, _ = planted_shift(kind, size, effect_seed=seed, random_state=seed, **STRONG | design)
     return as_domains(reference, deployment, graph)
+
+
+@pytest.fixture(scope="module")
+def same():
+    return domains_of("nothing")
+
+
+@pytest.fixture(scope="module")
+def moved():
+    return domains_of("scanner", 1.5)
 
 
 def true_accuracy(domains):

@@ -4,20 +4,18 @@ import json
 import subprocess
 import sys
 
+import corrector_samples
 import numpy as np
 import pandas as pd
 import pytest
-from corrector_samples import ALL, SITE_WISE, STREAMS, applied, given, scm, varied, with_ages
+from corrector_samples import ALL, SITE_WISE, STREAMS, applied, given, scm, with_ages
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from causalfm.errors import DataError
 from causalfm.estimators import ComBat, MeanAligner
 
-
-@pytest.fixture(scope="module")
-def rows():
-    return varied()
+rows = corrector_samples.rows  # a fixture
 
 
 ELSEWHERE = """

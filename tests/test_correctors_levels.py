@@ -2,9 +2,10 @@
 
 import json
 
+import corrector_samples
 import numpy as np
 import pytest
-from corrector_samples import ALL, SITE_WISE, applied, given, scm, varied, with_ages
+from corrector_samples import ALL, SITE_WISE, applied, given, scm, with_ages
 from sklearn import config_context
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -15,10 +16,7 @@ from causalfm.errors import DataError
 from causalfm.estimators import LinearEraser, MeanAligner
 from causalfm.graph import CausalGraph
 
-
-@pytest.fixture(scope="module")
-def rows():
-    return varied()
+rows = corrector_samples.rows  # a fixture
 
 
 @pytest.mark.parametrize("name", [*SITE_WISE, "scm"])

@@ -1,16 +1,14 @@
 """What correctors refuse: levels that cannot be compared, bad arguments, settings changed after the fit."""
 
+import corrector_samples
 import numpy as np
 import pytest
-from corrector_samples import ALL, STREAMS, applied, sample, scm, varied
+from corrector_samples import ALL, STREAMS, applied, sample, scm
 
 from causalfm.errors import DataError, NotIdentifiedError
 from causalfm.estimators import ComBat, LinearEraser, MeanAligner, NuisanceSubspace, SCMCorrector, TransportAligner
 
-
-@pytest.fixture(scope="module")
-def rows():
-    return varied()
+rows = corrector_samples.rows  # a fixture
 
 
 @pytest.mark.parametrize("name", ALL)

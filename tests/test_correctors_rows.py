@@ -1,17 +1,15 @@
 """Rows, fitted and corrected: any precision, tables, parts, patients that weigh the same, constant dimensions."""
 
+import corrector_samples
 import numpy as np
 import pandas as pd
 import pytest
-from corrector_samples import ALL, STREAMS, applied, given, scm, varied, with_ages
+from corrector_samples import ALL, STREAMS, applied, given, scm, with_ages
 
 from causalfm.errors import DataError
 from causalfm.estimators import ComBat, MeanAligner
 
-
-@pytest.fixture(scope="module")
-def rows():
-    return varied()
+rows = corrector_samples.rows  # a fixture
 
 
 @pytest.mark.parametrize("grouped", [True, False])

@@ -1,17 +1,15 @@
 """The causal model as a corrector: what it cannot compare, its patients, and the paths that it moves rows along."""
 
+import corrector_samples
 import numpy as np
 import pytest
-from corrector_samples import GRAPH, gaps, given, sample, varied
+from corrector_samples import GRAPH, gaps, given, sample
 
 from causalfm.errors import DataError
 from causalfm.estimators import SCMCorrector
 from causalfm.graph import CausalGraph
 
-
-@pytest.fixture(scope="module")
-def rows():
-    return varied()
+rows = corrector_samples.rows  # a fixture
 
 
 def test_the_causal_model_refuses_and_trims_too():

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import shift_samples
 from scipy import stats
 from shift_samples import domains_of, true_accuracy
 
@@ -12,15 +13,7 @@ from causalfm.shift import as_domains, label_free_performance
 from causalfm.shift.costs.back_tests import another_site, between_sites
 from causalfm.shift.costs.label_free_estimators import ESTIMATORS, Scored
 
-
-@pytest.fixture(scope="module")
-def same():
-    return domains_of("nothing")
-
-
-@pytest.fixture(scope="module")
-def moved():
-    return domains_of("scanner", 1.5)
+same, moved = shift_samples.same, shift_samples.moved  # fixtures
 
 
 def source_and_target(seed=0, n=4000):

@@ -3,23 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+import shift_samples
 from scipy import stats
-from shift_samples import GRAPH, domains_of, true_accuracy
+from shift_samples import GRAPH, true_accuracy
 
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.shift import as_domains, label_budget, label_free_performance, measured_performance
 from causalfm.shift.costs.rates import difference, rate
 
-
-@pytest.fixture(scope="module")
-def same():
-    return domains_of("nothing")
-
-
-@pytest.fixture(scope="module")
-def moved():
-    return domains_of("scanner", 1.5)
+same, moved = shift_samples.same, shift_samples.moved  # fixtures
 
 
 def test_the_rate_of_single_rows_has_the_interval_of_wilson():

@@ -3,17 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+import shift_samples
 from scipy import stats
-from shift_samples import GRAPH, domains_of
+from shift_samples import GRAPH
 
 from causalfm.cohort import Cohort
 from causalfm.errors import DataError
 from causalfm.shift import as_domains, subgroup_performance
 
-
-@pytest.fixture(scope="module")
-def same():
-    return domains_of("nothing")
+same = shift_samples.same  # a fixture
 
 
 def test_subgroups_count_by_hand_and_bound_the_worst(same):
