@@ -294,9 +294,9 @@ import causalfm as cfm
 from causalfm.auditing.policy import load_policy
 from causalfm.datasets.linear_scm import linear_scm
 import dataclasses, json
-cohort, _ = linear_scm(n_groups=24, n_sites=2, site_effect=1.0, d=4, rows_per_group=2)
-graph = cfm.CausalGraph.standard(biology="tumour", technical=["site"], covariates=["age"], group="patient")
-audit = cfm.audit(cohort, graph, policy=dataclasses.replace(load_policy(), permutations=99))
+cohort, _ = linear_scm(n_groups=30, n_sites=3, n_scanners=2, site_effect=1.0, d=4, rows_per_group=2)
+graph = cfm.CausalGraph.standard(biology="tumour", technical=["site", "scanner"], covariates=["age"], group="patient")
+audit = cfm.audit(cohort, graph, policy=dataclasses.replace(load_policy(), permutations=99), random_state=7)
 told = {key: audit.provenance[key] for key in ("seed", "versions")}
 audit = dataclasses.replace(audit, provenance=told)
 sys.stdout.buffer.write("\\0".join([audit.to_html(), audit.to_markdown(), audit.to_json()]).encode())
